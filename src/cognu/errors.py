@@ -1,0 +1,202 @@
+"""The one error table: symbol, errno, Plan 9 text, and what to do next.
+
+Every error in Cognu is one row of this table plus what was refused. No error text stands anywhere else.
+The numbers are Linux errnos, which is what 9P2000.L carries (diod's protocol.md); the texts are Plan 9's
+(9front port/error.h) where Plan 9 has one, because 9P2000 carries only the text.
+
+Whose fault an error is decides its class, as in trio:
+
+- `FileError`: an operation was refused; nothing is wrong with the program that asked.
+- `Misuse`: the local caller broke an interface's rules; a bug on this side.
+- `ProtocolError`: the other side broke the protocol; the connection ends.
+- `LinkBroken`: the other side can't be reached; what happened to running calls is said by the row.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One line of the table. `hint` is for the person at the terminal and never reaches a guest."""
+
+    errno: int
+    text: str
+    hint: str
+
+
+class E(Enum):
+    """The closed list of errors; the member's name is the symbol."""
+
+    PERM = Row(1, "operation not permitted", "ask the owner of the file or the node")
+    NOENT = Row(2, "file does not exist", "check the path with ls; a program sees only what it was granted")
+    SRCH = Row(3, "process does not exist", "ps lists the processes you may see")
+    INTR = Row(4, "interrupted", "run it again if that was not meant")
+    IO = Row(5, "i/o error", "look at the log of the node that serves the file: cognu logs")
+    NXIO = Row(6, "no such device or address", "check the address")
+    TOOBIG = Row(7, "argument list too long", "pass fewer or shorter arguments, or a file that lists them")
+    NOEXEC = Row(8, "not a program", "programs are WebAssembly modules; check with: head -c 4 FILE")
+    BADF = Row(9, "fid unknown or out of range", "the file was closed, or its server went away")
+    CHILD = Row(10, "no living children", "there is nothing to wait for")
+    AGAIN = Row(11, "resource temporarily unavailable", "try again shortly")
+    NOMEM = Row(12, "out of memory", "raise the program's memory limit, or end something: ps, kill")
+    ACCES = Row(13, "permission denied", "grant it: run --grant PATH:rw, or for a peer: invite --grant")
+    FAULT = Row(14, "bad address", "the program passed a pointer outside its memory")
+    BUSY = Row(16, "device or file already in use", "wait until its user is done: ps shows who")
+    EXIST = Row(17, "file already exists", "choose another name or remove it first")
+    XDEV = Row(18, "rename between different servers", "copy it, then remove the original")
+    NODEV = Row(19, "no such device", "the name after # is not a device this process may attach")
+    NOTDIR = Row(20, "not a directory", "check the path")
+    ISDIR = Row(21, "file is a directory", "name a file in it")
+    INVAL = Row(22, "bad arg in system call", "see the manual page of the file or command")
+    NFILE = Row(23, "too many open files on this node", "close some, or raise the node's limit")
+    MFILE = Row(24, "no free file descriptors", "close some, or raise the program's limit")
+    FBIG = Row(27, "file too large", "the server does not take files of that size")
+    NOSPC = Row(28, "file system full", "make room on the disk or raise the quota")
+    SPIPE = Row(29, "seek on a stream", "streams are read and written in order only")
+    ROFS = Row(30, "file system is read only", "import or grant it with :rw if you may")
+    PIPE = Row(32, "write on closed pipe", "the reader went away")
+    RANGE = Row(34, "result too large", "pass a larger buffer")
+    NAMETOOLONG = Row(36, "file name too long", "a name has at most 255 bytes")
+    NOSYS = Row(38, "function not supported by this server", "the server or dialect can't do this")
+    NOTEMPTY = Row(39, "directory not empty", "remove what is in it first: rm -r")
+    LOOP = Row(40, "too many symbolic links", "a link points round in a circle")
+    OVERFLOW = Row(75, "value too large", "the value does not fit the field")
+    ILSEQ = Row(84, "bad character in file name", "names are UTF-8 without NUL and slash")
+    MSGSIZE = Row(90, "message too large", "send it in smaller pieces")
+    NOPROTO = Row(93, "protocol not supported", "this node has tcp; check /net")
+    NOTSUP = Row(95, "operation not supported", "the server or dialect can't do this")
+    ADDRINUSE = Row(98, "address in use", "choose another port, or stop what listens there")
+    NETUNREACH = Row(101, "no route", "bind another machine's network: bind -b /n/NODE/net /net")
+    CONNRESET = Row(104, "connection reset", "the other side ended the connection; try again")
+    NOTCONN = Row(107, "not connected", "write 'connect ADDRESS' to ctl first")
+    TIMEDOUT = Row(110, "timed out", "the other side did not answer in time; check that it is up")
+    CONNREFUSED = Row(111, "connection refused", "nothing listens there; check address and port")
+    HOSTUNREACH = Row(113, "host not reachable", "check the name and that the machine is up: cognu peers")
+    ALREADY = Row(114, "already in progress", "wait for the first to end")
+    STALE = Row(116, "file is gone at its server", "walk to it again")
+    DQUOT = Row(122, "quota exceeded", "raise the limit or end something: ps")
+    CANCELED = Row(125, "cancelled", "run it again if that was not meant")
+    NOTRECOVERABLE = Row(131, "outcome unknown", "the link was cut with the call under way; look before you repeat")
+
+    # Rows beyond the errno table's own words; the errno is the nearest one a foreign client understands.
+    REVOKED = Row(116, "capability revoked", "ask its owner to grant it again: cognu grants")
+    MOUNT = Row(22, "inconsistent mount", "bind directories over directories and files over files, files only by replacing")
+    NOTMOUNTED = Row(22, "not mounted", "ns shows what is mounted where")
+    NOTINUNION = Row(22, "not in union", "ns shows the members of the union")
+    NOCREATE = Row(13, "mounted directory forbids creation", "bind a member with -c to let it take new files")
+    NOATTACH = Row(13, "attach refused", "the device or tree was not granted: cognu grants")
+    SESSIONLOST = Row(104, "session lost", "the other node restarted or stayed away too long; open the file again")
+    AMBIGUOUS = Row(22, "hash prefix is ambiguous", "type more of the hash")
+    BADHASH = Row(5, "content does not match its hash", "the source was marked; another peer may have it")
+    BADTICKET = Row(13, "ticket is not valid", "tickets work once and for ten minutes; make another: cognu invite")
+    BADPEER = Row(13, "peer is not who it should be", "pair again: cognu invite there, cognu join here")
+    NOPEER = Row(113, "no such peer", "cognu peers lists the machines you joined")
+    NONODE = Row(111, "node is not running", "start it: cognu up")
+    NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")
+    BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; trace it with: cognu 9p trace")
+    BADVERSION = Row(93, "unknown 9P version", "offer 9P2000 or 9P2000.L")
+    BADPROGRAM = Row(8, "WebAssembly module is not valid", "compile it again for wasm32-wasi")
+    TRAP = Row(14, "program trapped", "run it under its own debugger; the trap names the reason")
+    USAGE = Row(22, "usage", "try --help")
+    SYNTAX = Row(22, "syntax error", "help lists the shell's commands and forms")
+    NOTFOUND = Row(2, "command not found", "ls /bin shows the programs; a path or a hash works too")
+
+    @property
+    def errno(self) -> int:
+        return self.value.errno
+
+    @property
+    def text(self) -> str:
+        return self.value.text
+
+    @property
+    def hint(self) -> str:
+        return self.value.hint
+
+
+class CognuError(Exception):
+    """An error of the table. `subject` is what was refused (a path, a name, a verb), `detail` why or by whom.
+
+    `str()` is one line without the hint, fit for the wire and for guests; `explain()` adds the hint for people.
+    """
+
+    def __init__(self, error: E, subject: str = "", detail: str = "") -> None:
+        super().__init__(error, subject, detail)
+        self.error = error
+        self.subject = subject
+        self.detail = detail
+
+    @property
+    def errno(self) -> int:
+        return self.error.errno
+
+    def __str__(self) -> str:
+        head = f"{self.subject}: {self.error.text}" if self.subject else self.error.text
+        return f"{head}: {self.detail}" if self.detail else head
+
+    def explain(self) -> str:
+        """The message for a person: what was refused, why, and what to do next."""
+        return f"{self}\n  {self.error.hint}"
+
+
+class FileError(CognuError):
+    """An operation was refused; state is as before the call."""
+
+
+class Misuse(CognuError):
+    """The local caller broke an interface's rules."""
+
+
+class ProtocolError(CognuError):
+    """The other side broke the protocol; its connection is of no further use."""
+
+
+class LinkBroken(CognuError):
+    """The other side can't be reached any more."""
+
+
+def _first_rows() -> dict[int, E]:
+    rows: dict[int, E] = {}
+    for member in E:
+        rows.setdefault(member.errno, member)
+    return rows
+
+
+_BY_ERRNO = _first_rows()
+# Linux names some numbers twice or in ways no row above needs; they fold into the nearest row.
+_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 35: E.BUSY, 61: E.NOENT, 71: E.BADMESSAGE, 100: E.NETUNREACH, 103: E.CONNRESET})
+_BY_NAME = {"ENOTSUP": E.NOTSUP, "EOPNOTSUPP": E.NOTSUP, "EWOULDBLOCK": E.AGAIN, "ETXTBSY": E.BUSY, "EMLINK": E.NOSPC,
+            "ENODATA": E.NOENT, "ENETDOWN": E.NETUNREACH, "ECONNABORTED": E.CONNRESET, "ESHUTDOWN": E.PIPE}
+_BY_TEXT = {member.text: member for member in E}
+
+
+def from_errno(number: int, subject: str = "", detail: str = "") -> FileError:
+    """The error for a Linux errno, as 9P2000.L and `OSError` carry it; an unknown number becomes EIO and is named."""
+    row = _BY_ERRNO.get(number)
+    if row is None:
+        return FileError(E.IO, subject, detail or f"errno {number}")
+    return FileError(row, subject, detail)
+
+
+def from_oserror(error: OSError, subject: str = "") -> FileError:
+    """The error for a host's `OSError`, translated by the errno's name, since the numbers differ between hosts."""
+    name = errno.errorcode.get(error.errno or 0, "EIO")
+    row = E.__members__.get(name[1:]) or _BY_NAME.get(name)
+    return FileError(row, subject) if row is not None else FileError(E.IO, subject, name)
+
+
+def from_text(text: str) -> FileError:
+    """The error for a Plan 9 error string: exact rows by text, anything else EIO with the string kept as detail.
+
+    Plan 9 servers often send `'PATH' reason` or `PATH: reason`; the reason is looked for at the end.
+    """
+    row = _BY_TEXT.get(text)
+    if row is not None:
+        return FileError(row)
+    for known, member in _BY_TEXT.items():
+        if text.endswith(known):
+            return FileError(member, text[: -len(known)].strip(" :'"))
+    return FileError(E.IO, "", text)

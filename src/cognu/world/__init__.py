@@ -1,0 +1,239 @@
+"""The world outside, as protocols: clock, random, threads, processes, network, disk.
+
+Nothing below the faces touches time, randomness, sockets, disks or processes except through a `World` that the node
+hands in: the real one (`cognu.world.real`) or a simulator's. Nothing in this module does anything; it names what a
+world can do. All times are integers in nanoseconds, durations for sleeping are float seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    def now(self) -> int:
+        """Wall clock: nanoseconds since 1970, may jump."""
+
+    def monotonic(self) -> int:
+        """Nanoseconds since some start; never goes back; runs on through suspend where the host can."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Random(Protocol):
+    def bytes(self, count: int) -> bytes:
+        """`count` bytes fit for keys."""
+
+
+class Threads(Protocol):
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run a blocking function off the event loop. Cancelling stops the waiting, not the function."""
+
+
+class Stream(Protocol):
+    """A byte stream, both ways: a socket, a channel of a link, an end of a pipe. One reader and one writer at a time."""
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for messages: an address or a node's name."""
+
+    async def read(self, count: int) -> bytes:
+        """At least 1 and at most `count` bytes; `b""` at the end. Raises `LinkBroken` if the other side was lost."""
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        """Queue all of `buffers`, in order, and wait until the queue is short again. Raises `LinkBroken`.
+
+        The buffers may be used again when this returns.
+        """
+
+    def close(self) -> None:
+        """End both directions now; a waiting `read` returns `b""` or raises. May be called twice."""
+
+    async def wait_closed(self) -> None: ...
+
+
+class SecureStream(Stream, Protocol):
+    @property
+    def peer_certificate(self) -> bytes:
+        """The other side's leaf certificate, DER."""
+
+
+Accept = Callable[[Stream], Awaitable[None]]
+"""Called in a task of its own for each connection; the stream is closed when it returns."""
+
+
+class Listener(Protocol):
+    @property
+    def address(self) -> str:
+        """`HOST:PORT` with the real port, or the path of a Unix socket."""
+
+    async def close(self) -> None:
+        """Stop listening, end the connections that came in, and wait until their handlers ended."""
+
+
+@dataclass(frozen=True)
+class TlsKeys:
+    """What a TLS end shows and whom it trusts: PEM texts. `trusted` holds exact leaf certificates, no authorities."""
+
+    certificate: str
+    private_key: str
+    trusted: tuple[str, ...]
+
+
+class Network(Protocol):
+    """Addresses: `HOST:PORT` (IPv6 hosts in brackets) for tcp, a path for unix. Refusals raise `FileError`."""
+
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream: ...
+
+    async def listen_tcp(self, address: str, accept: Accept) -> Listener: ...
+
+    async def connect_unix(self, path: str) -> Stream: ...
+
+    async def listen_unix(self, path: str, accept: Accept) -> Listener:
+        """The socket is readable and writable by its owner alone."""
+
+    async def connect_tls(self, address: str, keys: TlsKeys, timeout: float = 20.0) -> SecureStream: ...
+
+    async def listen_tls(self, address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]) -> Listener:
+        """TLS 1.3; `keys` is asked at every handshake, so that a change of trust holds at once."""
+
+    async def resolve(self, host: str) -> list[str]:
+        """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""
+
+
+class Disk(Protocol):
+    """The node's own files, by absolute path. A write that returned is durable (synced, directory too)."""
+
+    def read(self, path: str) -> bytes:
+        """The whole file; raises `FileError(NOENT)`."""
+
+    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """Replace the file in one step: after a crash it is the old or the new one, never a part."""
+
+    def append(self, path: str, data: bytes) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+    def list(self, path: str) -> list[str]:
+        """Sorted names in a directory; raises `FileError(NOENT)`."""
+
+    def make_directory(self, path: str, mode: int = 0o700) -> None:
+        """With parents; not an error if it is there."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def lock(self, path: str) -> Callable[[], None] | None:
+        """Take an exclusive lock that dies with this process; returns what releases it, or None if another holds it."""
+
+    def tree(self, path: str) -> HostTree:
+        """A directory of the host as a tree that nothing leads out of. See `HostTree`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStat:
+    """What a host says of one file. `kind` is one of `-dlpscb` (as ls prints); times in ns; `identity` is (device, inode)."""
+
+    kind: str
+    mode: int
+    size: int
+    mtime: int
+    atime: int
+    ctime: int
+    identity: tuple[int, int]
+    links: int
+    user: str
+    group: str
+    uid: int
+    gid: int
+
+
+class HostNode(Protocol):
+    """A handle on one file of a `HostTree`, opened without following links. Owned by whoever walked to it."""
+
+    def close(self) -> None: ...
+
+
+class HostFile(Protocol):
+    """An open file of the host."""
+
+    def pread(self, offset: int, count: int) -> bytes: ...
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int: ...
+
+    def append(self, data: bytes | bytearray | memoryview) -> int: ...
+
+    def sync(self, data_only: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class HostTree(Protocol):
+    """Blocking calls (for a thread pool) on the tree below one directory. No symlink, `..` or race leads out of it.
+
+    Every step opens exactly one component relative to a handle, without following links; names holding a slash or
+    NUL, and `.`/`..`, are refused with INVAL. Odd files (pipes, devices) never block at open. All raise `FileError`.
+    """
+
+    def root(self) -> HostNode: ...
+
+    def walk(self, node: HostNode, name: str) -> HostNode: ...
+
+    def stat(self, node: HostNode) -> HostStat: ...
+
+    def list(self, node: HostNode) -> list[str]:
+        """Names, without `.` and `..`, in the host's order."""
+
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile: ...
+
+    def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, HostFile]: ...
+
+    def make_directory(self, node: HostNode, name: str, mode: int) -> HostNode: ...
+
+    def symlink(self, node: HostNode, name: str, target: str) -> HostNode: ...
+
+    def readlink(self, node: HostNode) -> str: ...
+
+    def link(self, node: HostNode, name: str, existing: HostNode) -> None: ...
+
+    def unlink(self, node: HostNode, name: str, directory: bool) -> None: ...
+
+    def rename(self, node: HostNode, name: str, to: HostNode, new_name: str) -> None: ...
+
+    def change(self, node: HostNode, *, mode: int | None = None, size: int | None = None, mtime: int | None = None, atime: int | None = None) -> None: ...
+
+    def space(self) -> tuple[int, int, int]:
+        """(block size, blocks in all, blocks free) of the file system under the root."""
+
+
+class Child(Protocol):
+    """An OS process started by `Spawn`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int:
+        """Its exit status; 128 + n if signal n ended it."""
+
+    def signal(self, number: int) -> None: ...
+
+
+class Spawn(Protocol):
+    async def start(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None, pass_fds: Sequence[int] = (),
+        stdin: int | None = None, stdout: int | None = None, stderr: int | None = None,
+    ) -> Child:
+        """Start a program of the host; descriptors not given are /dev/null."""
+
+
+@dataclass(frozen=True)
+class World:
+    clock: Clock
+    random: Random
+    threads: Threads
+    network: Network
+    disk: Disk
+    spawn: Spawn
