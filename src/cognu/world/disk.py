@@ -1,0 +1,141 @@
+"""The node's own files on the host's disk. See `cognu.world.Disk`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from cognu.world import HostTree
+from cognu.world.host_tree import RealHostTree
+from cognu.world.refusals import refusals
+
+UNFINISHED = ".new-"
+"""Names of files whose writing a crash cut short begin so; `list` leaves them out."""
+
+
+class RealDisk:
+    """`Disk` on the host's file system. Every method raises `FileError`."""
+
+    def read(self, path: str) -> bytes:
+        with refusals(path), open(path, "rb") as file:
+            return file.read()
+
+    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """A new file beside the old one, synced, renamed over it, and the directory synced (rename(2),
+        fsync(2)).
+        """
+        directory = os.path.dirname(path) or "."
+        fresh = os.path.join(directory, UNFINISHED + secrets.token_hex(8))
+        with refusals(path):
+            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o600)
+            try:
+                try:
+                    os.fchmod(fd, mode)
+                    _write_all(fd, data)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.rename(fresh, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(fresh)
+                raise
+            _sync_directory(directory)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add `data` at the end, durably; the file is made (0600) if there is none. All of it or, on an
+        error, none.
+        """
+        with refusals(path):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                before = os.fstat(fd).st_size
+                try:
+                    _write_all(fd, data)
+                    os.fsync(fd)
+                except OSError:
+                    os.ftruncate(fd, before)
+                    raise
+            finally:
+                os.close(fd)
+            if before == 0:
+                _sync_directory(os.path.dirname(path) or ".")
+
+    def remove(self, path: str) -> None:
+        """Remove a file or an empty directory."""
+        with refusals(path):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                os.rmdir(path)
+            else:
+                os.unlink(path)
+            _sync_directory(os.path.dirname(path) or ".")
+
+    def list(self, path: str) -> list[str]:
+        with refusals(path):
+            return sorted(name for name in os.listdir(path) if not name.startswith(UNFINISHED))
+
+    def make_directory(self, path: str, mode: int = 0o700) -> None:
+        """Make it and the parents that are missing, all with `mode` (less the umask)."""
+        with refusals(path):
+            missing = []
+            rest = os.path.abspath(path)
+            while not os.path.lexists(rest):
+                missing.append(rest)
+                rest = os.path.dirname(rest)
+            for step in reversed(missing):
+                with suppress(FileExistsError):  # Another made it meanwhile.
+                    os.mkdir(step, mode)
+                _sync_directory(os.path.dirname(step))
+            if not os.path.isdir(path):
+                raise NotADirectoryError(20, "", path)
+
+    def exists(self, path: str) -> bool:
+        with refusals(path):
+            try:
+                os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+    def lock(self, path: str) -> Callable[[], None] | None:
+        """An flock(2) on `path`, which is made if missing and stays; the host lets go of it when this process
+        ends.
+        """
+        with refusals(path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return None
+            except BaseException:
+                os.close(fd)
+                raise
+        held = [fd]
+
+        def release() -> None:
+            if held:
+                os.close(held.pop())
+
+        return release
+
+    def tree(self, path: str) -> HostTree:
+        return RealHostTree(path)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,552 @@
+"""A directory of the host as a tree that nothing leads out of. See `cognu.world.HostTree`.
+
+What keeps it so: a step opens one component relative to an open directory and never follows a link; there is
+no `..`; and after the step the file is named by its handle, not by a path, so what others do to the names no
+longer matters. A directory that somebody on the host moves elsewhere stays reachable for who holds its
+handle, as with any descriptor.
+
+How a file is held is chosen in one place, `HANDLE`:
+
+- `PathHandle`, where the host has O_PATH: a descriptor that names the inode itself, link or not. Descriptors
+  for reading and writing come from `/proc/self/fd/N`, which leads to that inode and nowhere else (open(2),
+  proc_pid_fd(5)).
+- `NamedHandle`, anywhere else: the open parent and the name, with device and inode number compared at every
+  use. What was swapped meanwhile is STALE.
+
+Every method is a blocking call and may run in any thread, also beside `close` of the same handle.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import grp
+import os
+import pwd
+import stat
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from cognu.errors import E, FileError, Misuse
+from cognu.world import HostNode, HostStat
+from cognu.world.host_names import component, decode, encode
+from cognu.world.refusals import printable, refusals
+
+READ_LIMIT = 1 << 24
+"""Bytes of one `pread`; the buffer is allocated before it is filled."""
+
+_ODD = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Opening never waits for a pipe's other end, and a terminal does not become the node's."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p", stat.S_IFSOCK: "s",
+    stat.S_IFCHR: "c", stat.S_IFBLK: "b",
+}  # fmt: skip
+_CREATE_TRIES = 16
+
+
+class Descriptor:
+    """A descriptor that is closed when asked to and no call uses it: a number closed under a running call
+    could by then be another file's. `with` gives the number; it raises `FileError(BADF)` after `close`.
+    """
+
+    __slots__ = ("_closed", "_fd", "_lock", "_users")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._users = 0
+        self._closed = False
+        self._lock = threading.Lock()  # Guards the two above.
+
+    def __enter__(self) -> int:
+        with self._lock:
+            if self._closed:
+                raise FileError(E.BADF)
+            self._users += 1
+            return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closed and not self._users
+        if last:
+            os.close(self._fd)
+
+    def close(self) -> None:
+        with self._lock:
+            last = not (self._closed or self._users)
+            self._closed = True
+        if last:
+            os.close(self._fd)
+
+    def __del__(self) -> None:
+        # A call whose caller was cancelled still returns its handle, to nobody.
+        self.close()
+
+
+class Handle(HostNode, Protocol):
+    """One file, held so that no link or race leads elsewhere. `with self.directory as fd` is for the *at
+    calls.
+    """
+
+    @property
+    def directory(self) -> Descriptor: ...
+
+    def walk(self, name: bytes) -> Handle: ...
+
+    def stat(self) -> os.stat_result: ...
+
+    def open(self, flags: int) -> int: ...
+
+    def readlink(self) -> bytes: ...
+
+    def chmod(self, mode: int) -> None: ...
+
+    def utime(self, atime: int, mtime: int) -> None: ...
+
+    def link(self, directory: int, name: bytes) -> None: ...
+
+
+class PathHandle:
+    """A file by an O_PATH descriptor."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, fd: int) -> None:
+        self._descriptor = Descriptor(fd)
+
+    @classmethod
+    def root(cls, path: str) -> PathHandle:
+        return cls(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    @property
+    def directory(self) -> Descriptor:
+        return self._descriptor
+
+    def walk(self, name: bytes) -> PathHandle:
+        with self._descriptor as fd:
+            return PathHandle(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd))
+
+    def stat(self) -> os.stat_result:
+        with self._descriptor as fd:
+            return os.fstat(fd)
+
+    def open(self, flags: int) -> int:
+        with self._descriptor as fd:
+            return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+    def readlink(self) -> bytes:
+        with self._descriptor as fd:
+            return os.readlink(b"", dir_fd=fd)
+
+    def chmod(self, mode: int) -> None:
+        with self._descriptor as fd:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+
+    def utime(self, atime: int, mtime: int) -> None:
+        with self._descriptor as fd:
+            os.utime(f"/proc/self/fd/{fd}", ns=(atime, mtime))
+
+    def link(self, directory: int, name: bytes) -> None:
+        with self._descriptor as fd:
+            os.link(f"/proc/self/fd/{fd}".encode(), name, dst_dir_fd=directory, follow_symlinks=True)
+
+    def close(self) -> None:
+        self._descriptor.close()
+
+
+class NamedHandle:
+    """A file by its open parent, its name and its identity; a directory by its own descriptor besides."""
+
+    __slots__ = ("_identity", "_name", "_own", "_parent")
+
+    def __init__(self, parent: Descriptor, name: bytes) -> None:
+        with parent as fd:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            self._own: Descriptor | None = None
+            if stat.S_ISDIR(found.st_mode):
+                self._own = Descriptor(os.open(name, _DIRECTORY, dir_fd=fd))
+                with self._own as own:
+                    found = os.fstat(own)
+            self._parent = Descriptor(os.dup(fd))
+        self._name = name
+        self._identity = (found.st_dev, found.st_ino)
+
+    @classmethod
+    def root(cls, path: str) -> NamedHandle:
+        return cls(Descriptor(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), b".")
+
+    @property
+    def directory(self) -> Descriptor:
+        if self._own is None:
+            raise NotADirectoryError(errno.ENOTDIR, "")
+        return self._own
+
+    def walk(self, name: bytes) -> NamedHandle:
+        return NamedHandle(self.directory, name)
+
+    def stat(self) -> os.stat_result:
+        if self._own is not None:
+            with self._own as fd:
+                return os.fstat(fd)
+        with self._parent as fd:
+            return self._check(os.stat(self._name, dir_fd=fd, follow_symlinks=False))
+
+    def open(self, flags: int) -> int:
+        # Truncating waits until the file is known to be the one that was meant.
+        plain = flags & ~os.O_TRUNC | os.O_NOFOLLOW | _ODD
+        if self._own is not None:
+            with self._own as own:
+                return os.open(b".", plain, dir_fd=own)
+        with self._parent as parent:
+            fd = os.open(self._name, plain, dir_fd=parent)
+        try:
+            self._check(os.fstat(fd))
+            if flags & os.O_TRUNC:
+                os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def readlink(self) -> bytes:
+        self.stat()
+        with self._parent as fd:
+            return os.readlink(self._name, dir_fd=fd)
+
+    def chmod(self, mode: int) -> None:
+        self._with_own(os.O_RDONLY, lambda fd: os.fchmod(fd, mode))
+
+    def utime(self, atime: int, mtime: int) -> None:
+        self._with_own(os.O_RDONLY, lambda fd: os.utime(fd, ns=(atime, mtime)))
+
+    def link(self, directory: int, name: bytes) -> None:
+        self.stat()
+        with self._parent as fd:
+            os.link(self._name, name, src_dir_fd=fd, dst_dir_fd=directory, follow_symlinks=False)
+
+    def close(self) -> None:
+        self._parent.close()
+        if self._own is not None:
+            self._own.close()
+
+    def _with_own(self, flags: int, call: Callable[[int], None]) -> None:
+        fd = self.open(flags)
+        try:
+            call(fd)
+        finally:
+            os.close(fd)
+
+    def _check(self, found: os.stat_result) -> os.stat_result:
+        if (found.st_dev, found.st_ino) != self._identity:
+            raise FileError(E.STALE, printable(decode(self._name)))
+        return found
+
+
+HANDLE: type[PathHandle] | type[NamedHandle] = PathHandle if hasattr(os, "O_PATH") else NamedHandle
+
+
+class RealHostFile:
+    """An open file. Reads and writes may do less than asked, as the host's; a pipe or terminal that has
+    nothing yet, or no room, is `FileError(AGAIN)`: nothing here waits. `with file.descriptor as fd` gives
+    the number, for sendfile and the like.
+    """
+
+    __slots__ = ("_lock", "_name", "descriptor")
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.descriptor = Descriptor(fd)
+        self._name = name
+        self._lock = threading.Lock()  # One append at a time, where the host has no call for it.
+
+    def pread(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes at `offset`, which files without positions (pipes, terminals) ignore; `b""`
+        at the end.
+        """
+        count = min(count, READ_LIMIT)
+        with refusals(self._name), self.descriptor as fd:
+            try:
+                return os.pread(fd, count, offset)
+            except OSError as error:
+                if error.errno != errno.ESPIPE:
+                    raise
+            return os.read(fd, count)
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """How many bytes of `data` were written."""
+        with refusals(self._name), self.descriptor as fd:
+            try:
+                return os.pwrite(fd, data, offset)
+            except OSError as error:
+                if error.errno != errno.ESPIPE:
+                    raise
+            return os.write(fd, data)
+
+    def append(self, data: bytes | bytearray | memoryview) -> int:
+        """Write at the end, whoever else writes there; how many bytes were written."""
+        with refusals(self._name), self.descriptor as fd:
+            try:
+                return self._append(fd, data)
+            except OSError as error:
+                if error.errno != errno.ESPIPE:
+                    raise
+            return os.write(fd, data)
+
+    def sync(self, data_only: bool) -> None:
+        """fdatasync(2) or fsync(2); files that have no disk behind them (EINVAL there) have nothing to do."""
+        with refusals(self._name), self.descriptor as fd:
+            try:
+                if data_only and hasattr(os, "fdatasync"):
+                    os.fdatasync(fd)
+                else:
+                    os.fsync(fd)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                    raise
+
+    def close(self) -> None:
+        self.descriptor.close()
+
+    def _append(self, fd: int, data: bytes | bytearray | memoryview) -> int:
+        if hasattr(os, "RWF_APPEND"):
+            return os.pwritev(fd, [data], 0, os.RWF_APPEND)
+        with self._lock:
+            return os.pwrite(fd, data, os.lseek(fd, 0, os.SEEK_END))
+
+
+class RealHostTree:
+    """`HostTree` below `path`, which is opened now, following links in `path` itself. Raises `FileError`."""
+
+    def __init__(self, path: str, handle: type[PathHandle] | type[NamedHandle] = HANDLE) -> None:
+        with refusals(path):
+            self._root: Handle = handle.root(path)
+        self._path = printable(path)
+
+    def close(self) -> None:
+        """Handles that were walked to stay good."""
+        self._root.close()
+
+    def root(self) -> HostNode:
+        with refusals(self._path):
+            return self._root.walk(b".")
+
+    def walk(self, node: HostNode, name: str) -> HostNode:
+        """The file `name` in the directory `node`; a link is the link itself."""
+        raw = component(name)
+        with refusals(name):
+            return _held(node).walk(raw)
+
+    def stat(self, node: HostNode) -> HostStat:
+        with refusals(self._path):
+            found = _held(node).stat()
+        return HostStat(
+            kind=_KINDS[stat.S_IFMT(found.st_mode)],
+            mode=stat.S_IMODE(found.st_mode),
+            size=found.st_size,
+            mtime=found.st_mtime_ns,
+            atime=found.st_atime_ns,
+            ctime=found.st_ctime_ns,
+            identity=(found.st_dev, found.st_ino),
+            links=found.st_nlink,
+            user=_user(found.st_uid),
+            group=_group(found.st_gid),
+            uid=found.st_uid,
+            gid=found.st_gid,
+        )
+
+    def list(self, node: HostNode) -> list[str]:
+        """Bytes that are not UTF-8 show as `host_names` says; every name given here can be walked to."""
+        with refusals(self._path), _held(node).directory as fd:
+            reading = os.open(".", _DIRECTORY, dir_fd=fd)
+            try:
+                return [decode(os.fsencode(name)) for name in os.listdir(reading)]
+            finally:
+                os.close(reading)
+
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
+        """ISDIR for a directory, LOOP for a link, NXIO for a socket or the writing end of a pipe nobody
+        reads.
+        """
+        held = _held(node)
+        if not (read or write) or (truncate and not write):
+            raise FileError(E.INVAL, self._path, "open for reading, writing or both; truncate with writing")
+        with refusals(self._path):
+            kind = stat.S_IFMT(held.stat().st_mode)
+            if kind == stat.S_IFDIR:
+                raise FileError(E.ISDIR, self._path)
+            if kind == stat.S_IFLNK:
+                raise FileError(E.LOOP, self._path)
+            flags = os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
+            return RealHostFile(held.open(flags | _ODD | (os.O_TRUNC if truncate else 0)), self._path)
+
+    def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, RealHostFile]:
+        """A file open for reading and writing. One that is there is EXIST if `exclusive`, else opened as it
+        is, untruncated.
+
+        `mode` holds for a new file whatever the umask. A link in the way is EXIST or LOOP and never followed.
+        """
+        raw, mode = component(name), _permissions(mode, name)
+        held = _held(node)
+        with refusals(name), held.directory as directory:
+            file = RealHostFile(_open_or_make(directory, raw, mode, exclusive), printable(name))
+            try:
+                made = held.walk(raw)
+                with file.descriptor as fd:
+                    if not os.path.samestat(made.stat(), os.fstat(fd)):
+                        raise FileError(E.STALE, printable(name))
+            except BaseException:
+                file.close()
+                raise
+            return made, file
+
+    def make_directory(self, node: HostNode, name: str, mode: int) -> HostNode:
+        """A new directory with exactly `mode`."""
+        raw, mode = component(name), _permissions(mode, name)
+        held = _held(node)
+        with refusals(name):
+            with held.directory as directory:
+                os.mkdir(raw, mode & 0o700, dir_fd=directory)
+            made = held.walk(raw)
+            try:
+                if not stat.S_ISDIR(made.stat().st_mode):
+                    raise FileError(E.STALE, printable(name))
+                made.chmod(mode)
+            except BaseException:
+                made.close()
+                raise
+            return made
+
+    def symlink(self, node: HostNode, name: str, target: str) -> HostNode:
+        raw = component(name)
+        held = _held(node)
+        with refusals(name):
+            with held.directory as directory:
+                os.symlink(encode(target), raw, dir_fd=directory)
+            return held.walk(raw)
+
+    def readlink(self, node: HostNode) -> str:
+        """The text of a link; INVAL for anything else."""
+        held = _held(node)
+        with refusals(self._path):
+            if not stat.S_ISLNK(held.stat().st_mode):
+                raise FileError(E.INVAL, self._path, "not a link")
+            return decode(held.readlink())
+
+    def link(self, node: HostNode, name: str, existing: HostNode) -> None:
+        raw = component(name)
+        with refusals(name), _held(node).directory as directory:
+            _held(existing).link(directory, raw)
+
+    def unlink(self, node: HostNode, name: str, directory: bool) -> None:
+        """ISDIR or NOTDIR if it is not what `directory` says."""
+        raw = component(name)
+        with refusals(name), _held(node).directory as fd:
+            if directory:
+                os.rmdir(raw, dir_fd=fd)
+                return
+            # Some hosts answer EPERM for a directory, which says too little (unlink(2)).
+            if stat.S_ISDIR(os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise FileError(E.ISDIR, printable(name))
+            os.unlink(raw, dir_fd=fd)
+
+    def rename(self, node: HostNode, name: str, to: HostNode, new_name: str) -> None:
+        """rename(2): replaces a file, or an empty directory by a directory."""
+        raw, new = component(name), component(new_name)
+        with refusals(name), _held(node).directory as source, _held(to).directory as target:
+            os.rename(raw, new, src_dir_fd=source, dst_dir_fd=target)
+
+    def change(
+        self,
+        node: HostNode,
+        *,
+        mode: int | None = None,
+        size: int | None = None,
+        mtime: int | None = None,
+        atime: int | None = None,
+    ) -> None:
+        """What is given changes, size before times. A link's attributes are NOTSUP; the size is a plain
+        file's.
+        """
+        held = _held(node)
+        if mode is not None:
+            mode = _permissions(mode, self._path)
+        with refusals(self._path):
+            kind = stat.S_IFMT(held.stat().st_mode)
+            if kind == stat.S_IFLNK:
+                raise FileError(E.NOTSUP, self._path, "attributes of a link")
+            if size is not None:
+                if kind != stat.S_IFREG:
+                    raise FileError(E.ISDIR if kind == stat.S_IFDIR else E.INVAL, self._path, "size")
+                fd = held.open(os.O_WRONLY | _ODD)
+                try:
+                    os.ftruncate(fd, size)
+                finally:
+                    os.close(fd)
+            if mode is not None:
+                held.chmod(mode)
+            if mtime is not None or atime is not None:
+                now = held.stat()
+                held.utime(
+                    now.st_atime_ns if atime is None else atime, now.st_mtime_ns if mtime is None else mtime
+                )
+
+    def space(self) -> tuple[int, int, int]:
+        """(block size in bytes, blocks in all, blocks an ordinary user may still take); statvfs(3)."""
+        with refusals(self._path), self._root.directory as fd:
+            found = os.fstatvfs(fd)
+            return found.f_frsize, found.f_blocks, found.f_bavail
+
+
+def _held(node: HostNode) -> Handle:
+    if not isinstance(node, PathHandle | NamedHandle):
+        raise Misuse(E.BADF, type(node).__name__)
+    return node
+
+
+def _open_or_make(directory: int, name: bytes, mode: int, exclusive: bool) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | _ODD
+    for _ in range(_CREATE_TRIES):
+        try:
+            fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, mode & 0o700 | 0o600, dir_fd=directory)
+        except FileExistsError:
+            if exclusive:
+                raise
+        else:
+            try:
+                os.fchmod(fd, mode)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+        try:
+            return os.open(name, flags, dir_fd=directory)
+        except FileNotFoundError:
+            continue  # Removed in between; now it may be made after all.
+    raise FileError(E.AGAIN, printable(decode(name)))
+
+
+def _permissions(mode: int, name: str) -> int:
+    """The permission bits and the sticky bit. Set-user-id and set-group-id are refused: the programs that
+    create files here run inside Cognu, and such a file would lend this user's authority to everyone on the
+    host.
+    """
+    if mode & ~0o1777 & 0o7777:
+        raise FileError(E.PERM, printable(name), "set-user-id or set-group-id")
+    return mode & 0o1777
+
+
+@functools.lru_cache(maxsize=1024)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+@functools.lru_cache(maxsize=1024)
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

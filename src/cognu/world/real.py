@@ -1,0 +1,206 @@
+"""The real world: this host's clock, random numbers, threads, processes, network and disk.
+
+`real_world()` is what a node hands in; nothing else below the faces imports the host. The network is in
+`net.py`, the node's own files in `disk.py`, directories of the host in `host_tree.py`, TLS in `tls.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from asyncio.subprocess import DEVNULL, Process
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from cognu.errors import E, FileError, Misuse
+from cognu.world import Child, World
+from cognu.world.disk import RealDisk
+from cognu.world.net import RealNetwork
+from cognu.world.refusals import refusals
+
+T = TypeVar("T")
+
+THREAD_LIMIT = 16
+
+# CLOCK_MONOTONIC stands still in suspend on Linux and runs on macOS; CLOCK_BOOTTIME is Linux's that runs on
+# (clock_gettime(2), clock_gettime(3) of macOS).
+_MONOTONIC: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class RealClock:
+    def now(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> int:
+        return time.clock_gettime_ns(_MONOTONIC)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class RealRandom:
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+
+class _Work:
+    """One call on its way through the pool."""
+
+    __slots__ = ("arguments", "function", "future", "loop")
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+
+    def run(self) -> None:
+        result: object = None
+        failure: BaseException | None = None
+        try:
+            result = self.function(*self.arguments)
+        except StopIteration as error:
+            failure = RuntimeError("StopIteration")  # A future can't carry one.
+            failure.__cause__ = error
+        except BaseException as error:
+            failure = error
+        self.tell(result, failure)
+
+    def tell(self, result: object, failure: BaseException | None) -> None:
+        # A closed loop means that nobody waits any more.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._settle, result, failure)
+
+    def _settle(self, result: object, failure: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if failure is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(failure)
+
+
+class RealThreads:
+    """At most `limit` threads, started when needed. Daemons: a call stuck in the host must not hold up the
+    node's end.
+    """
+
+    def __init__(self, limit: int = THREAD_LIMIT) -> None:
+        self._limit = limit
+        # The condition guards everything below.
+        self._changed = threading.Condition()
+        self._waiting: deque[_Work] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Raises what `function` raises; `Misuse(CANCELED)` after `close`. Not begun when cancelled: never
+        runs.
+        """
+        work = _Work(function, args)
+        with self._changed:
+            if self._closed:
+                raise Misuse(E.CANCELED, "threads")
+            self._waiting.append(work)
+            if self._idle >= len(self._waiting):
+                self._changed.notify()
+            elif self._threads < self._limit:
+                self._start(work)
+        result: T = await work.future
+        return result
+
+    def _start(self, work: _Work) -> None:
+        try:
+            threading.Thread(target=self._serve, name="cognu-worker", daemon=True).start()
+        except RuntimeError as error:
+            # The host gives no more threads; those there are will do, unless there are none.
+            if not self._threads:
+                self._waiting.remove(work)
+                raise FileError(E.AGAIN, "threads", str(error)) from error
+        else:
+            self._threads += 1
+
+    def close(self) -> None:
+        """Refuse new calls, fail those not begun with `FileError(CANCELED)`, and let the threads end with
+        their calls.
+        """
+        with self._changed:
+            self._closed = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for work in waiting:
+            work.tell(None, FileError(E.CANCELED))
+
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
+            if not work.future.cancelled():
+                work.run()
+            del work  # The result belongs to who asked; an idle thread must not keep it alive.
+
+    def _next(self) -> _Work | None:
+        with self._changed:
+            self._idle += 1
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            self._idle -= 1
+            if self._waiting:
+                return self._waiting.popleft()
+            self._threads -= 1
+            return None
+
+
+class RealChild:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def wait(self) -> int:
+        status = await self._process.wait()
+        return status if status >= 0 else 128 - status
+
+    def signal(self, number: int) -> None:
+        """Raises `FileError(SRCH)` if it has ended."""
+        with refusals(f"process {self.pid}"):
+            self._process.send_signal(number)
+
+
+class RealSpawn:
+    async def start(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str | None = None,
+        pass_fds: Sequence[int] = (),
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> Child:
+        """`env` is the whole environment; `pass_fds` keep their numbers, every other descriptor is closed."""
+        if not argv:
+            raise FileError(E.INVAL, "", "no program named")
+        with refusals(argv[0]):
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                env=dict(env),
+                cwd=cwd,
+                pass_fds=tuple(pass_fds),
+                close_fds=True,
+                stdin=DEVNULL if stdin is None else stdin,
+                stdout=DEVNULL if stdout is None else stdout,
+                stderr=DEVNULL if stderr is None else stderr,
+            )
+        return RealChild(process)
+
+
+def real_world() -> World:
+    """This host. Call it once per node; it opens nothing before it is used."""
+    return World(RealClock(), RealRandom(), RealThreads(), RealNetwork(), RealDisk(), RealSpawn())

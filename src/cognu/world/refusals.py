@@ -1,0 +1,28 @@
+"""Turning what the host's calls raise into the errors of the table, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cognu.errors import E, FileError, from_oserror
+
+
+def printable(text: str) -> str:
+    """`text` fit for a message: lone surrogates, which no terminal or wire takes, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def refusals(subject: str) -> Iterator[None]:
+    """Raise `FileError` about `subject` where the body raises `OSError`, or `ValueError` over a NUL or a
+    surrogate.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise from_oserror(error, printable(subject)) from error
+    except UnicodeError as error:
+        raise FileError(E.ILSEQ, printable(subject)) from error
+    except (ValueError, OverflowError) as error:
+        raise FileError(E.INVAL, printable(subject), str(error)) from error
