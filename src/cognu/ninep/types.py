@@ -1,6 +1,6 @@
 """The vocabulary of 9P: qids, stats, modes. The files layer uses it as its own.
 
-Sources: Plan 9 manual, intro(5), stat(5), open(5); Linux `include/net/9p/9p.h` and diod's protocol.md for 9P2000.L.
+Sources: Plan 9 manual, intro(5), stat(5), open(5); for 9P2000.L Linux's net/9p/9p.h and diod's protocol.md.
 Times are integers in nanoseconds since 1970 everywhere; only the codec knows that 9P2000 counts seconds.
 """
 
@@ -143,9 +143,9 @@ def qid_type(mode: int) -> int:
 class Stat:
     """What a server says of one file: all of 9P2000's stat and of 9P2000.L's attributes.
 
-    `mode` is DM* bits and 0o777; `length` in bytes; times in nanoseconds; `user`, `group`, `muid` (who wrote last)
-    are names, `uid`, `gid` numbers; `btime` None if the server does not know it; `blocks` of 512 bytes, None if it
-    follows from the length; `rdev` as Linux encodes it; `type` and `dev` are the kernel's, as in stat(5).
+    `mode` is DM* bits and 0o777; `length` in bytes; times in nanoseconds; `user`, `group`, `muid` (who wrote
+    last) are names, `uid`, `gid` numbers; `btime` None if the server does not know it; `blocks` of 512 bytes,
+    None if it follows from the length; `rdev` as Linux encodes it; `type` and `dev` as in stat(5).
     """
 
     name: str
@@ -212,7 +212,7 @@ class FileSystemStat(NamedTuple):
 
 
 class Dirent(NamedTuple):
-    """One entry of Rreaddir. `offset` is what the next Treaddir sends to go on after it; `type` a DT_* of readdir(3)."""
+    """One entry of Rreaddir. `offset` is what Treaddir sends to go on after it; `type` is DT_*, readdir(3)."""
 
     qid: Qid
     offset: int
@@ -222,7 +222,7 @@ class Dirent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A stretch of something the embedding can send by itself (os.sendfile): `count` bytes of `source` from `offset`."""
+    """`count` bytes of `source` from `offset` on, which the embedding can send by itself (os.sendfile)."""
 
     source: object
     offset: int

@@ -1,0 +1,225 @@
+"""Stats, attributes and open modes: from the vocabulary of `types` to what each dialect sends, and back.
+
+Sources: stat(5), open(5), diod's protocol.md (getattr, setattr, lopen), Linux's fs/9p/vfs_inode.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import E, FileError
+from . import types as t
+from .messages import Rgetattr, Tsetattr, WireStat
+from .types import Qid, SetStat, Stat
+
+_SECOND = 1_000_000_000
+_UNTOUCHED_32 = 0xFFFFFFFF
+_UNTOUCHED_64 = 0xFFFFFFFFFFFFFFFF
+_UNTOUCHED_QID = Qid(0xFF, _UNTOUCHED_32, _UNTOUCHED_64)
+_LEGACY_MODE = t.DMDIR | t.DMAPPEND | t.DMEXCL | t.DMMOUNT | t.DMAUTH | t.DMTMP | t.DMPERM
+_SPECIAL = t.DMDIR | t.DMSYMLINK | t.DMDEVICE | t.DMBLOCK | t.DMNAMEDPIPE | t.DMSOCKET
+
+# File type: (bits of Stat.mode, S_IFMT bits, DT_* of readdir). The first row whose bits are all set holds.
+_KINDS = (
+    (t.DMDIR, 0o040000, 4),
+    (t.DMSYMLINK, 0o120000, 10),
+    (t.DMDEVICE | t.DMBLOCK, 0o060000, 6),
+    (t.DMDEVICE, 0o020000, 2),
+    (t.DMNAMEDPIPE, 0o010000, 1),
+    (t.DMSOCKET, 0o140000, 12),
+    (0, 0o100000, 8),
+)
+_SPECIAL_PERMS = ((t.DMSETUID, 0o4000), (t.DMSETGID, 0o2000), (t.DMSETVTX, 0o1000))
+
+
+def posix_mode(mode: int) -> int:
+    """S_IFMT, set-id, sticky and permission bits, as 9P2000.L wants them, for a Stat.mode."""
+    kind = next(bits for mark, bits, _ in _KINDS if mode & mark == mark)
+    return kind | mode & t.DMPERM | sum(bit for mark, bit in _SPECIAL_PERMS if mode & mark)
+
+
+def mode_of_posix(posix: int) -> int:
+    """The Stat.mode for a Linux st_mode; without S_IFMT bits (as in Tlcreate) that of a plain file."""
+    kind = next((mark for mark, bits, _ in _KINDS if posix & 0o170000 == bits), 0)
+    return kind | posix & t.DMPERM | sum(mark for mark, bit in _SPECIAL_PERMS if posix & bit)
+
+
+def dirent_type(mode: int) -> int:
+    """The DT_* of readdir(3) for a Stat.mode."""
+    return next(kind for mark, _, kind in _KINDS if mode & mark == mark)
+
+
+def open_mode(flags: int) -> int:
+    """Topen's mode for Tlopen's flags. What it can't say (L_APPEND, L_EXCL, L_CREAT) is the caller's work."""
+    return (flags & t.L_ACCESS) % 3 | (t.OTRUNC if flags & t.L_TRUNC else 0)
+
+
+def open_flags(mode: int) -> int:
+    """Tlopen's flags for Topen's mode: OEXEC reads; ORCLOSE has no counterpart and is the caller's work."""
+    access = mode & t.OACCESS
+    return (t.L_RDONLY if access == t.OEXEC else access) | (t.L_TRUNC if mode & t.OTRUNC else 0)
+
+
+# -- 9P2000 --
+
+
+def _seconds(time: int) -> int:
+    """Nanoseconds to the 32-bit seconds of 9P2000; times outside of 1970 to 2106 show as the nearest end."""
+    return min(max(time // _SECOND, 0), _UNTOUCHED_32 - 1)
+
+
+def wire_stat(stat: Stat) -> WireStat:
+    """What plain 9P2000 can say of a file: no links, seconds only; a directory's length is 0, stat(5)."""
+    length = 0 if stat.is_dir else stat.length
+    qid = stat.qid._replace(version=stat.qid.version & 0xFFFFFFFF)
+    return WireStat(
+        stat.type & 0xFFFF, stat.dev & 0xFFFFFFFF, qid, stat.mode & _LEGACY_MODE, _seconds(stat.atime),
+        _seconds(stat.mtime), length, stat.name, stat.user, stat.group, stat.muid,
+    )
+
+
+def stat_of_wire(wire: WireStat) -> Stat:
+    """The `Stat` for a 9P2000 server's answer. It has no ctime: the mtime stands in, as a lower bound."""
+    mtime = wire.mtime * _SECOND
+    return Stat(
+        wire.name, wire.qid, wire.mode, wire.length, mtime=mtime, atime=wire.atime * _SECOND, ctime=mtime,
+        user=wire.uid, group=wire.gid, muid=wire.muid, dev=wire.dev, type=wire.type,
+    )
+
+
+def wire_of_setstat(change: SetStat, now: int) -> WireStat:
+    """Twstat's stat for a change; `now` (ns) is for mtime_now and atime_now, which 9P2000 can't say.
+
+    Raises `FileError(NOTSUP)` for a change of numeric owner or group, and for an owner by name (never allowed).
+    """
+    if change.uid is not None or change.gid is not None or change.user is not None:
+        raise FileError(E.NOTSUP, change.name or "", "9P2000")
+    mtime = now if change.mtime_now else change.mtime
+    atime = now if change.atime_now else change.atime
+    return WireStat(
+        0xFFFF, _UNTOUCHED_32, _UNTOUCHED_QID,
+        _UNTOUCHED_32 if change.mode is None else change.mode & _LEGACY_MODE,
+        _UNTOUCHED_32 if atime is None else _seconds(atime),
+        _UNTOUCHED_32 if mtime is None else _seconds(mtime),
+        _UNTOUCHED_64 if change.length is None else change.length,
+        change.name or "", "", change.group or "", "",
+    )
+
+
+def setstat_of_wire(wire: WireStat, present: Stat) -> SetStat:
+    """The change that a Twstat asks for: fields neither "don't touch" nor equal to what the file has now.
+
+    So a client that writes back a whole stat with one field changed changes that field. An empty `SetStat`
+    means "make it durable" (stat(5)). Raises `FileError(PERM)` for what nobody may change: type, dev, qid,
+    muid, and the mode's DMDIR.
+    """
+    old = wire_stat(present)
+    fixed = (
+        (wire.type, 0xFFFF, old.type), (wire.dev, _UNTOUCHED_32, old.dev), (wire.muid, "", old.muid),
+        (wire.qid.type, 0xFF, old.qid.type), (wire.qid.version, _UNTOUCHED_32, old.qid.version),
+        (wire.qid.path, _UNTOUCHED_64, old.qid.path),
+    )
+    if any(value not in (untouched, now) for value, untouched, now in fixed):
+        raise FileError(E.PERM, present.name)
+    change = SetStat()
+    if wire.mode not in (_UNTOUCHED_32, old.mode):
+        if (wire.mode ^ old.mode) & t.DMDIR:
+            raise FileError(E.PERM, present.name)
+        # Bits that plain 9P2000 can't see stay as they are.
+        change = replace(change, mode=wire.mode & _LEGACY_MODE | present.mode & ~_LEGACY_MODE)
+    if wire.length not in (_UNTOUCHED_64, old.length):
+        change = replace(change, length=wire.length)
+    if wire.mtime not in (_UNTOUCHED_32, old.mtime):
+        change = replace(change, mtime=wire.mtime * _SECOND)
+    if wire.atime not in (_UNTOUCHED_32, old.atime):
+        change = replace(change, atime=wire.atime * _SECOND)
+    if wire.name not in ("", old.name):
+        change = replace(change, name=wire.name)
+    if wire.uid not in ("", old.uid):
+        change = replace(change, user=wire.uid)
+    if wire.gid not in ("", old.gid):
+        change = replace(change, group=wire.gid)
+    return change
+
+
+# -- 9P2000.L --
+
+
+def getattr_of_stat(stat: Stat, request_mask: int = t.GETATTR_BASIC) -> Rgetattr:
+    """Rgetattr for a file. `valid` is what was asked for and is known; the basic set is always filled in."""
+    known = t.GETATTR_BASIC | t.GETATTR_DATA_VERSION | (0 if stat.btime is None else t.GETATTR_BTIME)
+    btime = stat.btime or 0
+    blocks = (stat.length + 511) // 512 if stat.blocks is None else stat.blocks
+    return Rgetattr(
+        (request_mask | t.GETATTR_BASIC) & known, stat.qid, posix_mode(stat.mode), stat.uid, stat.gid,
+        stat.links, stat.rdev, stat.length, stat.blksize, blocks, *_time(stat.atime), *_time(stat.mtime),
+        *_time(stat.ctime), *_time(btime), 0, stat.qid.version,
+    )
+
+
+def _time(time: int) -> tuple[int, int]:
+    """Seconds and nanoseconds; seconds before 1970 in two's complement, as Linux reads them."""
+    seconds, rest = divmod(time, _SECOND)
+    return seconds & _UNTOUCHED_64, rest
+
+
+def _nanoseconds(seconds: int, rest: int) -> int:
+    return (seconds - (1 << 64) if seconds >> 63 else seconds) * _SECOND + rest
+
+
+def stat_of_getattr(name: str, reply: Rgetattr) -> Stat:
+    """The `Stat` for a 9P2000.L server's answer, which has no name in it. Owners' names are their numbers."""
+    btime = None
+    if reply.valid & t.GETATTR_BTIME:
+        btime = _nanoseconds(reply.btime_sec, reply.btime_nsec)
+    return Stat(
+        name, reply.qid, mode_of_posix(reply.mode), reply.size,
+        mtime=_nanoseconds(reply.mtime_sec, reply.mtime_nsec),
+        atime=_nanoseconds(reply.atime_sec, reply.atime_nsec),
+        ctime=_nanoseconds(reply.ctime_sec, reply.ctime_nsec),
+        btime=btime, user=str(reply.uid), group=str(reply.gid), uid=reply.uid, gid=reply.gid,
+        links=reply.nlink, rdev=reply.rdev, blksize=reply.blksize, blocks=reply.blocks,
+    )
+
+
+def setstat_of_setattr(message: Tsetattr, present: int = 0) -> SetStat:
+    """The change that a Tsetattr asks for; a ctime alone is the server's affair and asks for nothing.
+
+    `present` is the file's Stat.mode now, whose kind (directory, link, append-only …) the new mode keeps: the
+    dialect changes permission bits only.
+    """
+    valid = message.valid
+    kind = present & ~(t.DMPERM | t.DMSETUID | t.DMSETGID | t.DMSETVTX)
+    mode = mode_of_posix(message.mode) & ~_SPECIAL | kind
+    atime_set, mtime_set = valid & t.SETATTR_ATIME_SET, valid & t.SETATTR_MTIME_SET
+    atime = _nanoseconds(message.atime_sec, message.atime_nsec)
+    mtime = _nanoseconds(message.mtime_sec, message.mtime_nsec)
+    return SetStat(
+        mode=mode if valid & t.SETATTR_MODE else None,
+        length=message.size if valid & t.SETATTR_SIZE else None,
+        mtime=mtime if valid & t.SETATTR_MTIME and mtime_set else None,
+        atime=atime if valid & t.SETATTR_ATIME and atime_set else None,
+        uid=message.uid if valid & t.SETATTR_UID else None,
+        gid=message.gid if valid & t.SETATTR_GID else None,
+        mtime_now=bool(valid & t.SETATTR_MTIME and not mtime_set),
+        atime_now=bool(valid & t.SETATTR_ATIME and not atime_set),
+    )
+
+
+def setattr_of_setstat(fid: int, change: SetStat) -> Tsetattr:
+    """Tsetattr for a change. Raises `FileError(NOTSUP)` for a new name and for owners by name."""
+    if change.name is not None or change.user is not None or change.group is not None:
+        raise FileError(E.NOTSUP, change.name or "", "Tsetattr")
+    valid = 0
+    for asked, bits in (
+        (change.mode is not None, t.SETATTR_MODE), (change.uid is not None, t.SETATTR_UID),
+        (change.gid is not None, t.SETATTR_GID), (change.length is not None, t.SETATTR_SIZE),
+        (change.atime_now, t.SETATTR_ATIME), (change.mtime_now, t.SETATTR_MTIME),
+        (change.atime is not None and not change.atime_now, t.SETATTR_ATIME | t.SETATTR_ATIME_SET),
+        (change.mtime is not None and not change.mtime_now, t.SETATTR_MTIME | t.SETATTR_MTIME_SET),
+    ):
+        valid |= bits if asked else 0
+    return Tsetattr(
+        fid, valid, posix_mode(change.mode or 0) & 0o7777, change.uid or 0, change.gid or 0,
+        change.length or 0, *_time(change.atime or 0), *_time(change.mtime or 0),
+    )
