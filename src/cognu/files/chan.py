@@ -1,0 +1,187 @@
+"""Chans: what a process holds of a file, and domains: whose authority it is used under.
+
+A `Domain` is a capability space of the kernel that lives as long as anything uses it: a namespace, an open chan, a
+descriptor handed to a child. So a file that was opened stays usable when the process that opened it is gone, and the
+kernel, not Python references, decides what may be done through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from cognu.errors import E, FileError
+from cognu.files.authority import Authority
+from cognu.files.server import Fid, FileServer
+from cognu.kernel import Cap
+from cognu.ninep.types import Qid
+
+
+class Domain:
+    """A capability space. Begins with one use; `release` ends one; at the last the kernel process is ended."""
+
+    __slots__ = ("authority", "pid", "uses")
+
+    def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
+        self.authority = authority
+        self.pid = authority.new_process(creator.pid if creator else 0, quota)
+        self.uses = 1
+
+    def check(self, cap: Cap, rights: int) -> None:
+        """Raises ACCES if the capability lacks `rights`, REVOKED if it is gone."""
+        self.authority.check(self.pid, cap, rights)
+
+    def mint(self, cap: Cap, rights: int, to: Domain) -> Cap:
+        """A child capability for another domain with at most `rights`."""
+        return self.authority.mint(self.pid, cap, rights, to.pid)
+
+    def hold(self) -> Domain:
+        self.uses += 1
+        return self
+
+    def release(self) -> None:
+        self.uses -= 1
+        if self.uses == 0:
+            self.authority.end_process(self.pid)
+
+
+class Origin(NamedTuple):
+    """Where a chan really is, whatever is mounted: a device as a namespace names it (`#c`), and the names below it."""
+
+    spec: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "/".join((self.spec, *self.names)) if self.names else self.spec
+
+    def step(self, name: str) -> Origin:
+        return Origin(self.spec, self.names[:-1] if name == ".." else (*self.names, name))
+
+
+class Path:
+    """The way a chan was reached. `mounted_on` is the chan under the mount point crossed at this element, if any."""
+
+    __slots__ = ("device", "mounted_on", "name", "parent")
+
+    def __init__(self, parent: Path | None, name: str, mounted_on: Chan | None = None) -> None:
+        self.parent = parent
+        self.name = name
+        self.mounted_on = mounted_on
+        self.device: bool = parent.device if parent else name.startswith("#")
+        """Reached through a device's name: such a path sees no mounts."""
+
+    def step(self, names: Iterable[str]) -> Path:
+        path = self
+        for name in names:
+            path = Path(path, name)
+        return path
+
+    def crossing(self, place: Chan) -> Path:
+        """The same path with the mount point at its end crossed; `place` is the chan under it."""
+        return Path(self.parent, self.name, place)
+
+    def names(self) -> list[str]:
+        found: list[str] = []
+        node = self
+        while node.parent is not None:
+            found.append(node.name)
+            node = node.parent
+        found.reverse()
+        return found
+
+    def __str__(self) -> str:
+        """As pwd prints it. A path that starts at a device keeps the device's name."""
+        node = self
+        while node.parent is not None:
+            node = node.parent
+        if node.name == "/":
+            return "/" + "/".join(self.names())
+        return "/".join((node.name, *self.names()))
+
+
+class Handle:
+    """A server's fid with how many chans share it, and the offset they share (as descriptors after fork do)."""
+
+    __slots__ = ("fid", "mode", "offset", "server", "uses")
+
+    def __init__(self, server: FileServer, fid: Fid) -> None:
+        self.server = server
+        self.fid = fid
+        self.mode: int | None = None  # None: not open
+        self.offset = 0
+        self.uses = 0
+
+
+class Chan:
+    """A file as one domain holds it: the handle, the capability it is used under, and the path it was reached by.
+
+    A chan that isn't open is a value; an open one is owned by a descriptor table and closed with it. Closing the last
+    chan of a handle clunks the fid. What is dropped without closing is closed by its destruction.
+    """
+
+    __slots__ = ("cap", "closed", "domain", "handle", "listing", "origin", "path", "union")
+
+    def __init__(self, handle: Handle, domain: Domain, cap: Cap, path: Path, origin: Origin) -> None:
+        self.handle = handle
+        self.domain = domain.hold()
+        self.cap = cap
+        self.path = path
+        self.origin = origin
+        self.closed = False
+        self.union: object | None = None  # the namespace's MountHead, when this is an open union directory
+        self.listing: object | None = None  # the namespace's state of reading a directory
+        handle.uses += 1
+
+    @property
+    def server(self) -> FileServer:
+        return self.handle.server
+
+    @property
+    def fid(self) -> Fid:
+        if self.closed:
+            raise FileError(E.BADF, str(self.path))
+        return self.handle.fid
+
+    @property
+    def qid(self) -> Qid:
+        return self.handle.fid.qid
+
+    @property
+    def key(self) -> tuple[FileServer, int]:
+        """What a mount table knows a file by: its server and its number there."""
+        return (self.handle.server, self.handle.fid.qid.path)
+
+    def at(self, fid: Fid, path: Path, origin: Origin) -> Chan:
+        """A new chan on another fid of the same server, under the same capability."""
+        return Chan(Handle(self.server, fid), self.domain, self.cap, path, origin)
+
+    def share(self, path: Path | None = None) -> Chan:
+        """Another chan on the same handle (same offset, closed apart), perhaps known by another path."""
+        twin = Chan(self.handle, self.domain, self.cap, path or self.path, self.origin)
+        twin.union = self.union
+        return twin
+
+    def hand_to(self, domain: Domain, rights: int) -> Chan:
+        """The same handle for another domain under a child capability with at most `rights`. Raises ACCES, REVOKED, DQUOT."""
+        cap = self.domain.mint(self.cap, rights, domain)
+        twin = Chan(self.handle, domain, cap, self.path, self.origin)
+        twin.union = self.union
+        return twin
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.listing = None
+        self.union = None
+        handle = self.handle
+        handle.uses -= 1
+        try:
+            if handle.uses == 0:
+                handle.server.clunk(handle.fid)
+        finally:
+            self.domain.release()
+
+    def __del__(self) -> None:
+        if not getattr(self, "closed", True):
+            self.close()

@@ -1,0 +1,85 @@
+"""The one place where a server's method is called.
+
+Every operation, near and far, passes `dispatch`: check the capability, register the running operation under it,
+call, check again before the answer goes out. Revoking a capability cancels what runs under it (`Authority` calls the
+registered cancel), and the second check catches an answer that was ready at the same moment. A check at the entry
+alone would let a read that was waiting bring data after the revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import ParamSpec, Protocol, TypeVar
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Domain, Path
+from cognu.files.steps import Steps
+from cognu.kernel import Cap
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Held(Protocol):
+    """What an operation goes through: a chan, or a device about to be attached."""
+
+    @property
+    def domain(self) -> Domain: ...
+
+    @property
+    def cap(self) -> Cap: ...
+
+    @property
+    def path(self) -> Path: ...
+
+
+def dispatch(
+    chan: Held, rights: int, method: Callable[P, T | Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+) -> Steps[T]:
+    """Call `method` under the chan's capability, which must have all of `rights`; raises ACCES or REVOKED if it doesn't."""
+    chan.domain.check(chan.cap, rights)
+    result = method(*args, **kwargs)
+    if isawaitable(result):
+        awaited: T = yield _guarded(chan, result)
+        return awaited
+    return result
+
+
+async def _guarded(chan: Held, pending: Awaitable[T]) -> T:
+    """Await under registration. A revocation cancels this task's wait alone, as asyncio.timeout() does with its own."""
+    task = asyncio.current_task()
+    assert task is not None
+    revoked = False
+    cancelling = task.cancelling()
+
+    def revoke() -> None:
+        nonlocal revoked
+        revoked = True
+        task.cancel()
+
+    token = chan.domain.authority.begin(chan.cap, revoke)
+    try:
+        result = await pending
+    except asyncio.CancelledError:
+        if revoked and task.uncancel() <= cancelling:
+            raise FileError(E.REVOKED, str(chan.path)) from None
+        raise
+    finally:
+        chan.domain.authority.end(token)
+    if revoked:
+        # The answer was there at the same moment; the cancellation is still to come and must not hit the caller.
+        if task.uncancel() <= cancelling:
+            await _swallow_cancellation()
+        raise FileError(E.REVOKED, str(chan.path))
+    chan.domain.check(chan.cap, 0)
+    return result
+
+
+async def _swallow_cancellation() -> None:
+    """Give a cancellation that was asked for, and withdrawn, the point at which it is delivered."""
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass

@@ -1,0 +1,81 @@
+"""Reading an open directory as a namespace shows it: unions joined, mount points in place of what they cover.
+
+As Plan 9's unionread and mountfix (port/sysfile.c): members are read one after the other, duplicates are kept, a member
+that errs is skipped; an entry that is a mount point shows what is mounted, under its own name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cognu.errors import FileError
+from cognu.files.chan import Chan
+from cognu.files.dispatch import dispatch
+from cognu.files.namespace import Member, MountHead, Namespace
+from cognu.files.server import Caller, Entry, FileServer
+from cognu.files.steps import Steps
+from cognu.kernel import READ
+from cognu.ninep.types import OREAD
+
+
+@dataclass(slots=True)
+class _UnionListing:
+    """What was read of a union so far; cookies count `entries`."""
+
+    members: list[Member]
+    entries: list[Entry] = field(default_factory=list)
+    reading: Chan | None = None
+    cookie: int = 0
+
+
+def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller) -> Steps[list[Entry]]:
+    """At most `count` entries of an open directory after `cookie`; 0 starts anew. An empty list is the end."""
+    if chan.union is None:
+        entries = yield from dispatch(chan, READ, chan.server.readdir, chan.fid, cookie, count)
+        return [_mounted(namespace, chan, chan.server, entry) for entry in entries]
+    assert isinstance(chan.union, MountHead)
+    listing = chan.listing
+    if cookie == 0 or not isinstance(listing, _UnionListing):
+        if isinstance(listing, _UnionListing) and listing.reading is not None:
+            listing.reading.close()
+        listing = chan.listing = _UnionListing(list(chan.union.members))
+    while len(listing.entries) < cookie + count and listing.members:
+        yield from _read_on(namespace, chan, listing, count, caller)
+    return listing.entries[cookie : cookie + count]
+
+
+def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: int, caller: Caller) -> Steps[None]:
+    """Read one batch of the member at hand, or go on to the next."""
+    member = listing.members[0].chan
+    entries: list[Entry] = []
+    try:
+        if listing.reading is None:
+            walked = yield from dispatch(member, 0, member.server.walk, member.fid, [], caller)
+            if walked.fid is not None:
+                listing.reading = member.at(walked.fid, member.path, member.origin)
+                yield from dispatch(listing.reading, READ, member.server.open, listing.reading.fid, OREAD, caller)
+        if listing.reading is not None:
+            reading = listing.reading
+            entries = yield from dispatch(reading, READ, reading.server.readdir, reading.fid, listing.cookie, count)
+    except FileError:
+        pass  # the member is skipped, as in unionread()
+    if entries:
+        listing.cookie = entries[-1].cookie
+        for entry in entries:
+            shown = _mounted(namespace, chan, member.server, entry)
+            listing.entries.append(shown._replace(cookie=len(listing.entries) + 1))
+        return
+    if listing.reading is not None:
+        listing.reading.close()
+    listing.reading, listing.cookie = None, 0
+    del listing.members[0]
+
+
+def _mounted(namespace: Namespace, chan: Chan, server: FileServer, entry: Entry) -> Entry:
+    """The entry of what is mounted there, if it is a mount point. Not asked for its attributes: its server may be far."""
+    if not namespace.heads or chan.path.device:
+        return entry
+    head = namespace.heads.get((server, entry.qid.path))
+    if head is None:
+        return entry
+    return Entry(entry.cookie, head.members[0].chan.qid, entry.name, None)

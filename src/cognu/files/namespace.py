@@ -1,0 +1,537 @@
+"""A process's view of the world: the mount table, and names resolved through it.
+
+The semantics are Plan 9's, 4th edition (port/chan.c, sysfile.c; bind(2), namespace(6)). What to know first:
+
+- The table is keyed by file, (server, qid.path), not by name: a mount is seen by every path that leads to the file.
+- A mount head holds an ordered chain of members. The first `before` or `after` on a directory puts the directory itself
+  in the chain, without create permission. Binding a union copies its chain, flat, without create permission.
+- Walking follows a mount point once. In a union, later members are tried only if the first element is not found. `..`
+  goes back over the mount points that were crossed, by path.
+- A walk ends *before* any mount point at its end. `open`, `stat` and their like cross it first; `cd`, and the place
+  of a mount, do not.
+- A path that begins with `#` starts at a device and sees no mounts.
+- Symlinks (which Plan 9 has not) are resolved here, by the namespace of whoever walks, so a link can only name what
+  its reader could name anyway. An absolute link starts at this namespace's root.
+
+Functions return `Steps` (see `files.steps`): run them with `start` or `finish`. Chans they return are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.dispatch import dispatch
+from cognu.files.server import Caller, FileServer, Walk
+from cognu.files.steps import Steps
+from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
+from cognu.ninep.types import (
+    OEXCL,
+    OEXEC,
+    ORCLOSE,
+    ORDWR,
+    OREAD,
+    OTRUNC,
+    OWRITE,
+    QTDIR,
+    QTSYMLINK,
+    Qid,
+    SetStat,
+    Stat,
+)
+
+MREPL, MBEFORE, MAFTER, MCREATE = 0, 1, 2, 4
+"""Flags of bind and mount, as in bind(2)."""
+MORDER = 3
+
+MAX_WALK = 16
+"""Names in one walk request, as 9P has it."""
+MAX_LINKS = 40
+"""Symlinks followed in one name, as Linux has it."""
+ALWAYS_ATTACHABLE = "|decp"
+"""Devices that need no authority beyond the process's own, allowed even without mounting (rfork's NOMNT)."""
+
+_RIGHTS = {OREAD: READ, OWRITE: WRITE, ORDWR: READ | WRITE, OEXEC: EXECUTE}
+
+
+class Device(NamedTuple):
+    """A server that a domain may attach by `#x`, and the capability it may do so with."""
+
+    server: FileServer
+    domain: Domain
+    cap: Cap
+    path: Path
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    chan: Chan
+    create: bool
+
+
+@dataclass(slots=True, eq=False)
+class MountHead:
+    """What is mounted on one file: `place` is the file itself, `members` is never empty."""
+
+    place: Chan
+    members: list[Member]
+
+    def close(self) -> None:
+        self.place.close()
+        for member in self.members:
+            member.chan.close()
+
+
+def rights_of_mode(mode: int) -> int:
+    """The rights that opening with `mode` needs."""
+    rights = _RIGHTS[mode & 3]
+    return rights | WRITE if mode & (OTRUNC | ORCLOSE) else rights
+
+
+def split_path(path: str) -> tuple[str, list[str]]:
+    """`("/" | "#x…" | "", names)`; empty elements and `.` are dropped. Raises NOENT (empty path), ILSEQ (a NUL)."""
+    if not path:
+        raise FileError(E.NOENT, "''")
+    if "\0" in path:
+        raise FileError(E.ILSEQ, repr(path))
+    begin, rest = "", path
+    if path[0] == "/":
+        begin = "/"
+    elif path[0] == "#":
+        begin, _, rest = path.partition("/")
+        if len(begin) < 2:
+            raise FileError(E.NODEV, path)
+    return begin, [name for name in rest.split("/") if name not in ("", ".")]
+
+
+class Namespace:
+    """A mount table with its root, the devices it may attach, and the domain whose capabilities it uses."""
+
+    def __init__(self, domain: Domain, root: Chan, devices: Mapping[str, tuple[FileServer, Cap]] | None = None) -> None:
+        """Takes over one use of `domain` and the chan `root`, which must belong to it."""
+        self.domain = domain
+        self.root = root
+        self.devices = {
+            letter: Device(server, domain, cap, Path(None, "#" + letter))
+            for letter, (server, cap) in (devices or {}).items()
+        }
+        self.heads: dict[tuple[FileServer, int], MountHead] = {}
+        self.no_mount = False
+        self._users = 1
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def hold(self) -> Namespace:
+        """Another process shares this namespace."""
+        self._users += 1
+        return self
+
+    def release(self) -> None:
+        """One user less; with the last, everything mounted is closed and the domain's use ends."""
+        self._users -= 1
+        if self._users:
+            return
+        for head in self.heads.values():
+            head.close()
+        self.heads.clear()
+        self.root.close()
+        self.devices.clear()
+        self.domain.release()
+
+    def copy(self, domain: Domain, devices: bool = True) -> Namespace:
+        """A copy for another domain, every capability derived from this one's. Takes over one use of `domain`.
+
+        Without `devices` the copy can't attach any (Inferno's NODEVS). Raises DQUOT with nothing left behind. What
+        was revoked or never had GRANT is not copied: such members and mounts are absent from the copy.
+        """
+        mover = ChanMover(domain)
+        twin = Namespace(domain, mover.move(self.root))
+        for key, head in self.heads.items():
+            members = [Member(mover.move(member.chan), member.create) for member in head.members if mover.can(member.chan)]
+            if members and mover.can(head.place):
+                twin.heads[key] = MountHead(mover.move(head.place), members)
+        if devices:
+            for letter, device in self.devices.items():
+                cap = self.domain.mint(device.cap, ALL_RIGHTS, domain)
+                twin.devices[letter] = Device(device.server, domain, cap, device.path)
+        twin.no_mount = self.no_mount
+        return twin
+
+    # -- names to chans -------------------------------------------------------------------------------------------
+
+    def find(self, path: str, cwd: Chan, caller: Caller, follow: bool = True) -> Steps[Chan]:
+        """The file that `path` names, before any mount point at its end. `follow`: a symlink at the end is resolved.
+
+        Relative paths start at `cwd`. Raises NOENT, NOTDIR, LOOP, NODEV and what the servers raise; names the path.
+        """
+        begin, names = split_path(path)
+        try:
+            if begin.startswith("#"):
+                chan = yield from self.attach(begin, caller)
+            else:
+                chan = self.root if begin else cwd
+            return (yield from self.walk(chan, names, caller, follow or path.endswith("/")))
+        except FileError as error:
+            if error.subject:
+                raise
+            raise FileError(error.error, path, error.detail) from None
+
+    def attach(self, spec: str, caller: Caller) -> Steps[Chan]:
+        """The root of the device tree that `spec` (`#`, a letter, a name) stands for. Raises NODEV, NOATTACH."""
+        device = self.devices.get(spec[1])
+        if device is None or (self.no_mount and spec[1] not in ALWAYS_ATTACHABLE):
+            raise FileError(E.NODEV, spec)
+        fid = yield from dispatch(device, 0, device.server.attach, caller, spec[2:])
+        return Chan(Handle(device.server, fid), self.domain, device.cap, Path(None, spec), Origin(spec, ()))
+
+    def cross(self, chan: Chan) -> tuple[Chan, MountHead | None]:
+        """The first member of what is mounted on `chan`, with the mount point noted in its path; else `chan` itself."""
+        head = None if chan.path.device else self.heads.get(chan.key)
+        if head is None:
+            return chan, None
+        return head.members[0].chan.share(chan.path.crossing(chan)), head
+
+    def walk(self, chan: Chan, names: Sequence[str], caller: Caller, follow: bool = True) -> Steps[Chan]:
+        """Walk `names` from `chan` and stop before any mount point at the end (chan.c, walk()).
+
+        Symlinks on the way are resolved, one at the end if `follow`. Raises NOENT, NOTDIR, LOOP.
+        """
+        # `far` is true while `chan` stands behind a mount point; `head` is then the union it is the first member of.
+        names, start, far, head, links = list(names), chan, False, None, 0
+        chan = chan.share()
+        while names:
+            if not chan.qid.type & QTDIR:
+                raise FileError(E.NOTDIR, str(chan.path))
+            if names[0] == "..":
+                chan, far, head = (yield from self._walk_up(chan, caller)), False, None
+                del names[0]
+                continue
+            batch = _batch(names)
+            if not far:
+                chan, head = self.cross(chan)
+            member, walked = yield from self._walk_members(chan, head, batch, caller)
+            stop = None if chan.path.device else self._mount_on_the_way(member, walked.qids, len(batch) - 1)
+            link = _first_link(walked.qids)
+            if stop is not None:
+                _drop(member, walked)
+                place_path = chan.path.step(batch[: stop + 1])
+                head = self.heads[(member.server, walked.qids[stop].path)]
+                place = head.place.share(place_path)
+                chan, far = head.members[0].chan.share(place_path.crossing(place)), True
+                names = names[stop + 1 :]
+            elif link is not None and (follow or link < len(names) - 1):
+                _drop(member, walked)
+                links += 1
+                if links > MAX_LINKS:
+                    raise FileError(E.LOOP, str(chan.path.step(batch)))
+                target = yield from self._read_link(member, batch[: link + 1], caller)
+                begin, target_names = split_path(target)
+                if begin == "/":
+                    chan, far, head = (start if chan.path.device else self.root).share(), False, None
+                elif link == 0:
+                    far = True
+                else:
+                    chan = (yield from self._step(member, chan.path, batch[:link], caller))
+                    far, head = False, None
+                names = target_names + names[link + 1 :]
+            elif walked.fid is None:
+                raise _walk_failed(walked.qids, str(chan.path.step(batch[: len(walked.qids) + 1])))
+            else:
+                chan = member.at(walked.fid, chan.path.step(batch), _origin(member.origin, batch))
+                names, far, head = names[len(batch) :], False, None
+        if far and chan.path.mounted_on is not None:
+            return chan.path.mounted_on.share()  # a link to `.` behind a mount point: back to the near side
+        return chan
+
+    def _walk_up(self, chan: Chan, caller: Caller) -> Steps[Chan]:
+        walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [".."], caller)
+        path = chan.path.parent or chan.path
+        if path.mounted_on is not None:
+            _drop(chan, walked)
+            return path.mounted_on.share(Path(path.parent, path.name) if path.parent else path)
+        if walked.fid is None:
+            raise FileError(E.NOENT, f"{chan.path}/..")
+        return chan.at(walked.fid, path, chan.origin.step(".."))
+
+    def _walk_members(
+        self, chan: Chan, head: MountHead | None, names: Sequence[str], caller: Caller
+    ) -> Steps[tuple[Chan, Walk]]:
+        """Walk from `chan`, or from the first later member of its union that has the first name."""
+        try:
+            return chan, (yield from dispatch(chan, 0, chan.server.walk, chan.fid, names, caller))
+        except FileError as error:
+            failure = error
+        for member in head.members[1:] if head else ():
+            try:
+                walked = yield from dispatch(member.chan, 0, member.chan.server.walk, member.chan.fid, names, caller)
+            except FileError as error:
+                if failure.error is E.NOENT:
+                    failure = error
+            else:
+                return member.chan, walked
+        if not failure.subject:
+            raise FileError(failure.error, str(chan.path.step(names[:1])), failure.detail)
+        raise failure
+
+    def _mount_on_the_way(self, member: Chan, qids: Sequence[Qid], before: int) -> int | None:
+        if not self.heads:
+            return None
+        for index, qid in enumerate(qids[:before]):
+            if (member.server, qid.path) in self.heads:
+                return index
+        return None
+
+    def _step(self, member: Chan, path: Path, names: Sequence[str], caller: Caller) -> Steps[Chan]:
+        """A walk that is known to cross nothing."""
+        walked = yield from dispatch(member, 0, member.server.walk, member.fid, names, caller)
+        if walked.fid is None:
+            raise _walk_failed(walked.qids, str(path.step(names)))
+        return member.at(walked.fid, path.step(names), _origin(member.origin, names))
+
+    def _read_link(self, member: Chan, names: Sequence[str], caller: Caller) -> Steps[str]:
+        link = yield from self._step(member, member.path, names, caller)
+        try:
+            target = yield from dispatch(link, 0, link.server.readlink, link.fid)
+        finally:
+            link.close()
+        if target.startswith("#"):
+            raise FileError(E.NODEV, str(link.path), "a symlink can't name a device")
+        return target
+
+    # -- operations on files --------------------------------------------------------------------------------------
+
+    def open(self, chan: Chan, mode: int, caller: Caller) -> Steps[Chan]:
+        """Open the file at `chan`, behind any mount point. `chan` is used up; if this raises, it is as before."""
+        target, head = self.cross(chan)
+        opened = yield from self._own(target, caller)
+        method = opened.server.open
+        try:
+            fid = yield from dispatch(opened, rights_of_mode(mode), method, opened.fid, mode, caller)
+        except BaseException:
+            if opened is not chan:
+                opened.close()
+            raise
+        if fid is not opened.fid:
+            other = opened.at(fid, opened.path, opened.origin)
+            opened.close()
+            opened = other
+        opened.handle.mode = mode
+        if head is not None and len(head.members) > 1:
+            opened.union = head
+        if opened is not chan:
+            chan.close()
+        return opened
+
+    def create(self, directory: Chan, name: str, perm: int, mode: int, caller: Caller) -> Steps[Chan]:
+        """Create `name` in `directory` and open it; if it is there it is truncated and opened, or with OEXCL refused.
+
+        In a union the first member that allows creation gets the file, and if that fails, it fails. Raises NOCREATE.
+        """
+        if name in ("", ".", ".."):
+            raise FileError(E.EXIST, str(directory.path))
+        try:
+            existing = yield from self.walk(directory, [name], caller)
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+        else:
+            return (yield from self._open_existing(existing, mode, caller))
+        target, head = self.cross(directory)
+        if head is not None:
+            member = next((member for member in head.members if member.create), None)
+            if member is None:
+                raise FileError(E.NOCREATE, str(directory.path))
+            target = member.chan
+        rights = CREATE | rights_of_mode(mode)
+        method = target.server.create
+        try:
+            fid = yield from dispatch(target, rights, method, target.fid, name, perm, mode & ~OEXCL, caller)
+        except FileError as error:
+            if mode & OEXCL or error.error is not E.EXIST:
+                raise
+            # Somebody else made it just now.
+            existing = yield from self.walk(directory, [name], caller)
+            return (yield from self._open_existing(existing, mode, caller))
+        opened = target.at(fid, directory.path.step([name]), target.origin.step(name))
+        opened.handle.mode = mode
+        return opened
+
+    def _open_existing(self, existing: Chan, mode: int, caller: Caller) -> Steps[Chan]:
+        if mode & OEXCL:
+            raise FileError(E.EXIST, str(existing.path))
+        return (yield from self.open(existing, mode | OTRUNC, caller))
+
+    def stat(self, chan: Chan) -> Steps[Stat]:
+        """The attributes of the file at `chan`, behind any mount point; its name is the last one walked."""
+        target, _ = self.cross(chan)
+        stat = yield from dispatch(target, 0, target.server.stat, target.fid)
+        return replace(stat, name=chan.path.name) if chan.path.parent else stat
+
+    def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
+        """Change attributes. A mount point can't be renamed (MOUNTPOINT)."""
+        target, head = self.cross(chan)
+        if head is not None and change.name is not None:
+            raise FileError(E.MOUNTPOINT, str(chan.path))
+        return (yield from dispatch(target, WRITE, target.server.wstat, target.fid, change))
+
+    def remove(self, chan: Chan, caller: Caller) -> Steps[None]:
+        """Remove the file. A mount point can't be removed (MOUNTPOINT)."""
+        target, head = self.cross(chan)
+        if head is not None:
+            raise FileError(E.MOUNTPOINT, str(chan.path))
+        own = yield from self._own(target, caller)
+        try:
+            return (yield from dispatch(own, WRITE, own.server.remove, own.fid))
+        finally:
+            own.close()
+
+    def directory(self, chan: Chan, name: str, caller: Caller) -> Steps[Chan]:
+        """The member of the directory at `chan` that holds `name`: what renames, links and unlinks act in. Raises NOENT."""
+        target, head = self.cross(chan)
+        member, walked = yield from self._walk_members(target, head, [name], caller)
+        _drop(member, walked)
+        if walked.fid is None:
+            raise FileError(E.NOENT, str(chan.path.step([name])))
+        if not chan.path.device and (member.server, walked.qids[0].path) in self.heads:
+            raise FileError(E.MOUNTPOINT, str(chan.path.step([name])))
+        return member
+
+    def _own(self, chan: Chan, caller: Caller) -> Steps[Chan]:
+        """A chan whose fid nobody else uses: open and remove change it."""
+        if chan.handle.uses == 1 and chan.path.mounted_on is None:
+            return chan
+        walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [], caller)
+        if walked.fid is None:
+            raise FileError(E.NOENT, str(chan.path))
+        return chan.at(walked.fid, chan.path, chan.origin)
+
+    # -- mounting -------------------------------------------------------------------------------------------------
+
+    def bind(self, source: str, place: str, flags: int, cwd: Chan, caller: Caller) -> Steps[None]:
+        """bind(2): make `place` stand for `source` too. Raises MOUNT, INVAL (both orders at once), PERM."""
+        self._may_mount(flags)
+        near = yield from self.find(source, cwd, caller)
+        target, head = self.cross(near)
+        where = yield from self.find(place, cwd, caller)
+        self.mount(target, where, flags, head)
+
+    def mount(self, source: Chan, place: Chan, flags: int, union: MountHead | None = None) -> None:
+        """Mount `source` on `place`; `union` is the head `source` is the first member of (chan.c, cmount())."""
+        self._may_mount(flags)
+        order = flags & MORDER
+        directory = bool(place.qid.type & QTDIR)
+        if directory != bool(source.qid.type & QTDIR) or (not directory and order != MREPL):
+            raise FileError(E.MOUNT, str(place.path))
+        if flags & MCREATE and union is not None and (len(union.members) > 1 or not union.members[0].create):
+            raise FileError(E.MOUNT, str(source.path), "a union can't be bound with create")
+        added = [Member(source.share(), bool(flags & MCREATE))]
+        added += [Member(member.chan.share(), False) for member in (union.members[1:] if union else ())]
+        head = self.heads.get(place.key)
+        if head is None:
+            original = [] if order == MREPL else [Member(place.share(), False)]
+            head = self.heads[place.key] = MountHead(place.share(), original)
+        replaced: list[Member] = []
+        if order == MREPL:
+            replaced, head.members = head.members, added
+        elif order == MAFTER:
+            head.members = head.members + added
+        else:
+            head.members = added + head.members
+        for member in replaced:
+            member.chan.close()
+
+    def unmount(self, source: str | None, place: str, cwd: Chan, caller: Caller) -> Steps[None]:
+        """Take `source`, or everything, off `place` (chan.c, cunmount()). Raises NOTMOUNTED, NOTINUNION."""
+        self._may_mount(0)
+        where = yield from self.find(place, cwd, caller)
+        what = None
+        if source is not None:
+            near = yield from self.find(source, cwd, caller)
+            what, _ = self.cross(near)
+        head = self.heads.get(where.key)
+        if head is None:
+            raise FileError(E.NOTMOUNTED, place)
+        if what is None:
+            del self.heads[where.key]
+            head.close()
+            return
+        gone = next((member for member in head.members if member.chan.key == what.key), None)
+        if gone is None:
+            raise FileError(E.NOTINUNION, source or "")
+        if len(head.members) == 1:
+            del self.heads[where.key]
+            head.close()
+            return
+        head.members = [member for member in head.members if member is not gone]
+        gone.chan.close()
+
+    def _may_mount(self, flags: int) -> None:
+        if self.no_mount:
+            raise FileError(E.PERM, "mount", "this process gave up mounting")
+        if flags & MORDER == MORDER or flags & ~(MORDER | MCREATE):
+            raise FileError(E.INVAL, f"flags {flags}")
+
+
+class ChanMover:
+    """Hands chans of one domain to another, minting each capability once and keeping the paths' mount points."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self._caps: dict[tuple[int, Cap], Cap | None] = {}
+        self._paths: dict[Path, Path] = {}
+
+    def can(self, chan: Chan) -> bool:
+        """Whether the chan's capability is live and may be granted on."""
+        return self._cap(chan) is not None
+
+    def move(self, chan: Chan) -> Chan:
+        """The chan for the new domain. Raises REVOKED if its capability can't be granted on."""
+        cap = self._cap(chan)
+        if cap is None:
+            raise FileError(E.REVOKED, str(chan.path))
+        return Chan(chan.handle, self.domain, cap, self._path(chan.path), chan.origin)
+
+    def _cap(self, chan: Chan) -> Cap | None:
+        key = (chan.domain.pid, chan.cap)
+        if key not in self._caps:
+            try:
+                self._caps[key] = chan.domain.mint(chan.cap, ALL_RIGHTS, self.domain)
+            except FileError as error:
+                if error.error is E.DQUOT:
+                    raise
+                self._caps[key] = None
+        return self._caps[key]
+
+    def _path(self, path: Path) -> Path:
+        twin = self._paths.get(path)
+        if twin is None:
+            parent = self._path(path.parent) if path.parent else None
+            under = path.mounted_on
+            moved = self.move(under) if under is not None and self.can(under) else None
+            twin = self._paths[path] = Path(parent, path.name, moved)
+        return twin
+
+
+def _batch(names: Sequence[str]) -> list[str]:
+    batch = list(names[:MAX_WALK])
+    return batch[: batch.index("..")] if ".." in batch else batch
+
+
+def _first_link(qids: Sequence[Qid]) -> int | None:
+    return next((index for index, qid in enumerate(qids) if qid.type & QTSYMLINK), None)
+
+
+def _drop(chan: Chan, walked: Walk) -> None:
+    if walked.fid is not None:
+        chan.server.clunk(walked.fid)
+
+
+def _origin(origin: Origin, names: Sequence[str]) -> Origin:
+    return Origin(origin.spec, (*origin.names, *names))
+
+
+def _walk_failed(qids: Sequence[Qid], where: str) -> FileError:
+    return FileError(E.NOENT if not qids or qids[-1].type & QTDIR else E.NOTDIR, where)

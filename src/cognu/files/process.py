@@ -1,0 +1,258 @@
+"""Processes as plain data: what each has, how it comes into being (rfork), how it ends.
+
+What runs a process (a fiber, an operating system's process, nothing at all for a peer's session) is not known here:
+the node gives a process what starts and what kills it. `devices.proc` shows processes as files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan, Domain
+from cognu.files.namespace import ChanMover, Namespace
+from cognu.kernel import ALL_RIGHTS
+
+DEFAULT_OPEN_FILES = 1024
+
+
+class Descriptors:
+    """Open files by number. May be shared by processes (rfork without FDG); closed with the last."""
+
+    def __init__(self, limit: int = DEFAULT_OPEN_FILES) -> None:
+        self.limit = limit
+        self._chans: dict[int, Chan] = {}
+        self._users = 1
+
+    def __getitem__(self, number: int) -> Chan:
+        """Raises BADF."""
+        chan = self._chans.get(number)
+        if chan is None:
+            raise FileError(E.BADF, f"fd {number}")
+        return chan
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._chans
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._chans))
+
+    def __len__(self) -> int:
+        return len(self._chans)
+
+    def add(self, chan: Chan, number: int | None = None) -> int:
+        """Take over `chan` at the lowest free number, or at `number` (closing what is there). Raises MFILE, BADF."""
+        if number is None:
+            number = next(free for free in range(len(self._chans) + 1) if free not in self._chans)
+        if number < 0:
+            raise FileError(E.BADF, f"fd {number}")
+        if number not in self._chans and len(self._chans) >= self.limit:
+            raise FileError(E.MFILE)
+        old = self._chans.get(number)
+        self._chans[number] = chan
+        if old is not None:
+            old.close()
+        return number
+
+    def close(self, number: int) -> None:
+        """Raises BADF."""
+        chan = self._chans.pop(number, None)
+        if chan is None:
+            raise FileError(E.BADF, f"fd {number}")
+        chan.close()
+
+    def hold(self) -> Descriptors:
+        self._users += 1
+        return self
+
+    def release(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            for number in list(self._chans):
+                self.close(number)
+
+    def copy(self, mover: ChanMover) -> Descriptors:
+        """A table of the same open files (offsets shared) for the mover's domain; what was revoked is not in it."""
+        twin = Descriptors(self.limit)
+        for number, chan in self._chans.items():
+            if mover.can(chan):
+                moved = mover.move(chan)
+                moved.union = chan.union
+                twin._chans[number] = moved
+        return twin
+
+
+class Environment:
+    """Variables of a group of processes: name to bytes, in order of making."""
+
+    def __init__(self, values: dict[str, bytes] | None = None) -> None:
+        self.values = dict(values or {})
+
+    def copy(self) -> Environment:
+        return Environment(self.values)
+
+
+class State(Enum):
+    NEW = "New"  # made by /proc/clone, not started
+    RUNNING = "Running"
+    DEAD = "Dead"
+
+
+@dataclass(eq=False)
+class Process:
+    """One process. `user` and `pid` make it a `Caller` for file servers."""
+
+    pid: int
+    parent: Process | None
+    user: str
+    namespace: Namespace
+    cwd: Chan
+    descriptors: Descriptors
+    environment: Environment
+    started: int  # ns since 1970
+    args: list[str] = field(default_factory=list)
+    program: str = ""
+    node: str = ""  # where it really runs, if not here
+    state: State = State.NEW
+    status: int | None = None  # exit status once DEAD; 128 + n for a signal
+    message: str = ""  # why it ended, if not by exit
+    kill: Callable[[str], None] | None = None  # what ends it from outside; the argument says by whom or why
+    note: Callable[[str], None] | None = None  # delivers a note such as "interrupt"
+    detail: Callable[[], dict[str, int | str]] | None = None  # more lines of its status: memory, CPU time
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Share(Enum):
+    """What rfork(2) does with one of a process's groups."""
+
+    SHARE = "share"
+    COPY = "copy"
+    CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Fork:
+    """What a child gets. The defaults are fork's: everything copied. Inferno's NODEVS is `devices=False`."""
+
+    namespace: Share = Share.COPY
+    environment: Share = Share.COPY
+    descriptors: Share = Share.COPY
+    mount: bool = True
+    devices: bool = True
+
+
+class ProcessTable:
+    """All processes of this node, by pid. Pids are never used twice while the node runs."""
+
+    def __init__(self, now: Callable[[], int], limit: int = 32768) -> None:
+        self._now = now
+        self._limit = limit
+        self._processes: dict[int, Process] = {}
+        self._last = 0
+
+    def __getitem__(self, pid: int) -> Process:
+        """Raises SRCH."""
+        process = self._processes.get(pid)
+        if process is None:
+            raise FileError(E.SRCH, f"pid {pid}")
+        return process
+
+    def __contains__(self, pid: int) -> bool:
+        return pid in self._processes
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(list(self._processes.values()))
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def descendants(self, of: Process) -> list[Process]:
+        """Live processes that `of` made, or that these made. Not `of` itself."""
+        return [process for process in self if any(ancestor is of for ancestor in _ancestors(process))]
+
+    def add(
+        self, user: str, namespace: Namespace, cwd: Chan, parent: Process | None = None,
+        descriptors: Descriptors | None = None, environment: Environment | None = None,
+    ) -> Process:
+        """A process of these parts, which it takes over; they are released when it ends. Raises AGAIN at the limit."""
+        if len(self._processes) >= self._limit:
+            raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
+        self._last += 1
+        process = Process(
+            self._last, parent, user, namespace, cwd, descriptors or Descriptors(), environment or Environment(), self._now()
+        )
+        self._processes[process.pid] = process
+        return process
+
+    def fork(self, parent: Process, how: Fork | None = None) -> Process:
+        """rfork(2): a new process, in state NEW, with its groups shared with, copied from, or without the parent's.
+
+        A clean namespace is the root alone (the parent's root directory, with nothing mounted). Raises AGAIN, DQUOT.
+        """
+        how = how or Fork()
+        if len(self._processes) >= self._limit:
+            raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
+        if how.namespace is Share.SHARE:
+            namespace = parent.namespace.hold()
+        else:
+            namespace = self._new_namespace(parent, how)
+        mover = ChanMover(namespace.domain)
+        if how.descriptors is Share.SHARE:
+            descriptors = parent.descriptors.hold()
+        elif how.descriptors is Share.COPY:
+            descriptors = parent.descriptors.copy(mover)
+        else:
+            descriptors = Descriptors(parent.descriptors.limit)
+        environment = {
+            Share.SHARE: lambda: parent.environment,
+            Share.COPY: parent.environment.copy,
+            Share.CLEAN: Environment,
+        }[how.environment]()
+        if how.namespace is Share.CLEAN or not mover.can(parent.cwd):
+            cwd = namespace.root.share()
+        else:
+            cwd = mover.move(parent.cwd)
+        child = self.add(parent.user, namespace, cwd, parent, descriptors, environment)
+        if not how.mount:
+            namespace.no_mount = True
+        return child
+
+    def _new_namespace(self, parent: Process, how: Fork) -> Namespace:
+        domain = Domain(parent.namespace.domain.authority, parent.namespace.domain)
+        try:
+            if how.namespace is Share.COPY:
+                return parent.namespace.copy(domain, how.devices)
+            namespace = Namespace(domain, ChanMover(domain).move(parent.namespace.root))
+            if how.devices:
+                for letter, device in parent.namespace.devices.items():
+                    cap = parent.namespace.domain.mint(device.cap, ALL_RIGHTS, domain)
+                    namespace.devices[letter] = device._replace(domain=domain, cap=cap)
+            namespace.no_mount = parent.namespace.no_mount
+            return namespace
+        except BaseException:
+            domain.release()
+            raise
+
+    def end(self, process: Process, status: int, message: str = "") -> None:
+        """The process is over: everything it had is given back and whoever waits is told. Later calls do nothing."""
+        if process.state is State.DEAD:
+            return
+        process.state = State.DEAD
+        process.status = status
+        process.message = message
+        process.kill = process.note = None
+        self._processes.pop(process.pid, None)
+        process.descriptors.release()
+        process.cwd.close()
+        process.namespace.release()
+        process.ended.set()
+
+
+def _ancestors(process: Process) -> Iterator[Process]:
+    above = process.parent
+    while above is not None:
+        yield above
+        above = above.parent

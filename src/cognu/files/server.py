@@ -1,0 +1,153 @@
+"""The contract of a file server: one method per request; a server fills in those it has.
+
+In the spirit of 9front's lib9p `Srv` (one slot per T-message, nil means "not supported"): a new device
+derives from `FileServer` (or from `files.tree.TreeServer`, which does the navigation) and writes 30 to 80 lines.
+The same object is called in process, exported over 9P, and mounted from afar, and doesn't know which.
+
+Each method returns its result, or is `async` and returns it later. Errors are raised as `FileError`; state is then as
+before. Methods are called by `files.dispatch` only, which has checked the caller's capability and rights; a server
+checks its own permissions beyond that (a file's mode, who the caller is). A cancelled method leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from cognu.errors import E, FileError
+from cognu.ninep.types import QTDIR, QTSYMLINK, Qid, SetStat, Stat
+
+T = TypeVar("T")
+MaybeAsync = T | Awaitable[T]
+
+
+class Caller(Protocol):
+    """Who asks, as far as a server may know: an identity, never an authority."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def user(self) -> str: ...
+
+
+class Fid:
+    """A server's handle on one of its files, made by `attach`, `walk` or `create` and ended by `clunk`.
+
+    Servers derive from it to keep what they need. `qid` is kept up to date by the server.
+    """
+
+    __slots__ = ("qid",)
+
+    def __init__(self, qid: Qid) -> None:
+        self.qid = qid
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.qid.type & QTDIR)
+
+    @property
+    def is_symlink(self) -> bool:
+        return bool(self.qid.type & QTSYMLINK)
+
+
+class Walk(NamedTuple):
+    """`qids` of the elements reached; `fid` is a new one at the last element, or None if not all were reached."""
+
+    qids: list[Qid]
+    fid: Fid | None
+
+
+class Entry(NamedTuple):
+    """One entry of a directory. Reading on from `cookie` gives what follows it. `stat` is None where it costs a trip."""
+
+    cookie: int
+    qid: Qid
+    name: str
+    stat: Stat | None
+
+
+class Space(NamedTuple):
+    """What statfs(2) says: block size in bytes, then numbers of blocks and files."""
+
+    block_size: int
+    blocks: int
+    free: int
+    files: int = 0
+    files_free: int = 0
+
+
+class FileServer:
+    """A tree of files. `spec` is how a namespace names it: `#` and a letter, as Plan 9's devices (`#c`)."""
+
+    spec = "#?"
+
+    def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
+        """A fid at the root of the tree `aname` (usually ""). Raises NOATTACH."""
+        raise FileError(E.NOATTACH, self.spec + aname)
+
+    def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
+        """Walk from `fid` (which stays as it is) through `names`, at most 16; no names clones the fid.
+
+        `..` comes only alone, and stays put at the root. If the first name fails, raises (NOENT, NOTDIR); if a later one
+        does, returns the qids so far. A symlink is not followed: it ends the walk like a file does.
+        """
+        raise FileError(E.NOTSUP, "walk")
+
+    def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        """Make a fid ready for I/O; `mode` is OREAD, OWRITE, ORDWR or OEXEC with OTRUNC, ORCLOSE, OAPPEND, OEXCL bits.
+
+        Usually returns the same fid. Another fid may be returned (a clone device does so); then `fid` is clunked.
+        """
+        raise FileError(E.NOTSUP, "open")
+
+    def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        """Make a file (a directory with DMDIR in `perm`) in the directory `fid` and open it: a new fid; `fid` stays."""
+        raise FileError(E.ACCES, name)
+
+    def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        """At most `count` bytes at `offset` of an open file; `b""` at the end. Streams ignore `offset`."""
+        raise FileError(E.NOTSUP, "read")
+
+    def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        """Write to an open file; returns how many bytes were taken. `data` is valid during the call only."""
+        raise FileError(E.ACCES, "write")
+
+    def readdir(self, fid: Fid, cookie: int, count: int) -> MaybeAsync[list[Entry]]:
+        """At most `count` entries of an open directory after `cookie` (0 from the start, which also takes a fresh look)."""
+        raise FileError(E.NOTDIR, "readdir")
+
+    def stat(self, fid: Fid) -> MaybeAsync[Stat]:
+        raise FileError(E.NOTSUP, "stat")
+
+    def wstat(self, fid: Fid, change: SetStat) -> MaybeAsync[None]:
+        """Change what `change` names, all of it or nothing. A `name` renames within the directory."""
+        raise FileError(E.ACCES, "wstat")
+
+    def remove(self, fid: Fid) -> MaybeAsync[None]:
+        """Remove the file. The fid is clunked by the caller in any case."""
+        raise FileError(E.ACCES, "remove")
+
+    def clunk(self, fid: Fid) -> None:
+        """The fid is gone. Never awaited and never fails; a far server is told without waiting for its answer."""
+
+    # What 9P2000.L has beyond 9P2000.
+
+    def symlink(self, fid: Fid, name: str, target: str) -> MaybeAsync[Qid]:
+        raise FileError(E.NOTSUP, "symlink")
+
+    def readlink(self, fid: Fid) -> MaybeAsync[str]:
+        raise FileError(E.INVAL, "readlink")
+
+    def link(self, directory: Fid, existing: Fid, name: str) -> MaybeAsync[None]:
+        raise FileError(E.NOTSUP, "link")
+
+    def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> MaybeAsync[None]:
+        """Rename in one step, replacing what is there (rename(2)). Both directories are this server's."""
+        raise FileError(E.NOTSUP, "rename")
+
+    def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
+        """What was written through any fid of this file survives a crash when this returns."""
+
+    def statfs(self, fid: Fid) -> MaybeAsync[Space]:
+        raise FileError(E.NOTSUP, "statfs")
