@@ -28,7 +28,9 @@ class _UnionListing:
     cookie: int = 0
 
 
-def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller) -> Steps[list[Entry]]:
+def read_directory(
+    namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller
+) -> Steps[list[Entry]]:
     """At most `count` entries of an open directory after `cookie`; 0 starts anew. An empty list is the end."""
     if chan.union is None:
         entries = yield from dispatch(chan, READ, chan.server.readdir, chan.fid, cookie, count)
@@ -44,7 +46,9 @@ def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, ca
     return listing.entries[cookie : cookie + count]
 
 
-def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: int, caller: Caller) -> Steps[None]:
+def _read_on(
+    namespace: Namespace, chan: Chan, listing: _UnionListing, count: int, caller: Caller
+) -> Steps[None]:
     """Read one batch of the member at hand, or go on to the next."""
     member = listing.members[0].chan
     entries: list[Entry] = []
@@ -53,10 +57,14 @@ def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: in
             walked = yield from dispatch(member, 0, member.server.walk, member.fid, [], caller)
             if walked.fid is not None:
                 listing.reading = member.at(walked.fid, member.path, member.origin)
-                yield from dispatch(listing.reading, READ, member.server.open, listing.reading.fid, OREAD, caller)
+                yield from dispatch(
+                    listing.reading, READ, member.server.open, listing.reading.fid, OREAD, caller
+                )
         if listing.reading is not None:
             reading = listing.reading
-            entries = yield from dispatch(reading, READ, reading.server.readdir, reading.fid, listing.cookie, count)
+            entries = yield from dispatch(
+                reading, READ, reading.server.readdir, reading.fid, listing.cookie, count
+            )
     except FileError:
         pass  # the member is skipped, as in unionread()
     if entries:

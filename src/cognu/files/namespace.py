@@ -25,11 +25,10 @@ from typing import NamedTuple
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
-from cognu.files.server import Caller, FileServer, Walk
+from cognu.files.server import OEXCL, Caller, FileServer, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import (
-    OEXCL,
     OEXEC,
     ORCLOSE,
     ORDWR,
@@ -110,7 +109,9 @@ def split_path(path: str) -> tuple[str, list[str]]:
 class Namespace:
     """A mount table with its root, the devices it may attach, and the domain whose capabilities it uses."""
 
-    def __init__(self, domain: Domain, root: Chan, devices: Mapping[str, tuple[FileServer, Cap]] | None = None) -> None:
+    def __init__(
+        self, domain: Domain, root: Chan, devices: Mapping[str, tuple[FileServer, Cap]] | None = None
+    ) -> None:
         """Takes over one use of `domain` and the chan `root`, which must belong to it."""
         self.domain = domain
         self.root = root
@@ -150,7 +151,11 @@ class Namespace:
         mover = ChanMover(domain)
         twin = Namespace(domain, mover.move(self.root))
         for key, head in self.heads.items():
-            members = [Member(mover.move(member.chan), member.create) for member in head.members if mover.can(member.chan)]
+            members = [
+                Member(mover.move(member.chan), member.create)
+                for member in head.members
+                if mover.can(member.chan)
+            ]
             if members and mover.can(head.place):
                 twin.heads[key] = MountHead(mover.move(head.place), members)
         if devices:
@@ -234,7 +239,7 @@ class Namespace:
                 elif link == 0:
                     far = True
                 else:
-                    chan = (yield from self._step(member, chan.path, batch[:link], caller))
+                    chan = yield from self._step(member, chan.path, batch[:link], caller)
                     far, head = False, None
                 names = target_names + names[link + 1 :]
             elif walked.fid is None:
@@ -266,7 +271,9 @@ class Namespace:
             failure = error
         for member in head.members[1:] if head else ():
             try:
-                walked = yield from dispatch(member.chan, 0, member.chan.server.walk, member.chan.fid, names, caller)
+                walked = yield from dispatch(
+                    member.chan, 0, member.chan.server.walk, member.chan.fid, names, caller
+                )
             except FileError as error:
                 if failure.error is E.NOENT:
                     failure = error

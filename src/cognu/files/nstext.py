@@ -66,7 +66,9 @@ def describe(namespace: Namespace, cwd: Chan) -> str:
         for flags, member in _binds(head):
             options = {MREPL: "", MBEFORE: "b", MAFTER: "a"}[flags & 3] + ("c" if flags & MCREATE else "")
             source = _source_name(member, root, rebuilt)
-            lines.append(" ".join(["bind", *(["-" + options] if options else []), quote(source), quote(place)]))
+            lines.append(
+                " ".join(["bind", *(["-" + options] if options else []), quote(source), quote(place)])
+            )
         rebuilt[head.place.origin] = [member.chan.origin for member in head.members]
     lines.append(f"cd {quote(_name(cwd, root, rebuilt))}")
     return "".join(line + "\n" for line in lines)
@@ -76,7 +78,11 @@ def _binds(head: MountHead) -> list[tuple[int, Chan]]:
     """Flags and source of the binds that make this head out of nothing, in order."""
     members = head.members
     create = [MCREATE if member.create else 0 for member in members]
-    own = [index for index, member in enumerate(members) if member.chan.key == head.place.key and not member.create]
+    own = [
+        index
+        for index, member in enumerate(members)
+        if member.chan.key == head.place.key and not member.create
+    ]
     if own and len(members) > 1:
         middle = own[0]
         before = [(MBEFORE | create[index], members[index].chan) for index in range(middle - 1, -1, -1)]

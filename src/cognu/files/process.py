@@ -174,15 +174,27 @@ class ProcessTable:
         return [process for process in self if any(ancestor is of for ancestor in _ancestors(process))]
 
     def add(
-        self, user: str, namespace: Namespace, cwd: Chan, parent: Process | None = None,
-        descriptors: Descriptors | None = None, environment: Environment | None = None,
+        self,
+        user: str,
+        namespace: Namespace,
+        cwd: Chan,
+        parent: Process | None = None,
+        descriptors: Descriptors | None = None,
+        environment: Environment | None = None,
     ) -> Process:
         """A process of these parts, which it takes over; they are released when it ends. Raises AGAIN at the limit."""
         if len(self._processes) >= self._limit:
             raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
         self._last += 1
         process = Process(
-            self._last, parent, user, namespace, cwd, descriptors or Descriptors(), environment or Environment(), self._now()
+            self._last,
+            parent,
+            user,
+            namespace,
+            cwd,
+            descriptors or Descriptors(),
+            environment or Environment(),
+            self._now(),
         )
         self._processes[process.pid] = process
         return process

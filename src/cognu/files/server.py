@@ -17,6 +17,10 @@ from typing import NamedTuple, Protocol, TypeVar
 from cognu.errors import E, FileError
 from cognu.ninep.types import QTDIR, QTSYMLINK, Qid, SetStat, Stat
 
+OEXCL = 0x1000
+OAPPEND = 0x4000
+"""Open modes beyond open(5)'s: create fails if the file is there; every write goes to the end (plan9port's libc.h)."""
+
 T = TypeVar("T")
 MaybeAsync = T | Awaitable[T]
 

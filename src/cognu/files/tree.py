@@ -1,0 +1,324 @@
+"""A library for file servers in memory: navigation, opening and directory reading, so that a device is its table of names.
+
+A tree is made of `Node`s. A device derives from `Node` for each kind of file it has and overrides `read`, `write`, `open`,
+`close`; directories that know their children beforehand use `Directory`, others override `find` and `entries`. As in
+Inferno's styxservers, navigation is apart from I/O; as in Plan 9's dev.c, a simple device is a table plus a few functions.
+
+    class Zero(Node):
+        def read(self, fid, offset, count):
+            return bytes(count)
+
+    server = TreeServer("#c", Directory("", [Zero("zero", 0o666), ...]))
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+from cognu.errors import E, FileError
+from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.ninep.types import DMDIR, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
+
+_numbers = itertools.count(1)
+
+
+class TreeFid(Fid):
+    """A fid on a node. `state` is the node's to use between open and close."""
+
+    __slots__ = ("caller", "mode", "node", "snapshot", "state")
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.qid)
+        self.node = node
+        self.mode: int | None = None
+        self.caller: Caller | None = None  # who opened it
+        self.snapshot: list[Node] = []
+        self.state: object = None
+
+
+class Node:
+    """One file. The permission bits in `mode` say what opening allows to anybody; capabilities decide the rest."""
+
+    def __init__(self, name: str, mode: int = 0o444, *, qid_type: int = 0) -> None:
+        self.name = name
+        self.mode = mode
+        self.parent: Node | None = None
+        self.qid = Qid(qid_type, 0, next(_numbers))
+        self.user = self.group = "cognu"
+        self.mtime = self.atime = 0
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.qid.type & QTDIR)
+
+    # navigation, for directories
+
+    def find(self, name: str, caller: Caller) -> MaybeAsync[Node]:
+        """The child of that name. Raises NOENT."""
+        raise FileError(E.NOTDIR, self.name)
+
+    def entries(self, caller: Caller | None) -> Iterable[Node]:
+        """The children, for reading the directory."""
+        raise FileError(E.NOTDIR, self.name)
+
+    def create(self, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Node]:
+        """Make a child; the caller opens it. Raises EXIST."""
+        raise FileError(E.ACCES, name)
+
+    # I/O, on an open fid
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> MaybeAsync[TreeFid | None]:
+        """May raise, set `fid.state`, or return another fid that is open instead (a clone file does)."""
+        return None
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        raise FileError(E.ACCES, self.name)
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        raise FileError(E.ACCES, self.name)
+
+    def close(self, fid: TreeFid) -> None:
+        """An open fid is gone."""
+
+    # attributes
+
+    @property
+    def length(self) -> int:
+        return 0
+
+    def stat(self) -> Stat:
+        return Stat(
+            name=self.name or "/",
+            qid=self.qid,
+            mode=self.mode | (DMDIR if self.is_directory else 0),
+            length=self.length,
+            mtime=self.mtime,
+            atime=self.atime,
+            user=self.user,
+            group=self.group,
+            muid=self.user,
+        )
+
+    def wstat(self, change: SetStat) -> MaybeAsync[None]:
+        """Devices take a truncation (shells write `> file`) and refuse the rest."""
+        if change != SetStat(length=change.length):
+            raise FileError(E.ACCES, self.name)
+
+    def remove(self) -> MaybeAsync[None]:
+        raise FileError(E.ACCES, self.name)
+
+
+class Directory(Node):
+    """A directory whose children are kept here."""
+
+    def __init__(self, name: str, children: Sequence[Node] = (), mode: int = 0o555) -> None:
+        super().__init__(name, mode, qid_type=QTDIR)
+        self.children: dict[str, Node] = {}
+        for child in children:
+            self.add(child)
+
+    def add(self, child: Node) -> Node:
+        self.children[child.name] = child
+        child.parent = self
+        return child
+
+    def discard(self, name: str) -> None:
+        child = self.children.pop(name, None)
+        if child is not None:
+            child.parent = None
+
+    def find(self, name: str, caller: Caller) -> MaybeAsync[Node]:
+        child = self.children.get(name)
+        if child is None:
+            raise FileError(E.NOENT)
+        return child
+
+    def entries(self, caller: Caller | None) -> Iterable[Node]:
+        return self.children.values()
+
+
+class Text(Node):
+    """A file that reads as what `get` returns at the moment of opening, and whose writes go to `put`, one at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        get: Callable[[], str | bytes] | None,
+        put: Callable[[bytes], None] | None = None,
+        mode: int | None = None,
+    ) -> None:
+        default = (0o444 if get else 0) | (0o222 if put else 0)
+        super().__init__(name, default if mode is None else mode)
+        self._get = get
+        self._put = put
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        if self._get is not None and mode & 3 in (OREAD, ORDWR, OEXEC):
+            text = self._get()
+            fid.state = text.encode() if isinstance(text, str) else text
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        assert isinstance(fid.state, bytes)
+        return fid.state[offset : offset + count]
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        assert self._put is not None
+        self._put(bytes(data))
+        return len(data)
+
+
+class TreeServer(FileServer):
+    """Serves the tree under `root`."""
+
+    def __init__(self, spec: str, root: Node) -> None:
+        self.spec = spec
+        self.root = root
+
+    def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
+        if aname:
+            raise FileError(E.NOATTACH, self.spec + aname)
+        return TreeFid(self.root)
+
+    def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
+        assert isinstance(fid, TreeFid)
+        node = fid.node
+        qids: list[Qid] = []
+        for name in names:
+            try:
+                found = self._step(node, name, caller)
+                if not isinstance(found, Node):
+                    return self._walk_on(node, found, qids, names, caller)
+                node = found
+            except FileError:
+                if not qids:
+                    raise
+                return Walk(qids, None)
+            qids.append(node.qid)
+        return Walk(qids, TreeFid(node))
+
+    async def _walk_on(
+        self, node: Node, found: MaybeAsync[Node], qids: list[Qid], names: Sequence[str], caller: Caller
+    ) -> Walk:
+        """The rest of a walk, from a step that has to be awaited."""
+        while True:
+            try:
+                node = found if isinstance(found, Node) else await found
+            except FileError:
+                if not qids:
+                    raise
+                return Walk(qids, None)
+            qids.append(node.qid)
+            if len(qids) == len(names):
+                return Walk(qids, TreeFid(node))
+            try:
+                found = self._step(node, names[len(qids)], caller)
+            except FileError:
+                return Walk(qids, None)
+
+    def _step(self, node: Node, name: str, caller: Caller) -> MaybeAsync[Node]:
+        if name == "..":
+            return node.parent or node
+        if not node.is_directory:
+            raise FileError(E.NOTDIR)
+        return node.find(name, caller)
+
+    def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        assert isinstance(fid, TreeFid)
+        node = fid.node
+        access = mode & 3
+        if node.is_directory:
+            if access in (OWRITE, ORDWR) or mode & (OTRUNC | ORCLOSE):
+                raise FileError(E.ISDIR, node.name)
+        elif not _allows(node.mode, access):
+            raise FileError(E.ACCES, node.name)
+        opened = node.open(fid, mode, caller)
+        if opened is None or isinstance(opened, TreeFid):
+            return _opened(opened or fid, mode, caller)
+        return self._open_on(fid, opened, mode, caller)
+
+    async def _open_on(
+        self, fid: TreeFid, opened: MaybeAsync[TreeFid | None], mode: int, caller: Caller
+    ) -> Fid:
+        assert not isinstance(opened, TreeFid)
+        assert opened is not None
+        return _opened((await opened) or fid, mode, caller)
+
+    def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        assert isinstance(fid, TreeFid)
+        if not fid.node.is_directory:
+            raise FileError(E.NOTDIR, fid.node.name)
+        node = fid.node.create(name, perm, mode, caller)
+        if isinstance(node, Node):
+            return self._open_new(node, mode, caller)
+        return self._create_on(node, mode, caller)
+
+    async def _create_on(self, pending: MaybeAsync[Node], mode: int, caller: Caller) -> Fid:
+        assert not isinstance(pending, Node)
+        opened = self._open_new(await pending, mode, caller)
+        return opened if isinstance(opened, Fid) else await opened
+
+    def _open_new(self, node: Node, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        """A file just made is opened as asked, whatever permissions it was made with."""
+        fid = TreeFid(node)
+        opened = node.open(fid, mode & ~OTRUNC, caller)
+        if opened is None or isinstance(opened, TreeFid):
+            return _opened(opened or fid, mode, caller)
+        return self._open_on(fid, opened, mode, caller)
+
+    def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        assert isinstance(fid, TreeFid)
+        if fid.mode is None or fid.mode & 3 == OWRITE:
+            raise FileError(E.BADF, fid.node.name)
+        if fid.node.is_directory:
+            raise FileError(E.ISDIR, fid.node.name)
+        return fid.node.read(fid, offset, count)
+
+    def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        assert isinstance(fid, TreeFid)
+        if fid.mode is None or fid.mode & 3 not in (OWRITE, ORDWR):
+            raise FileError(E.BADF, fid.node.name)
+        return fid.node.write(fid, offset, data)
+
+    def readdir(self, fid: Fid, cookie: int, count: int) -> MaybeAsync[list[Entry]]:
+        assert isinstance(fid, TreeFid)
+        if fid.mode is None or not fid.node.is_directory:
+            raise FileError(E.NOTDIR, fid.node.name)
+        if cookie == 0:
+            fid.snapshot = list(fid.node.entries(fid.caller))
+        batch = fid.snapshot[cookie : cookie + count]
+        return [
+            Entry(cookie + index, node.qid, node.name, node.stat()) for index, node in enumerate(batch, 1)
+        ]
+
+    def stat(self, fid: Fid) -> MaybeAsync[Stat]:
+        assert isinstance(fid, TreeFid)
+        return fid.node.stat()
+
+    def wstat(self, fid: Fid, change: SetStat) -> MaybeAsync[None]:
+        assert isinstance(fid, TreeFid)
+        return fid.node.wstat(change)
+
+    def remove(self, fid: Fid) -> MaybeAsync[None]:
+        assert isinstance(fid, TreeFid)
+        return fid.node.remove()
+
+    def clunk(self, fid: Fid) -> None:
+        assert isinstance(fid, TreeFid)
+        if fid.mode is not None:
+            fid.node.close(fid)
+            fid.mode = None
+        fid.snapshot = []
+
+
+def _opened(fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+    fid.mode = mode
+    fid.caller = caller
+    return fid
+
+
+def _allows(permissions: int, access: int) -> bool:
+    """Whether any class of users may open so. Who may is decided by capabilities, not by names of users."""
+    bits = permissions | permissions >> 3 | permissions >> 6
+    need = {OREAD: 4, OWRITE: 2, ORDWR: 6, OEXEC: 4}[access]
+    return bits & need == need
