@@ -162,7 +162,7 @@ class Chan:
         return twin
 
     def hand_to(self, domain: Domain, rights: int) -> Chan:
-        """The same handle for another domain under a child capability with at most `rights`. Raises ACCES, REVOKED, DQUOT."""
+        """The same handle for another domain, under a child capability with at most `rights`. Raises REVOKED, DQUOT."""
         cap = self.domain.mint(self.cap, rights, domain)
         twin = Chan(self.handle, domain, cap, self.path, self.origin)
         twin.union = self.union

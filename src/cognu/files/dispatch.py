@@ -38,7 +38,7 @@ class Held(Protocol):
 def dispatch(
     chan: Held, rights: int, method: Callable[P, T | Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Steps[T]:
-    """Call `method` under the chan's capability, which must have all of `rights`; raises ACCES or REVOKED if it doesn't."""
+    """Call `method` under the chan's capability, which must have all of `rights`; else raises ACCES or REVOKED."""
     chan.domain.check(chan.cap, rights)
     result = method(*args, **kwargs)
     if isawaitable(result):

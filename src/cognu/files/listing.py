@@ -28,9 +28,7 @@ class _UnionListing:
     cookie: int = 0
 
 
-def read_directory(
-    namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller
-) -> Steps[list[Entry]]:
+def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller) -> Steps[list[Entry]]:
     """At most `count` entries of an open directory after `cookie`; 0 starts anew. An empty list is the end."""
     if chan.union is None:
         entries = yield from dispatch(chan, READ, chan.server.readdir, chan.fid, cookie, count)
@@ -46,9 +44,7 @@ def read_directory(
     return listing.entries[cookie : cookie + count]
 
 
-def _read_on(
-    namespace: Namespace, chan: Chan, listing: _UnionListing, count: int, caller: Caller
-) -> Steps[None]:
+def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: int, caller: Caller) -> Steps[None]:
     """Read one batch of the member at hand, or go on to the next."""
     member = listing.members[0].chan
     entries: list[Entry] = []
@@ -57,14 +53,10 @@ def _read_on(
             walked = yield from dispatch(member, 0, member.server.walk, member.fid, [], caller)
             if walked.fid is not None:
                 listing.reading = member.at(walked.fid, member.path, member.origin)
-                yield from dispatch(
-                    listing.reading, READ, member.server.open, listing.reading.fid, OREAD, caller
-                )
+                yield from dispatch(listing.reading, READ, member.server.open, listing.reading.fid, OREAD, caller)
         if listing.reading is not None:
             reading = listing.reading
-            entries = yield from dispatch(
-                reading, READ, reading.server.readdir, reading.fid, listing.cookie, count
-            )
+            entries = yield from dispatch(reading, READ, reading.server.readdir, reading.fid, listing.cookie, count)
     except FileError:
         pass  # the member is skipped, as in unionread()
     if entries:
@@ -80,7 +72,7 @@ def _read_on(
 
 
 def _mounted(namespace: Namespace, chan: Chan, server: FileServer, entry: Entry) -> Entry:
-    """The entry of what is mounted there, if it is a mount point. Not asked for its attributes: its server may be far."""
+    """The entry of what is mounted there, if anything is. Its attributes are not asked for: its server may be far."""
     if not namespace.heads or chan.path.device:
         return entry
     head = namespace.heads.get((server, entry.qid.path))

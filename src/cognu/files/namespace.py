@@ -109,9 +109,7 @@ def split_path(path: str) -> tuple[str, list[str]]:
 class Namespace:
     """A mount table with its root, the devices it may attach, and the domain whose capabilities it uses."""
 
-    def __init__(
-        self, domain: Domain, root: Chan, devices: Mapping[str, tuple[FileServer, Cap]] | None = None
-    ) -> None:
+    def __init__(self, domain: Domain, root: Chan, devices: Mapping[str, tuple[FileServer, Cap]] | None = None) -> None:
         """Takes over one use of `domain` and the chan `root`, which must belong to it."""
         self.domain = domain
         self.root = root
@@ -152,9 +150,7 @@ class Namespace:
         twin = Namespace(domain, mover.move(self.root))
         for key, head in self.heads.items():
             members = [
-                Member(mover.move(member.chan), member.create)
-                for member in head.members
-                if mover.can(member.chan)
+                Member(mover.move(member.chan), member.create) for member in head.members if mover.can(member.chan)
             ]
             if members and mover.can(head.place):
                 twin.heads[key] = MountHead(mover.move(head.place), members)
@@ -183,6 +179,14 @@ class Namespace:
             if error.subject:
                 raise
             raise FileError(error.error, path, error.detail) from None
+
+    def find_parent(self, path: str, cwd: Chan, caller: Caller) -> Steps[tuple[Chan, str]]:
+        """The directory that `path`'s last name is in, and that name: for creating. EXIST if there is none."""
+        begin, names = split_path(path)
+        if not names or names[-1] == "..":
+            raise FileError(E.EXIST, path)
+        above = "/".join([begin.rstrip("/"), *names[:-1]]) if begin else "/".join(names[:-1])
+        return (yield from self.find(above or begin or ".", cwd, caller)), names[-1]
 
     def attach(self, spec: str, caller: Caller) -> Steps[Chan]:
         """The root of the device tree that `spec` (`#`, a letter, a name) stands for. Raises NODEV, NOATTACH."""
@@ -271,9 +275,7 @@ class Namespace:
             failure = error
         for member in head.members[1:] if head else ():
             try:
-                walked = yield from dispatch(
-                    member.chan, 0, member.chan.server.walk, member.chan.fid, names, caller
-                )
+                walked = yield from dispatch(member.chan, 0, member.chan.server.walk, member.chan.fid, names, caller)
             except FileError as error:
                 if failure.error is E.NOENT:
                     failure = error
@@ -396,7 +398,7 @@ class Namespace:
             own.close()
 
     def directory(self, chan: Chan, name: str, caller: Caller) -> Steps[Chan]:
-        """The member of the directory at `chan` that holds `name`: what renames, links and unlinks act in. Raises NOENT."""
+        """The member of the directory at `chan` that holds `name`: where renames and unlinks act. Raises NOENT."""
         target, head = self.cross(chan)
         member, walked = yield from self._walk_members(target, head, [name], caller)
         _drop(member, walked)

@@ -4,8 +4,8 @@ Lines are `bind [-abc] SOURCE PLACE`, `mount [-abc] SERVICE PLACE [ANAME]`, `unm
 comments after `#` and a blank; words with odd characters are quoted as in rc(1): 'it''s'.
 
 `describe` prints a source or a place by the path it was bound with where that path, read in order, provably means the
-same file; otherwise by the device it really is on (`#U/home`), which no mount can change. So the output rebuilds the table
-exactly, and needs no walking to make.
+same file; otherwise by the device it really is on (`#U/home`), which no mount can change. So the output rebuilds
+the table exactly, and needs no walking to make.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def describe(namespace: Namespace, cwd: Chan) -> str:
         for flags, member in _binds(head):
             options = {MREPL: "", MBEFORE: "b", MAFTER: "a"}[flags & 3] + ("c" if flags & MCREATE else "")
             source = _source_name(member, root, rebuilt)
-            lines.append(
-                " ".join(["bind", *(["-" + options] if options else []), quote(source), quote(place)])
-            )
+            lines.append(" ".join(["bind", *(["-" + options] if options else []), quote(source), quote(place)]))
         rebuilt[head.place.origin] = [member.chan.origin for member in head.members]
     lines.append(f"cd {quote(_name(cwd, root, rebuilt))}")
     return "".join(line + "\n" for line in lines)
@@ -78,11 +76,7 @@ def _binds(head: MountHead) -> list[tuple[int, Chan]]:
     """Flags and source of the binds that make this head out of nothing, in order."""
     members = head.members
     create = [MCREATE if member.create else 0 for member in members]
-    own = [
-        index
-        for index, member in enumerate(members)
-        if member.chan.key == head.place.key and not member.create
-    ]
+    own = [index for index, member in enumerate(members) if member.chan.key == head.place.key and not member.create]
     if own and len(members) > 1:
         middle = own[0]
         before = [(MBEFORE | create[index], members[index].chan) for index in range(middle - 1, -1, -1)]
@@ -93,7 +87,7 @@ def _binds(head: MountHead) -> list[tuple[int, Chan]]:
 
 
 def _name(chan: Chan, root: Origin, rebuilt: dict[Origin, list[Origin]]) -> str:
-    """The chan's path if reading it so far means this very file, before any mount at its end; else its device's name."""
+    """The chan's path if read so far it means this very file, before any mount at its end; else its device's name."""
     path = str(chan.path)
     return path if _meaning(path, root, rebuilt) == chan.origin else str(chan.origin)
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from cognu.errors import E, FileError
-from cognu.ninep.types import QTDIR, QTSYMLINK, Qid, SetStat, Stat
+from cognu.ninep.types import QTDIR, QTSYMLINK, FileSystemStat, Qid, SetStat, Stat
 
 OEXCL = 0x1000
 OAPPEND = 0x4000
@@ -63,22 +63,12 @@ class Walk(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of a directory. Reading on from `cookie` gives what follows it. `stat` is None where it costs a trip."""
+    """One entry of a directory. Reading on from `cookie` gives what follows. `stat` is None where it costs a trip."""
 
     cookie: int
     qid: Qid
     name: str
     stat: Stat | None
-
-
-class Space(NamedTuple):
-    """What statfs(2) says: block size in bytes, then numbers of blocks and files."""
-
-    block_size: int
-    blocks: int
-    free: int
-    files: int = 0
-    files_free: int = 0
 
 
 class FileServer:
@@ -93,8 +83,8 @@ class FileServer:
     def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
         """Walk from `fid` (which stays as it is) through `names`, at most 16; no names clones the fid.
 
-        `..` comes only alone, and stays put at the root. If the first name fails, raises (NOENT, NOTDIR); if a later one
-        does, returns the qids so far. A symlink is not followed: it ends the walk like a file does.
+        `..` comes only alone, and stays put at the root. If the first name fails, raises (NOENT, NOTDIR); if a later
+        one does, returns the qids so far. A symlink is not followed: it ends the walk like a file does.
         """
         raise FileError(E.NOTSUP, "walk")
 
@@ -118,7 +108,7 @@ class FileServer:
         raise FileError(E.ACCES, "write")
 
     def readdir(self, fid: Fid, cookie: int, count: int) -> MaybeAsync[list[Entry]]:
-        """At most `count` entries of an open directory after `cookie` (0 from the start, which also takes a fresh look)."""
+        """At most `count` entries of an open directory after `cookie`; 0 starts anew, with a fresh look."""
         raise FileError(E.NOTDIR, "readdir")
 
     def stat(self, fid: Fid) -> MaybeAsync[Stat]:
@@ -153,5 +143,5 @@ class FileServer:
     def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
         """What was written through any fid of this file survives a crash when this returns."""
 
-    def statfs(self, fid: Fid) -> MaybeAsync[Space]:
+    def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
         raise FileError(E.NOTSUP, "statfs")

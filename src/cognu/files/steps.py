@@ -32,7 +32,7 @@ def ready(value: T | Awaitable[T]) -> Steps[T]:
 
 
 def start(steps: Steps[T]) -> T | Coroutine[Any, Any, T]:
-    """Run as far as possible without awaiting: the result, or a coroutine (to be awaited by the caller) for the rest."""
+    """Run as far as possible without awaiting: the result, or a coroutine (for the caller to await) for the rest."""
     try:
         waiting = steps.send(None)
     except StopIteration as stop:

@@ -1,8 +1,9 @@
-"""A library for file servers in memory: navigation, opening and directory reading, so that a device is its table of names.
+"""A library for file servers in memory: navigation, opening, reading directories; a device is then a table of names.
 
-A tree is made of `Node`s. A device derives from `Node` for each kind of file it has and overrides `read`, `write`, `open`,
-`close`; directories that know their children beforehand use `Directory`, others override `find` and `entries`. As in
-Inferno's styxservers, navigation is apart from I/O; as in Plan 9's dev.c, a simple device is a table plus a few functions.
+A tree is made of `Node`s. A device derives from `Node` for each kind of file it has and overrides `read`, `write`,
+`open`, `close`; directories that know their children beforehand use `Directory`, others override `find` and
+`entries`. As in Inferno's styxservers, navigation is apart from I/O; as in Plan 9's dev.c, a simple device is a table
+plus a few functions.
 
     class Zero(Node):
         def read(self, fid, offset, count):
@@ -237,9 +238,7 @@ class TreeServer(FileServer):
             return _opened(opened or fid, mode, caller)
         return self._open_on(fid, opened, mode, caller)
 
-    async def _open_on(
-        self, fid: TreeFid, opened: MaybeAsync[TreeFid | None], mode: int, caller: Caller
-    ) -> Fid:
+    async def _open_on(self, fid: TreeFid, opened: MaybeAsync[TreeFid | None], mode: int, caller: Caller) -> Fid:
         assert not isinstance(opened, TreeFid)
         assert opened is not None
         return _opened((await opened) or fid, mode, caller)
@@ -287,9 +286,7 @@ class TreeServer(FileServer):
         if cookie == 0:
             fid.snapshot = list(fid.node.entries(fid.caller))
         batch = fid.snapshot[cookie : cookie + count]
-        return [
-            Entry(cookie + index, node.qid, node.name, node.stat()) for index, node in enumerate(batch, 1)
-        ]
+        return [Entry(cookie + index, node.qid, node.name, node.stat()) for index, node in enumerate(batch, 1)]
 
     def stat(self, fid: Fid) -> MaybeAsync[Stat]:
         assert isinstance(fid, TreeFid)
