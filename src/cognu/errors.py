@@ -99,6 +99,11 @@ class E(Enum):
     NONODE = Row(111, "node is not running", "start it: cognu up")
     NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")
     BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; trace it with: cognu 9p trace")
+    BADFRAME = Row(71, "bad message between nodes", "the other side broke the protocol; run the same version on both")
+    DUPTAG = Row(71, "duplicate tag", "the other side used a tag twice; trace it with: cognu 9p trace")
+    DUPFID = Row(22, "duplicate fid", "the other side used a fid twice; trace it with: cognu 9p trace")
+    BADUSE = Row(9, "bad use of fid", "open it first, or walk to it again if it is open")
+    NOAUTH = Row(2, "authentication not required", "attach without it")
     BADVERSION = Row(93, "unknown 9P version", "offer 9P2000 or 9P2000.L")
     BADPROGRAM = Row(8, "WebAssembly module is not valid", "compile it again for wasm32-wasi")
     NOSTART = Row(8, "program exports no _start function", "build it as a command, not as a library")
@@ -113,6 +118,7 @@ class E(Enum):
     TRAP = Row(14, "program trapped", "run it under its own debugger; the trap names the reason")
     USAGE = Row(22, "usage", "try --help")
     SYNTAX = Row(22, "syntax error", "help lists the shell's commands and forms")
+    LINETOOLONG = Row(75, "line too long", "it is no text, or not by lines; cat, cp and head -c take any bytes")
     NOTFOUND = Row(2, "command not found", "ls /bin shows the programs; a path or a hash works too")
 
     @property

@@ -1,0 +1,54 @@
+"""What a command of the shell is, and how one is called: `--help`, options, number of operands, then its function."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from cognu.errors import E, FileError
+from cognu.shell.options import Options, parse_options
+from cognu.shell.state import Call
+
+ANY = 1 << 30
+"""As many operands as one likes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the table of commands.
+
+    `options` lists letters and long names, with `=` after those that take a value, and may be None: then every argument
+    is an operand. `operands` is the least and the greatest number of them. `mixed` false: options end at the first
+    operand, because what follows belongs to a program.
+    """
+
+    name: str
+    run: Callable[[Call], Awaitable[int]]
+    summary: str
+    usage: str
+    example: str
+    options: tuple[str, ...] | None = ()
+    operands: tuple[int, int] = (0, ANY)
+    mixed: bool = True
+
+    def help(self) -> str:
+        return f"{self.name}: {self.summary}\nusage: {self.usage}\nexample: {self.example}"
+
+
+async def invoke(command: Command, call: Call) -> int:
+    """Run a command of the shell. Raises `FileError`, for the shell to report; USAGE names the right usage."""
+    arguments = call.argv[1:]
+    if arguments == ("--help",):
+        await call.print(command.help())
+        return 0
+    if command.options is None:
+        options = Options(operands=list(arguments))
+    else:
+        options = parse_options(arguments, ("help", *command.options), command.mixed)
+    if "help" in options:
+        await call.print(command.help())
+        return 0
+    least, most = command.operands
+    if not least <= len(options.operands) <= most:
+        raise FileError(E.USAGE, "", command.usage)
+    return await command.run(replace(call, options=options))

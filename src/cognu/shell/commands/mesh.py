@@ -1,0 +1,58 @@
+"""Commands on the store and on other nodes."""
+
+from __future__ import annotations
+
+from cognu.shell.commands.reading import chunks
+from cognu.shell.lexer import is_name
+from cognu.shell.programs import wait_for
+from cognu.shell.state import Call
+from cognu.shell.system import File
+
+
+async def _copy_out(call: Call, file: File) -> int:
+    try:
+        async for data in chunks(file):
+            await call.write(data)
+    finally:
+        await file.close()
+    return 0
+
+
+async def put(call: Call) -> int:
+    await call.print(await call.system.put(call.operands[0], call.options.value("name")))
+    return 0
+
+
+async def get(call: Call) -> int:
+    return await _copy_out(call, await call.system.get(call.operands[0]))
+
+
+async def fetch(call: Call) -> int:
+    return await _copy_out(call, await call.system.fetch(call.operands[0]))
+
+
+async def import_tree(call: Call) -> int:
+    node, path, *at = call.operands
+    await call.system.import_tree(node, path, at[0] if at else f"/n/{node}")
+    return 0
+
+
+async def export_tree(call: Call) -> int:
+    path, *rest = call.operands
+    name, equals, _ = path.partition("=")
+    if equals and is_name(name):
+        raise call.usage("variables go to programs without it; export is for files, to another machine", path)
+    write = rest[-1:] == [":rw"]
+    if write:
+        rest.pop()
+    if len(rest) > 1 or any(word.startswith(":") for word in rest):
+        raise call.usage("export PATH [NODE] [:rw]", rest[-1])
+    await call.system.export_tree(path, rest[0] if rest else None, write)
+    return 0
+
+
+async def cpu(call: Call) -> int:
+    node, *argv = call.operands
+    streams = call.streams
+    child = await call.system.cpu(node, argv, call.environment, streams.stdin, streams.stdout, streams.stderr)
+    return await wait_for(call, child)

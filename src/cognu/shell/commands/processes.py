@@ -1,0 +1,186 @@
+"""Commands that start, list and end programs, and those on the shell itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, replace
+
+from cognu.errors import E, FileError
+from cognu.shell.lexer import is_name
+from cognu.shell.options import parse_count, parse_seconds, parse_size
+from cognu.shell.programs import run_program
+from cognu.shell.state import Call, ExitShell
+from cognu.shell.system import Directory, Grant, Note, RunOptions, absolute
+
+_NOTES: dict[str, Note] = {
+    "INT": "interrupt",
+    "2": "interrupt",
+    "TERM": "kill",
+    "15": "kill",
+    "KILL": "kill",
+    "9": "kill",
+}
+"""Guests take no signals, so to be asked to end is to be ended."""
+
+
+async def run(call: Call) -> int:
+    options = call.options
+    memory, cpu = options.value("memory"), options.value("cpu")
+    environment = call.environment | dict(_variable(text) for text in options.values("env"))
+    wanted = RunOptions(
+        on=options.value("on"),
+        grants=tuple(parse_grant(call.system.cwd, text) for text in options.values("grant")),
+        directories=tuple(parse_directory(call.system.cwd, text) for text in options.values("dir")),
+        memory=None if memory is None else parse_size(memory),
+        cpu=None if cpu is None else parse_seconds(cpu),
+    )
+    return await run_program(replace(call, environment=environment), call.operands, wanted)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not is_name(name):
+        raise FileError(E.USAGE, text, "NAME=VALUE is wanted")
+    return name, value
+
+
+def parse_grant(cwd: str, text: str) -> Grant:
+    """`PATH[:RIGHTS]`, rights out of `rwx`, read if none are named. Raises `FileError(USAGE)`."""
+    path, colon, rights = text.rpartition(":")
+    if not colon or not rights or set(rights) - set("rwx"):
+        path, rights = text, "r"
+    if not path:
+        raise FileError(E.USAGE, text, "PATH or PATH:rw is wanted")
+    return Grant(absolute(cwd, path), "".join(right for right in "rwx" if right in rights))
+
+
+def parse_directory(cwd: str, text: str) -> Directory:
+    """`HOST[::GUEST]`; the guest sees it under the same name if no other is given. Raises `FileError(USAGE)`."""
+    host, separator, guest = text.partition("::")
+    if not host or (separator and not guest):
+        raise FileError(E.USAGE, text, "HOST or HOST::GUEST is wanted")
+    path = absolute(cwd, host)
+    return Directory(path, absolute("/", guest) if separator else path)
+
+
+async def ps(call: Call) -> int:
+    found = sorted(await call.system.processes(), key=lambda process: process.pid)
+    if "json" in call.options:
+        await call.print(json.dumps([asdict(process) for process in found]))
+        return 0
+    heads = ["PID", "PARENT", "USER", "STATE", "MEMORY", "CPU"]
+    rows = [heads + (["WAITS FOR"] if "waits" in call.options else []) + ["COMMAND"]]
+    for process in found:
+        rows.append(
+            [
+                str(process.pid),
+                str(process.parent),
+                process.user,
+                process.state,
+                f"{-(-process.memory // 1024)}K",
+                f"{process.cpu / 1e9:.2f}s",
+                *([process.waits or "-"] if "waits" in call.options else []),
+                " ".join(process.argv),
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    await call.print(*(line.rstrip() for line in lines))
+    return 0
+
+
+async def kill(call: Call) -> int:
+    operands = list(call.operands)
+    note: Note = "kill"
+    if operands and operands[0].startswith("-"):
+        name = operands.pop(0)[1:].upper().removeprefix("SIG")
+        if name == "S" and operands:
+            name = operands.pop(0).upper().removeprefix("SIG")
+        if name not in _NOTES:
+            raise call.usage(f"the signals are {' '.join(_NOTES)}", f"-{name}")
+        note = _NOTES[name]
+    if not operands:
+        raise call.usage("which process?")
+
+    async def one(text: str) -> None:
+        if text.startswith("%"):
+            # A job's programs are killed by the second of two requests.
+            task = call.shell.job(text).task
+            for _ in range(2 if note == "kill" else 1):
+                task.cancel()
+                await asyncio.sleep(0)
+        else:
+            await call.system.note(parse_count(text), note)
+
+    return await call.each(operands, one)
+
+
+async def wait(call: Call) -> int:
+    """Without operands wait for all jobs; else the last one's status (POSIX wait), of a job or of any process."""
+    if not call.operands:
+        await call.shell.wait_jobs()
+        return 0
+    status = 0
+    for text in call.operands:
+        if not text.startswith("%"):
+            status = await call.system.wait(parse_count(text))
+            continue
+        job = call.shell.job(text)
+        await asyncio.wait([job.task])
+        call.shell.jobs.remove(job)
+        status = job.status() or 0
+    return status
+
+
+async def jobs(call: Call) -> int:
+    for job in list(call.shell.jobs):
+        status = job.status()
+        state = "running" if status is None else "done" if status == 0 else f"status {status}"
+        await call.print(f"[{job.number}] {state}  {job.text}")
+        if status is not None:
+            call.shell.jobs.remove(job)
+    return 0
+
+
+async def env(call: Call) -> int:
+    operands = list(call.operands)
+    environment = dict(call.environment)
+    while operands and "=" in operands[0]:
+        name, value = _variable(operands.pop(0))
+        environment[name] = value
+    if operands:
+        return await call.execute(replace(call, argv=tuple(operands), environment=environment))
+    await call.print(*(f"{name}={environment[name]}" for name in sorted(environment)))
+    return 0
+
+
+async def unset(call: Call) -> int:
+    for name in call.operands:
+        if not is_name(name):
+            raise call.usage("the name of a variable is wanted", name)
+        call.shell.variables.pop(name, None)
+    return 0
+
+
+async def leave(call: Call) -> int:
+    """`exit`: without a number the status is that of the last command."""
+    if not call.operands:
+        raise ExitShell(call.shell.status)
+    status = parse_count(call.operands[0])
+    if status > 255:
+        raise call.usage("a status is at most 255", call.operands[0])
+    raise ExitShell(status)
+
+
+async def true(_call: Call) -> int:
+    return 0
+
+
+async def false(_call: Call) -> int:
+    return 1
+
+
+async def sleep(call: Call) -> int:
+    await call.system.clock.sleep(parse_seconds(call.operands[0]))
+    return 0

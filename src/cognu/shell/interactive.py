@@ -1,0 +1,142 @@
+"""The prompt, and running one text (`sh -c`): where a shell begins and ends.
+
+`Prompt.run` reads lines from the terminal, asks for more while a script is incomplete, and runs what it read.
+`Prompt.interrupt` is Ctrl-C: whoever learns of it calls it, on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from cognu.errors import CognuError, LinkBroken
+from cognu.shell.interpreter import Interpreter
+from cognu.shell.parser import parse
+from cognu.shell.state import FAILED, INTERRUPTED, ExitShell, Shell, Streams, complain, decode, encode, end_tasks
+from cognu.shell.syntax import Script, SyntaxFault
+
+T = TypeVar("T")
+
+NAME = "cognu"
+PROMPT = "cognu% "
+CONTINUED = "> "
+
+
+async def run_once(shell: Shell, text: str, streams: Streams) -> int:
+    """Run a whole text and wait for the jobs it began; returns the exit status. Errors are told on stderr."""
+    try:
+        try:
+            status = await Interpreter(shell).run_text(text, streams)
+        except ExitShell as ended:
+            status = ended.status
+        await shell.wait_jobs()
+        return status
+    except (SyntaxFault, LinkBroken) as error:
+        return await _complain(streams, error)
+    finally:
+        await shell.end_jobs()
+
+
+async def _complain(streams: Streams, error: CognuError) -> int:
+    try:
+        return await complain(streams.stderr, NAME, error)
+    except LinkBroken:
+        # The terminal is behind the same broken link; the status is all that is left.
+        return FAILED
+
+
+class Prompt:
+    """One interactive shell on a terminal. `rest` holds what was read after the end of the last line."""
+
+    def __init__(self, shell: Shell, streams: Streams) -> None:
+        self.shell = shell
+        self.streams = streams
+        self.interpreter = Interpreter(shell)
+        self.rest = b""
+        self.task: asyncio.Task[object] | None = None
+
+    def interrupt(self) -> None:
+        """Ctrl-C: end the foreground pipeline (a second one kills programs), or drop the line being typed."""
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> int:
+        """Until `exit`, the end of the input, or a lost node; returns the exit status. Ends the jobs that still run."""
+        try:
+            while True:
+                try:
+                    await self._report_jobs()
+                    script = await self._read()
+                    if script is None:
+                        return self.shell.status
+                    await self._run(script)
+                except ExitShell as ended:
+                    return ended.status
+        except CognuError as error:
+            # Refusals that a command met were told there; here the terminal or the node is gone.
+            return await _complain(self.streams, error)
+        finally:
+            await self.shell.end_jobs()
+
+    async def _foreground(self, work: Coroutine[object, object, T]) -> tuple[bool, T | None]:
+        """The result of `work`, and whether it ran to its end, which it does not if `interrupt` was called."""
+        task = asyncio.create_task(work)
+        self.task = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            await end_tasks([task])
+            self.task = None
+        return (False, None) if task.cancelled() else (True, task.result())
+
+    async def _say(self, text: str) -> None:
+        await self.streams.stderr.write(encode(text))
+
+    async def _run(self, script: Script) -> None:
+        finished, _ = await self._foreground(self.interpreter.run_script(script, self.streams))
+        if not finished:
+            self.shell.status = INTERRUPTED
+            await self._say("\n")
+
+    async def _read(self) -> Script | None:
+        """The next script, however many lines it takes; None at the end of the input."""
+        text = ""
+        while True:
+            await self._say(CONTINUED if text else PROMPT)
+            finished, line = await self._foreground(self._line())
+            if not finished or line is None:
+                self.shell.status = INTERRUPTED
+                text = ""
+                await self._say("\n")
+                continue
+            if not line and not text:
+                await self._say("\n")
+                return None
+            text += decode(line)
+            try:
+                return parse(text)
+            except SyntaxFault as fault:
+                if fault.incomplete and line:
+                    continue
+                self.shell.status = await complain(self.streams.stderr, NAME, fault)
+                text = ""
+
+    async def _line(self) -> bytes:
+        """A line with its newline, or what stands before the end of the input, or nothing at the end."""
+        while b"\n" not in self.rest:
+            data = await self.streams.stdin.read()
+            if not data:
+                line, self.rest = self.rest, b""
+                return line
+            self.rest += data
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line + b"\n"
+
+    async def _report_jobs(self) -> None:
+        for job in list(self.shell.jobs):
+            status = job.status()
+            if status is not None:
+                self.shell.jobs.remove(job)
+                state = "done" if status == 0 else f"status {status}"
+                await self._say(f"[{job.number}] {state}  {job.text}\n")

@@ -1,0 +1,103 @@
+"""Starting programs: which one a word means, what it is granted, and waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cognu.errors import E, FileError
+from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call
+from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
+
+_HASH = re.compile(r"[a-z2-7]{8,}")
+_ABSENT = (E.NOENT, E.NOTDIR, E.NAMETOOLONG, E.ILSEQ)
+
+
+async def find_program(system: System, word: str) -> Program:
+    """The program a word means: a path if it holds a slash, else a name in `/bin`, else a hash of 8 characters or more.
+
+    Raises `FileError(NOTFOUND)`. Whether a hash is known is said by whoever starts it.
+    """
+    if "/" in word:
+        return Program(absolute(system.cwd, word))
+    if word not in ("", ".", ".."):
+        path = f"{PROGRAMS}/{word}"
+        try:
+            await system.stat(path)
+            return Program(path)
+        except FileError as error:
+            if error.error not in _ABSENT:
+                raise
+    if _HASH.fullmatch(word):
+        return Program(word, by_hash=True)
+    raise FileError(E.NOTFOUND, word)
+
+
+async def grants_of(system: System, argv: Sequence[str]) -> tuple[Grant, ...]:
+    """What typing a command line grants: every argument that names an existing file or directory, read-only.
+
+    The program's own name grants nothing. An argument such as `--file=notes.txt` is no name and grants nothing.
+    """
+    grants: dict[str, Grant] = {}
+    for argument in argv[1:]:
+        if not argument:
+            continue
+        path = absolute(system.cwd, argument)
+        try:
+            await system.stat(path)
+        except FileError:
+            # Not a file, or not one this user may see: then there is nothing to hand on.
+            continue
+        grants[path] = Grant(path, "r")
+    return tuple(grants.values())
+
+
+async def run_program(call: Call, argv: Sequence[str], options: RunOptions) -> int:
+    """Start `argv` and wait for it. The status is the program's; 127 if there is none, 126 if it can't be run."""
+    typed = await grants_of(call.system, argv)
+    named = {grant.path for grant in options.grants}
+    options = replace(options, grants=(*options.grants, *(grant for grant in typed if grant.path not in named)))
+    streams = call.streams
+    try:
+        program = await find_program(call.system, argv[0])
+        child = await call.system.start(
+            program, argv, call.environment, streams.stdin, streams.stdout, streams.stderr, options
+        )
+    except FileError as error:
+        return await _refused(call, argv[0], error)
+    return await wait_for(call, child)
+
+
+async def _refused(call: Call, word: str, error: FileError) -> int:
+    if error.error in _ABSENT or error.error is E.NOTFOUND:
+        if "/" not in word:
+            error = FileError(E.NOTFOUND, word)
+        status = NOT_FOUND
+    else:
+        status = NOT_A_PROGRAM
+    await call.complain(error if error.subject else FileError(error.error, word, error.detail))
+    return status
+
+
+async def wait_for(call: Call, child: Child) -> int:
+    """Wait for a started program, having let go of the streams, which it now holds itself.
+
+    Cancelled once, it sends the program an interrupt and goes on waiting; cancelled again, it kills it.
+    """
+    try:
+        await call.release()
+        return await child.wait()
+    except BaseException:
+        await _stop(child)
+        raise
+
+
+async def _stop(child: Child) -> None:
+    try:
+        await child.note("interrupt")
+        await child.wait()
+    except asyncio.CancelledError:
+        await child.note("kill")
+        await child.wait()

@@ -1,0 +1,200 @@
+"""What a running shell holds, and what a command is called with.
+
+A `Shell` belongs to one interpreter; a subshell gets a copy of it. A `Call` lives as long as one command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cognu.errors import CognuError, E, FileError
+from cognu.shell.options import Options
+from cognu.shell.system import File, System, is_terminal
+
+FAILED = 1
+USAGE = 2
+NOT_A_PROGRAM = 126
+NOT_FOUND = 127
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_STATUS = {E.USAGE: USAGE, E.SYNTAX: USAGE, E.NOTFOUND: NOT_FOUND, E.PIPE: BROKEN_PIPE, E.INTR: INTERRUPTED}
+
+
+class ExitShell(Exception):
+    """`exit` was called: the innermost shell ends with `status`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    stdin: File
+    stdout: File
+    stderr: File
+
+
+@dataclass(slots=True)
+class Job:
+    """A list entry that runs in the background; its task returns the status."""
+
+    number: int
+    text: str
+    task: asyncio.Task[int]
+
+    @property
+    def name(self) -> str:
+        return f"%{self.number}"
+
+    def status(self) -> int | None:
+        """None while it runs. Raises what a defect in a command raised."""
+        if not self.task.done():
+            return None
+        return INTERRUPTED if self.task.cancelled() else self.task.result()
+
+
+@dataclass
+class Shell:
+    """`arguments` are `$0`, `$1` ...; every variable goes to programs as their environment (as in Plan 9's rc)."""
+
+    system: System
+    variables: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ("cognu",)
+    status: int = 0
+    jobs: list[Job] = field(default_factory=list)
+    last_job: str = ""
+
+    def copy(self) -> Shell:
+        """For a subshell: it may change everything but the namespace without this one noticing; it has no jobs."""
+        return replace(self, system=self.system.view(), variables=dict(self.variables), jobs=[])
+
+    def add_job(self, text: str, task: asyncio.Task[int]) -> Job:
+        job = Job(max((job.number for job in self.jobs), default=0) + 1, text, task)
+        self.jobs.append(job)
+        self.last_job = job.name
+        return job
+
+    def job(self, name: str) -> Job:
+        """The job called `%N`. Raises `FileError(SRCH)`."""
+        for job in self.jobs:
+            if job.name == name:
+                return job
+        raise FileError(E.SRCH, name)
+
+    async def wait_jobs(self) -> None:
+        """Wait until every job has ended, and forget them."""
+        while self.jobs:
+            await asyncio.wait([job.task for job in self.jobs])
+            self.jobs = [job for job in self.jobs if job.status() is None]
+
+    async def end_jobs(self) -> None:
+        """Interrupt what still runs, wait for its end, and forget it. Raises what a defect in a command raised."""
+        jobs, self.jobs = self.jobs, []
+        await end_tasks(job.task for job in jobs)
+        for job in jobs:
+            job.status()
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks` and wait until all ended. If this is cancelled too, they are cancelled again, and it goes on
+    waiting: a program that ignored the first Ctrl-C is killed by the second."""
+    tasks = list(tasks)
+    pending = [task for task in tasks if not task.done()]
+    interrupted = False
+    for task in pending:
+        task.cancel()
+    while pending:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            interrupted = True
+            for task in pending:
+                task.cancel()
+        pending = [task for task in pending if not task.done()]
+    for task in tasks:
+        # Looked at here, for the caller may have no use for it: asyncio complains of errors nobody saw.
+        if not task.cancelled():
+            task.exception()
+    if interrupted:
+        raise asyncio.CancelledError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One command under way. `argv[0]` is its name; `environment` the variables with those set for it alone.
+
+    `execute` runs another command as the shell would. `release` closes the files and pipe ends that were opened for
+    this command; to be called once a started program has its own hold of them.
+    """
+
+    shell: Shell
+    argv: tuple[str, ...]
+    streams: Streams
+    environment: dict[str, str]
+    execute: Callable[[Call], Awaitable[int]]
+    release: Callable[[], Awaitable[None]]
+    options: Options = field(default_factory=Options)
+
+    @property
+    def system(self) -> System:
+        return self.shell.system
+
+    @property
+    def operands(self) -> list[str]:
+        return self.options.operands
+
+    async def write(self, data: bytes) -> None:
+        await self.streams.stdout.write(data)
+
+    async def print(self, *lines: str) -> None:
+        """Write lines of text, in one piece; nothing if there is none."""
+        if lines:
+            await self.write(encode("".join(f"{line}\n" for line in lines)))
+
+    async def complain(self, error: CognuError) -> int:
+        """Tell the user of `error`; returns the exit status that fits it. A broken pipe is quiet, as in Unix."""
+        return await complain(self.streams.stderr, self.argv[0], error)
+
+    async def each(self, paths: Iterable[str], action: Callable[[str], Awaitable[None]]) -> int:
+        """Do `action` to every path; a refused one is reported and the others go on. 0, or 1 if one was refused."""
+        status = 0
+        for path in paths:
+            try:
+                await action(path)
+            except FileError as error:
+                if error.error is E.PIPE:
+                    raise
+                await self.complain(error if error.subject else FileError(error.error, path, error.detail))
+                status = FAILED
+        return status
+
+    def usage(self, detail: str, subject: str = "") -> FileError:
+        """The error for a command line that this command can't take."""
+        return FileError(E.USAGE, subject, detail)
+
+
+async def complain(stderr: File, name: str, error: CognuError) -> int:
+    status = _STATUS.get(error.error, FAILED)
+    if status == BROKEN_PIPE:
+        return status
+    text = error.explain() if is_terminal(stderr) else str(error)
+    try:
+        await stderr.write(encode(f"{name}: {text}\n"))
+    except FileError:
+        # There is nowhere left to say it; the status still tells.
+        return status or FAILED
+    return status
+
+
+def encode(text: str) -> bytes:
+    """Text of the shell as bytes; what was no UTF-8 when it came in goes out as it was."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

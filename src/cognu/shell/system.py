@@ -1,0 +1,235 @@
+"""What the shell can do, as protocols: everything its commands know of the world outside the shell's process.
+
+The real one speaks 9P to a node; tests use one in memory. Paths are absolute or relative to `System.cwd`. Refusals
+raise `FileError` whose subject is the path (or name) as it was given; a lost node raises `LinkBroken`. Every call may
+be cancelled; a cancelled call leaves nothing open and nothing running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from cognu.ninep.types import SetStat, Stat
+from cognu.world import Clock
+
+TERMINAL = "/dev/cons"
+"""A stream with this path is the user's terminal; `ls` then prints columns, and errors come with hints."""
+
+NULL = "/dev/null"
+PROGRAMS = "/bin"
+
+Mode = Literal["r", "w", "a", "rw"]
+Order = Literal["replace", "before", "after"]
+Note = Literal["interrupt", "kill"]
+
+
+class File(Protocol):
+    """An open file or an end of a pipe. Whoever opened it closes it."""
+
+    @property
+    def path(self) -> str:
+        """The absolute path it was opened by; for a pipe any text that is no path."""
+
+    async def read(self, count: int = 65536) -> bytes:
+        """At least 1 and at most `count` bytes from where the last read ended; `b""` at the end.
+
+        A terminal gives at most one line at a time. Cancelling loses no data of a stream.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`. Raises `FileError(PIPE)` if it is a pipe and its reader is gone."""
+
+    async def close(self) -> None:
+        """Close it; a second call does nothing. Raises what a late write turned up; it is closed all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """How a bind or mount joins what is there; `create` lets new files go to the added member."""
+
+    order: Order = "replace"
+    create: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program to start: an absolute path, or a hash or a prefix of one (`by_hash`)."""
+
+    text: str
+    by_hash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An absolute path that a program may use, with `rights` out of the letters `rwx`, in that order."""
+
+    path: str
+    rights: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """An absolute path `host` given read-write under the name `guest` (as `--dir HOST::GUEST`)."""
+
+    host: str
+    guest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What `run` takes. `on` is a node's name, None for here; `memory` in bytes, `cpu` in seconds, None for the
+    node's own limits. An empty `directories` leaves the guest with its usual preopened directories."""
+
+    on: str | None = None
+    grants: tuple[Grant, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    memory: int | None = None
+    cpu: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One line of `ps`. `memory` in bytes, `cpu` in nanoseconds, `waits` what it waits for or empty."""
+
+    pid: int
+    parent: int
+    user: str
+    state: str
+    memory: int
+    cpu: int
+    waits: str
+    argv: tuple[str, ...]
+
+
+class Child(Protocol):
+    """A process that `start` or `cpu` began."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int:
+        """Its exit status, 128 + n if signal n ended it. May be called again; cancelling only stops the waiting."""
+
+    async def note(self, note: Note) -> None:
+        """Ask it to stop, or end it. Nothing happens if it has ended."""
+
+
+class System(Protocol):
+    """One namespace as one user, with a working directory."""
+
+    @property
+    def cwd(self) -> str:
+        """Absolute, without `.` or `..`."""
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def pid(self) -> int:
+        """The node's process whose namespace this is; `/proc/PID` is its directory."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def view(self) -> System:
+        """The same namespace with a working directory of its own, for a subshell; needs no closing."""
+
+    async def chdir(self, path: str) -> None:
+        """Raises `FileError(NOTDIR)` for a file."""
+
+    async def open(self, path: str, mode: Mode) -> File:
+        """`r` read; `w` write, created or cut to nothing; `a` write at the end, created; `rw` both, must exist.
+
+        `r` on a directory raises `FileError(ISDIR)`.
+        """
+
+    async def mkdir(self, path: str) -> None:
+        """Raises `FileError(EXIST)` if the name is taken."""
+
+    async def stat(self, path: str, follow: bool = True) -> Stat:
+        """`follow=False` tells of a symbolic link itself."""
+
+    async def list(self, path: str) -> list[Stat]:
+        """A directory's entries, without `.` and `..`; of a union those of all members, so a name may come twice.
+
+        Links are not followed. Raises `FileError(NOTDIR)` for a file.
+        """
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, a link (never what it leads to) or an empty directory; else `FileError(NOTEMPTY)`."""
+
+    async def rename(self, old: str, new: str) -> None:
+        """Rename or move; replaces a file at `new`. Raises `FileError(XDEV)` from one server to another."""
+
+    async def wstat(self, path: str, change: SetStat) -> None: ...
+
+    async def pipe(self) -> tuple[File, File]:
+        """The reading and the writing end. The reader gets `b""` once the last holder of the writing end closed."""
+
+    async def bind(self, new: str, old: str, flags: Flags) -> None: ...
+
+    async def mount(self, service: str, old: str, flags: Flags, aname: str = "") -> None:
+        """Mount the 9P service posted at the path `service`."""
+
+    async def unmount(self, new: str | None, old: str) -> None:
+        """Undo the bind of `new` at `old`, or everything at `old`. Raises `FileError(NOTMOUNTED)`."""
+
+    async def start(
+        self,
+        program: Program,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdin: File,
+        stdout: File,
+        stderr: File,
+        options: RunOptions,
+    ) -> Child:
+        """Start a program in this working directory; `argv[0]` is the name that was typed.
+
+        When it returns, the child holds the streams by itself and the caller may close its own. Raises
+        `FileError`: NOENT (no such program), NOEXEC or BADPROGRAM (not a program), AMBIGUOUS, ACCES.
+        """
+
+    async def processes(self) -> Sequence[ProcessInfo]: ...
+
+    async def note(self, pid: int, note: Note) -> None: ...
+
+    async def wait(self, pid: int) -> int:
+        """The exit status of any process that may be seen. Raises `FileError(SRCH)`."""
+
+    async def put(self, path: str, name: str | None) -> str:
+        """Store a file; returns its hash once it is durable. A name makes `/bin/NAME`."""
+
+    async def get(self, digest: str) -> File:
+        """A stored object, to be read; by hash or prefix. What is read has been checked against the hash."""
+
+    async def fetch(self, url: str) -> File:
+        """The body of `url`, through `/net` of this namespace. An answer that is no success raises `FileError`."""
+
+    async def import_tree(self, node: str, path: str, at: str) -> None:
+        """Mount `path` of another node at `at`, which is made if it is a missing name under `/n`."""
+
+    async def export_tree(self, path: str, node: str | None, write: bool) -> None:
+        """Let a paired node (None: every paired node) import `path`."""
+
+    async def cpu(
+        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File
+    ) -> Child:
+        """A shell on another node (or one command, if `argv` is not empty), with this namespace at `/mnt/term`."""
+
+
+def is_terminal(file: File) -> bool:
+    return file.path == TERMINAL
+
+
+def absolute(cwd: str, path: str) -> str:
+    """`path` seen from `cwd`, by text alone: no doubled slashes, no `.`, and `..` undoes the element before it."""
+    done: list[str] = []
+    for element in (path if path.startswith("/") else f"{cwd}/{path}").split("/"):
+        if element == "..":
+            del done[-1:]
+        elif element not in ("", "."):
+            done.append(element)
+    return "/" + "/".join(done)
