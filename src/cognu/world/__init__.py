@@ -77,11 +77,15 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class TlsKeys:
-    """What a TLS end shows and whom it trusts: PEM texts. `trusted` holds exact leaf certificates, no authorities."""
+    """What a TLS end shows and whom it trusts: PEM texts. `trusted` holds exact leaf certificates, no authorities.
+
+    `trusted` None takes anybody, for joining alone, which proves who is there inside the connection; `()` takes nobody.
+    A client that shows nothing has empty texts.
+    """
 
     certificate: str
     private_key: str
-    trusted: tuple[str, ...]
+    trusted: tuple[str, ...] | None
 
 
 class Network(Protocol):

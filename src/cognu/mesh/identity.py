@@ -1,0 +1,343 @@
+"""Who a node is, and whom it knows.
+
+A node's identity is an Ed25519 key (RFC 8032). Its fingerprint, BLAKE3 of the raw public key in lower-case base32, is
+the node's name everywhere; pet names are for people and hold on one node only. The certificate for TLS is a pure
+function of the key: self-signed, CA:FALSE, without an end, so no clock can make a pairing fail.
+
+The peer book is the whole of a node's trust in others. It is one JSON file, replaced in one step; a damaged one is an
+error and never an empty book.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from blake3 import blake3
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from cognu.errors import E, FileError, LinkBroken
+from cognu.world import Disk, World
+
+FINGERPRINT_LENGTH = 52
+SHORT_LENGTH = 8
+NAME_LIMIT = 32
+ADDRESS_LIMIT = 8
+"""Addresses kept for one peer, the one that worked last first."""
+ADDRESS_LENGTH = 262
+GRANT_LIMIT = 16
+GRANT_LENGTH = 200
+BOOK_VERSION = 1
+_BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NO_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+"""RFC 5280 4.1.2.5: a certificate without a well-defined expiration."""
+
+
+def fingerprint_of(public: bytes) -> str:
+    """52 characters for a raw Ed25519 public key of 32 bytes."""
+    return base64.b32encode(blake3(public).digest()).decode().rstrip("=").lower()
+
+
+def fingerprint_bytes(fingerprint: str) -> bytes:
+    """The 32 bytes a fingerprint spells; raises `FileError(INVAL)` if it is none."""
+    try:
+        raw = base64.b32decode(fingerprint.upper() + "====")
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32 or base64.b32encode(raw).decode().rstrip("=").lower() != fingerprint:
+        raise FileError(E.INVAL, fingerprint, "not a fingerprint")
+    return raw
+
+
+def fingerprint_text(raw: bytes) -> str:
+    """The fingerprint that 32 bytes spell."""
+    return base64.b32encode(raw).decode().rstrip("=").lower()
+
+
+def short(fingerprint: str) -> str:
+    """Enough of a fingerprint for people to tell machines apart; not enough to trust one by."""
+    return fingerprint[:SHORT_LENGTH]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """This node's key and what follows from it. Never printed."""
+
+    key: Ed25519PrivateKey
+    public: bytes
+    fingerprint: str
+    certificate: str
+    private_key: str
+
+    def __repr__(self) -> str:
+        return f"Identity({self.fingerprint})"
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        return self.key.sign(message)
+
+
+def identity_from_seed(seed: bytes) -> Identity:
+    """The identity of a private key of 32 bytes (RFC 8032 5.1.5)."""
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    public = key.public_key().public_bytes_raw()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return Identity(key, public, fingerprint_of(public), make_certificate(key), private)
+
+
+def make_certificate(key: Ed25519PrivateKey) -> str:
+    """The self-signed leaf certificate of `key`, PEM."""
+    public = key.public_key()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fingerprint_of(public.public_bytes_raw()))])
+    serial = int.from_bytes(blake3(public.public_bytes_raw()).digest()[:16], "big") | 1
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(public)
+    builder = builder.serial_number(serial).not_valid_before(_BEGINNING).not_valid_after(_NO_END)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(usage, critical=True)
+    return builder.sign(key, None).public_bytes(Encoding.PEM).decode()
+
+
+def certificate_der(pem: str) -> bytes:
+    """DER of a PEM certificate; raises `FileError(INVAL)`."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise FileError(E.INVAL, "certificate", str(error)) from error
+
+
+def certificate_public(der: bytes) -> bytes:
+    """The raw Ed25519 key of a DER certificate; raises `LinkBroken(BADPEER)`, for another machine sent it."""
+    try:
+        public = x509.load_der_x509_certificate(der).public_key()
+    except ValueError as error:
+        raise LinkBroken(E.BADPEER, "certificate", str(error)) from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise LinkBroken(E.BADPEER, "certificate", "its key is not Ed25519")
+    return public.public_bytes_raw()
+
+
+def verify(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether `signature` is `public`'s over `message`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def load_identity(world: World, home: str) -> Identity:
+    """The key in HOME/identity; a new one, written with mode 0600, if there is none.
+
+    Raises `FileError(DAMAGED)` if the file holds no Ed25519 key; it is left as it is.
+    """
+    path = f"{home}/identity"
+    if not world.disk.exists(path):
+        identity = identity_from_seed(world.random.bytes(32))
+        world.disk.make_directory(home)
+        world.disk.write(path, identity.private_key.encode(), 0o600)
+        return identity
+    try:
+        key = load_pem_private_key(world.disk.read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise FileError(E.DAMAGED, path, "no private key in it") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise FileError(E.DAMAGED, path, "its key is not Ed25519")
+    return identity_from_seed(key.private_bytes_raw())
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A machine this node paired with. `granted` is what we let it use, `received` what it lets us use."""
+
+    fingerprint: str
+    name: str
+    certificate: str
+    addresses: tuple[str, ...] = ()
+    granted: tuple[str, ...] = ()
+    received: tuple[str, ...] = ()
+
+
+def clean_name(offered: str, fallback: str) -> str:
+    """A pet name out of what another machine calls itself: letters, digits, `-` and `_`, at most 32 characters."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in offered.partition(".")[0])
+    return kept.strip("-_")[:NAME_LIMIT].lower() or fallback
+
+
+def valid_name(name: str) -> bool:
+    """Whether `name` can be a pet name: what `clean_name` makes."""
+    return clean_name(name, "") == name != ""
+
+
+def bounded_texts(texts: Iterable[str], count: int, length: int) -> bool:
+    """Whether there are at most `count` texts, each 1 to `length` printable characters without blanks."""
+    listed = list(texts)
+    return len(listed) <= count and all(
+        0 < len(text.encode("utf-8", "surrogatepass")) <= length and text.isprintable() and " " not in text
+        for text in listed
+    )
+
+
+class PeerBook:
+    """The peers, by fingerprint, in HOME/peers.json. Every change is on disk when the call returns."""
+
+    def __init__(self, disk: Disk, home: str) -> None:
+        """Raises `FileError(DAMAGED)` if the file is not a peer book as this class writes it."""
+        self._disk = disk
+        self._home = home
+        self._path = f"{home}/peers.json"
+        self._peers: dict[str, Peer] = {}
+        if disk.exists(self._path):
+            self._peers = parse_book(disk.read(self._path), self._path)
+
+    def all(self) -> list[Peer]:
+        """Sorted by pet name."""
+        return sorted(self._peers.values(), key=lambda peer: peer.name)
+
+    def get(self, fingerprint: str) -> Peer | None:
+        return self._peers.get(fingerprint)
+
+    def find(self, text: str) -> Peer:
+        """By fingerprint, pet name, or a unique beginning of a fingerprint (8 characters or more).
+
+        Raises `FileError(NOPEER)` or `FileError(AMBIGUOUS)`.
+        """
+        if text in self._peers:
+            return self._peers[text]
+        for peer in self._peers.values():
+            if peer.name == text:
+                return peer
+        found = [peer for peer in self._peers.values() if peer.fingerprint.startswith(text.lower())]
+        if len(text) < SHORT_LENGTH or not found:
+            raise FileError(E.NOPEER, text)
+        if len(found) > 1:
+            raise FileError(E.AMBIGUOUS, text)
+        return found[0]
+
+    def add(self, peer: Peer) -> Peer:
+        """Pin a peer, or replace what was pinned of the same one; returns it with the pet name it got.
+
+        A name that another peer has gets a number. Raises `FileError(INVAL)` for a record that is none.
+        """
+        check_peer(peer)
+        known = self._peers.get(peer.fingerprint)
+        name = known.name if known is not None else self.unique_name(peer.name)
+        stored = replace(peer, name=name)
+        self._store({**self._peers, stored.fingerprint: stored})
+        return stored
+
+    def update(self, peer: Peer) -> None:
+        """Replace a record, name included; raises `FileError`: NOPEER, EXIST if another has the name, INVAL."""
+        check_peer(peer)
+        if peer.fingerprint not in self._peers:
+            raise FileError(E.NOPEER, peer.name)
+        if any(other.name == peer.name and other.fingerprint != peer.fingerprint for other in self.all()):
+            raise FileError(E.EXIST, peer.name)
+        if self._peers[peer.fingerprint] != peer:
+            self._store({**self._peers, peer.fingerprint: peer})
+
+    def remove(self, fingerprint: str) -> Peer:
+        """Forget a peer; raises `FileError(NOPEER)`."""
+        if fingerprint not in self._peers:
+            raise FileError(E.NOPEER, fingerprint)
+        peer = self._peers[fingerprint]
+        self._store({key: other for key, other in self._peers.items() if key != fingerprint})
+        return peer
+
+    def learn_address(self, fingerprint: str, address: str) -> None:
+        """Put an address that worked first; nothing happens if it is there already, or the peer is gone."""
+        peer = self._peers.get(fingerprint)
+        if peer is None or peer.addresses[:1] == (address,) or not bounded_texts([address], 1, ADDRESS_LENGTH):
+            return
+        others = tuple(known for known in peer.addresses if known != address)
+        self.update(replace(peer, addresses=(address, *others)[:ADDRESS_LIMIT]))
+
+    def unique_name(self, wanted: str) -> str:
+        """`wanted`, or with `-2`, `-3` … if a peer has it."""
+        taken = {peer.name for peer in self._peers.values()}
+        name, number = wanted, 1
+        while name in taken:
+            number += 1
+            ending = f"-{number}"
+            name = wanted[: NAME_LIMIT - len(ending)] + ending
+        return name
+
+    def _store(self, peers: dict[str, Peer]) -> None:
+        # The disk first: what could not be written is not trusted either.
+        self._disk.make_directory(self._home)
+        self._disk.write(self._path, format_book(peers.values()), 0o600)
+        self._peers = peers
+
+
+def check_peer(peer: Peer) -> None:
+    """Raises `FileError(INVAL)` unless every field is in bounds and the certificate is the fingerprint's."""
+    if not valid_name(peer.name):
+        raise FileError(E.INVAL, peer.name, "pet name")
+    if not bounded_texts(peer.addresses, ADDRESS_LIMIT, ADDRESS_LENGTH):
+        raise FileError(E.INVAL, peer.name, "addresses")
+    for grants in (peer.granted, peer.received):
+        if not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+            raise FileError(E.INVAL, peer.name, "grants")
+    try:
+        public = certificate_public(certificate_der(peer.certificate))
+    except LinkBroken as error:
+        raise FileError(E.INVAL, peer.name, error.detail) from error
+    if fingerprint_of(public) != peer.fingerprint:
+        raise FileError(E.INVAL, peer.name, "certificate and fingerprint differ")
+
+
+def format_book(peers: Iterable[Peer]) -> bytes:
+    """The file's content."""
+    rows = [{field.name: getattr(peer, field.name) for field in fields(Peer)} for peer in peers]
+    return (json.dumps({"version": BOOK_VERSION, "peers": rows}, indent=1) + "\n").encode()
+
+
+def parse_book(data: bytes, path: str) -> dict[str, Peer]:
+    """The peers by fingerprint; raises `FileError(DAMAGED)` about `path`."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FileError(E.DAMAGED, path, f"not JSON: {error}") from error
+    if not isinstance(document, dict) or document.keys() != {"version", "peers"}:
+        raise FileError(E.DAMAGED, path, "not a peer book")
+    if document["version"] != BOOK_VERSION or not isinstance(document["peers"], list):
+        raise FileError(E.DAMAGED, path, "not a peer book of this version")
+    peers: dict[str, Peer] = {}
+    for index, row in enumerate(document["peers"]):
+        peer = _parse_peer(row)
+        if peer is None:
+            raise FileError(E.DAMAGED, path, f"peer {index}")
+        if peer.fingerprint in peers or any(peer.name == other.name for other in peers.values()):
+            raise FileError(E.DAMAGED, path, f"peer {index} is there twice")
+        peers[peer.fingerprint] = peer
+    return peers
+
+
+def _parse_peer(row: object) -> Peer | None:
+    if not isinstance(row, dict) or row.keys() != {field.name for field in fields(Peer)}:
+        return None
+    texts = [row["fingerprint"], row["name"], row["certificate"]]
+    lists = [row["addresses"], row["granted"], row["received"]]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(items, list) for items in lists):
+        return None
+    if not all(isinstance(item, str) for items in lists for item in items):
+        return None
+    peer = Peer(*texts, *(tuple(items) for items in lists))
+    try:
+        check_peer(peer)
+    except (FileError, UnicodeError):
+        return None
+    return peer

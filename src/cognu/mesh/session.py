@@ -1,0 +1,426 @@
+"""The session with one peer: `SessionCore` on links, a clock and tasks.
+
+`Session.run_link` gives the core a link, from either side, for as long as that link lasts; `connect` dials one. When a
+link is lost and channels are open, the session dials again, with growing pauses, until the retention time is over.
+
+Tasks: each link has a reader, a writer and a ticker, which end together; a lost link has one that reconnects; each
+channel the peer opened has its handler. All of them end with `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
+from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
+from cognu.mesh.session_core import QUEUE_LOW, SECOND, ChannelState, Event, SessionCore, Timing
+from cognu.mesh.timing import end_tasks, within
+from cognu.world import SecureStream, World
+
+READ_BYTES = 1 << 18
+OUTPUT_BYTES = 1 << 18
+GREETING_SECONDS = 10.0
+BYE_SECONDS = 1.0
+
+
+class Channel:
+    """A `Stream` to the peer, through the session. One reader and one writer at a time.
+
+    A cut link is not seen here; `LinkBroken` means that the session is lost or the other side ended the channel. A
+    write that was cancelled is still sent, whole.
+    """
+
+    def __init__(self, session: Session, state: ChannelState) -> None:
+        self._session = session
+        self._state = state
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._closed = asyncio.Event()
+
+    @property
+    def peer(self) -> str:
+        """The peer's pet name."""
+        return self._session.core.peer
+
+    @property
+    def label(self) -> str:
+        """What the side that opened the channel called it."""
+        return self._state.label
+
+    async def read(self, count: int) -> bytes:
+        if count < 1:
+            raise Misuse(E.INVAL, self.label, f"read of {count} bytes")
+        if self._reader is not None:
+            raise Misuse(E.ALREADY, self.label)
+        while True:
+            data = self._session.core.read(self._state, count)
+            if data is not None:
+                self._session.settle()
+                return data
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        if self._writer is not None:
+            raise Misuse(E.ALREADY, self.label)
+        self._session.core.write(self._state, buffers)
+        self._session.settle()
+        while self._state.queued > QUEUE_LOW:
+            self._writer = asyncio.get_running_loop().create_future()
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+        if not self._state.closing:
+            self._session.core.check_writable(self._state)
+
+    def end(self) -> None:
+        """Write no more; the other side reads what was written and then `b""`. Reading goes on."""
+        self._session.core.end(self._state)
+        self._session.settle()
+
+    def close(self) -> None:
+        """End both directions. What was written is still sent, over as many links as it takes."""
+        self.fail(None)
+
+    def fail(self, error: E | None, detail: str = "") -> None:
+        """`close`, but the other side's `read` raises `LinkBroken(error)` after what was written."""
+        self._session.core.close(self._state, error, detail)
+        self._wake(Event.READABLE)
+        self._session.settle()
+
+    async def wait_closed(self) -> None:
+        """Until the other side has everything written and the close, or the session is lost."""
+        await self._closed.wait()
+
+    def _wake(self, event: Event) -> None:
+        if event is Event.CLOSED:
+            self._closed.set()
+        waiter = self._reader if event is Event.READABLE else self._writer
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class _Link:
+    """A connection on its way to carry the session, or carrying it."""
+
+    def __init__(self, stream: SecureStream) -> None:
+        self.stream = stream
+        self.wake = asyncio.Event()
+        self.adopted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """`since` is wall-clock nanoseconds; `rtt` nanoseconds, None until measured."""
+
+    connected: bool
+    since: int | None
+    address: str
+    rtt: int | None
+
+
+Dial = Callable[[], Awaitable[SecureStream]]
+"""A new pinned connection to the peer; raises `CognuError`."""
+Handler = Callable[[Channel], Awaitable[None]]
+Linked = Callable[[SecureStream, int, bool], None]
+"""Told of each adopted link: the stream, the peer's listening port, and whether this side dialled."""
+
+
+class Session:
+    """The one session with one peer, whoever dialled."""
+
+    def __init__(
+        self, world: World, core: SessionCore, timing: Timing, dial: Dial, handler: Handler,
+        linked: Linked, port: Callable[[], int],
+    ) -> None:  # fmt: skip
+        """`handler` is called in a task of its own for each channel the peer opens, which is closed when it returns."""
+        self.core = core
+        self._world = world
+        self._timing = timing
+        self._dial = dial
+        self._handler = handler
+        self._linked = linked
+        self._port = port
+        self._link: _Link | None = None
+        self._since: int | None = None
+        self._up = asyncio.Event()
+        self._channels: dict[ChannelState, Channel] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempt: asyncio.Task[None] | None = None
+        self._away: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def status(self) -> LinkStatus:
+        link = self._link
+        if link is None:
+            return LinkStatus(False, None, "", self.core.rtt)
+        return LinkStatus(True, self._since, link.stream.peer, self.core.rtt)
+
+    async def connect(self) -> None:
+        """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came."""
+        while not self._up.is_set():
+            self._check_open()
+            if self._attempt is None:
+                self._attempt = self._spawn(self._dial_once())
+            attempt = self._attempt
+            up = asyncio.ensure_future(self._up.wait())
+            try:
+                await asyncio.wait({attempt, up}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                up.cancel()
+            if attempt.done():
+                if self._attempt is attempt:
+                    self._attempt = None
+                if not self._up.is_set() and not attempt.cancelled():
+                    error = attempt.exception()
+                    if error is not None:
+                        raise error
+
+    async def open_channel(self, label: str) -> Channel:
+        """A new channel to the peer's handler, over a link that is up. Raises as `connect` and `SessionCore.open`."""
+        self._check_open()
+        await self.connect()
+        self._check_open()
+        channel = self._adopt_channel(self.core.open(label))
+        self.settle()
+        return channel
+
+    async def run_link(self, stream: SecureStream, dialled: bool = False) -> None:
+        """Let the core have this link; returns when the link is over, and closes it. Raises `CognuError` if the link
+        was never adopted: LinkBroken, ProtocolError for a wrong greeting, FileError(TIMEDOUT) for none.
+        """
+        if self._closed:
+            stream.close()
+            self._check_open()
+        await self._run(_Link(stream), dialled)
+
+    async def close(self, error: E, detail: str) -> None:
+        """End all channels with `LinkBroken(error)` at once, tell the peer if it can be reached, end every task."""
+        if self._closed:
+            return
+        self._closed = True
+        link = self._link
+        self.core.bye(error, detail)
+        goodbye = self.core.output(1, self._now()) if link is not None else []
+        self.core.lose(error, detail)
+        self.settle()
+        if link is not None:
+            await self._say_goodbye(link, goodbye)
+            link.stream.close()
+        current = asyncio.current_task()
+        await end_tasks(*(task for task in self._tasks if task is not current))
+
+    async def _say_goodbye(self, link: _Link, goodbye: list[bytes | memoryview]) -> None:
+        # If the writer is in the middle of a frame, the peer finds out by the cut alone.
+        with suppress(CognuError, TimeoutError):
+            await within(self._world.clock, BYE_SECONDS, link.stream.write(*goodbye))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LinkBroken(E.SESSIONLOST, self.core.peer, "closed here")
+
+    def _now(self) -> int:
+        return self._world.clock.monotonic()
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        async def run() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None and not isinstance(error, CognuError):
+                loop = asyncio.get_running_loop()
+                loop.call_exception_handler({"message": f"{self.core.peer}: session task failed", "exception": error})
+
+    # Channels
+
+    def _adopt_channel(self, state: ChannelState) -> Channel:
+        channel = Channel(self, state)
+        self._channels[state] = channel
+        return channel
+
+    def settle(self) -> None:
+        """After any call of the core: wake who waits for what happened, and the writer if there is output."""
+        for event, state in self.core.take_events():
+            if event is Event.OPENED:
+                self._spawn(self._serve(self._adopt_channel(state)))
+                continue
+            channel = self._channels.get(state)
+            if channel is not None:
+                channel._wake(event)
+                if event is Event.CLOSED:
+                    del self._channels[state]
+        if self._link is not None and self.core.wants_output:
+            self._link.wake.set()
+
+    async def _serve(self, channel: Channel) -> None:
+        try:
+            await self._handler(channel)
+        except CognuError as error:
+            channel.fail(error.error, str(error))
+        except asyncio.CancelledError:
+            channel.fail(E.CANCELED)
+            raise
+        except Exception:
+            channel.fail(E.IO, "its handler failed")
+            raise
+        channel.close()
+
+    # Links
+
+    async def _dial_once(self) -> None:
+        """Dial and greet; returns when the link is adopted, and leaves it running."""
+        stream = await self._dial()
+        if self._up.is_set():
+            stream.close()
+            return
+        link = _Link(stream)
+        task = self._spawn(self._run(link, True))
+        try:
+            await asyncio.wait({task, link.adopted}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not link.adopted.done():
+            task.result()
+
+    async def _run(self, link: _Link, dialled: bool) -> None:
+        stream = link.stream
+        try:
+            try:
+                port = await within(self._world.clock, GREETING_SECONDS, self._greet(link))
+            except TimeoutError:
+                raise FileError(E.TIMEDOUT, stream.peer) from None
+            if self._link is link:
+                self._linked(stream, port, dialled)
+                await self._carry(link)
+        finally:
+            stream.close()
+            if not link.adopted.done():
+                link.adopted.cancel()
+            if self._link is link:
+                self._link_lost()
+
+    async def _greet(self, link: _Link) -> int:
+        """Exchange hellos and adopt the link; returns the peer's port."""
+        stream, core = link.stream, self.core
+        if core.leader:
+            hello = parse_hello(await _read_exactly(stream, HELLO_SIZE))
+            self._check_open()
+            answer = core.take_hello(hello, self._world.random.bytes(ID_SIZE), self._now(), self._port())
+            self._switch(link)
+            await stream.write(pack_hello(answer))
+        else:
+            await stream.write(pack_hello(core.hello(self._port())))
+            hello = parse_hello(await _read_exactly(stream, HELLO_SIZE))
+            self._check_open()
+            core.take_use(hello, self._now())
+            self._switch(link)
+        return hello.port
+
+    def _switch(self, link: _Link) -> None:
+        before, self._link = self._link, link
+        self._since = self._world.clock.now()
+        if before is not None:
+            before.stream.close()
+            before.wake.set()
+        if self._away is not None:
+            self._away.cancel()
+            self._away = None
+        self._up.set()
+        link.adopted.set_result(None)
+        self.settle()
+
+    async def _carry(self, link: _Link) -> None:
+        """Read, write and tick until one of them ends, because the link ended or another took its place."""
+        loop = asyncio.get_running_loop()
+        parts = [loop.create_task(part) for part in (self._read(link), self._write(link), self._tick(link))]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Closed first, so that the writer is not cancelled inside a record.
+            link.stream.close()
+            await end_tasks(*parts)
+        for part in parts:
+            if not part.cancelled():
+                error = part.exception()
+                if error is not None and not isinstance(error, LinkBroken | ProtocolError):
+                    raise error
+
+    async def _read(self, link: _Link) -> None:
+        while self._link is link and self.core.up:
+            data = await link.stream.read(READ_BYTES)
+            if not data or self._link is not link:
+                return
+            try:
+                self.core.receive(data, self._now())
+            finally:
+                self.settle()
+
+    async def _write(self, link: _Link) -> None:
+        while self._link is link and self.core.up:
+            buffers = self.core.output(OUTPUT_BYTES, self._now())
+            self.settle()
+            if buffers:
+                await link.stream.write(*buffers)
+            elif not self.core.wants_output:
+                link.wake.clear()
+                await link.wake.wait()
+
+    async def _tick(self, link: _Link) -> None:
+        while self._link is link and self.core.up and self.core.tick(self._now()):
+            self.settle()
+            await self._world.clock.sleep(self._timing.tick)
+
+    def _link_lost(self) -> None:
+        self._link = None
+        self._since = None
+        self._up.clear()
+        self.core.link_down()
+        if self.core.alive and not self._closed:
+            self._away = self._spawn(self._stay_away())
+
+    async def _stay_away(self) -> None:
+        """From the loss of a link until the next one (which cancels this) or the end of the retention time."""
+        over = self._now() + int(self._timing.retention * SECOND)
+        delay = self._timing.first_delay
+        while True:
+            left = (over - self._now()) / SECOND
+            if left <= 0:
+                break
+            # Both sides notice a cut at about the same time; chance keeps them from dialling in step.
+            chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536
+            pause = delay * (0.5 + chance / 2) if self.core.channels else left
+            await self._world.clock.sleep(min(pause, left))
+            if self.core.channels:
+                delay = min(delay * 2, self._timing.last_delay)
+                with suppress(CognuError):
+                    await self.connect()
+        self._away = None
+        self.core.lose(E.SESSIONLOST, f"away for {self._timing.retention:g} seconds")
+        self.settle()
+
+
+async def _read_exactly(stream: SecureStream, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = await stream.read(count - len(data))
+        if not part:
+            raise LinkBroken(E.CONNRESET, stream.peer, "ended in its greeting")
+        data += part
+    return data

@@ -1,0 +1,700 @@
+"""The session below 9P: channels that survive the links that carry them. No I/O, no clock, no randomness.
+
+Every frame that matters has a number and is kept until the other side acknowledged it. When a link is cut, the next
+one begins with what each side received, and each sends on from there: nothing is lost and nothing comes twice. Only
+when the other side no longer holds the session (a new boot id, or away for too long) do the channels end, and say so.
+
+Rules of use. Of two nodes one is the leader (the lesser fingerprint): it alone decides which link carries the session
+and whether the session goes on, so both always agree. A link is adopted by `take_hello` (leader) or `take_use`
+(follower); from then on `receive` takes bytes of that link only, and what `output` gives goes to that link only.
+
+Invariants: `_unacked` holds exactly the frames numbered above the highest acknowledgement, in order. `_resend` is a
+tail of it: what this link has not carried yet. A channel is in `_ready` at most once, and if it has something to send.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from cognu.errors import CognuError, E, LinkBroken, Misuse, ProtocolError
+from cognu.mesh.frames import (
+    FIRST_UNNUMBERED,
+    HEADER,
+    LABEL_LIMIT,
+    NO_SESSION,
+    PAYLOAD_LIMIT,
+    Hello,
+    Kind,
+    check_header,
+    pack_reason,
+    parse_reason,
+)
+
+SESSION_WINDOW = 16 << 20
+"""Bytes of data sent and not acknowledged, over all channels; when full, no more is taken from the channels."""
+CHANNEL_WINDOW = 4 << 20
+"""Bytes one channel may have under way or unread at the receiver."""
+QUEUE_LOW = 1 << 18
+"""A write returns when no more than this waits in its channel."""
+ACK_BYTES = 1 << 18
+CHANNEL_LIMIT = 1024
+PIECES_LIMIT = 64
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. `silence`: a link on which nothing is heard for so long is dead; `answer`: one that owes an
+    acknowledgement or a pong is dead after so long; `retention`: a session without a link is lost after so long;
+    `first_delay` and `last_delay`: pauses between attempts to reconnect.
+    """
+
+    silence: float = 10.0
+    answer: float = 3.0
+    retention: float = 600.0
+    first_delay: float = 0.1
+    last_delay: float = 30.0
+
+    @property
+    def tick(self) -> float:
+        """How often `SessionCore.tick` wants to be called while a link is up."""
+        return self.answer / 4
+
+
+class Event(Enum):
+    OPENED = "the other side opened the channel"
+    READABLE = "read may return something else"
+    WRITABLE = "the queue is short, or writing is over"
+    CLOSED = "the other side knows that this one closed"
+
+
+class ChannelState:
+    """One channel. Read by the driver, changed by the core alone."""
+
+    __slots__ = (
+        "close_known", "close_sent", "closing", "consumed", "credit", "end_sent", "ending", "error", "id", "incoming",
+        "label", "may_send", "peer_closed", "peer_ended", "queue", "queued", "reason", "scheduled", "window",
+    )  # fmt: skip
+
+    def __init__(self, number: int, label: str) -> None:
+        self.id = number
+        self.label = label
+        self.queue: deque[memoryview] = deque()
+        self.queued = 0
+        self.credit = CHANNEL_WINDOW
+        self.incoming: deque[memoryview] = deque()
+        self.window = CHANNEL_WINDOW
+        self.consumed = 0
+        self.ending = self.end_sent = False
+        self.closing = self.close_sent = self.close_known = False
+        self.peer_ended = self.peer_closed = False
+        self.scheduled = False
+        self.reason = b""
+        self.error: CognuError | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class _Frame:
+    number: int
+    kind: int
+    channel: int
+    pieces: tuple[memoryview, ...]
+    size: int
+
+
+class _Parser:
+    """Where in the byte stream of a link the receiver stands."""
+
+    __slots__ = ("channel", "header", "kind", "missing", "number", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.header = bytearray()
+        self.missing = -1
+        self.kind = self.channel = self.number = self.size = 0
+        self.pieces: list[memoryview] = []
+
+
+class _Liveness:
+    """What one link owes and is owed, in nanoseconds of the caller's monotonic clock."""
+
+    def __init__(self, now: int) -> None:
+        self.heard = now
+        self.owed_since: int | None = None
+        self.ticked = now
+        self.ping: int | None = None
+        self.ping_wanted = True
+        self.pong: bytes | None = None
+        self.progress = False
+        self.ack_bytes = 0
+        self.ack_due = False
+
+
+class SessionCore:
+    """One end of the session between two nodes, over as many lives of it as there are."""
+
+    def __init__(self, leader: bool, boot: bytes, timing: Timing, peer: str) -> None:
+        """`boot` is 16 bytes, new at every start of the node; `peer` is the other side's name, for messages."""
+        self.leader = leader
+        self.peer = peer
+        self.alive = False
+        self.rtt: int | None = None
+        self.channels: dict[int, ChannelState] = {}
+        self._boot = boot
+        self._timing = timing
+        self._peer_boot = NO_SESSION
+        self._id = NO_SESSION
+        self._epoch = 0
+        self._link: _Liveness | None = None
+        self._events: list[tuple[Event, ChannelState]] = []
+        self._bye: bytes | None = None
+        self._begin_session()
+
+    def _begin_session(self) -> None:
+        self._confirmed = False
+        self._next_channel = 1 if self.leader else 2
+        self._last_opened = 0
+        self._received = 0
+        self._number = 0
+        self._acked = 0
+        self._unacked: deque[_Frame] = deque()
+        self._unacked_bytes = 0
+        self._resend: deque[_Frame] = deque()
+        self._control: deque[tuple[int, int, bytes]] = deque()
+        self._ready: deque[ChannelState] = deque()
+        self._parser = _Parser()
+
+    # Links
+
+    @property
+    def up(self) -> bool:
+        """Whether a link carries the session."""
+        return self._link is not None
+
+    def hello(self, port: int = 0) -> Hello:
+        """What the follower says first on a new link; changes nothing."""
+        return Hello(self._boot, self._id, self._received, 0, port, self.alive)
+
+    def take_hello(self, hello: Hello, fresh_id: bytes, now: int, port: int = 0) -> Hello:
+        """Leader: adopt the link that `hello` came on; returns the answer, to be sent on it before anything else.
+
+        `fresh_id` is 16 random bytes. Raises `ProtocolError`; the session is then as before.
+        """
+        if not self.leader:
+            raise Misuse(E.INVAL, self.peer, "take_hello is the leader's")
+        same_boot = hello.boot == self._peer_boot
+        resumes = self.alive and hello.alive and same_boot and hello.session == self._id
+        # The follower never got the answer that began this session, so it holds nothing of it: offer it again.
+        reoffers = self.alive and not self._confirmed and same_boot and hello.session != self._id
+        if resumes:
+            self._check_received(hello.received)
+        if not resumes and not reoffers:
+            self.lose(E.SESSIONLOST, self._lost_reason(same_boot))
+            self._id, self.alive = fresh_id, True
+        self._peer_boot = hello.boot
+        self._epoch += 1
+        self._adopt(hello.received if resumes else 0, now)
+        self._confirmed = self._confirmed or resumes
+        return Hello(self._boot, self._id, self._received, self._epoch, port, True, not resumes)
+
+    def take_use(self, use: Hello, now: int) -> None:
+        """Follower: adopt the link that the leader's answer came on.
+
+        Raises `ProtocolError`: ALREADY if a later link was adopted meanwhile; the session is then as before.
+        """
+        if self.leader:
+            raise Misuse(E.INVAL, self.peer, "take_use is the follower's")
+        same_boot = use.boot == self._peer_boot
+        if same_boot and use.epoch <= self._epoch:
+            raise ProtocolError(E.ALREADY, self.peer, "a later link is in use")
+        if use.session == NO_SESSION:
+            raise ProtocolError(E.BADFRAME, "hello", "no session")
+        if use.fresh:
+            if use.received:
+                raise ProtocolError(E.BADFRAME, "hello", "received in a fresh session")
+            self.lose(E.SESSIONLOST, self._lost_reason(same_boot))
+            self._id, self.alive = use.session, True
+        elif not (self.alive and same_boot and use.session == self._id):
+            raise ProtocolError(E.STALE, self.peer, "the session is not held any more")
+        self._check_received(use.received)
+        self._peer_boot = use.boot
+        self._epoch = use.epoch
+        self._adopt(use.received, now)
+
+    def _lost_reason(self, same_boot: bool) -> str:
+        return "it holds the session no longer" if same_boot else "it restarted"
+
+    def _check_received(self, received: int) -> None:
+        if received > self._number:
+            raise ProtocolError(E.BADFRAME, "hello", f"received {received} of {self._number}")
+
+    def _adopt(self, received: int, now: int) -> None:
+        self._take_ack(max(received, self._acked))
+        self._resend = deque(self._unacked)
+        self._parser = _Parser()
+        self._link = _Liveness(now)
+        if self._resend:
+            self._link.owed_since = now
+
+    def link_down(self) -> None:
+        """The link is gone; the session waits for the next one."""
+        self._link = None
+        self._resend.clear()
+
+    def lose(self, error: E, detail: str) -> None:
+        """End the session: every channel ends with `LinkBroken(error)`. Nothing happens if there is none."""
+        if not self.alive:
+            return
+        self.alive = False
+        self._link = None
+        for channel in self.channels.values():
+            if channel.error is None:
+                channel.error = LinkBroken(error, f"{self.peer}: {channel.label}", detail)
+            channel.queue.clear()
+            channel.queued = 0
+            channel.close_known = True
+            self._events += [(Event.READABLE, channel), (Event.WRITABLE, channel), (Event.CLOSED, channel)]
+        self.channels = {}
+        self._begin_session()
+
+    def bye(self, error: E, detail: str) -> None:
+        """Tell the other side, with the next output, that the session ends."""
+        self._bye = pack_reason(error, detail)
+
+    def take_events(self) -> list[tuple[Event, ChannelState]]:
+        events, self._events = self._events, []
+        return events
+
+    # Channels
+
+    def open(self, label: str) -> ChannelState:
+        """A new channel; needs a session. Raises `LinkBroken(SESSIONLOST)`, `Misuse` for a label, `LinkBroken(NFILE)`."""
+        data = label.encode()
+        if len(data) > LABEL_LIMIT:
+            raise Misuse(E.NAMETOOLONG, label[:40], f"labels have at most {LABEL_LIMIT} bytes")
+        if not self.alive:
+            raise LinkBroken(E.SESSIONLOST, f"{self.peer}: {label}")
+        if len(self.channels) >= CHANNEL_LIMIT:
+            raise LinkBroken(E.NFILE, f"{self.peer}: {label}", f"{CHANNEL_LIMIT} channels are open")
+        channel = ChannelState(self._next_channel, label)
+        self._next_channel += 2
+        self.channels[channel.id] = channel
+        self._control.append((Kind.OPEN, channel.id, data))
+        return channel
+
+    def read(self, channel: ChannelState, count: int) -> bytes | None:
+        """1 to `count` bytes; `b""` at the end or after `close`; None if there is nothing yet.
+
+        Raises what the channel ended with, once everything that came before was read.
+        """
+        incoming = channel.incoming
+        if channel.closing:
+            return b""
+        if not incoming:
+            if channel.peer_ended:
+                return b""
+            if channel.error is not None:
+                raise channel.error
+            return None
+        if len(incoming[0]) >= count:
+            data = bytes(incoming[0][:count])
+            self._drop_front(incoming, count)
+        else:
+            taken: list[memoryview] = []
+            left = count
+            while incoming and left:
+                piece = incoming[0][:left]
+                taken.append(piece)
+                left -= len(piece)
+                self._drop_front(incoming, len(piece))
+            data = b"".join(taken)
+        self._consumed(channel, len(data))
+        return data
+
+    @staticmethod
+    def _drop_front(incoming: deque[memoryview], count: int) -> None:
+        if count == len(incoming[0]):
+            incoming.popleft()
+        else:
+            incoming[0] = incoming[0][count:]
+
+    def _consumed(self, channel: ChannelState, count: int) -> None:
+        channel.consumed += count
+        # After this side's CLOSE the other one drops what it has, and a CREDIT would name a closed channel.
+        over = channel.peer_ended or channel.close_sent or channel.error is not None
+        if over or channel.consumed < CHANNEL_WINDOW // 4:
+            return
+        channel.window += channel.consumed
+        self._control.append((Kind.CREDIT, channel.id, channel.consumed.to_bytes(4, "big")))
+        channel.consumed = 0
+
+    def write(self, channel: ChannelState, buffers: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Queue the buffers; what could change later is copied. Raises `LinkBroken` if nobody will read it."""
+        self.check_writable(channel)
+        for buffer in buffers:
+            view = _immutable(buffer)
+            if view:
+                channel.queue.append(view)
+                channel.queued += len(view)
+        self._schedule(channel)
+
+    def check_writable(self, channel: ChannelState) -> None:
+        """Raises `LinkBroken`: what the channel ended with, or PIPE if it is closed at either end."""
+        if channel.error is not None:
+            raise channel.error
+        if channel.closing or channel.ending:
+            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.label}", "closed here")
+        if channel.peer_closed:
+            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.label}")
+
+    def end(self, channel: ChannelState) -> None:
+        """No more is written; the other side reads what is queued and then `b""`. Reading goes on."""
+        channel.ending = True
+        self._schedule(channel)
+
+    def close(self, channel: ChannelState, error: E | None = None, detail: str = "") -> None:
+        """What is queued is still sent, then the close; what was not read is dropped. May be called twice."""
+        if channel.closing:
+            return
+        channel.closing = True
+        channel.reason = pack_reason(error, detail) if error is not None else b""
+        waiting = sum(len(piece) for piece in channel.incoming)
+        channel.incoming.clear()
+        # The other side may need credit to send the rest of what it has, and then its own close.
+        self._consumed(channel, waiting)
+        self._schedule(channel)
+
+    def _schedule(self, channel: ChannelState) -> None:
+        if not channel.scheduled and channel.id in self.channels and _sendable(channel):
+            channel.scheduled = True
+            self._ready.append(channel)
+
+    # Sending
+
+    @property
+    def wants_output(self) -> bool:
+        """Whether `output` has something for the link now."""
+        link = self._link
+        if link is None:
+            return False
+        if self._resend or self._control or self._bye is not None or link.ack_due or link.pong or link.ping_wanted:
+            return True
+        return bool(self._ready) and self._unacked_bytes < SESSION_WINDOW
+
+    def output(self, budget: int, now: int) -> list[bytes | memoryview]:
+        """The next bytes for the link, about `budget` of them; empty if there is nothing to send now.
+
+        The channels take turns, a frame each.
+        """
+        link = self._link
+        out: list[bytes | memoryview] = []
+        if link is None:
+            return out
+        self._output_unnumbered(link, out, now)
+        size = 0
+        while size < budget:
+            if self._resend:
+                frame = self._resend.popleft()
+            elif self._control:
+                kind, channel_id, payload = self._control.popleft()
+                frame = self._number_frame(kind, channel_id, (memoryview(payload),) if payload else (), len(payload))
+            elif self._ready and self._unacked_bytes < SESSION_WINDOW:
+                frame = self._next_frame()
+            else:
+                break
+            out.append(HEADER.pack(frame.size, frame.kind, 0, 0, frame.channel, frame.number, self._received))
+            out.extend(frame.pieces)
+            size += frame.size + HEADER.size
+        if size and link.owed_since is None:
+            link.owed_since = now
+        if not out and link.ack_due:
+            out.append(HEADER.pack(0, Kind.ACK, 0, 0, 0, 0, self._received))
+        if out:
+            link.ack_due = link.progress = False
+            link.ack_bytes = 0
+        return out
+
+    def _output_unnumbered(self, link: _Liveness, out: list[bytes | memoryview], now: int) -> None:
+        if self._bye is not None:
+            out += [HEADER.pack(len(self._bye), Kind.BYE, 0, 0, 0, 0, self._received), self._bye]
+            self._bye = None
+        if link.pong is not None:
+            out += [HEADER.pack(8, Kind.PONG, 0, 0, 0, 0, self._received), link.pong]
+            link.pong = None
+        if link.ping_wanted:
+            link.ping_wanted = False
+            link.ping = now
+            if link.owed_since is None:
+                link.owed_since = now
+            out += [HEADER.pack(8, Kind.PING, 0, 0, 0, 0, self._received), now.to_bytes(8, "big")]
+
+    def _number_frame(self, kind: int, channel: int, pieces: tuple[memoryview, ...], size: int) -> _Frame:
+        self._number += 1
+        frame = _Frame(self._number, kind, channel, pieces, size)
+        self._unacked.append(frame)
+        self._unacked_bytes += size
+        return frame
+
+    def _next_frame(self) -> _Frame:
+        channel = self._ready.popleft()
+        channel.scheduled = False
+        if channel.queued:
+            frame = self._number_frame(Kind.DATA, channel.id, *self._cut(channel))
+        elif channel.closing:
+            channel.close_sent = True
+            payload = (memoryview(channel.reason),) if channel.reason else ()
+            frame = self._number_frame(Kind.CLOSE, channel.id, payload, len(channel.reason))
+        else:
+            channel.end_sent = True
+            frame = self._number_frame(Kind.END, channel.id, (), 0)
+        self._schedule(channel)
+        return frame
+
+    def _cut(self, channel: ChannelState) -> tuple[tuple[memoryview, ...], int]:
+        """Take a frame's worth out of a channel's queue: pieces and their bytes."""
+        size = left = min(PAYLOAD_LIMIT, channel.credit, channel.queued)
+        pieces: list[memoryview] = []
+        queue = channel.queue
+        while left:
+            piece = queue[0]
+            if len(piece) > left:
+                queue[0] = piece[left:]
+                piece = piece[:left]
+            else:
+                queue.popleft()
+            pieces.append(piece)
+            left -= len(piece)
+        before = channel.queued
+        channel.queued -= size
+        channel.credit -= size
+        if before > QUEUE_LOW >= channel.queued:
+            self._events.append((Event.WRITABLE, channel))
+        return tuple(pieces), size
+
+    # Receiving
+
+    def receive(self, data: bytes, now: int) -> None:
+        """Take bytes of the adopted link, cut anywhere. Raises `ProtocolError`; the session is then lost."""
+        link = self._link
+        if link is None:
+            raise Misuse(E.NOTCONN, self.peer)
+        link.heard = now
+        try:
+            self._parse(memoryview(data), link, now)
+        except ProtocolError as error:
+            self.lose(error.error, f"{error.subject}: {error.detail}")
+            raise
+
+    def _parse(self, view: memoryview, link: _Liveness, now: int) -> None:
+        parser = self._parser
+        position, total = 0, len(view)
+        # A frame may end the session (BYE), and with it this parser.
+        while position < total and parser is self._parser:
+            if parser.missing < 0:
+                taken = self._parse_header(parser, view, position)
+                position += taken
+                if parser.missing < 0:
+                    return
+                if parser.kind < FIRST_UNNUMBERED or parser.kind == Kind.PING:
+                    link.progress = True
+            part = view[position : position + parser.missing]
+            if part:
+                position += len(part)
+                parser.missing -= len(part)
+                # A small part would keep the whole buffer it came in.
+                parser.pieces.append(part if len(part) * 4 >= total else memoryview(bytes(part)))
+                if parser.kind < FIRST_UNNUMBERED:
+                    link.progress = True
+            if parser.missing == 0:
+                pieces, parser.pieces, parser.missing = parser.pieces, [], -1
+                self._finish(parser, pieces, link, now)
+            elif len(parser.pieces) > PIECES_LIMIT:
+                parser.pieces = [memoryview(b"".join(parser.pieces))]
+
+    def _parse_header(self, parser: _Parser, view: memoryview, position: int) -> int:
+        """Read a header, or a part of one; returns the bytes taken."""
+        if not parser.header and len(view) - position >= HEADER.size:
+            taken = HEADER.size
+            fields = HEADER.unpack_from(view, position)
+        else:
+            taken = min(HEADER.size - len(parser.header), len(view) - position)
+            parser.header += view[position : position + taken]
+            if len(parser.header) < HEADER.size:
+                return taken
+            fields = HEADER.unpack(parser.header)
+            parser.header.clear()
+        length, kind, zero, zeros, parser.channel, parser.number, ack = fields
+        check_header(length, kind, zero | zeros, parser.number)
+        if ack > self._number:
+            raise ProtocolError(E.BADFRAME, "acknowledgement", f"{ack} of {self._number}")
+        if parser.number > self._received + 1:
+            raise ProtocolError(E.BADFRAME, "number", f"{parser.number} after {self._received}")
+        if ack > self._acked:
+            self._take_ack(ack)
+            if self._link is not None and not self._unacked and self._link.ping is None:
+                self._link.owed_since = None
+        self._confirmed = True
+        parser.kind, parser.size, parser.missing = kind, length, length
+        return taken
+
+    def _take_ack(self, ack: int) -> None:
+        self._acked = ack
+        while self._unacked and self._unacked[0].number <= ack:
+            frame = self._unacked.popleft()
+            self._unacked_bytes -= frame.size
+            if frame.kind == Kind.CLOSE:
+                channel = self.channels[frame.channel]
+                channel.close_known = True
+                self._events.append((Event.CLOSED, channel))
+                self._forget_if_over(channel)
+        while self._resend and self._resend[0].number <= ack:
+            self._resend.popleft()
+
+    def _finish(self, parser: _Parser, pieces: list[memoryview], link: _Liveness, now: int) -> None:
+        kind = parser.kind
+        if kind == Kind.DATA:
+            link.ack_bytes += parser.size
+            if link.ack_bytes >= ACK_BYTES:
+                link.ack_due = True
+        if kind >= FIRST_UNNUMBERED:
+            self._take_unnumbered(kind, b"".join(pieces), link, now)
+            return
+        if parser.number <= self._received:
+            # Sent again because the other side could not know that it had come on the link before.
+            return
+        self._received = parser.number
+        if kind == Kind.DATA:
+            self._take_data(parser.channel, pieces, parser.size)
+        elif kind == Kind.OPEN:
+            self._take_open(parser.channel, b"".join(pieces))
+        elif kind == Kind.CREDIT:
+            channel = self._known(parser.channel, kind)
+            channel.credit += int.from_bytes(b"".join(pieces), "big")
+            if channel.credit > CHANNEL_WINDOW:
+                raise ProtocolError(E.BADFRAME, "CREDIT", f"{channel.credit} bytes")
+            self._schedule(channel)
+        elif kind == Kind.END:
+            self._take_end(parser.channel)
+        else:
+            self._take_close(parser.channel, b"".join(pieces))
+
+    def _take_unnumbered(self, kind: int, payload: bytes, link: _Liveness, now: int) -> None:
+        if kind == Kind.PING:
+            link.pong = payload
+        elif kind == Kind.PONG:
+            if link.ping is not None and int.from_bytes(payload, "big") == link.ping:
+                self.rtt = now - link.ping
+                link.ping = None
+                if not self._unacked:
+                    link.owed_since = None
+        elif kind == Kind.BYE:
+            self.lose(*parse_reason(payload))
+
+    def _known(self, channel_id: int, kind: int) -> ChannelState:
+        channel = self.channels.get(channel_id)
+        if channel is None or channel.peer_closed:
+            raise ProtocolError(E.BADFRAME, Kind(kind).name, f"channel {channel_id} is not open")
+        return channel
+
+    def _take_data(self, channel_id: int, pieces: list[memoryview], size: int) -> None:
+        channel = self._known(channel_id, Kind.DATA)
+        if channel.peer_ended:
+            raise ProtocolError(E.BADFRAME, "DATA", f"channel {channel_id} has ended")
+        if size > channel.window:
+            raise ProtocolError(E.BADFRAME, "DATA", f"channel {channel_id} has no credit for {size} bytes")
+        channel.window -= size
+        if channel.closing:
+            self._consumed(channel, size)
+            return
+        if not channel.incoming:
+            self._events.append((Event.READABLE, channel))
+        channel.incoming.extend(pieces)
+
+    def _take_open(self, channel_id: int, label: bytes) -> None:
+        theirs = channel_id > self._last_opened and channel_id % 2 == (0 if self.leader else 1)
+        if not theirs:
+            raise ProtocolError(E.BADFRAME, "OPEN", f"channel {channel_id}")
+        self._last_opened = channel_id
+        try:
+            channel = ChannelState(channel_id, label.decode())
+        except UnicodeDecodeError as error:
+            raise ProtocolError(E.BADFRAME, "OPEN", "label") from error
+        full = len(self.channels) >= CHANNEL_LIMIT
+        self.channels[channel_id] = channel
+        if full:
+            if len(self.channels) > 2 * CHANNEL_LIMIT:
+                raise ProtocolError(E.BADFRAME, "OPEN", f"{len(self.channels)} channels")
+            self.close(channel, E.NFILE, f"{CHANNEL_LIMIT} channels are open")
+        else:
+            self._events.append((Event.OPENED, channel))
+
+    def _take_end(self, channel_id: int) -> None:
+        channel = self._known(channel_id, Kind.END)
+        if channel.peer_ended:
+            raise ProtocolError(E.BADFRAME, "END", f"channel {channel_id} has ended")
+        channel.peer_ended = True
+        self._events.append((Event.READABLE, channel))
+
+    def _take_close(self, channel_id: int, reason: bytes) -> None:
+        channel = self._known(channel_id, Kind.CLOSE)
+        channel.peer_closed = True
+        if reason and not channel.peer_ended:
+            error, detail = parse_reason(reason)
+            channel.error = LinkBroken(error, f"{self.peer}: {channel.label}", detail)
+        else:
+            channel.peer_ended = True
+        # Nobody will read it, and no more credit will come for it.
+        channel.queue.clear()
+        channel.queued = 0
+        self._events += [(Event.READABLE, channel), (Event.WRITABLE, channel)]
+        self._unschedule_idle(channel)
+        self._schedule(channel)
+        self._forget_if_over(channel)
+
+    def _unschedule_idle(self, channel: ChannelState) -> None:
+        if channel.scheduled and not _sendable(channel):
+            channel.scheduled = False
+            self._ready.remove(channel)
+
+    def _forget_if_over(self, channel: ChannelState) -> None:
+        if channel.peer_closed and channel.close_known:
+            self.channels.pop(channel.id, None)
+
+    # Time
+
+    def tick(self, now: int) -> bool:
+        """Let time pass; call it every `timing.tick` seconds while `up`. False if the link is dead: end it."""
+        link = self._link
+        if link is None:
+            return True
+        answer = int(self._timing.answer * SECOND)
+        silence = int(self._timing.silence * SECOND)
+        if now - link.ticked > answer:
+            # This process stood still (or the machine slept); what came meanwhile waits in the socket, unread.
+            link.heard = now
+            if link.owed_since is not None:
+                link.owed_since = now
+        link.ticked = now
+        if link.progress:
+            link.ack_due = True
+        if link.owed_since is not None and now - max(link.heard, link.owed_since) >= answer:
+            return False
+        if now - link.heard >= max(silence - answer, 0) and link.ping is None:
+            link.ping_wanted = True
+        return now - link.heard < silence
+
+
+def _sendable(channel: ChannelState) -> bool:
+    if channel.queued:
+        return channel.credit > 0
+    if channel.closing:
+        return not channel.close_sent
+    return channel.ending and not channel.end_sent and not channel.peer_closed
+
+
+def _immutable(buffer: bytes | bytearray | memoryview) -> memoryview:
+    """A view of the buffer if it can never change, else of a copy."""
+    view = memoryview(buffer).cast("B") if isinstance(buffer, memoryview) else memoryview(buffer)
+    return view if isinstance(view.obj, bytes) else memoryview(bytes(view))
