@@ -29,6 +29,7 @@ from cognu.files.server import OEXCL, Caller, FileServer, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import (
+    DMDIR,
     OEXEC,
     ORCLOSE,
     ORDWR,
@@ -174,11 +175,22 @@ class Namespace:
                 chan = yield from self.attach(begin, caller)
             else:
                 chan = self.root if begin else cwd
-            return (yield from self.walk(chan, names, caller, follow or path.endswith("/")))
+            must_be_directory = path.endswith(("/", "/."))
+            found = yield from self.walk(chan, names, caller, follow or must_be_directory)
+            if must_be_directory and not self.cross(found)[0].qid.type & QTDIR:
+                raise FileError(E.NOTDIR, path)
+            return found
         except FileError as error:
             if error.subject:
                 raise
             raise FileError(error.error, path, error.detail) from None
+
+    def create_path(self, path: str, perm: int, mode: int, cwd: Chan, caller: Caller) -> Steps[Chan]:
+        """As `create`, by path. A name with a slash at its end can only become a directory (INVAL)."""
+        if path.endswith("/") and not perm & DMDIR:
+            raise FileError(E.INVAL, path, "only a directory's name may end in a slash")
+        directory, name = yield from self.find_parent(path, cwd, caller)
+        return (yield from self.create(directory, name, perm, mode, caller))
 
     def find_parent(self, path: str, cwd: Chan, caller: Caller) -> Steps[tuple[Chan, str]]:
         """The directory that `path`'s last name is in, and that name: for creating. EXIST if there is none."""
@@ -203,10 +215,14 @@ class Namespace:
             return chan, None
         return head.members[0].chan.share(chan.path.crossing(chan)), head
 
-    def walk(self, chan: Chan, names: Sequence[str], caller: Caller, follow: bool = True) -> Steps[Chan]:
+    def walk(
+        self, chan: Chan, names: Sequence[str], caller: Caller, follow: bool = True, trail: list[Qid] | None = None
+    ) -> Steps[Chan]:
         """Walk `names` from `chan` and stop before any mount point at the end (chan.c, walk()).
 
-        Symlinks on the way are resolved, one at the end if `follow`. Raises NOENT, NOTDIR, LOOP.
+        Symlinks on the way are resolved, one at the end if `follow`. With `trail` none are: it gets the qid of each
+        name that was reached, behind mount points, for a client who resolves links itself; some are in it even if this
+        raises. Raises NOENT, NOTDIR, LOOP.
         """
         # `far` is true while `chan` stands behind a mount point; `head` is then the union it is the first member of.
         names, start, far, head, links = list(names), chan, False, None, 0
@@ -217,6 +233,8 @@ class Namespace:
             if names[0] == "..":
                 chan, far, head = (yield from self._walk_up(chan, caller)), False, None
                 del names[0]
+                if trail is not None:
+                    trail.append(self.cross(chan)[0].qid)
                 continue
             batch = _batch(names)
             if not far:
@@ -231,7 +249,9 @@ class Namespace:
                 place = head.place.share(place_path)
                 chan, far = head.members[0].chan.share(place_path.crossing(place)), True
                 names = names[stop + 1 :]
-            elif link is not None and (follow or link < len(names) - 1):
+                if trail is not None:
+                    trail += [*walked.qids[:stop], chan.qid]
+            elif trail is None and link is not None and (follow or link < len(names) - 1):
                 _drop(member, walked)
                 links += 1
                 if links > MAX_LINKS:
@@ -247,17 +267,23 @@ class Namespace:
                     far, head = False, None
                 names = target_names + names[link + 1 :]
             elif walked.fid is None:
+                if trail is not None:
+                    trail += walked.qids
                 raise _walk_failed(walked.qids, str(chan.path.step(batch[: len(walked.qids) + 1])))
             else:
                 chan = member.at(walked.fid, chan.path.step(batch), _origin(member.origin, batch))
                 names, far, head = names[len(batch) :], False, None
+                if trail is not None:
+                    trail += [*walked.qids[:-1], self.cross(chan)[0].qid]
         if far and chan.path.mounted_on is not None:
             return chan.path.mounted_on.share()  # a link to `.` behind a mount point: back to the near side
         return chan
 
     def _walk_up(self, chan: Chan, caller: Caller) -> Steps[Chan]:
+        if chan.path.parent is None:
+            return chan.share()  # the root, which may be deep in its server's tree: nothing leads out
         walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [".."], caller)
-        path = chan.path.parent or chan.path
+        path = chan.path.parent
         if path.mounted_on is not None:
             _drop(chan, walked)
             return path.mounted_on.share(Path(path.parent, path.name) if path.parent else path)
@@ -487,13 +513,20 @@ class Namespace:
 class ChanMover:
     """Hands chans of one domain to another, minting each capability once and keeping the paths' mount points."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, rights: int = ALL_RIGHTS) -> None:
+        """`rights`: at most these go along."""
         self.domain = domain
+        self.rights = rights
         self._caps: dict[tuple[int, Cap], Cap | None] = {}
         self._paths: dict[Path, Path] = {}
 
     def can(self, chan: Chan) -> bool:
-        """Whether the chan's capability is live and may be granted on."""
+        """Whether the chan's capability, and those of the mount points on its path, are live and may be granted on."""
+        path: Path | None = chan.path
+        while path is not None:
+            if path.mounted_on is not None and self._cap(path.mounted_on) is None:
+                return False
+            path = path.parent
         return self._cap(chan) is not None
 
     def move(self, chan: Chan) -> Chan:
@@ -507,7 +540,7 @@ class ChanMover:
         key = (chan.domain.pid, chan.cap)
         if key not in self._caps:
             try:
-                self._caps[key] = chan.domain.mint(chan.cap, ALL_RIGHTS, self.domain)
+                self._caps[key] = chan.domain.mint(chan.cap, self.rights, self.domain)
             except FileError as error:
                 if error.error is E.DQUOT:
                     raise
@@ -519,7 +552,8 @@ class ChanMover:
         if twin is None:
             parent = self._path(path.parent) if path.parent else None
             under = path.mounted_on
-            moved = self.move(under) if under is not None and self.can(under) else None
+            # Without the chan under a mount point, `..` would lead on in the mounted tree: so this raises instead.
+            moved = self.move(under) if under is not None else None
             twin = self._paths[path] = Path(parent, path.name, moved)
         return twin
 

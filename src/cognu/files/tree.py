@@ -19,19 +19,25 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cognu.errors import E, FileError
 from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.files.steps import Steps, ready, start
 from cognu.ninep.types import DMDIR, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
 
 _numbers = itertools.count(1)
 
 
 class TreeFid(Fid):
-    """A fid on a node. `state` is the node's to use between open and close."""
+    """A fid on a node. `state` is the node's to use between open and close.
 
-    __slots__ = ("caller", "mode", "node", "snapshot", "state")
+    `above` is the fid that it was walked from: `..` goes there, even if the node was moved meanwhile, so that whoever
+    was given a directory never gets out of it.
+    """
 
-    def __init__(self, node: Node) -> None:
+    __slots__ = ("above", "caller", "mode", "node", "snapshot", "state")
+
+    def __init__(self, node: Node, above: TreeFid | None = None) -> None:
         super().__init__(node.qid)
         self.node = node
+        self.above = above
         self.mode: int | None = None
         self.caller: Caller | None = None  # who opened it
         self.snapshot: list[Node] = []
@@ -183,46 +189,25 @@ class TreeServer(FileServer):
 
     def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
         assert isinstance(fid, TreeFid)
-        node = fid.node
-        qids: list[Qid] = []
+        return start(self._walk(fid, names, caller))
+
+    def _walk(self, fid: TreeFid, names: Sequence[str], caller: Caller) -> Steps[Walk]:
+        if list(names) == [".."]:
+            up = fid.above or fid
+            return Walk([up.qid], TreeFid(up.node, up.above))
+        at, qids = TreeFid(fid.node, fid.above), []
         for name in names:
             try:
-                found = self._step(node, name, caller)
-                if not isinstance(found, Node):
-                    return self._walk_on(node, found, qids, names, caller)
-                node = found
+                if not at.node.is_directory:
+                    raise FileError(E.NOTDIR)
+                node = yield from ready(at.node.find(name, caller))
             except FileError:
                 if not qids:
                     raise
                 return Walk(qids, None)
-            qids.append(node.qid)
-        return Walk(qids, TreeFid(node))
-
-    async def _walk_on(
-        self, node: Node, found: MaybeAsync[Node], qids: list[Qid], names: Sequence[str], caller: Caller
-    ) -> Walk:
-        """The rest of a walk, from a step that has to be awaited."""
-        while True:
-            try:
-                node = found if isinstance(found, Node) else await found
-            except FileError:
-                if not qids:
-                    raise
-                return Walk(qids, None)
-            qids.append(node.qid)
-            if len(qids) == len(names):
-                return Walk(qids, TreeFid(node))
-            try:
-                found = self._step(node, names[len(qids)], caller)
-            except FileError:
-                return Walk(qids, None)
-
-    def _step(self, node: Node, name: str, caller: Caller) -> MaybeAsync[Node]:
-        if name == "..":
-            return node.parent or node
-        if not node.is_directory:
-            raise FileError(E.NOTDIR)
-        return node.find(name, caller)
+            at = TreeFid(node, at)
+            qids.append(at.qid)
+        return Walk(qids, at)
 
     def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         assert isinstance(fid, TreeFid)
@@ -233,37 +218,18 @@ class TreeServer(FileServer):
                 raise FileError(E.ISDIR, node.name)
         elif not _allows(node.mode, access):
             raise FileError(E.ACCES, node.name)
-        opened = node.open(fid, mode, caller)
-        if opened is None or isinstance(opened, TreeFid):
-            return _opened(opened or fid, mode, caller)
-        return self._open_on(fid, opened, mode, caller)
-
-    async def _open_on(self, fid: TreeFid, opened: MaybeAsync[TreeFid | None], mode: int, caller: Caller) -> Fid:
-        assert not isinstance(opened, TreeFid)
-        assert opened is not None
-        return _opened((await opened) or fid, mode, caller)
+        return start(_open(fid, mode, caller))
 
     def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         assert isinstance(fid, TreeFid)
         if not fid.node.is_directory:
             raise FileError(E.NOTDIR, fid.node.name)
-        node = fid.node.create(name, perm, mode, caller)
-        if isinstance(node, Node):
-            return self._open_new(node, mode, caller)
-        return self._create_on(node, mode, caller)
+        return start(self._create(fid, name, perm, mode, caller))
 
-    async def _create_on(self, pending: MaybeAsync[Node], mode: int, caller: Caller) -> Fid:
-        assert not isinstance(pending, Node)
-        opened = self._open_new(await pending, mode, caller)
-        return opened if isinstance(opened, Fid) else await opened
-
-    def _open_new(self, node: Node, mode: int, caller: Caller) -> MaybeAsync[Fid]:
-        """A file just made is opened as asked, whatever permissions it was made with."""
-        fid = TreeFid(node)
-        opened = node.open(fid, mode & ~OTRUNC, caller)
-        if opened is None or isinstance(opened, TreeFid):
-            return _opened(opened or fid, mode, caller)
-        return self._open_on(fid, opened, mode, caller)
+    def _create(self, fid: TreeFid, name: str, perm: int, mode: int, caller: Caller) -> Steps[Fid]:
+        node = yield from ready(fid.node.create(name, perm, mode, caller))
+        # A file just made is opened as asked, whatever permissions it was made with.
+        return (yield from _open(TreeFid(node, fid), mode & ~OTRUNC, caller))
 
     def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         assert isinstance(fid, TreeFid)
@@ -308,10 +274,12 @@ class TreeServer(FileServer):
         fid.snapshot = []
 
 
-def _opened(fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
-    fid.mode = mode
-    fid.caller = caller
-    return fid
+def _open(fid: TreeFid, mode: int, caller: Caller) -> Steps[Fid]:
+    other = yield from ready(fid.node.open(fid, mode, caller))
+    opened = other or fid
+    opened.mode = mode
+    opened.caller = caller
+    return opened
 
 
 def _allows(permissions: int, access: int) -> bool:
