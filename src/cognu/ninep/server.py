@@ -1,0 +1,475 @@
+"""The server's side of a 9P connection, without I/O: bytes in, events out.
+
+Rules of use, for the embedding:
+
+- `feed` what arrives, then take `next_event` until it gives None, handling each event in order. After `reply`,
+  `error`, `cancelled` and `close`, take events again.
+- Each `Called` is ended by exactly one of `reply`, `error` and `cancelled`, at once or later, in any order.
+- `Cancel(tag)` asks to stop that call soon; it may still be answered if it ended first. A call that can't be stopped
+  is answered when it ends. Until then its fids, its tag and the Rflush stay reserved: so nothing that a client was
+  told never happened can happen afterwards.
+- What a fid stands for (`target`) is the embedding's. What is handed to `reply` belongs to the session from then on
+  and comes back either as the target of a Tclunk or Tremove, which the embedding releases whether it succeeds or
+  not, or in a `Release`.
+- On `ProtocolError` from `next_event`, and when the connection ends, call `close` and carry on until the calls ended.
+
+Sources: Plan 9 manual section 5, above all flush(5) and version(5).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ..errors import CognuError, E, FileError, Misuse, ProtocolError
+from . import messages as m
+from .codec import Frames, bad, data_header, decode, encode, expected_reply, number_of, peek
+from .fids import Call, FidTable
+from .messages import Dialect, Message, Reply, Request, is_request
+from .moves import FidState, bad_name, refusal, uses
+from .types import MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, READ_HEADER, Buffer, Extent, Qid
+
+VERSION = 100  # Tversion's number, the same in all dialects
+FIRST_SIZE = 8192  # bytes a message may have before a version was agreed
+ERRMAX = 128  # Plan 9 clients cut longer error texts, terminator included
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A request to carry out. `target` is what its fid stands for, `other` the same for its second fid.
+
+    The first fid is `fid`, `dfid`, `dirfid` or `olddirfid`; the second Tattach's `afid`, Trename's and Tlink's
+    `dfid`, Trenameat's `newdirfid`. Fids yet to be made have None. The fids are in states that allow the message,
+    names are well-formed, and counts fit the reply.
+    """
+
+    tag: int
+    message: Request
+    target: object
+    other: object
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop this call: it was flushed, its fid is being clunked, or the session ends."""
+
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Targets that no fid stands for any more and that no Tclunk will name."""
+
+    targets: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send these buffers now, in order, with nothing in between."""
+
+    buffers: tuple[Buffer | Extent, ...]
+
+
+Event = Called | Cancel | Release | Send
+
+
+class Limits(NamedTuple):
+    """`msize` bytes per message; `fids` that one client may hold; `calls` that it may have in flight."""
+
+    msize: int = 1 << 20
+    fids: int = 65_536
+    calls: int = 4_096
+
+
+class _Version(NamedTuple):
+    """An answer to a Tversion, given when the old session's calls have ended."""
+
+    tag: int
+    msize: int
+    dialect: Dialect | None
+
+
+_ENDS_FID = (m.Tclunk, m.Tremove)
+_OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
+
+
+class ServerSession:
+    """One client's connection. `dialect` is None and `msize` the limit until a version was agreed."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  (immutable)
+        if not MIN_MSIZE <= limits.msize <= MAX_MSIZE:
+            raise Misuse(E.INVAL, f"msize {limits.msize}")
+        self.limits = limits
+        self.dialect: Dialect | None = None
+        self.msize = limits.msize
+        self._frames = Frames(min(limits.msize, FIRST_SIZE))
+        self._fids = FidTable()
+        self._making = 0  # fids that calls in flight are about to make
+        self._calls: dict[int, Call] = {}
+        self._ready: deque[Call] = deque()
+        self._events: deque[Event] = deque()
+        self._version: _Version | None = None
+        self._closed = False
+
+    # -- what the embedding calls --
+
+    def feed(self, data: Buffer) -> None:
+        """Add bytes that arrived. A bytes object is kept as it is, and decoded data are views into it.
+
+        Raises `ProtocolError` if the client goes on sending while it waits for its Rversion, `Misuse` after `close`.
+        """
+        if self._closed:
+            raise Misuse(E.BADF, "session")
+        if self._version is not None and self._frames.pending + len(data) > self._frames.max_size:
+            raise bad("session", "more requests before Rversion")
+        self._frames.add(data)
+
+    def next_event(self) -> Event | None:
+        """The next thing to do, or None until more is fed or a call ends. Raises `ProtocolError`."""
+        while True:
+            if self._events:
+                return self._events.popleft()
+            if self._ready:
+                self._start(self._ready.popleft())
+                continue
+            if self._version is not None or self._closed:
+                return None
+            frame = self._frames.take()
+            if frame is None:
+                return None
+            self._arrive(frame)
+
+    def reply(self, tag: int, message: Reply, made: object = None) -> None:
+        """Answer a call with its result.
+
+        `made` is what the new fid shall stand for: needed for Rattach, Rauth, Rxattrwalk and an Rwalk that went all
+        the way (but for a Twalk without names onto its own fid); may replace the target for an open, create or
+        Txattrcreate. A message that the dialect's fields or msize can't hold becomes an error reply and leaves the
+        fids as they were. Raises `Misuse`, with the call still in flight, for an unknown tag, a wrong kind of
+        reply, or one that says more than was asked.
+        """
+        call = self._answered(tag)
+        assert self.dialect is not None
+        expected = expected_reply(self.dialect, type(call.message))
+        if type(message) is not expected:
+            raise Misuse(E.BADMESSAGE, type(message).__name__, f"{expected.__name__} is due")
+        _check_reply(call.message, message, made)
+        try:
+            buffers = encode(message, tag, self.dialect)
+            if sum(map(len, buffers)) > self.msize:
+                raise Misuse(E.MSGSIZE, type(message).__name__)
+        except Misuse as error:
+            if made is not None:
+                self._release(made)
+            self._finish(call, self._error_buffers(tag, error))
+            return
+        self._commit(call.message, message, made)
+        self._finish(call, buffers)
+
+    def reply_extent(self, tag: int, extent: Extent) -> None:
+        """Answer a Tread with `extent.count` bytes that the embedding sends itself: `Send((header, extent))`.
+
+        The extent's source must stay usable until it was sent, even if the fid is clunked meanwhile.
+        """
+        call = self._answered(tag)
+        if not isinstance(call.message, m.Tread) or not 0 <= extent.count <= call.message.count:
+            raise Misuse(E.BADMESSAGE, "Rread", f"{extent.count} bytes")
+        assert self.dialect is not None
+        header = data_header(number_of(self.dialect, m.Rread), tag, extent.count)
+        self._finish(call, [header, extent] if extent.count else [header])
+
+    def error(self, tag: int, error: CognuError) -> None:
+        """Answer a call with an error: errno on 9P2000.L, text on 9P2000. A Tclunk or Tremove ends its fid anyway."""
+        call = self._answered(tag)
+        if isinstance(call.message, _ENDS_FID):
+            self._fids.bind(call.message.fid, FidState.FREE, None)
+        self._finish(call, self._error_buffers(tag, error))
+
+    def cancelled(self, tag: int) -> None:
+        """A call that a `Cancel` named was stopped and did nothing. A flushed one gets no reply, others INTR."""
+        call = self._answered(tag)
+        if not call.cancelled:
+            raise Misuse(E.INVAL, f"tag {tag}")
+        self._finish(call, None if call.flushed else self._error_buffers(tag, FileError(E.INTR)))
+
+    def close(self) -> None:
+        """The connection is gone: cancel the calls, and release the fids once they ended. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._version = None
+        for event in [*self._events]:  # what the embedding has not seen need not happen
+            if isinstance(event, Called):
+                call = self._calls[event.tag]
+                call.started = False
+                self._making -= call.makes
+            if isinstance(event, Called | Send):
+                self._events.remove(event)
+        self._abort()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls and flushes not answered yet."""
+        return len(self._calls)
+
+    @property
+    def fid_count(self) -> int:
+        return self._fids.bound
+
+    # -- requests --
+
+    def _arrive(self, frame: memoryview) -> None:
+        number, tag = peek(frame)
+        if not is_request(number):
+            raise bad(f"message {number}", "not a request")
+        if number == VERSION:
+            message = decode(frame, Dialect.LEGACY)[1]
+            assert isinstance(message, m.Tversion)
+            self._negotiate(tag, message)
+            return
+        if self.dialect is None:
+            return self._refuse(tag, FileError(E.BADMESSAGE, f"message {number}", "Tversion comes first"))
+        if tag == NOTAG:
+            return self._refuse(tag, FileError(E.BADMESSAGE, f"message {number}", "NOTAG"))
+        if tag in self._calls:
+            return self._refuse(tag, FileError(E.DUPTAG, f"tag {tag}"))
+        try:
+            message = decode(frame, self.dialect)[1]
+        except ProtocolError as error:
+            if error.error not in (E.ILSEQ, E.NOSYS):
+                raise
+            return self._refuse(tag, error)
+        if isinstance(message, m.Tflush):
+            return self._flush(tag, message.oldtag)
+        assert not isinstance(message, Reply)
+        self._admit(tag, message, self.dialect)
+
+    def _admit(self, tag: int, message: Request, dialect: Dialect) -> None:
+        ends = isinstance(message, _ENDS_FID)
+        if len(self._calls) >= self.limits.calls and not ends:  # a refused clunk would leave the fid behind
+            return self._refuse(tag, FileError(E.AGAIN))
+        wrong = bad_name(message)
+        if wrong is not None:
+            return self._refuse(tag, FileError(wrong, type(message).__name__))
+        if isinstance(message, m.Tread | m.Treaddir) and message.count > self.msize - READ_HEADER:
+            message = replace(message, count=self.msize - READ_HEADER)
+        named = tuple((getattr(message, use.field), use) for use in uses(message, dialect))
+        call = Call(tag, message, tuple((fid, use) for fid, use in named if not (use.optional and fid == NOFID)))
+        if ends:
+            self._cancel_users(call.uses[0][0])
+        self._calls[tag] = call
+        if self._fids.enter(call):
+            self._start(call)
+
+    def _start(self, call: Call) -> None:
+        """The call holds its fids: check them, then hand it over."""
+        for fid, use in call.uses:
+            wrong = refusal(use, self._fids.state(fid), fid)
+            if wrong is not None:
+                return self._finish(call, self._error_buffers(call.tag, FileError(wrong, f"fid {fid}")))
+        if call.makes:
+            if self._fids.bound + self._making >= self.limits.fids:
+                return self._finish(call, self._error_buffers(call.tag, FileError(E.MFILE)))
+            self._making += 1
+        call.started = True
+        targets = [self._fids.target(fid) for fid, use in call.uses if FidState.FREE not in use.states]
+        if isinstance(call.message, m.Tattach):  # its first fid is yet to be made
+            targets.insert(0, None)
+        self._events.append(Called(call.tag, call.message, *(targets + [None, None])[:2]))
+
+    def _flush(self, tag: int, oldtag: int) -> None:
+        assert self.dialect is not None
+        old = self._calls.get(oldtag)
+        if old is None:
+            self._send(encode(m.Rflush(), tag, self.dialect))
+            return
+        self._calls[tag] = Call(tag, m.Tflush(oldtag), ())
+        old.flushes.append(tag)
+        old.flushed = True
+        if isinstance(old.message, m.Tflush):
+            return  # answered right after the flush that it names
+        if old.started:
+            self._cancel(old)
+        else:
+            self._finish(old, None)
+
+    def _cancel(self, call: Call) -> None:
+        if not call.cancelled:
+            call.cancelled = True
+            self._events.append(Cancel(call.tag))
+
+    def _cancel_users(self, fid: int) -> None:
+        """A clunk ends what came before it on the fid, but for another clunk."""
+        for call in self._fids.calls(fid):
+            if isinstance(call.message, _ENDS_FID):
+                continue
+            if call.started:
+                self._cancel(call)
+            else:
+                self._finish(call, self._error_buffers(call.tag, FileError(E.INTR)))
+
+    # -- replies --
+
+    def _answered(self, tag: int) -> Call:
+        call = self._calls.get(tag)
+        if call is None or not call.started:
+            raise Misuse(E.BADMESSAGE, f"tag {tag}", "no such call")
+        return call
+
+    def _commit(self, request: Request, reply: Reply, made: object) -> None:
+        """Change the fids as the reply says. The call holds them alone, so nothing else sees the change half done."""
+        match request, reply:
+            case m.Tattach(fid=fid), m.Rattach(qid=qid):
+                self._fids.bind(fid, _unopened(qid), made)
+            case m.Tauth(afid=fid), _:
+                self._fids.bind(fid, FidState.AUTH, made)
+            case m.Twalk(), m.Rwalk(qids=qids):
+                self._commit_walk(request, qids, made)
+            case m.Txattrwalk(newfid=fid), _:
+                self._fids.bind(fid, FidState.XATTR, made)
+            case m.Txattrcreate(fid=fid), _:
+                self._rebind(fid, FidState.XATTR, made)
+            case m.Topen(fid=fid) | m.Tlopen(fid=fid), m.Ropen(qid=qid) | m.Rlopen(qid=qid):
+                self._rebind(fid, _opened(qid), made)
+            case m.Tcreate(fid=fid) | m.Tlcreate(fid=fid), m.Rcreate(qid=qid) | m.Rlcreate(qid=qid):
+                self._rebind(fid, _opened(qid), made)
+            case m.Tclunk(fid=fid) | m.Tremove(fid=fid), _:
+                self._fids.bind(fid, FidState.FREE, None)
+            case _:
+                pass  # the others leave their fids as they are
+
+    def _commit_walk(self, request: m.Twalk, qids: tuple[Qid, ...], made: object) -> None:
+        if len(qids) < len(request.names) or made is None:
+            return
+        if qids:
+            state = _unopened(qids[-1])
+        else:
+            source = self._fids.state(request.fid)
+            state = FidState.DIR if source in (FidState.DIR, FidState.OPENDIR) else FidState.FILE
+        old = self._fids.bind(request.newfid, state, made)
+        if request.newfid == request.fid and old is not made:
+            self._release(old)
+
+    def _rebind(self, fid: int, state: FidState, made: object) -> None:
+        old = self._fids.target(fid)
+        self._fids.bind(fid, state, old if made is None else made)
+        if made is not None and made is not old:
+            self._release(old)
+
+    def _finish(self, call: Call, buffers: Sequence[Buffer | Extent] | None) -> None:
+        """End a call: its reply if it gets one, then the flushes that wait for it, then whose turn comes now."""
+        if call.started and call.makes:
+            self._making -= 1
+        del self._calls[call.tag]
+        if buffers is not None:
+            self._send(buffers)
+        assert self.dialect is not None
+        flushes = deque(call.flushes)
+        while flushes:
+            tag = flushes.popleft()
+            self._send(encode(m.Rflush(), tag, self.dialect))
+            flushes.extend(self._calls.pop(tag).flushes)
+        self._ready.extend(self._fids.leave(call))
+        if self._ended and not self._calls:
+            self._aborted()
+
+    def _send(self, buffers: Sequence[Buffer | Extent]) -> None:
+        if not self._ended:
+            self._events.append(Send(tuple(buffers)))
+
+    def _release(self, target: object) -> None:
+        self._events.append(Release((target,)))
+
+    def _refuse(self, tag: int, error: CognuError) -> None:
+        self._send(self._error_buffers(tag, error))
+
+    def _error_buffers(self, tag: int, error: CognuError) -> list[Buffer]:
+        if self.dialect is Dialect.L:
+            return encode(m.Rlerror(error.errno), tag, Dialect.L)
+        try:
+            text = str(error)
+            if len(text.encode()) < ERRMAX:
+                return encode(m.Rerror(text), tag, Dialect.LEGACY)
+        except (UnicodeEncodeError, Misuse):
+            pass  # the subject is no legal text; the row's own always is
+        return encode(m.Rerror(error.error.text), tag, Dialect.LEGACY)
+
+    # -- the session as a whole --
+
+    @property
+    def _ended(self) -> bool:
+        """The session of the calls in flight is over; their replies go nowhere."""
+        return self._closed or self._version is not None
+
+    def _negotiate(self, tag: int, message: m.Tversion) -> None:
+        """version(5): the dialect asked for or a lower one, never a higher; "unknown" if there is none."""
+        if message.msize < MIN_MSIZE:
+            return self._refuse(tag, FileError(E.INVAL, f"msize {message.msize}"))
+        dialect = next((known for known in Dialect if known.value == message.version), None)
+        if dialect is None and message.version.partition(".")[0] == Dialect.LEGACY.value:
+            dialect = Dialect.LEGACY
+        self._version = _Version(tag, min(message.msize, self.limits.msize), dialect)
+        self._abort()
+
+    def _abort(self) -> None:
+        """Cancel what runs, drop what waits. Events already given stay; those for the old session's client go."""
+        self._ready.clear()
+        for call in list(self._calls.values()):
+            call.flushes.clear()  # the flushes go too, unanswered
+            if call.started:
+                self._cancel(call)
+            else:
+                self._fids.leave(call)
+                del self._calls[call.tag]
+        if not self._calls:
+            self._aborted()
+
+    def _aborted(self) -> None:
+        """The old session's calls have ended: release its fids and begin the new session, if there is one."""
+        self._ready.clear()
+        targets = self._fids.clear()
+        if targets:
+            self._events.append(Release(tuple(targets)))
+        if self._version is None:
+            return
+        version, self._version = self._version, None
+        self.dialect, self.msize = version.dialect, version.msize
+        if version.dialect is None:
+            self.msize = self.limits.msize
+            self._frames.max_size = min(self.limits.msize, FIRST_SIZE)
+        else:
+            self._frames.max_size = version.msize
+        answer = m.Rversion(version.msize, version.dialect.value if version.dialect else "unknown")
+        self._send(encode(answer, version.tag, Dialect.LEGACY))
+
+
+def _unopened(qid: Qid) -> FidState:
+    return FidState.DIR if qid.is_dir else FidState.FILE
+
+
+def _opened(qid: Qid) -> FidState:
+    return FidState.OPENDIR if qid.is_dir else FidState.OPEN
+
+
+def _check_reply(request: Request, reply: Message, made: object) -> None:
+    """A reply that says more than was asked, or forgets what a new fid stands for, is the embedding's mistake."""
+    needed = False
+    allowed = isinstance(request, (*_OPENS, m.Txattrcreate))
+    wrong = False
+    match request, reply:
+        case m.Tattach() | m.Tauth() | m.Txattrwalk(), _:
+            needed = True
+        case m.Twalk(), m.Rwalk():
+            got, asked = len(reply.qids), len(request.names)
+            wrong = got > asked or (asked > 0 and got == 0)
+            needed = got == asked and (asked > 0 or request.newfid != request.fid)
+        case (m.Tread() | m.Treaddir(), m.Rread() | m.Rreaddir()):
+            wrong = len(reply.data) > request.count
+        case m.Twrite(), m.Rwrite():
+            wrong = reply.count > len(request.data)
+        case _:
+            pass
+    if wrong or (needed and made is None) or (made is not None and not needed and not allowed):
+        raise Misuse(E.BADMESSAGE, type(reply).__name__, f"to {type(request).__name__}")
