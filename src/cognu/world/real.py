@@ -169,8 +169,12 @@ class RealChild:
 
     def signal(self, number: int) -> None:
         """Raises `FileError(SRCH)` if it has ended."""
-        with refusals(f"process {self.pid}"):
-            self._process.send_signal(number)
+        subject = f"process {self.pid}"
+        with refusals(subject):
+            try:
+                self._process.send_signal(number)
+            except ProcessLookupError:  # asyncio's own has no errno.
+                raise FileError(E.SRCH, subject) from None
 
 
 class RealSpawn:

@@ -1,0 +1,368 @@
+"""The kernel's state, flat tables of ints, and the operations on it.
+
+Every operation takes and gives ints: a result >= 0, or minus a `Code`. It checks first and then commits, so
+one that is refused changed nothing; it raises on no ints whatever; and it holds no loop. What would loop is a
+step, which returns 1 while there is more to do and 0 when it is done; until then every other operation is
+BUSY. `died` and `died_generation` tell which capability the last operation ended, 0 for none.
+
+Numbers: process 0 is the node itself and never ends; slots and endpoints begin at 1, 0 stands for none in
+every link. A table reads 0 where nothing was written.
+
+A slot is free (endpoint 0), live (LIVE among its rights), or a tombstone: no rights, kept for the children
+below it. Live capabilities and tombstones are charged to `holder`, and linked in its list. The generation of
+a slot goes up when its capability ends, so no handle to it ever matches again.
+
+Quota is in capabilities. What a process uses is one for each slot charged to it, and for each process it made
+that process's quota and one. When a process ends, its children and its tombstones pass to its creator
+together with the units they take, so the creator, whose account held them already, stays within its own
+quota.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cognu.kernel.state import ALL_RIGHTS, GRANT, LIVE, NODE, Code, Endpoints, Processes, Slots, Table
+
+NODE_QUOTA: Final = 1 << 40
+
+
+class Kernel:
+    """All state. `cursor` is not 0 while steps are due: at the slot they are at; `cut` is the slot below
+    which they cut or 0 if they clear tombstones upwards; `cut_root` is 1 if `cut` itself goes too.
+    """
+
+    def __init__(self, node_quota: int = NODE_QUOTA) -> None:
+        self.slots = Slots()
+        self.processes = Processes()
+        self.endpoints = Endpoints()
+        self.processes.quota[NODE] = node_quota
+        self.last_process = NODE
+        self.last_endpoint = 0
+        self.last_slot = 0
+        self.free = 0
+        self.cursor = 0
+        self.cut = 0
+        self.cut_root = 0
+        self.died = 0
+        self.died_generation = 0
+
+    # Capabilities
+
+    def check(self, holder: int, slot: int, generation: int, rights: int) -> int:
+        """0 if `holder` holds this capability with all of `rights`; else REVOKED, NOT_HOLDER or RIGHTS."""
+        slots = self.slots
+        if (
+            slots.generation[slot] == generation
+            and slots.holder[slot] == holder
+            and not (rights | LIVE) & ~slots.rights[slot]
+        ):
+            return 0
+        if slots.generation[slot] != generation or not slots.rights[slot] & LIVE:
+            return -Code.REVOKED
+        return -Code.NOT_HOLDER if slots.holder[slot] != holder else -Code.RIGHTS
+
+    def mint(self, holder: int, slot: int, generation: int, rights: int, badge: int, to: int) -> int:
+        """A child of a capability, held by `to`; returns its slot.
+
+        `rights` are some of the parent's; another process than the holder gets it only if the parent has
+        GRANT. A badge that is set stays. It is charged to `to`. RIGHTS, BADGE, NO_PROCESS, QUOTA and the
+        refusals of `check`.
+        """
+        slots, processes = self.slots, self.processes
+        if self.cursor:
+            return -Code.BUSY
+        if rights & LIVE or badge < 0:
+            return -Code.INVALID
+        refused = self.check(holder, slot, generation, rights if to == holder else rights | GRANT)
+        if refused:
+            return refused
+        if slots.badge[slot] != 0 and slots.badge[slot] != badge:
+            return -Code.BADGE
+        if not processes.alive[to]:
+            return -Code.NO_PROCESS
+        if processes.used[to] >= processes.quota[to]:
+            return -Code.QUOTA
+        self.died = 0
+        return self._new_slot(to, slots.endpoint[slot], rights, badge, slot)
+
+    def move(self, holder: int, slot: int, generation: int, to: int) -> int:
+        """Hand a capability itself to another process, which needs GRANT; returns its new generation.
+
+        The old handle dies. QUOTA, NO_PROCESS and the refusals of `check`.
+        """
+        slots, processes = self.slots, self.processes
+        if self.cursor:
+            return -Code.BUSY
+        refused = self.check(holder, slot, generation, 0 if to == holder else GRANT)
+        if refused:
+            return refused
+        if not processes.alive[to]:
+            return -Code.NO_PROCESS
+        if to != holder and processes.used[to] >= processes.quota[to]:
+            return -Code.QUOTA
+        self._uncharge(slot)
+        self._charge(slot, to)
+        self._announce(slot)
+        return slots.generation[slot]
+
+    def delete(self, holder: int, slot: int, generation: int) -> int:
+        """Give up a capability. Its children live on below a tombstone; the last of an endpoint ends the
+        endpoint.
+
+        Returns 1 if `reap_step` has work.
+        """
+        if self.cursor:
+            return -Code.BUSY
+        refused = self.check(holder, slot, generation, 0)
+        if refused:
+            return refused
+        if self.slots.kids[slot]:
+            self._bury(slot)
+            return 0
+        self._drop(slot)
+        return 1 if self.cursor else 0
+
+    def reap_step(self) -> int:
+        """Free one tombstone that lost its last child."""
+        if self.cut:
+            return -Code.BUSY
+        self.died = 0
+        if self.cursor:
+            self._drop(self.cursor)
+        return 1 if self.cursor else 0
+
+    def revoke_step(self, holder: int, slot: int, generation: int) -> int:
+        """Towards ending every descendant of a capability: go down one level, or end one leaf and go up."""
+        if self.cursor and (self.cut != slot or self.cut_root):
+            return -Code.BUSY
+        refused = self.check(holder, slot, generation, 0)
+        if refused:
+            return refused
+        return self._cut_step(slot, 0)
+
+    # Endpoints
+
+    def create_endpoint(self, server: int) -> int:
+        """A new endpoint; the server gets `endpoints.root`, a capability with all rights. NO_PROCESS, QUOTA.
+        """
+        processes, endpoints = self.processes, self.endpoints
+        if self.cursor:
+            return -Code.BUSY
+        if not processes.alive[server]:
+            return -Code.NO_PROCESS
+        if processes.used[server] >= processes.quota[server]:
+            return -Code.QUOTA
+        self.died = 0
+        self.last_endpoint += 1
+        endpoint = self.last_endpoint
+        endpoints.alive[endpoint] = 1
+        endpoints.server[endpoint] = server
+        _link(processes.served, endpoints.next, endpoints.prev, server, endpoint)
+        endpoints.root[endpoint] = self._new_slot(server, endpoint, ALL_RIGHTS, 0, 0)
+        return endpoint
+
+    def end_endpoint_step(self, endpoint: int) -> int:
+        """Towards ending every capability to an endpoint and, with the last one, the endpoint. NO_ENDPOINT.
+        """
+        if not self.endpoints.alive[endpoint]:
+            return -Code.NO_ENDPOINT
+        root = self.endpoints.root[endpoint]
+        if self.cursor and (self.cut != root or not self.cut_root):
+            return -Code.BUSY
+        return self._cut_step(root, 1)
+
+    # Processes
+
+    def create_process(self, creator: int, quota: int) -> int:
+        """A new process that may use `quota` capabilities, out of the creator's. NO_PROCESS, INVALID, QUOTA.
+        """
+        processes = self.processes
+        if self.cursor:
+            return -Code.BUSY
+        if quota < 0:
+            return -Code.INVALID
+        if not processes.alive[creator]:
+            return -Code.NO_PROCESS
+        if processes.used[creator] + quota + 1 > processes.quota[creator]:
+            return -Code.QUOTA
+        self.died = 0
+        self.last_process += 1
+        process = self.last_process
+        processes.alive[process] = 1
+        processes.quota[process] = quota
+        processes.used[creator] += quota + 1
+        processes.creator[process] = creator
+        _link(processes.first, processes.next, processes.prev, creator, process)
+        return process
+
+    def end_process_step(self, process: int) -> int:
+        """Towards ending a process: its endpoints end, its children and the tombstones of what it held pass
+        to its creator, its quota returns. NO_PROCESS, INVALID for the node itself.
+        """
+        slots, processes = self.slots, self.processes
+        if process == NODE:
+            return -Code.INVALID
+        if not processes.alive[process]:
+            return -Code.NO_PROCESS
+        endpoint = processes.served[process]
+        ours = endpoint and self.cut_root and self.cut == self.endpoints.root[endpoint]
+        if self.cut and not ours:
+            return -Code.BUSY
+        self.died = 0
+        if self.cursor and not self.cut:
+            self._drop(self.cursor)
+        elif endpoint:
+            self._cut_step(self.endpoints.root[endpoint], 1)
+        elif processes.held[process]:
+            slot = processes.held[process]
+            if not slots.kids[slot]:
+                self._drop(slot)
+            else:
+                if slots.rights[slot]:
+                    self._bury(slot)
+                self._uncharge(slot)
+                self._charge(slot, processes.creator[process])
+                self._pass_units(process, 1)
+        elif processes.first[process]:
+            self._adopt(processes.first[process])
+        else:
+            self._forget(process)
+            return 0
+        return 1
+
+    # Commits: everything below changes state that was checked above.
+
+    def _new_slot(self, holder: int, endpoint: int, rights: int, badge: int, parent: int) -> int:
+        slots = self.slots
+        slot = self.free
+        if slot:
+            self.free = slots.next[slot]
+        else:
+            self.last_slot += 1
+            slot = self.last_slot
+            slots.generation[slot] = 1
+        slots.endpoint[slot] = endpoint
+        slots.rights[slot] = rights | LIVE
+        slots.badge[slot] = badge
+        slots.parent[slot] = parent
+        slots.kids[slot] = 0
+        slots.first[slot] = 0
+        slots.next[slot] = 0
+        slots.prev[slot] = 0
+        if parent:
+            slots.kids[parent] += 1
+            _link(slots.first, slots.next, slots.prev, parent, slot)
+        self._charge(slot, holder)
+        return slot
+
+    def _charge(self, slot: int, process: int) -> None:
+        self.slots.holder[slot] = process
+        self.processes.used[process] += 1
+        _link(self.processes.held, self.slots.held_next, self.slots.held_prev, process, slot)
+
+    def _uncharge(self, slot: int) -> None:
+        process = self.slots.holder[slot]
+        self.processes.used[process] -= 1
+        _unlink(self.processes.held, self.slots.held_next, self.slots.held_prev, process, slot)
+
+    def _announce(self, slot: int) -> None:
+        self.died = slot
+        self.died_generation = self.slots.generation[slot]
+        self.slots.generation[slot] += 1
+
+    def _bury(self, slot: int) -> None:
+        self._announce(slot)
+        self.slots.rights[slot] = 0
+
+    def _drop(self, slot: int) -> None:
+        """Free a leaf, outside of any cut, and turn to its parent if that is now a tombstone for nobody."""
+        slots = self.slots
+        parent = slots.parent[slot]
+        self._free(slot)
+        self.cursor = parent if parent and not slots.rights[parent] and not slots.kids[parent] else 0
+
+    def _cut_step(self, top: int, top_too: int) -> int:
+        slots = self.slots
+        self.died = 0
+        at = self.cursor if self.cursor else top
+        if slots.kids[at]:
+            self.cut, self.cut_root, self.cursor = top, top_too, slots.first[at]
+            return 1
+        if at != top:
+            self.cursor = slots.parent[at]
+            self._free(at)
+            if self.cursor != top or slots.kids[top] or top_too:
+                return 1
+        elif top_too:
+            self._free(top)
+        self.cut, self.cut_root, self.cursor = 0, 0, 0
+        return 0
+
+    def _free(self, slot: int) -> None:
+        slots, endpoints = self.slots, self.endpoints
+        if slots.rights[slot]:
+            self._bury(slot)
+        parent, endpoint = slots.parent[slot], slots.endpoint[slot]
+        if parent:
+            slots.kids[parent] -= 1
+            _unlink(slots.first, slots.next, slots.prev, parent, slot)
+        else:
+            _unlink(self.processes.served, endpoints.next, endpoints.prev, endpoints.server[endpoint], endpoint)
+            endpoints.alive[endpoint] = 0
+            endpoints.server[endpoint] = 0
+            endpoints.root[endpoint] = 0
+        self._uncharge(slot)
+        slots.endpoint[slot] = 0
+        slots.next[slot] = self.free
+        self.free = slot
+
+    def _pass_units(self, process: int, units: int) -> None:
+        """Give back part of a process's quota to its creator, who takes over what the part was used for."""
+        processes = self.processes
+        processes.quota[process] -= units
+        processes.used[processes.creator[process]] -= units
+
+    def _adopt(self, child: int) -> None:
+        """A process passes to its creator's creator, with the units that it takes."""
+        processes = self.processes
+        creator = processes.creator[child]
+        above, units = processes.creator[creator], processes.quota[child] + 1
+        _unlink(processes.first, processes.next, processes.prev, creator, child)
+        _link(processes.first, processes.next, processes.prev, above, child)
+        processes.creator[child] = above
+        processes.used[creator] -= units
+        processes.used[above] += units
+        self._pass_units(creator, units)
+
+    def _forget(self, process: int) -> None:
+        """End a process that uses nothing any more."""
+        processes = self.processes
+        creator = processes.creator[process]
+        _unlink(processes.first, processes.next, processes.prev, creator, process)
+        processes.used[creator] -= processes.quota[process] + 1
+        processes.alive[process] = 0
+        processes.quota[process] = 0
+        processes.creator[process] = 0
+
+
+def _link(heads: Table, after: Table, before: Table, owner: int, item: int) -> None:
+    """Put `item` first in `owner`'s list."""
+    old = heads[owner]
+    after[item] = old
+    before[item] = 0
+    if old:
+        before[old] = item
+    heads[owner] = item
+
+
+def _unlink(heads: Table, after: Table, before: Table, owner: int, item: int) -> None:
+    behind, ahead = after[item], before[item]
+    if behind:
+        before[behind] = ahead
+    if ahead:
+        after[ahead] = behind
+    else:
+        heads[owner] = behind
+    after[item] = 0
+    before[item] = 0
