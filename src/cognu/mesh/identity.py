@@ -130,6 +130,24 @@ def certificate_public(der: bytes) -> bytes:
     return public.public_bytes_raw()
 
 
+def certificate_pem(der: bytes) -> str:
+    """PEM of a DER certificate that was parsed before."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+
+
+def check_certificate(der: bytes) -> None:
+    """Raises `LinkBroken(BADPEER)` unless the certificate may be pinned: self-signed with Ed25519 and CA:FALSE."""
+    certificate_public(der)
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.verify_directly_issued_by(certificate)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise LinkBroken(E.BADPEER, "certificate", f"not a self-signed leaf: {error}") from error
+    if constraints.ca:
+        raise LinkBroken(E.BADPEER, "certificate", "an authority, which could vouch for anybody")
+
+
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether `signature` is `public`'s over `message`."""
     try:
@@ -292,7 +310,9 @@ def check_peer(peer: Peer) -> None:
         if not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
             raise FileError(E.INVAL, peer.name, "grants")
     try:
-        public = certificate_public(certificate_der(peer.certificate))
+        der = certificate_der(peer.certificate)
+        check_certificate(der)
+        public = certificate_public(der)
     except LinkBroken as error:
         raise FileError(E.INVAL, peer.name, error.detail) from error
     if fingerprint_of(public) != peer.fingerprint:

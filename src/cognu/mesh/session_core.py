@@ -270,7 +270,7 @@ class SessionCore:
     # Channels
 
     def open(self, label: str) -> ChannelState:
-        """A new channel; needs a session. Raises `LinkBroken(SESSIONLOST)`, `Misuse` for a label, `LinkBroken(NFILE)`."""
+        """A new channel. Raises `LinkBroken`: SESSIONLOST if there is no session, NFILE; `Misuse` for a long label."""
         data = label.encode()
         if len(data) > LABEL_LIMIT:
             raise Misuse(E.NAMETOOLONG, label[:40], f"labels have at most {LABEL_LIMIT} bytes")

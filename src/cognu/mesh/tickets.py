@@ -92,8 +92,8 @@ def parse_ticket(text: str) -> Ticket:
         grants, rest = parse_texts(rest)
     except ValueError as error:
         raise _bad("its lists are damaged") from error
-    bounded = bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH) and bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH)
-    if rest or not addresses or not bounded:
+    bounded = bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH)
+    if rest or not addresses or not bounded or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
         raise _bad("its lists are damaged")
     return Ticket(secret, expires, fingerprint_text(inviter), addresses, grants)
 

@@ -390,7 +390,7 @@ class _Door:
 async def listen_tls(
     address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]
 ) -> Listener:
-    """Listen on `HOST:PORT` (port 0: any free one). `keys` is asked at every handshake; `accept` gets trusted peers only.
+    """Listen on `HOST:PORT` (port 0: any free one). `keys` is asked at every handshake; `accept` gets the trusted only.
 
     Raises `FileError`: INVAL for an address, certificate or key that is none, ADDRINUSE, ACCES.
     """
