@@ -1,0 +1,207 @@
+"""What two machines say to each other while one joins: six messages of one size, and the proofs in them.
+
+Every message is 8192 bytes: magic, type u8, length u16, the body, zeros. Who listens on the way learns not even which
+is longer. Bodies:
+
+    CHALLENGE  I to J   nonce (32)
+    JOIN       J to I   invitation (16) nonce (32) card; MAC, signature
+    ACCEPT     I to J   card; MAC, signature
+    CONFIRM    J to I   MAC, signature
+    DONE       I to J   MAC
+    REFUSE     I to J   reason u8
+
+A card is what a machine says of itself: its certificate and lists of its name, its addresses and its grants. The
+signatures are of the node keys; the MACs are keyed by the ticket's secret. Both cover everything said before, and the
+certificate of the TLS listener they spoke through, so that nobody can stand between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from hmac import compare_digest
+from struct import Struct
+
+from blake3 import blake3
+
+from cognu.errors import E, ProtocolError
+from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT, GRANT_LENGTH, GRANT_LIMIT, bounded_texts
+from cognu.mesh.tickets import pack_texts, parse_texts
+
+MESSAGE_SIZE = 8192
+NONCE_SIZE = 32
+MAC_SIZE = 32
+SIGNATURE_SIZE = 64
+ID_SIZE = 16
+CERTIFICATE_LIMIT = 1024
+OFFERED_NAME_LIMIT = 255
+_HEAD = Struct(">4sBH")
+_MAGIC = b"CgJ1"
+
+
+class Step(IntEnum):
+    CHALLENGE = 1
+    JOIN = 2
+    ACCEPT = 3
+    CONFIRM = 4
+    DONE = 5
+    REFUSE = 6
+
+
+class Refusal(IntEnum):
+    """Why the inviter refuses; the number travels, the text is for people."""
+
+    UNKNOWN = 1
+    USED = 2
+    EXPIRED = 3
+    SPENT = 4
+    WRONG = 5
+    WITHDRAWN = 6
+    FAILED = 7
+
+    @property
+    def detail(self) -> str:
+        return _DETAILS[self]
+
+
+_DETAILS = {
+    Refusal.UNKNOWN: "the inviter knows no such ticket",
+    Refusal.USED: "it was used already",
+    Refusal.EXPIRED: "it has expired",
+    Refusal.SPENT: "too many attempts were made with it",
+    Refusal.WRONG: "its secret is wrong, or somebody stands between the machines",
+    Refusal.WITHDRAWN: "it was withdrawn",
+    Refusal.FAILED: "the inviter could not store the pairing",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """`certificate` is DER."""
+
+    certificate: bytes
+    name: str
+    addresses: tuple[str, ...]
+    grants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A JOIN; `signed` is the part that the MAC and the signature cover."""
+
+    invitation: bytes
+    card: Card
+    signed: bytes
+    mac: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An ACCEPT; `signed` as in `Request`."""
+
+    card: Card
+    signed: bytes
+    mac: bytes
+    signature: bytes
+
+
+def pack_message(step: Step, body: bytes) -> bytes:
+    message = _HEAD.pack(_MAGIC, step, len(body)) + body
+    return message + bytes(MESSAGE_SIZE - len(message))
+
+
+def parse_message(data: bytes) -> tuple[Step, bytes]:
+    """Raises `ProtocolError`: NOPROTO for another protocol or version, else BADFRAME."""
+    if len(data) != MESSAGE_SIZE:
+        raise ProtocolError(E.BADFRAME, "join", f"{len(data)} bytes")
+    magic, step, length = _HEAD.unpack_from(data)
+    if magic != _MAGIC:
+        raise ProtocolError(E.NOPROTO, "join", "the nodes speak different versions")
+    end = _HEAD.size + length
+    if step not in set(Step) or end > MESSAGE_SIZE or data[end:].strip(b"\0"):
+        raise ProtocolError(E.BADFRAME, "join", f"message {step}")
+    return Step(step), data[_HEAD.size : end]
+
+
+def pack_card(card: Card) -> bytes:
+    texts = pack_texts((card.name,)) + pack_texts(card.addresses) + pack_texts(card.grants)
+    return len(card.certificate).to_bytes(2, "big") + card.certificate + texts
+
+
+def parse_card(data: bytes) -> Card:
+    """Raises `ProtocolError(BADFRAME)`. What the certificate holds is not looked at."""
+    length = int.from_bytes(data[:2], "big")
+    certificate = data[2 : 2 + length]
+    try:
+        names, rest = parse_texts(data[2 + length :])
+        addresses, rest = parse_texts(rest)
+        grants, rest = parse_texts(rest)
+    except ValueError as error:
+        raise ProtocolError(E.BADFRAME, "join", "card") from error
+    sound = len(certificate) == length <= CERTIFICATE_LIMIT and not rest and len(names) == 1
+    sound = sound and len(names[0]) <= OFFERED_NAME_LIMIT
+    sound = sound and bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH)
+    if not sound or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+        raise ProtocolError(E.BADFRAME, "join", "card")
+    return Card(certificate, names[0], addresses, grants)
+
+
+def parse_request(body: bytes) -> Request:
+    """Raises `ProtocolError(BADFRAME)`."""
+    signed, mac, signature = _split_proofs(body)
+    card = parse_card(signed[ID_SIZE + NONCE_SIZE :])
+    return Request(signed[:ID_SIZE], card, signed, mac, signature)
+
+
+def parse_answer(body: bytes) -> Answer:
+    """Raises `ProtocolError(BADFRAME)`."""
+    signed, mac, signature = _split_proofs(body)
+    return Answer(parse_card(signed), signed, mac, signature)
+
+
+def parse_confirmation(body: bytes) -> tuple[bytes, bytes]:
+    """(MAC, signature); raises `ProtocolError(BADFRAME)`."""
+    signed, mac, signature = _split_proofs(body)
+    if signed:
+        raise ProtocolError(E.BADFRAME, "join", "CONFIRM")
+    return mac, signature
+
+
+def parse_refusal(body: bytes) -> Refusal:
+    """Raises `ProtocolError(BADFRAME)`."""
+    if len(body) != 1 or body[0] not in set(Refusal):
+        raise ProtocolError(E.BADFRAME, "join", "REFUSE")
+    return Refusal(body[0])
+
+
+def _split_proofs(body: bytes) -> tuple[bytes, bytes, bytes]:
+    end = len(body) - MAC_SIZE - SIGNATURE_SIZE
+    if end < 0:
+        raise ProtocolError(E.BADFRAME, "join", f"{len(body)} bytes")
+    return body[:end], body[end : end + MAC_SIZE], body[end + MAC_SIZE :]
+
+
+class Transcript:
+    """Everything both sides have seen, in order; the proofs of each step cover all of it and the step."""
+
+    def __init__(self, listener: bytes, inviter: bytes, challenge: bytes) -> None:
+        """`listener` is the TLS listener's certificate (DER), `inviter` the fingerprint's 32 bytes."""
+        self._hash = blake3(derive_key_context="cognu 1 join transcript")
+        for part in (listener, inviter, challenge):
+            self.add(part)
+
+    def add(self, part: bytes) -> None:
+        self._hash.update(len(part).to_bytes(8, "big"))
+        self._hash.update(part)
+
+    def message(self, step: Step) -> bytes:
+        """What is signed at `step`."""
+        return b"cognu 1 join " + step.name.encode() + self._hash.digest()
+
+    def mac(self, secret: bytes, step: Step) -> bytes:
+        key = blake3(secret, derive_key_context="cognu 1 join mac").digest()
+        return blake3(self.message(step), key=key).digest(MAC_SIZE)
+
+    def proves(self, mac: bytes, secret: bytes, step: Step) -> bool:
+        return compare_digest(mac, self.mac(secret, step))
