@@ -374,12 +374,7 @@ class Namespace:
                 raise
         else:
             return (yield from self._open_existing(existing, mode, caller))
-        target, head = self.cross(directory)
-        if head is not None:
-            member = next((member for member in head.members if member.create), None)
-            if member is None:
-                raise FileError(E.NOCREATE, str(directory.path))
-            target = member.chan
+        target = self.creator(directory)
         rights = CREATE | rights_of_mode(mode)
         method = target.server.create
         try:
@@ -422,6 +417,31 @@ class Namespace:
             return (yield from dispatch(own, WRITE, own.server.remove, own.fid))
         finally:
             own.close()
+
+    def creator(self, directory: Chan) -> Chan:
+        """The member of the directory that new entries go to: the first that allows creation. Raises NOCREATE."""
+        target, head = self.cross(directory)
+        if head is None:
+            return target
+        member = next((member for member in head.members if member.create), None)
+        if member is None:
+            raise FileError(E.NOCREATE, str(directory.path))
+        return member.chan
+
+    def rename(self, directory: Chan, name: str, to: Chan, new_name: str, caller: Caller) -> Steps[None]:
+        """Move an entry in one step, replacing what is there (rename(2)). Raises XDEV across servers, MOUNTPOINT."""
+        source = yield from self.directory(directory, name, caller)
+        try:
+            target = yield from self.directory(to, new_name, caller)  # replace it where it is
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            target = source if to.key == directory.key else self.creator(to)
+        if source.server is not target.server:
+            raise FileError(E.XDEV, str(directory.path.step([name])))
+        target.domain.check(target.cap, WRITE | CREATE)
+        method = source.server.rename
+        return (yield from dispatch(source, WRITE, method, source.fid, name, target.fid, new_name))
 
     def directory(self, chan: Chan, name: str, caller: Caller) -> Steps[Chan]:
         """The member of the directory at `chan` that holds `name`: where renames and unlinks act. Raises NOENT."""

@@ -1,0 +1,484 @@
+"""A namespace served over 9P: one connection's requests carried out as operations on chans (exportfs(4)).
+
+The sans-I/O `ServerSession` keeps tags, fids and flushes in order; this is its embedding. A request whose answer is
+ready is answered on the spot; only one that must wait becomes a task. What is ready without end (`cat /dev/zero`)
+gives way to others after a few requests.
+
+On 9P2000.L symlinks are shown, and the client resolves them; plain 9P2000 has none, so they are followed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from inspect import iscoroutine
+from typing import Any
+
+from cognu.errors import CognuError, E, FileError, ProtocolError
+from cognu.files.chan import Chan
+from cognu.files.dispatch import dispatch
+from cognu.files.listing import read_directory
+from cognu.files.process import Descriptors, Process
+from cognu.files.server import OAPPEND, OEXCL, Entry
+from cognu.files.steps import Steps, start
+from cognu.kernel import CREATE, READ, WRITE
+from cognu.ninep import messages as m
+from cognu.ninep.attrs import (
+    dirent_type,
+    getattr_of_stat,
+    mode_of_posix,
+    open_mode,
+    setstat_of_setattr,
+    setstat_of_wire,
+    wire_stat,
+)
+from cognu.ninep.codec import pack_dirent, pack_stat
+from cognu.ninep.messages import Dialect
+from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
+from cognu.ninep.types import (
+    DMDIR,
+    L_APPEND,
+    L_EXCL,
+    OREAD,
+    QTDIR,
+    UNLINK_DIRECTORY,
+    Dirent,
+    FileSystemStat,
+    SetStat,
+    Stat,
+)
+from cognu.world import Stream
+
+log = logging.getLogger("cognu.export")
+
+READ_SIZE = 256 * 1024
+TURN = 32
+"""Requests answered in one go before others get their turn on the loop."""
+
+Attach = Callable[[str, str], Steps[Chan]]
+"""Gives the chan that (uname, aname) attaches to; raises NOATTACH."""
+Answer = tuple[Any, Any]
+"""A reply and what the new fid stands for, if one is made."""
+
+
+class _Open:
+    """How far an open directory was read on plain 9P2000, which only reads on from where it stopped."""
+
+    __slots__ = ("cookie", "held", "offset")
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.cookie = 0
+        self.held: list[tuple[int, bytes]] = []
+
+
+class Export:
+    """Serves one connection with the namespace of `process` until the client goes away or breaks the protocol.
+
+    `descriptors`, if given, holds the client's open fids under their numbers, so that the process can hand them on.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        process: Process,
+        attach: Attach,
+        descriptors: Descriptors | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.process = process
+        self._stream = stream
+        self._attach = attach
+        self._descriptors = descriptors
+        self._session = ServerSession(limits or Limits())
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._out: list[bytes | bytearray | memoryview] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._reading: dict[Chan, _Open] = {}
+        self._handlers: dict[type, Callable[[Any, Any, Any], Steps[Answer]]] = {
+            m.Tauth: self._auth, m.Tattach: self._attached, m.Twalk: self._walk, m.Topen: self._open,
+            m.Tcreate: self._create, m.Tread: self._read, m.Twrite: self._write, m.Tclunk: self._clunk,
+            m.Tremove: self._remove, m.Tstat: self._stat, m.Twstat: self._wstat, m.Tlopen: self._lopen,
+            m.Tlcreate: self._lcreate, m.Tsymlink: self._symlink, m.Treadlink: self._readlink,
+            m.Tgetattr: self._getattr, m.Tsetattr: self._setattr, m.Treaddir: self._readdir, m.Tfsync: self._fsync,
+            m.Tlink: self._link, m.Tmkdir: self._mkdir, m.Trename: self._rename, m.Trenameat: self._renameat,
+            m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs,
+        }  # fmt: skip
+
+    async def serve(self) -> None:
+        """Until the connection ends. Everything the client held is released when this returns; cancel it to stop."""
+        try:
+            while data := await self._stream.read(READ_SIZE):
+                self._session.feed(data)
+                await self._take_turns()
+        except ProtocolError as error:
+            log.warning("%s: %s", self._stream.peer, error)
+        except CognuError as error:
+            log.info("%s: %s", self._stream.peer, error)
+        finally:
+            await self._close()
+
+    async def _take_turns(self) -> None:
+        while self._carry_out(TURN):
+            await self._drain()
+            await asyncio.sleep(0)
+        await self._drain()
+
+    def _carry_out(self, most: int) -> bool:
+        """Handle up to `most` events; whether there may be more. Raises `ProtocolError`."""
+        for _ in range(most):
+            event = self._session.next_event()
+            if event is None:
+                return False
+            match event:
+                case Called():
+                    self._begin(event)
+                case Send(buffers):
+                    self._out.extend(buffers)  # type: ignore[arg-type]  # extents are never given to this session
+                case Cancel(tag):
+                    task = self._tasks.get(tag)
+                    if task is not None:
+                        task.cancel()
+                case Release(targets):
+                    for target in targets:
+                        self._release(target)
+        return True
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, called: Called) -> None:
+        handler = self._handlers.get(type(called.message))
+        if handler is None:
+            self._session.error(called.tag, FileError(E.NOTSUP, type(called.message).__name__))
+            return
+        try:
+            result = start(handler(called.message, called.target, called.other))
+        except Exception as error:
+            self._fail(called.tag, error)
+            return
+        if iscoroutine(result):
+            task = asyncio.get_running_loop().create_task(self._finish(called.tag, result))
+            self._tasks[called.tag] = task
+        else:
+            self._succeed(called.tag, result)  # type: ignore[arg-type]
+
+    async def _finish(self, tag: int, pending: Coroutine[Any, Any, Answer]) -> None:
+        try:
+            answer = await pending
+        except asyncio.CancelledError:
+            del self._tasks[tag]
+            self._session.cancelled(tag)
+        except Exception as error:
+            del self._tasks[tag]
+            self._fail(tag, error)
+        else:
+            del self._tasks[tag]
+            self._succeed(tag, answer)
+        self._after_call()
+
+    def _succeed(self, tag: int, answer: Answer) -> None:
+        reply, made = answer
+        self._session.reply(tag, reply, made)
+
+    def _fail(self, tag: int, error: Exception) -> None:
+        if not isinstance(error, CognuError):
+            log.error("request failed on this side", exc_info=error)
+            error = FileError(E.IO, detail=type(error).__name__)
+        self._session.error(tag, error)
+
+    def _after_call(self) -> None:
+        """Carry on with what a finished call allows, and send what is due, from outside the reading task."""
+        try:
+            while self._carry_out(TURN):
+                pass
+        except ProtocolError as error:
+            log.warning("%s: %s", self._stream.peer, error)
+            self._stream.close()
+            return
+        if self._out and self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_out())
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+        if self._out:
+            self._writing = asyncio.get_running_loop().create_task(self._write_out())
+            await asyncio.shield(self._writing)
+
+    async def _write_out(self) -> None:
+        try:
+            while self._out:
+                out, self._out = self._out, []
+                await self._stream.write(*out)
+        except CognuError:
+            self._stream.close()  # the reading task sees the end and cleans up
+        finally:
+            self._writing = None
+
+    async def _close(self) -> None:
+        self._session.close()
+        while True:
+            try:
+                while self._carry_out(TURN):
+                    pass
+            except ProtocolError:
+                pass
+            if not self._tasks:
+                break
+            await asyncio.wait(list(self._tasks.values()))
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        self._stream.close()
+
+    # -- fids -----------------------------------------------------------------------------------------------------
+
+    def _release(self, target: object) -> None:
+        if isinstance(target, Chan):
+            self._reading.pop(target, None)
+            target.close()
+
+    def _opened(self, fid: int, chan: Chan, before: Chan) -> object:
+        """Note an open fid as a descriptor; gives what replaces the fid's target."""
+        if self._descriptors is not None:
+            self._descriptors.add(chan.share(), fid)
+        if chan.qid.type & QTDIR:
+            self._reading[chan] = _Open()
+        return None if chan is before else chan
+
+    def _ended(self, fid: int, chan: Chan) -> None:
+        if self._descriptors is not None and fid in self._descriptors:
+            self._descriptors.close(fid)
+        self._release(chan)
+
+    @property
+    def _follow(self) -> bool:
+        return self._session.dialect is Dialect.LEGACY
+
+    # -- one method per request -----------------------------------------------------------------------------------
+
+    def _auth(self, message: m.Tauth, _: object, __: object) -> Steps[Answer]:
+        raise FileError(E.NOAUTH)
+        yield
+
+    def _attached(self, message: m.Tattach, _: object, __: object) -> Steps[Answer]:
+        chan = yield from self._attach(message.uname, message.aname)
+        return m.Rattach(self.process.namespace.cross(chan)[0].qid), chan
+
+    def _walk(self, message: m.Twalk, chan: Chan, _: object) -> Steps[Answer]:
+        namespace, process = self.process.namespace, self.process
+        if not message.names:
+            return m.Rwalk(()), (None if message.newfid == message.fid else chan.share())
+        trail: list[Any] = []
+        try:
+            if self._follow:
+                found = chan
+                for name in message.names:
+                    found = yield from namespace.walk(found, [name], process)
+                    trail.append(namespace.cross(found)[0].qid)
+            else:
+                found = yield from namespace.walk(chan, message.names, process, trail=trail)
+        except FileError:
+            if not trail:
+                raise
+            return m.Rwalk(tuple(trail)), None
+        return m.Rwalk(tuple(trail)), found
+
+    def _open(self, message: m.Topen, chan: Chan, _: object) -> Steps[Answer]:
+        opened = yield from self.process.namespace.open(chan, message.mode, self.process)
+        return m.Ropen(opened.qid, 0), self._opened(message.fid, opened, chan)
+
+    def _lopen(self, message: m.Tlopen, chan: Chan, _: object) -> Steps[Answer]:
+        opened = yield from self.process.namespace.open(chan, _mode_of_flags(message.flags), self.process)
+        return m.Rlopen(opened.qid, 0), self._opened(message.fid, opened, chan)
+
+    def _create(self, message: m.Tcreate, chan: Chan, _: object) -> Steps[Answer]:
+        made = yield from self.process.namespace.create(chan, message.name, message.perm, message.mode, self.process)
+        return m.Rcreate(made.qid, 0), self._opened(message.fid, made, chan)
+
+    def _lcreate(self, message: m.Tlcreate, chan: Chan, _: object) -> Steps[Answer]:
+        mode = _mode_of_flags(message.flags)
+        perm = mode_of_posix(message.mode) & ~DMDIR
+        made = yield from self.process.namespace.create(chan, message.name, perm, mode, self.process)
+        return m.Rlcreate(made.qid, 0), self._opened(message.fid, made, chan)
+
+    def _read(self, message: m.Tread, chan: Chan, _: object) -> Steps[Answer]:
+        if chan.qid.type & QTDIR:
+            return m.Rread((yield from self._read_stats(chan, message.offset, message.count))), None
+        server = chan.server
+        data = yield from dispatch(chan, READ, server.read, chan.fid, message.offset, message.count)
+        return m.Rread(data), None
+
+    def _write(self, message: m.Twrite, chan: Chan, _: object) -> Steps[Answer]:
+        data = memoryview(message.data)
+        count = yield from dispatch(chan, WRITE, chan.server.write, chan.fid, message.offset, data)
+        return m.Rwrite(count), None
+
+    def _clunk(self, message: m.Tclunk, chan: Chan, _: object) -> Steps[Answer]:
+        self._ended(message.fid, chan)
+        return m.Rclunk(), None
+        yield
+
+    def _remove(self, message: m.Tremove, chan: Chan, _: object) -> Steps[Answer]:
+        try:
+            yield from self.process.namespace.remove(chan, self.process)
+        finally:
+            self._ended(message.fid, chan)
+        return m.Rremove(), None
+
+    def _stat(self, message: m.Tstat, chan: Chan, _: object) -> Steps[Answer]:
+        stat = yield from self._stat_of(chan)
+        return m.Rstat(wire_stat(stat)), None
+
+    def _wstat(self, message: m.Twstat, chan: Chan, _: object) -> Steps[Answer]:
+        present = yield from self._stat_of(chan)
+        change = setstat_of_wire(message.stat, present)
+        if change == SetStat():
+            yield from dispatch(chan, 0, chan.server.sync, chan.fid, False)
+        else:
+            yield from self.process.namespace.wstat(chan, change)
+        return m.Rwstat(), None
+
+    def _getattr(self, message: m.Tgetattr, chan: Chan, _: object) -> Steps[Answer]:
+        stat = yield from self._stat_of(chan)
+        return getattr_of_stat(stat, message.request_mask), None
+
+    def _setattr(self, message: m.Tsetattr, chan: Chan, _: object) -> Steps[Answer]:
+        present = yield from self._stat_of(chan)
+        change = setstat_of_setattr(message, present.mode)
+        if change != SetStat():
+            yield from self.process.namespace.wstat(chan, change)
+        return m.Rsetattr(), None
+
+    def _stat_of(self, chan: Chan) -> Steps[Stat]:
+        if chan.handle.mode is not None:  # an open file is what it is, whatever was mounted since
+            return (yield from dispatch(chan, 0, chan.server.stat, chan.fid))
+        return (yield from self.process.namespace.stat(chan))
+
+    def _symlink(self, message: m.Tsymlink, chan: Chan, _: object) -> Steps[Answer]:
+        where = self.process.namespace.creator(chan)
+        qid = yield from dispatch(where, CREATE, where.server.symlink, where.fid, message.name, message.target)
+        return m.Rsymlink(qid), None
+
+    def _readlink(self, message: m.Treadlink, chan: Chan, _: object) -> Steps[Answer]:
+        return m.Rreadlink((yield from dispatch(chan, 0, chan.server.readlink, chan.fid))), None
+
+    def _mkdir(self, message: m.Tmkdir, chan: Chan, _: object) -> Steps[Answer]:
+        perm = mode_of_posix(message.mode) | DMDIR
+        namespace = self.process.namespace
+        made = yield from namespace.create(chan, message.name, perm, OREAD | OEXCL, self.process)
+        qid = made.qid
+        made.close()
+        return m.Rmkdir(qid), None
+
+    def _link(self, message: m.Tlink, chan: Chan, existing: Chan) -> Steps[Answer]:
+        where = self.process.namespace.creator(chan)
+        if where.server is not existing.server:
+            raise FileError(E.XDEV, message.name)
+        existing.domain.check(existing.cap, WRITE)
+        yield from dispatch(where, CREATE, where.server.link, where.fid, existing.fid, message.name)
+        return m.Rlink(), None
+
+    def _rename(self, message: m.Trename, chan: Chan, to: Chan) -> Steps[Answer]:
+        above = yield from self.process.namespace.walk(chan, [".."], self.process)
+        yield from self.process.namespace.rename(above, chan.path.name, to, message.name, self.process)
+        return m.Rrename(), None
+
+    def _renameat(self, message: m.Trenameat, chan: Chan, to: Chan) -> Steps[Answer]:
+        yield from self.process.namespace.rename(chan, message.oldname, to, message.newname, self.process)
+        return m.Rrenameat(), None
+
+    def _unlinkat(self, message: m.Tunlinkat, chan: Chan, _: object) -> Steps[Answer]:
+        namespace = self.process.namespace
+        found = yield from namespace.walk(chan, [message.name], self.process, follow=False)
+        is_directory = bool(found.qid.type & QTDIR)
+        if is_directory != bool(message.flags & UNLINK_DIRECTORY):
+            raise FileError(E.ISDIR if is_directory else E.NOTDIR, message.name)
+        yield from namespace.remove(found, self.process)
+        return m.Runlinkat(), None
+
+    def _fsync(self, message: m.Tfsync, chan: Chan, _: object) -> Steps[Answer]:
+        yield from dispatch(chan, 0, chan.server.sync, chan.fid, bool(message.datasync))
+        return m.Rfsync(), None
+
+    def _statfs(self, message: m.Tstatfs, chan: Chan, _: object) -> Steps[Answer]:
+        target, _ = self.process.namespace.cross(chan)
+        try:
+            space = yield from dispatch(target, 0, target.server.statfs, target.fid)
+        except FileError as error:
+            if error.error is not E.NOTSUP:
+                raise
+            space = FileSystemStat()  # a device has no blocks to count
+        return m.Rstatfs(*space), None
+
+    # -- directories ----------------------------------------------------------------------------------------------
+
+    def _readdir(self, message: m.Treaddir, chan: Chan, _: object) -> Steps[Answer]:
+        found = yield from read_directory(
+            self.process.namespace, chan, message.offset, max(1, message.count // 32), self.process
+        )
+        packed: list[bytes] = []
+        room = message.count
+        for entry in found:
+            mode = entry.stat.mode if entry.stat is not None else entry.qid.type << 24
+            piece = pack_dirent(Dirent(entry.qid, entry.cookie, dirent_type(mode), entry.name))
+            if len(piece) > room:
+                break
+            room -= len(piece)
+            packed.append(piece)
+        if found and not packed:
+            raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
+        return m.Rreaddir(b"".join(packed)), None
+
+    def _read_stats(self, chan: Chan, offset: int, count: int) -> Steps[bytes]:
+        """read(5) of a directory: whole stats, from the start or from where the last read ended."""
+        at = self._reading[chan]
+        if offset == 0:
+            at.offset = at.cookie = 0
+            at.held.clear()
+        elif offset != at.offset:
+            raise FileError(E.INVAL, str(chan.path), "a directory is read on from where the last read ended")
+        packed: list[bytes] = []
+        room = count
+        while True:
+            if not at.held:
+                entries = yield from read_directory(self.process.namespace, chan, at.cookie, 64, self.process)
+                for entry in entries:
+                    stat = yield from self._entry_stat(chan, entry)
+                    if stat is not None:
+                        at.held.append((entry.cookie, pack_stat(wire_stat(stat))))
+                    at.cookie = entry.cookie
+                if not entries:
+                    break
+                continue
+            if len(at.held[0][1]) > room:
+                break
+            _, piece = at.held.pop(0)
+            room -= len(piece)
+            at.offset += len(piece)
+            packed.append(piece)
+        if not packed and at.held:
+            raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
+        return b"".join(packed)
+
+    def _entry_stat(self, chan: Chan, entry: Entry) -> Steps[Stat | None]:
+        """The attributes of an entry, asked for if its server gave none; None if the file is gone since."""
+        if entry.stat is not None and not entry.stat.is_symlink:
+            return entry.stat
+        try:
+            found = yield from self.process.namespace.walk(chan, [entry.name], self.process)
+            return (yield from self.process.namespace.stat(found))
+        except FileError:
+            return entry.stat
+
+
+def _mode_of_flags(flags: int) -> int:
+    mode = open_mode(flags)
+    if flags & L_APPEND:
+        mode |= OAPPEND
+    if flags & L_EXCL:
+        mode |= OEXCL
+    return mode

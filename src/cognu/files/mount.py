@@ -1,0 +1,501 @@
+"""A far tree as a file server: the mount driver (mnt(3)), a 9P client over any stream.
+
+The sans-I/O `ClientSession` keeps tags and fids; this is its embedding. A cancelled call is flushed, and what the
+server did anyway before it saw the flush is undone (a fid it made is clunked). When the connection is lost, every
+call under way ends with an error: for one that changes something, `outcome unknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
+from cognu.ninep import messages as m
+from cognu.ninep.attrs import (
+    open_flags,
+    posix_mode,
+    setattr_of_setstat,
+    stat_of_getattr,
+    stat_of_wire,
+    wire_of_setstat,
+)
+from cognu.ninep.client import Agreed, Answered, ClientSession, Failed, Flushed
+from cognu.ninep.codec import unpack_dirents, unpack_stats
+from cognu.ninep.messages import Dialect, Reply, Request
+from cognu.ninep.types import (
+    DMDIR,
+    GETATTR_ALL,
+    L_APPEND,
+    L_CREAT,
+    L_EXCL,
+    NOFID,
+    ORCLOSE,
+    Buffer,
+    FileSystemStat,
+    Qid,
+    SetStat,
+    Stat,
+)
+from cognu.world import Clock, Stream
+
+log = logging.getLogger("cognu.mount")
+
+READ_SIZE = 256 * 1024
+_CHANGES = (
+    m.Twrite, m.Tcreate, m.Tlcreate, m.Tremove, m.Twstat, m.Tsetattr, m.Tmkdir, m.Tsymlink, m.Tlink, m.Tmknod,
+    m.Trename, m.Trenameat, m.Tunlinkat,
+)  # fmt: skip
+_R = TypeVar("_R")
+_Late = Callable[[Reply | None], None]
+
+
+class FarFid(Fid):
+    """A fid of the far server. `names` lead to it from the attach root `root`, which has none."""
+
+    __slots__ = ("entries", "mode", "names", "number", "offset", "root")
+
+    def __init__(self, qid: Qid, number: int, root: FarFid | None, names: tuple[str, ...]) -> None:
+        super().__init__(qid)
+        self.number = number
+        self.root = root
+        self.names = names
+        self.mode = 0
+        self.offset = 0  # how far an open directory was read on plain 9P2000
+        self.entries: list[Entry] = []
+
+    def name(self) -> str:
+        return self.names[-1] if self.names else "/"
+
+
+class _Call:
+    __slots__ = ("future", "late", "request")
+
+    def __init__(self, request: Request, future: asyncio.Future[Reply], late: _Late | None) -> None:
+        self.request = request
+        self.future = future
+        self.late = late  # given what was answered after all, or None, if the caller was cancelled
+
+
+class MountServer(FileServer):
+    """The tree at the other end of `stream`. Made by `connect`; `close` ends it and everything walked to in it."""
+
+    def __init__(self, stream: Stream, session: ClientSession, clock: Clock, spec: str) -> None:
+        self.spec = spec
+        self.on_idle: Callable[[], None] | None = None  # called when the last fid is gone
+        self.on_broken: Callable[[CognuError], None] | None = None
+        self.broken: CognuError | None = None
+        self._stream = stream
+        self._session = session
+        self._clock = clock
+        self._calls: dict[int, _Call] = {}
+        self._out: list[Buffer] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._agreed: asyncio.Future[Agreed] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def connect(
+        cls, stream: Stream, clock: Clock, spec: str = "#M", offer: Dialect = Dialect.L, msize: int = 1 << 20
+    ) -> MountServer:
+        """Agree on a version and a size. Takes over `stream`. Raises `LinkBroken`, `ProtocolError`."""
+        server = cls(stream, ClientSession(offer, msize), clock, spec)
+        server._reader = asyncio.get_running_loop().create_task(server._read_on())
+        try:
+            server._send(server._session.version())
+            await server._agreed
+        except BaseException:
+            await server.close()
+            raise
+        return server
+
+    @property
+    def dialect(self) -> Dialect:
+        assert self._session.dialect is not None
+        return self._session.dialect
+
+    @property
+    def peer(self) -> str:
+        return self._stream.peer
+
+    @property
+    def fid_count(self) -> int:
+        return self._session.fid_count
+
+    async def close(self) -> None:
+        """End the connection. Calls under way end as if the link had broken. May be called twice."""
+        self._break(LinkBroken(E.SESSIONLOST, self._stream.peer, "closed on this side"))
+        for task in (self._reader, self._writing):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+                await asyncio.wait([task])
+        await self._stream.wait_closed()
+
+    # -- the connection -------------------------------------------------------------------------------------------
+
+    async def _read_on(self) -> None:
+        reason: CognuError = LinkBroken(E.CONNRESET, self._stream.peer)
+        try:
+            while data := await self._stream.read(READ_SIZE):
+                for event in self._session.feed(data):
+                    self._arrived(event)
+        except CognuError as error:
+            reason = error
+            if isinstance(error, ProtocolError):
+                log.warning("%s: %s", self._stream.peer, error)
+        finally:
+            self._break(reason)
+
+    def _arrived(self, event: Agreed | Answered | Failed | Flushed) -> None:
+        if isinstance(event, Agreed):
+            self._agreed.set_result(event)
+            return
+        call = self._calls.pop(event.tag)
+        reply = event.message if isinstance(event, Answered) else None
+        if call.future.done():  # its caller was cancelled
+            if call.late is not None:
+                call.late(reply)
+        elif reply is not None:
+            call.future.set_result(reply)
+        elif isinstance(event, Failed):
+            call.future.set_exception(event.error)
+        else:
+            call.future.set_exception(FileError(E.INTR))
+
+    def _break(self, reason: CognuError) -> None:
+        if self.broken is not None:
+            return
+        self.broken = reason
+        if not self._agreed.done():
+            self._agreed.set_exception(reason)
+            self._agreed.exception()  # seen here, in case nobody waits
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if not call.future.done():
+                call.future.set_exception(self._lost(call.request))
+            elif call.late is not None:
+                call.late(None)
+        self._stream.close()
+        if self.on_broken is not None:
+            self.on_broken(reason)
+
+    def _lost(self, request: Request) -> FileError:
+        assert self.broken is not None
+        if isinstance(request, _CHANGES):
+            return FileError(E.NOTRECOVERABLE, self._stream.peer, self.broken.error.text)
+        return FileError(self.broken.error, self._stream.peer, self.broken.detail)
+
+    def _send(self, buffers: Sequence[Buffer]) -> None:
+        self._out.extend(buffers)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_out())
+
+    async def _write_out(self) -> None:
+        try:
+            while self._out:
+                out, self._out = self._out, []
+                await self._stream.write(*out)
+        except CognuError as error:
+            self._break(error)
+        finally:
+            self._writing = None
+
+    async def _call(self, request: Request, reply_type: type[_R], late: _Late | None = None) -> _R:
+        """Send a request and wait for its reply. If cancelled it is flushed, and `late` is told the outcome."""
+        if self.broken is not None:
+            raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
+        tag, buffers = self._session.request(request)
+        call = self._calls[tag] = _Call(request, asyncio.get_running_loop().create_future(), late)
+        self._send(buffers)
+        try:
+            reply = await call.future
+        except asyncio.CancelledError:
+            call.future.cancel()
+            if self.broken is None and tag in self._calls:
+                self._send(self._session.flush(tag))
+            elif late is not None:
+                late(call.future.result() if _has_result(call.future) else None)
+            raise
+        assert isinstance(reply, reply_type)
+        return reply
+
+    # -- fids -----------------------------------------------------------------------------------------------------
+
+    def _free(self, number: int) -> None:
+        self._session.free_fid(number)
+        if self._session.fid_count == 0 and self.on_idle is not None:
+            self.on_idle()
+
+    def _discard(self, number: int) -> None:
+        """Clunk a fid without waiting; its number is free again when the answer is there."""
+        self._discard_by(m.Tclunk(number), number)
+
+    def _discard_by(self, request: Request, number: int) -> None:
+        if self.broken is not None:
+            return
+        try:
+            tag, buffers = self._session.request(request)
+        except FileError:
+            # All tags are in flight: the number stays taken, and the server drops the fid with the connection.
+            log.warning("%s: no tag is free to clunk fid %d", self._stream.peer, number)
+            return
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        self._calls[tag] = _Call(request, future, lambda _: self._free(number) if self.broken is None else None)
+        self._send(buffers)
+
+    def _undo(self, number: int, made: Callable[[Any], bool] = lambda reply: True) -> _Late:
+        """What to do when a call that makes fid `number` ends after its caller went away."""
+
+        def late(reply: Reply | None) -> None:
+            if self.broken is not None:
+                return
+            if reply is not None and made(reply):
+                self._discard(number)
+            else:
+                self._free(number)
+
+        return late
+
+    # -- the contract ---------------------------------------------------------------------------------------------
+
+    async def attach(self, caller: Caller, aname: str) -> Fid:
+        number = self._session.new_fid()
+        try:
+            request = m.Tattach(number, NOFID, caller.user, aname)
+            reply = await self._call(request, m.Rattach, self._undo(number))
+        except FileError:
+            self._free(number)
+            raise
+        return FarFid(reply.qid, number, None, ())
+
+    async def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk:
+        assert isinstance(fid, FarFid)
+        number = self._session.new_fid()
+
+        def whole(reply: m.Rwalk) -> bool:
+            return len(reply.qids) == len(names)
+
+        try:
+            request = m.Twalk(fid.number, number, tuple(names))
+            reply = await self._call(request, m.Rwalk, self._undo(number, whole))
+        except FileError:
+            self._free(number)
+            raise
+        if not whole(reply):
+            self._free(number)
+            return Walk(list(reply.qids), None)
+        reached = fid.names[:-1] if list(names) == [".."] else (*fid.names, *names)
+        qid = reply.qids[-1] if reply.qids else fid.qid
+        return Walk(list(reply.qids), FarFid(qid, number, fid.root or fid, reached))
+
+    async def open(self, fid: Fid, mode: int, caller: Caller) -> Fid:
+        assert isinstance(fid, FarFid)
+        if self.dialect is Dialect.L:
+            flags = open_flags(mode) | (L_APPEND if mode & OAPPEND else 0)
+            fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
+        else:
+            fid.qid = (await self._call(m.Topen(fid.number, mode & 0xFF), m.Ropen)).qid
+        fid.mode = mode
+        return fid
+
+    async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
+        assert isinstance(fid, FarFid)
+        legacy = self.dialect is Dialect.LEGACY
+        if perm & DMDIR and not legacy:
+            await self._call(m.Tmkdir(fid.number, name, posix_mode(perm) & 0o7777, 0), m.Rmkdir)
+            walked = await self.walk(fid, [name], caller)
+            if walked.fid is None:
+                raise FileError(E.NOENT, name)
+            return await self.open(walked.fid, mode, caller)
+        clone = (await self.walk(fid, [], caller)).fid
+        assert isinstance(clone, FarFid)
+        try:
+            if legacy:
+                request = m.Tcreate(clone.number, name, perm, mode & 0xFF)
+                clone.qid = (await self._call(request, m.Rcreate)).qid
+            else:
+                flags = open_flags(mode) | L_CREAT | L_EXCL | (L_APPEND if mode & OAPPEND else 0)
+                lcreate = m.Tlcreate(clone.number, name, flags, posix_mode(perm) & 0o7777, 0)
+                clone.qid = (await self._call(lcreate, m.Rlcreate)).qid
+        except BaseException:
+            self._discard(clone.number)
+            raise
+        clone.names = (*fid.names, name)
+        clone.mode = mode
+        return clone
+
+    async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
+        assert isinstance(fid, FarFid)
+        reply = await self._call(m.Tread(fid.number, offset, min(count, self._session.io_limit)), m.Rread)
+        data = reply.data
+        return data if isinstance(data, bytes | memoryview) else bytes(data)
+
+    async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
+        assert isinstance(fid, FarFid)
+        if fid.mode & OAPPEND and self.dialect is Dialect.LEGACY:
+            # 9P2000 can't ask for appending: as near as it gets, at the end as it is now.
+            offset = (await self.stat(fid)).length
+        limit = self._session.io_limit
+        # The far side may take its time: what the caller may reuse after a cancellation is copied.
+        return (await self._call(m.Twrite(fid.number, offset, bytes(data[:limit])), m.Rwrite)).count
+
+    async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
+        assert isinstance(fid, FarFid)
+        if self.dialect is Dialect.LEGACY:
+            return await self._read_stats(fid, cookie, count)
+        while True:
+            room = min(self._session.io_limit, max(512, 64 * count))
+            reply = await self._call(m.Treaddir(fid.number, cookie, room), m.Rreaddir)
+            found = unpack_dirents(reply.data)
+            if not found:
+                return []
+            entries = [
+                Entry(entry.offset, entry.qid, entry.name, None) for entry in found if entry.name not in (".", "..")
+            ]
+            if entries:
+                return entries[:count]
+            cookie = found[-1].offset
+
+    async def _read_stats(self, fid: FarFid, cookie: int, count: int) -> list[Entry]:
+        if cookie == 0:
+            fid.entries, fid.offset = [], 0
+        while len(fid.entries) < cookie + count:
+            data = await self.read(fid, fid.offset, self._session.io_limit)
+            if not data:
+                break
+            fid.offset += len(data)
+            for wire in unpack_stats(data):
+                stat = stat_of_wire(wire)
+                fid.entries.append(Entry(len(fid.entries) + 1, stat.qid, stat.name, stat))
+        return fid.entries[cookie : cookie + count]
+
+    async def stat(self, fid: Fid) -> Stat:
+        assert isinstance(fid, FarFid)
+        if self.dialect is Dialect.LEGACY:
+            stat = stat_of_wire((await self._call(m.Tstat(fid.number), m.Rstat)).stat)
+        else:
+            stat = stat_of_getattr(fid.name(), await self._call(m.Tgetattr(fid.number, GETATTR_ALL), m.Rgetattr))
+        fid.qid = stat.qid
+        return stat
+
+    async def wstat(self, fid: Fid, change: SetStat) -> None:
+        assert isinstance(fid, FarFid)
+        if self.dialect is Dialect.LEGACY:
+            wire = wire_of_setstat(change, self._clock.now())
+            await self._call(m.Twstat(fid.number, wire), m.Rwstat)
+        elif change.name is None:
+            await self._call(setattr_of_setstat(fid.number, change), m.Rsetattr)
+        else:
+            rest = replace(change, name=None)
+            if rest != SetStat():
+                raise FileError(E.NOTSUP, fid.name(), "a rename goes alone")
+            above = await self._parent(fid)
+            try:
+                await self._call(m.Trename(fid.number, above.number, change.name), m.Rrename)
+            finally:
+                self._discard(above.number)
+            fid.names = (*fid.names[:-1], change.name)
+
+    async def _parent(self, fid: FarFid) -> FarFid:
+        """A fid on the directory that `fid` was walked in, to be discarded by the caller."""
+        if fid.root is None or not fid.names:
+            raise FileError(E.ACCES, fid.name())
+        number = self._session.new_fid()
+        names = fid.names[:-1]
+        try:
+            request = m.Twalk(fid.root.number, number, names[:16])
+            reply = await self._call(request, m.Rwalk, self._undo(number))
+            if len(reply.qids) < len(names):
+                raise FileError(E.NOENT, "/".join(names))
+        except FileError:
+            self._free(number)
+            raise
+        return FarFid(reply.qids[-1] if reply.qids else fid.root.qid, number, fid.root, names)
+
+    async def remove(self, fid: Fid) -> None:
+        assert isinstance(fid, FarFid)
+        number, fid.number = fid.number, NOFID  # it is gone however the call ends
+        late: _Late = lambda _: self._free(number) if self.broken is None else None  # noqa: E731
+        try:
+            await self._call(m.Tremove(number), m.Rremove, late)
+        except FileError:
+            if self.broken is None:
+                self._free(number)
+            raise
+        self._free(number)
+
+    def clunk(self, fid: Fid) -> None:
+        assert isinstance(fid, FarFid)
+        if fid.number == NOFID:
+            return
+        number, fid.number = fid.number, NOFID
+        remove = fid.mode & ORCLOSE and self.dialect is Dialect.L  # .L has no bit for it in Tlopen
+        self._discard_by(m.Tremove(number) if remove else m.Tclunk(number), number)
+
+    async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
+        assert isinstance(fid, FarFid)
+        self._need_l("symlink")
+        return (await self._call(m.Tsymlink(fid.number, name, target, 0), m.Rsymlink)).qid
+
+    async def readlink(self, fid: Fid) -> str:
+        assert isinstance(fid, FarFid)
+        self._need_l("readlink")
+        return (await self._call(m.Treadlink(fid.number), m.Rreadlink)).target
+
+    async def link(self, directory: Fid, existing: Fid, name: str) -> None:
+        assert isinstance(directory, FarFid)
+        assert isinstance(existing, FarFid)
+        self._need_l("link")
+        await self._call(m.Tlink(directory.number, existing.number, name), m.Rlink)
+
+    async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
+        assert isinstance(directory, FarFid)
+        assert isinstance(to, FarFid)
+        if self.dialect is Dialect.L:
+            await self._call(m.Trenameat(directory.number, name, to.number, new_name), m.Rrenameat)
+            return
+        # wstat(5) renames within a directory only, and never over another file.
+        if directory.qid.path != to.qid.path:
+            raise FileError(E.XDEV, name, "9P2000 renames within a directory")
+        number = self._session.new_fid()
+        try:
+            request = m.Twalk(directory.number, number, (name,))
+            await self._call(request, m.Rwalk, self._undo(number))
+        except FileError:
+            self._free(number)
+            raise
+        try:
+            wire = wire_of_setstat(SetStat(name=new_name), self._clock.now())
+            await self._call(m.Twstat(number, wire), m.Rwstat)
+        finally:
+            self._discard(number)
+
+    async def sync(self, fid: Fid, data_only: bool) -> None:
+        assert isinstance(fid, FarFid)
+        if self.dialect is Dialect.L:
+            await self._call(m.Tfsync(fid.number, int(data_only)), m.Rfsync)
+        else:
+            wire = wire_of_setstat(SetStat(), self._clock.now())
+            await self._call(m.Twstat(fid.number, wire), m.Rwstat)
+
+    async def statfs(self, fid: Fid) -> FileSystemStat:
+        assert isinstance(fid, FarFid)
+        self._need_l("statfs")
+        reply = await self._call(m.Tstatfs(fid.number), m.Rstatfs)
+        return FileSystemStat(
+            reply.type, reply.bsize, reply.blocks, reply.bfree, reply.bavail, reply.files, reply.ffree, reply.fsid,
+            reply.namelen,
+        )  # fmt: skip
+
+    def _need_l(self, what: str) -> None:
+        if self.dialect is not Dialect.L:
+            raise FileError(E.NOTSUP, what, "the server speaks 9P2000")
+
+
+def _has_result(future: asyncio.Future[Reply]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
