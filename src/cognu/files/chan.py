@@ -32,7 +32,8 @@ class Domain:
         self.authority.check(self.pid, cap, rights)
 
     def mint(self, cap: Cap, rights: int, to: Domain) -> Cap:
-        """A child capability for another domain with at most `rights`."""
+        """A child capability for another domain, with those of `rights` that the capability has."""
+        rights &= self.authority.rights(self.pid, cap)
         return self.authority.mint(self.pid, cap, rights, to.pid)
 
     def hold(self) -> Domain:
