@@ -83,7 +83,7 @@ def _rename(node: Node, change: SetStat) -> None:
     above = node.parent
     if not isinstance(above, MemDirectory):
         raise FileError(E.ACCES, node.name)
-    if change.name in above.children:
+    if change.name in above.children and change.name != node.name:
         raise FileError(E.EXIST, change.name)
     above.children = {change.name if child is node else name: child for name, child in above.children.items()}
     node.name = change.name

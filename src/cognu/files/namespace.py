@@ -370,7 +370,7 @@ class Namespace:
         try:
             existing = yield from self.walk(directory, [name], caller)
         except FileError as error:
-            if error.error is not E.NOENT:
+            if error.error not in (E.NOENT, E.NOTDIR):  # of a file that is no directory, its server says so
                 raise
         else:
             return (yield from self._open_existing(existing, mode, caller))
