@@ -1,0 +1,610 @@
+"""The session's core: two real ends in memory, joined by links that are cut at any byte."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cognu.errors import E, LinkBroken, Misuse, ProtocolError
+from cognu.mesh import session_core
+from cognu.mesh.frames import (
+    HEADER,
+    HELLO_SIZE,
+    Hello,
+    Kind,
+    pack_hello,
+    pack_reason,
+    parse_hello,
+    parse_reason,
+)
+from cognu.mesh.session_core import CHANNEL_LIMIT, CHANNEL_WINDOW, ChannelState, Event, SessionCore, Timing
+
+SECOND = 1_000_000_000
+BOOTS = (b"A" * 16, b"B" * 16)
+
+
+@dataclass
+class Pair:
+    """Leader (0) and follower (1), and what is on the wire from each."""
+
+    cores: list[SessionCore] = field(
+        default_factory=lambda: [
+            SessionCore(True, BOOTS[0], Timing(), "follower"),
+            SessionCore(False, BOOTS[1], Timing(), "leader"),
+        ]
+    )
+    wires: list[bytearray] = field(default_factory=lambda: [bytearray(), bytearray()])
+    opened: list[list[ChannelState]] = field(default_factory=lambda: [[], []])
+    closed: list[list[ChannelState]] = field(default_factory=lambda: [[], []])
+    sessions: int = 0
+    now: int = 0
+
+    def link(self, answer_arrives: bool = True) -> None:
+        self.sessions += 1
+        self.wires = [bytearray(), bytearray()]
+        self.cores[1].link_down()
+        hello = parse_hello(pack_hello(self.cores[1].hello()))
+        answer = self.cores[0].take_hello(hello, self.sessions.to_bytes(16, "big"), self.now)
+        if answer_arrives:
+            self.cores[1].take_use(parse_hello(pack_hello(answer)), self.now)
+        self.note()
+
+    def cut(self) -> None:
+        self.wires = [bytearray(), bytearray()]
+        for core in self.cores:
+            core.link_down()
+
+    def fill(self, side: int, budget: int = 1 << 18) -> int:
+        buffers = self.cores[side].output(budget, self.now)
+        self.wires[side] += b"".join(buffers)
+        return len(buffers)
+
+    def carry(self, side: int, count: int) -> int:
+        """Deliver up to `count` bytes that `side` sent."""
+        data = bytes(self.wires[side][:count])
+        del self.wires[side][:count]
+        if data and self.cores[1 - side].up:
+            self.cores[1 - side].receive(data, self.now)
+        self.note()
+        return len(data)
+
+    def note(self) -> None:
+        for side, core in enumerate(self.cores):
+            for event, channel in core.take_events():
+                if event is Event.OPENED:
+                    self.opened[side].append(channel)
+                elif event is Event.CLOSED:
+                    self.closed[side].append(channel)
+
+    def settle(self) -> None:
+        """Until neither side has anything to send."""
+        moved = True
+        while moved:
+            moved = False
+            for side in (0, 1):
+                moved = bool(self.fill(side)) or moved
+                moved = bool(self.carry(side, len(self.wires[side]))) or moved
+
+    def quiet(self) -> None:
+        """`settle`, and the acknowledgements that wait for a tick."""
+        self.settle()
+        for core in self.cores:
+            core.tick(self.now)
+        self.settle()
+
+
+def drain(core: SessionCore, channel: ChannelState) -> bytes:
+    data = b""
+    while part := core.read(channel, 1 << 20):
+        data += part
+    return data
+
+
+def linked() -> Pair:
+    pair = Pair()
+    pair.link()
+    pair.settle()
+    return pair
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_is_written_is_read_and_the_end_is_seen(side: int) -> None:
+    pair = linked()
+    channel = pair.cores[side].open("label ü")
+    pair.cores[side].write(channel, [b"one ", bytearray(b"two "), memoryview(b"three")])
+    pair.cores[side].end(channel)
+    pair.settle()
+    (theirs,) = pair.opened[1 - side]
+    assert theirs.label == "label ü"
+    assert drain(pair.cores[1 - side], theirs) == b"one two three"
+    assert pair.cores[1 - side].read(theirs, 1) == b""
+    pair.cores[1 - side].write(theirs, [b"answer"])
+    pair.cores[1 - side].close(theirs)
+    pair.settle()
+    assert drain(pair.cores[side], channel) == b"answer"
+    pair.cores[side].close(channel)
+    pair.quiet()
+    assert pair.cores[0].channels == {}
+    assert pair.cores[1].channels == {}
+
+
+def test_a_buffer_may_change_after_the_write() -> None:
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    buffer = bytearray(b"before")
+    pair.cores[0].write(channel, [buffer, memoryview(buffer).toreadonly()])
+    buffer[:] = b"AFTER!"
+    pair.settle()
+    assert drain(pair.cores[1], pair.opened[1][0]) == b"beforebefore"
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 1), st.integers(0, 2), st.integers(1, 300_000)),
+        st.tuples(st.just("fill"), st.integers(0, 1), st.just(0), st.integers(1, 400_000)),
+        st.tuples(st.just("carry"), st.integers(0, 1), st.just(0), st.integers(1, 400_000)),
+        st.tuples(st.just("carry"), st.integers(0, 1), st.just(0), st.integers(1, 100)),
+        st.tuples(st.just("read"), st.integers(0, 1), st.integers(0, 2), st.integers(1, 300_000)),
+        st.tuples(st.just("cut"), st.just(0), st.just(0), st.just(0)),
+        st.tuples(st.just("half"), st.just(0), st.just(0), st.just(0)),
+        st.tuples(st.just("link"), st.just(0), st.just(0), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ACTIONS, st.integers(0, 1 << 30))
+def test_bytes_arrive_once_and_in_order_whatever_is_cut(actions: list[tuple[str, int, int, int]], seed: int) -> None:
+    source = random.Random(seed)
+    pair = linked()
+    # Both sides opened channels; each channel is written by both.
+    channels: list[dict[int, ChannelState]] = [{}, {}]
+    for index, side in enumerate((0, 1, 0)):
+        channels[side][index] = pair.cores[side].open(str(index))
+    pair.settle()
+    for side in (0, 1):
+        for channel in pair.opened[side]:
+            channels[side][int(channel.label)] = channel
+    sent = {(side, index): bytearray() for side in (0, 1) for index in range(3)}
+    got = {(side, index): bytearray() for side in (0, 1) for index in range(3)}
+
+    def read(side: int, index: int, count: int) -> None:
+        data = pair.cores[side].read(channels[side][index], count)
+        got[1 - side, index] += data or b""
+
+    for action, side, index, count in actions:
+        if action == "write":
+            data = source.randbytes(count)
+            sent[side, index] += data
+            pair.cores[side].write(channels[side][index], [data])
+        elif action == "fill":
+            pair.fill(side, count)
+        elif action == "carry":
+            pair.carry(side, count)
+        elif action == "read":
+            read(side, index, count)
+        elif action == "cut":
+            pair.cut()
+        else:
+            pair.link(answer_arrives=action == "link")
+    pair.link()
+    while any(len(got[key]) < len(sent[key]) for key in sent):
+        before = sum(len(data) for data in got.values())
+        pair.settle()
+        for side, index in sent:
+            read(side, index, 1 << 24)
+        assert sum(len(data) for data in got.values()) > before, "the session stands still"
+    assert got == sent
+    pair.settle()
+    assert all(core.alive for core in pair.cores)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 90)), max_size=80), st.integers(0, 5))
+def test_open_and_close_survive_cuts_at_any_byte(steps: list[tuple[int, int]], every: int) -> None:
+    pair = linked()
+    mine = pair.cores[0].open("one")
+    theirs = pair.cores[1].open("two")
+    pair.cores[0].write(mine, [b"data of one"])
+    pair.cores[0].close(mine)
+    pair.cores[1].write(theirs, [b"data of two"])
+    pair.cores[1].close(theirs, E.NOENT, "no such thing")
+    for number, (side, count) in enumerate(steps):
+        pair.fill(side)
+        pair.carry(side, count)
+        if every and number % every == 0:
+            pair.cut()
+            pair.link(answer_arrives=number % 2 == 0)
+    pair.link()
+    pair.settle()
+    (at_follower,), (at_leader,) = pair.opened[1], pair.opened[0]
+    assert drain(pair.cores[1], at_follower) == b"data of one"
+    assert pair.cores[0].read(at_leader, 100) == b"data of two"
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[0].read(at_leader, 100)
+    assert (caught.value.error, caught.value.detail) == (E.NOENT, "no such thing")
+    pair.cores[1].close(at_follower)
+    pair.cores[0].close(at_leader)
+    pair.quiet()
+    pair.link()
+    pair.quiet()
+    assert pair.cores[0].channels == pair.cores[1].channels == {}
+    assert pair.closed[0] == [mine, at_leader] or pair.closed[0] == [at_leader, mine]
+
+
+def test_a_session_nobody_answered_is_offered_again_with_what_was_written() -> None:
+    pair = Pair()
+    pair.link(answer_arrives=False)
+    channel = pair.cores[0].open("early")
+    pair.cores[0].write(channel, [b"hello"])
+    pair.fill(0)
+    pair.cut()
+    pair.link()
+    pair.settle()
+    assert drain(pair.cores[1], pair.opened[1][0]) == b"hello"
+
+
+@pytest.mark.parametrize("restarted", [0, 1])
+def test_a_new_boot_id_means_that_the_session_is_lost(restarted: int) -> None:
+    pair = linked()
+    stays = 1 - restarted
+    channel = pair.cores[stays].open("x")
+    pair.settle()
+    pair.cut()
+    pair.cores[restarted] = SessionCore(restarted == 0, b"C" * 16, Timing(), "again")
+    pair.link()
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[stays].read(channel, 1)
+    assert caught.value.error is E.SESSIONLOST
+    assert "restarted" in caught.value.detail
+    with pytest.raises(LinkBroken):
+        pair.cores[stays].write(channel, [b"x"])
+    fresh = pair.cores[stays].open("new")
+    pair.cores[stays].write(fresh, [b"goes on"])
+    pair.settle()
+    assert drain(pair.cores[restarted], pair.opened[restarted][-1]) == b"goes on"
+
+
+@pytest.mark.parametrize("loser", [0, 1])
+def test_a_side_that_gave_the_session_up_ends_it_for_the_other(loser: int) -> None:
+    pair = linked()
+    keeper = 1 - loser
+    channel = pair.cores[keeper].open("x")
+    pair.cores[keeper].write(channel, [b"lost"])
+    pair.settle()
+    pair.cut()
+    pair.cores[loser].lose(E.SESSIONLOST, "away")
+    pair.link()
+    pair.settle()
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[keeper].read(channel, 1)
+    assert caught.value.error is E.SESSIONLOST
+    # What was sent on the lost session does not appear in the new one.
+    assert pair.cores[loser].channels == {}
+
+
+def test_what_came_before_the_loss_can_still_be_read() -> None:
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    pair.cores[0].write(channel, [b"before"])
+    pair.settle()
+    theirs = pair.opened[1][0]
+    pair.cores[1].lose(E.SESSIONLOST, "away")
+    assert pair.cores[1].read(theirs, 100) == b"before"
+    with pytest.raises(LinkBroken):
+        pair.cores[1].read(theirs, 100)
+
+
+def test_a_slow_reader_holds_up_its_own_channel_only() -> None:
+    pair = linked()
+    slow, fast = pair.cores[0].open("slow"), pair.cores[0].open("fast")
+    pair.cores[0].write(slow, [bytes(3 * CHANNEL_WINDOW)])
+    pair.settle()
+    assert slow.queued == 2 * CHANNEL_WINDOW
+    pair.cores[0].write(fast, [b"through"])
+    pair.settle()
+    at_slow, at_fast = pair.opened[1]
+    assert drain(pair.cores[1], at_fast) == b"through"
+    total = 0
+    while total < 3 * CHANNEL_WINDOW:
+        total += len(pair.cores[1].read(at_slow, 1 << 24) or b"")
+        pair.settle()
+    assert slow.queued == 0
+
+
+def test_the_window_stops_what_is_taken_from_the_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_core, "SESSION_WINDOW", 100_000)
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    pair.cores[0].write(channel, [bytes(1_000_000)])
+    while pair.fill(0):
+        pass
+    pair.wires[0].clear()
+    assert 100_000 <= 1_000_000 - channel.queued < 400_000
+    assert not pair.cores[0].wants_output
+    pair.cut()
+    pair.link()
+    pair.settle()
+    # What the window held back goes on as the acknowledgements come, at the latest with a tick.
+    while channel.queued:
+        pair.quiet()
+    assert len(drain(pair.cores[1], pair.opened[1][0])) == 1_000_000
+
+
+def test_both_sides_may_close_with_more_queued_than_there_is_credit() -> None:
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    pair.settle()
+    theirs = pair.opened[1][0]
+    pair.cores[0].write(channel, [bytes(2 * CHANNEL_WINDOW)])
+    pair.cores[1].write(theirs, [bytes(2 * CHANNEL_WINDOW)])
+    pair.settle()
+    pair.cores[0].close(channel)
+    pair.cores[1].close(theirs)
+    for _ in range(4):
+        pair.quiet()
+    assert pair.cores[0].channels == pair.cores[1].channels == {}
+
+
+def test_writing_to_a_closed_channel_says_who_closed_it() -> None:
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    pair.settle()
+    pair.cores[1].close(pair.opened[1][0])
+    pair.settle()
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[0].write(channel, [b"x"])
+    assert caught.value.error is E.PIPE
+    pair.cores[0].close(channel)
+    with pytest.raises(LinkBroken, match="closed here"):
+        pair.cores[0].write(channel, [b"x"])
+
+
+def test_too_many_channels_are_refused_one_by_one() -> None:
+    pair = linked()
+    for number in range(CHANNEL_LIMIT):
+        pair.cores[0].open(str(number))
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[0].open("more")
+    assert caught.value.error is E.NFILE
+    early = pair.cores[1].open("crossing")
+    pair.settle()
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[1].read(early, 1)
+    assert caught.value.error is E.NFILE
+    assert pair.cores[0].alive
+
+
+def test_a_label_has_an_upper_bound() -> None:
+    pair = linked()
+    with pytest.raises(Misuse):
+        pair.cores[0].open("x" * 1025)
+
+
+def frame(kind: int, number: int = 1, channel: int = 1, payload: bytes = b"", ack: int = 0) -> bytes:
+    return HEADER.pack(len(payload), kind, 0, 0, channel, number, ack) + payload
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(99),
+        frame(Kind.DATA, payload=b"x"),
+        frame(Kind.DATA, number=2, payload=b"x"),
+        frame(Kind.DATA),
+        frame(Kind.OPEN, number=0),
+        frame(Kind.ACK, number=1),
+        frame(Kind.OPEN, channel=2, payload=b"wrong parity"),
+        frame(Kind.OPEN, payload=b"\xff"),
+        frame(Kind.OPEN, ack=1),
+        frame(Kind.CREDIT, payload=b"\0\0\0\1"),
+        frame(Kind.OPEN) + frame(Kind.CREDIT, 2, payload=b"\0\0\0\1"),
+        frame(Kind.OPEN) + frame(Kind.END, 2) + frame(Kind.END, 3),
+        frame(Kind.OPEN) + frame(Kind.END, 2) + frame(Kind.DATA, 3, payload=b"x"),
+        frame(Kind.OPEN) + frame(Kind.CLOSE, 2) + frame(Kind.DATA, 3, payload=b"x"),
+        HEADER.pack(1 << 30, Kind.DATA, 0, 0, 1, 1, 0),
+        HEADER.pack(0, Kind.ACK, 1, 0, 0, 0, 0),
+    ],
+)
+def test_what_no_node_sends_ends_the_session(data: bytes) -> None:
+    pair = linked()
+    channel = pair.cores[1].open("mine")
+    with pytest.raises(ProtocolError):
+        pair.cores[1].receive(data, 0)
+    with pytest.raises(LinkBroken):
+        pair.cores[1].read(channel, 1)
+    assert not pair.cores[1].alive
+    pair.link()
+    pair.settle()
+    assert pair.cores[0].alive
+    assert pair.cores[1].alive
+
+
+def test_more_data_than_credit_is_a_violation() -> None:
+    pair = linked()
+    pair.cores[1].receive(frame(Kind.OPEN), 0)
+    number = 2
+    with pytest.raises(ProtocolError, match="credit"):
+        while number < 100:
+            pair.cores[1].receive(frame(Kind.DATA, number, payload=bytes(100_000)), 0)
+            number += 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=100), max_size=10), st.integers(0, 1))
+def test_any_bytes_either_pass_or_are_a_protocol_error(chunks: list[bytes], side: int) -> None:
+    pair = linked()
+    for chunk in chunks:
+        try:
+            pair.cores[side].receive(chunk, 0)
+        except ProtocolError:
+            assert not pair.cores[side].alive
+            return
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 20), st.integers(0, 6), st.integers(0, 6), st.binary(max_size=8), st.integers(0, 4)
+        ),
+        max_size=12,
+    )
+)
+def test_any_frames_either_pass_or_are_a_protocol_error(frames: list[tuple[int, int, int, bytes, int]]) -> None:
+    pair = linked()
+    pair.cores[1].open("one")
+    pair.cores[1].close(pair.cores[1].open("two"))
+    pair.fill(1)
+    for kind, number, channel, payload, ack in frames:
+        try:
+            pair.cores[1].receive(frame(kind, number, channel, payload, ack), 0)
+        except ProtocolError:
+            assert not pair.cores[1].alive
+            return
+        if not pair.cores[1].up:
+            assert kind == Kind.BYE
+            return
+
+
+@given(st.binary(max_size=2 * HELLO_SIZE))
+def test_any_hello_either_parses_or_is_a_protocol_error(data: bytes) -> None:
+    try:
+        hello = parse_hello(data)
+    except ProtocolError:
+        return
+    assert pack_hello(hello) == data
+
+
+@given(st.builds(Hello, st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16),
+                 st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 65535),
+                 st.booleans(), st.booleans()))  # fmt: skip
+def test_a_hello_survives_the_wire(hello: Hello) -> None:
+    assert parse_hello(pack_hello(hello)) == hello
+
+
+@given(st.sampled_from(E), st.text(max_size=100).filter(lambda text: text.isprintable()))
+def test_a_reason_survives_the_wire(error: E, detail: str) -> None:
+    assert parse_reason(pack_reason(error, detail)) == (error, detail)
+
+
+@given(st.binary(max_size=100))
+def test_any_reason_parses(data: bytes) -> None:
+    error, _ = parse_reason(data)
+    assert isinstance(error, E)
+
+
+def test_the_follower_refuses_an_older_decision_and_a_wrong_resume() -> None:
+    pair = linked()
+    hello = pair.cores[1].hello()
+    old = pair.cores[0].take_hello(hello, b"1" * 16, 0)
+    new = pair.cores[0].take_hello(hello, b"2" * 16, 0)
+    pair.cores[1].take_use(new, 0)
+    with pytest.raises(ProtocolError) as caught:
+        pair.cores[1].take_use(old, 0)
+    assert caught.value.error is E.ALREADY
+    last = pair.cores[0].take_hello(pair.cores[1].hello(), b"3" * 16, 0)
+    pair.cores[1].lose(E.SESSIONLOST, "away")
+    with pytest.raises(ProtocolError) as caught:
+        pair.cores[1].take_use(last, 0)
+    assert caught.value.error is E.STALE
+
+
+def test_a_peer_that_received_more_than_was_sent_is_refused() -> None:
+    pair = linked()
+    hello = pair.cores[1].hello()
+    with pytest.raises(ProtocolError):
+        pair.cores[0].take_hello(Hello(hello.boot, hello.session, 99, alive=True), bytes(16), 0)
+    assert pair.cores[0].alive
+
+
+def test_an_idle_link_is_asked_and_found_dead_after_ten_seconds() -> None:
+    pair = linked()
+    core = pair.cores[0]
+    alive_until = 0
+    asked_at = None
+    for step in range(100):
+        now = step * SECOND // 4
+        if not core.tick(now):
+            break
+        if core.output(1000, now) and asked_at is None:
+            asked_at = now
+        alive_until = now
+    assert asked_at == 7 * SECOND
+    assert 9 * SECOND < alive_until < 10 * SECOND
+
+
+def test_a_link_that_owes_an_acknowledgement_is_dead_after_three_seconds() -> None:
+    pair = linked()
+    core = pair.cores[0]
+    core.write(core.open("x"), [b"data"])
+    core.output(1000, 0)
+    steps = 0
+    while core.tick(steps * SECOND // 4):
+        steps += 1
+    assert steps == 12
+
+
+def test_a_link_that_acknowledges_in_time_lives_on() -> None:
+    pair = linked()
+    core = pair.cores[0]
+    channel = core.open("x")
+    for step in range(100):
+        pair.now = step * SECOND // 2
+        core.write(channel, [b"data"])
+        assert all(side.tick(pair.now) for side in pair.cores)
+        pair.settle()
+
+
+def test_a_receiver_in_the_middle_of_a_slow_frame_is_heard() -> None:
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    pair.settle()
+    pair.cores[0].write(channel, [bytes(100_000)])
+    pair.fill(0)
+    while pair.wires[0]:
+        pair.now += SECOND
+        pair.carry(0, 5_000)
+        assert all(core.tick(pair.now) for core in pair.cores)
+        pair.fill(1)
+        pair.carry(1, 1 << 20)
+
+
+def test_a_process_that_stood_still_does_not_take_the_link_for_dead() -> None:
+    pair = linked()
+    core = pair.cores[0]
+    core.write(core.open("x"), [b"data"])
+    core.output(1000, 0)
+    assert core.tick(0)
+    assert core.tick(3600 * SECOND)
+    assert core.tick(3601 * SECOND)
+    assert core.tick(3602 * SECOND)
+    assert not core.tick(3603 * SECOND)
+
+
+def test_the_round_trip_is_measured() -> None:
+    pair = Pair()
+    pair.link()
+    pair.fill(0)
+    pair.carry(0, 1000)
+    pair.now = 5_000_000
+    pair.fill(1)
+    pair.carry(1, 1000)
+    assert pair.cores[0].rtt == 5_000_000
+
+
+def test_bye_ends_the_other_sides_channels_with_the_reason() -> None:
+    pair = linked()
+    channel = pair.cores[1].open("x")
+    pair.settle()
+    pair.cores[0].bye(E.REVOKED, "dropped")
+    pair.fill(0)
+    pair.carry(0, 1000)
+    with pytest.raises(LinkBroken) as caught:
+        pair.cores[1].read(channel, 1)
+    assert (caught.value.error, caught.value.detail) == (E.REVOKED, "dropped")
