@@ -439,6 +439,8 @@ def perform(kernel: Kernel, operation: Operation) -> int:
     if name == "delete" and result >= 0:
         result = run(kernel, kernel.reap_step)
     assert result >= 0 or Code(-result) in ERRORS
+    if result > 0:
+        assert (kernel.died != 0) == (name == "move")
     return result
 
 
