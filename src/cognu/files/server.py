@@ -12,7 +12,7 @@ checks its own permissions beyond that (a file's mode, who the caller is). A can
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import QTDIR, QTSYMLINK, FileSystemStat, Qid, SetStat, Stat
@@ -22,7 +22,7 @@ OAPPEND = 0x4000
 """Open modes beyond open(5)'s: create fails if the file is there; every write goes to the end (plan9port's libc.h)."""
 
 T = TypeVar("T")
-MaybeAsync = T | Awaitable[T]
+MaybeAsync: TypeAlias = T | Awaitable[T]
 
 
 class Caller(Protocol):

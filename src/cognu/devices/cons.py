@@ -1,0 +1,73 @@
+"""`#c`: null, zero, random, time, sysname, user, as in cons(3). The console itself is the terminal's own server."""
+
+from __future__ import annotations
+
+from cognu.files.server import MaybeAsync
+from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
+from cognu.world import Clock, Random, World
+
+MAX_READ = 1 << 20
+"""Bytes of one read of zero; those who read on get more. Random numbers come in smaller pieces, being slower."""
+MAX_RANDOM = 1 << 16
+
+
+class Null(Node):
+    def __init__(self) -> None:
+        super().__init__("null", 0o666)
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return b""
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        return len(data)
+
+
+class Zero(Node):
+    def __init__(self) -> None:
+        super().__init__("zero", 0o444)
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return bytes(min(count, MAX_READ))
+
+
+class RandomBytes(Node):
+    def __init__(self, random: Random) -> None:
+        super().__init__("random", 0o444)
+        self._random = random
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return self._random.bytes(min(count, MAX_RANDOM))
+
+
+class User(Node):
+    """Reads as the name of the user who opened it."""
+
+    def __init__(self) -> None:
+        super().__init__("user", 0o444)
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        assert fid.caller is not None
+        return fid.caller.user.encode()[offset : offset + count]
+
+
+def time_text(clock: Clock) -> str:
+    """cons(3): seconds and nanoseconds since 1970, ticks since some start, ticks per second."""
+    now = clock.now()
+    return f"{now // 10**9:11d} {now:21d} {clock.monotonic():21d} {10**9:21d} "
+
+
+def cons_server(world: World, sysname: str) -> TreeServer:
+    return TreeServer(
+        "#c",
+        Directory(
+            "",
+            [
+                Null(),
+                Zero(),
+                RandomBytes(world.random),
+                Text("time", lambda: time_text(world.clock)),
+                Text("sysname", lambda: sysname),
+                User(),
+            ],
+        ),
+    )

@@ -1,0 +1,416 @@
+"""`#U`: a directory of the host. Every request is at most one hop to a thread, however many names it walks.
+
+Nothing leads out: each step goes through `world.HostTree`, which follows no links; symlinks are shown as symlinks, and
+whoever walks resolves them in their own namespace. Fids own the host's handles and close them at clunk.
+
+A fid has a handle on its own file only. Of the directories it was walked through it keeps `_Place`s (names up to the
+root) and identities: when one is needed it is walked to again, and must be the same file. A rename through this server
+renames the places, so that fids follow it; `..` is where the fid came from, wherever its file was moved meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
+
+from cognu.devices.hostcalls import (
+    Found,
+    change_file,
+    kind_bits,
+    list_some,
+    make,
+    make_link,
+    open_file,
+    present,
+    remove_file,
+    walk_from_root,
+    walk_names,
+)
+from cognu.errors import E, FileError
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.ninep.types import (
+    DMAPPEND,
+    DMDIR,
+    DMEXCL,
+    OACCESS,
+    ORCLOSE,
+    ORDWR,
+    OTRUNC,
+    OWRITE,
+    FileSystemStat,
+    Qid,
+    SetStat,
+    Stat,
+    qid_type,
+)
+from cognu.world import HostFile, HostNode, HostStat, HostTree, World
+
+T = TypeVar("T")
+
+READ_LIMIT = 1 << 20
+"""Bytes of one read."""
+_INODE_BITS = 47
+
+
+class _Place:
+    """A name in a directory, up to the root."""
+
+    __slots__ = ("__weakref__", "below", "name", "parent")
+
+    def __init__(self, parent: _Place | None, name: str) -> None:
+        self.parent = parent
+        self.name = name
+        self.below: WeakValueDictionary[str, _Place] = WeakValueDictionary()
+
+    def step(self, name: str) -> _Place:
+        place = self.below.get(name)
+        if place is None:
+            place = self.below[name] = _Place(self, name)
+        return place
+
+    def move(self, name: str, to: _Place, new_name: str) -> None:
+        """`name` here is `new_name` in `to` from now on; what was called so there is nowhere."""
+        place = self.below.pop(name, None)
+        to.below.pop(new_name, None)
+        if place is not None:
+            place.parent, place.name = to, new_name
+            to.below[new_name] = place
+
+    def names(self) -> list[str]:
+        """The way from the root."""
+        names: list[str] = []
+        place = self
+        while place.parent is not None:
+            names.append(place.name)
+            place = place.parent
+        return names[::-1]
+
+
+class _Way(NamedTuple):
+    """A directory that a fid was walked through, and the one before it."""
+
+    place: _Place
+    identity: tuple[int, int]
+    above: _Way | None
+
+
+@dataclass
+class _Held:
+    """A handle of the host, with how many fids share it. Counted on the loop's thread alone."""
+
+    node: HostNode
+    uses: int = 0
+
+    def release(self) -> None:
+        self.uses -= 1
+        if self.uses == 0:
+            self.node.close()
+
+
+class HostFid(Fid):
+    """A fid on a file of the host; `file` while it is open, `mode` too."""
+
+    __slots__ = ("file", "held", "listing", "mode", "way")
+
+    def __init__(self, qid: Qid, held: _Held, way: _Way) -> None:
+        super().__init__(qid)
+        held.uses += 1
+        self.held = held
+        self.way = way
+        self.mode: int | None = None
+        self.file: HostFile | None = None
+        self.listing: list[str] = []
+
+    @property
+    def place(self) -> _Place:
+        return self.way.place
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return self.way.identity
+
+
+class _Hop(Generic[T]):
+    """A call in a thread whose result is released if nobody waits for it any more."""
+
+    def __init__(self, call: Callable[[], T], release: Callable[[T], None]) -> None:
+        self._call = call
+        self._release = release
+        self._lock = threading.Lock()  # guards the two below
+        self._abandoned = False
+        self._done: list[T] = []
+
+    def run(self) -> T:
+        result = self._call()
+        with self._lock:
+            if not self._abandoned:
+                self._done.append(result)
+                return result
+        self._release(result)
+        raise FileError(E.CANCELED)
+
+    def abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            done, self._done = self._done, []
+        for result in done:
+            self._release(result)
+
+
+class HostServer(FileServer):
+    """Serves `tree`. With `read_only`, whatever would change something is ROFS."""
+
+    def __init__(self, world: World, tree: HostTree, *, read_only: bool = False, spec: str = "#U") -> None:
+        self.spec = spec
+        self.tree = tree
+        self.read_only = read_only
+        self._world = world
+        self._root = _Place(None, "")
+        self._devices: dict[int, int] = {}
+        self._odd: dict[tuple[int, int], int] = {}
+
+    # -- navigation -----------------------------------------------------------------------------------------------
+
+    async def attach(self, caller: Caller, aname: str) -> Fid:
+        if aname:
+            raise FileError(E.NOATTACH, self.spec + aname)
+        found = await self._hop(lambda: walk_from_root(self.tree, []), _close_found)
+        return self._fid(found, self._root, None)
+
+    def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
+        assert isinstance(fid, HostFid)
+        if not names:
+            return Walk([], HostFid(fid.qid, fid.held, fid.way))
+        return self._walk_up(fid) if names[0] == ".." else self._walk(fid, list(names))
+
+    async def _walk(self, fid: HostFid, names: list[str]) -> Walk:
+        stats, node = await self._hop(
+            lambda: walk_names(self.tree, fid.held.node, names),
+            lambda walked: walked[1].close() if walked[1] is not None else None,
+        )
+        qids = [self._qid(stat) for stat in stats]
+        if node is None:
+            return Walk(qids, None)
+        way = fid.way
+        for name, stat in zip(names, stats, strict=True):
+            way = _Way(way.place.step(name), stat.identity, way)
+        return Walk(qids, HostFid(qids[-1], _Held(node), way))
+
+    async def _walk_up(self, fid: HostFid) -> Walk:
+        way = fid.way.above or fid.way
+        names = way.place.names()
+        found = await self._hop(lambda: walk_from_root(self.tree, names, way.identity), _close_found)
+        up = HostFid(self._qid(found.stat), _Held(found.node), way)
+        return Walk([up.qid], up)
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        assert isinstance(fid, HostFid)
+        writes = mode & OACCESS in (OWRITE, ORDWR)
+        if fid.is_directory:
+            if writes or mode & (OTRUNC | ORCLOSE):
+                raise FileError(E.ISDIR, fid.place.name)
+            fid.mode = mode
+            return fid
+        if fid.is_symlink:
+            raise FileError(E.LOOP, fid.place.name)
+        if writes or mode & (OTRUNC | ORCLOSE):
+            self._may_write(fid.place.name)
+        return self._open(fid, mode)
+
+    async def _open(self, fid: HostFid, mode: int) -> Fid:
+        access = mode & OACCESS
+        file, stat = await self._hop(
+            lambda: open_file(
+                self.tree, fid.held.node, access != OWRITE, access in (OWRITE, ORDWR), bool(mode & OTRUNC)
+            ),
+            lambda opened: opened[0].close(),
+        )
+        fid.file, fid.mode, fid.qid = file, mode, self._qid(stat)
+        return fid
+
+    async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
+        """open(5): the directory's permissions bound the new file's. Raises EXIST, NOTSUP (append, exclusive use)."""
+        assert isinstance(fid, HostFid)
+        self._may_write(name)
+        if perm & (DMAPPEND | DMEXCL):
+            raise FileError(E.NOTSUP, name, "append-only or exclusive use")
+        if perm & DMDIR and mode & OACCESS in (OWRITE, ORDWR):
+            raise FileError(E.ISDIR, name)
+        found, file = await self._hop(
+            lambda: make(self.tree, fid.held.node, name, perm),
+            lambda made: _close_all(made[0].node, made[1]),
+        )
+        new = self._fid(found, fid.place.step(name), fid.way)
+        new.file, new.mode = file, mode
+        return new
+
+    def clunk(self, fid: Fid) -> None:
+        """Closes here and now, and removes what was opened with ORCLOSE: short calls, no hop."""
+        assert isinstance(fid, HostFid)
+        if fid.file is not None:
+            fid.file.close()
+            fid.file = None
+        if fid.mode is not None and fid.mode & ORCLOSE:
+            try:
+                remove_file(self.tree, fid.place.names(), fid.identity)
+            except FileError:
+                pass  # somebody else removed it, or filled the directory; nobody is there to be told
+        fid.mode = None
+        fid.held.release()
+
+    # -- I/O ------------------------------------------------------------------------------------------------------
+
+    async def read(self, fid: Fid, offset: int, count: int) -> bytes:
+        assert isinstance(fid, HostFid)
+        file = _file(fid, fid.mode is not None and fid.mode & OACCESS != OWRITE)
+        return await self._world.threads.run(file.pread, offset, min(count, READ_LIMIT))
+
+    async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
+        assert isinstance(fid, HostFid)
+        file = _file(fid, fid.mode is not None and fid.mode & OACCESS in (OWRITE, ORDWR))
+        assert fid.mode is not None
+        # A copy: if this is cancelled the thread goes on, and the caller's buffer is no longer ours.
+        kept = bytes(data)
+        if fid.mode & OAPPEND:
+            return await self._world.threads.run(file.append, kept)
+        return await self._world.threads.run(file.pwrite, offset, kept)
+
+    async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
+        assert isinstance(fid, HostFid)
+        if fid.mode is None or not fid.is_directory:
+            raise FileError(E.NOTDIR, fid.place.name)
+        known = None if cookie == 0 else fid.listing
+        fid.listing, found = await self._world.threads.run(list_some, self.tree, fid.held.node, known, cookie, count)
+        return [Entry(at, self._qid(stat), name, self._stat(stat, name)) for at, name, stat in found]
+
+    async def sync(self, fid: Fid, data_only: bool) -> None:
+        assert isinstance(fid, HostFid)
+        if fid.file is not None:
+            await self._world.threads.run(fid.file.sync, data_only)
+
+    # -- attributes and names -------------------------------------------------------------------------------------
+
+    async def stat(self, fid: Fid) -> Stat:
+        assert isinstance(fid, HostFid)
+        stat = await self._world.threads.run(present, self.tree, fid.held.node, fid.mode is not None)
+        fid.qid = self._qid(stat)
+        return self._stat(stat, fid.place.name or "/")
+
+    async def wstat(self, fid: Fid, change: SetStat) -> None:
+        """A new name must be free (EXIST), as stat(5) has it; owners stay as they are (PERM)."""
+        assert isinstance(fid, HostFid)
+        self._may_write(fid.place.name)
+        place, names, now = fid.place, fid.place.names(), self._world.clock.now()
+        if change.name is not None and not names:
+            raise FileError(E.INVAL, "/", "the root has no other name")
+        await self._world.threads.run(change_file, self.tree, fid.held.node, fid.identity, names, change, now)
+        if change.name is not None and place.parent is not None and change.name != place.name:
+            place.parent.move(place.name, place.parent, change.name)
+            place.name = change.name
+
+    async def remove(self, fid: Fid) -> None:
+        assert isinstance(fid, HostFid)
+        self._may_write(fid.place.name)
+        names = fid.place.names()
+        if not names:
+            raise FileError(E.BUSY, "/", "the root stays")
+        await self._world.threads.run(remove_file, self.tree, names, fid.identity)
+
+    async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
+        assert isinstance(fid, HostFid)
+        self._may_write(name)
+        if not target:
+            raise FileError(E.NOENT, name)
+        return self._qid(await self._world.threads.run(make_link, self.tree, fid.held.node, name, target))
+
+    async def readlink(self, fid: Fid) -> str:
+        assert isinstance(fid, HostFid)
+        return await self._world.threads.run(self.tree.readlink, fid.held.node)
+
+    async def link(self, directory: Fid, existing: Fid, name: str) -> None:
+        assert isinstance(directory, HostFid)
+        assert isinstance(existing, HostFid)
+        self._may_write(name)
+        await self._world.threads.run(self.tree.link, directory.held.node, name, existing.held.node)
+
+    async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
+        assert isinstance(directory, HostFid)
+        assert isinstance(to, HostFid)
+        self._may_write(name)
+        await self._world.threads.run(self.tree.rename, directory.held.node, name, to.held.node, new_name)
+        if (directory.place, name) != (to.place, new_name):
+            directory.place.move(name, to.place, new_name)
+
+    async def statfs(self, fid: Fid) -> FileSystemStat:
+        size, blocks, free = await self._world.threads.run(self.tree.space)
+        return FileSystemStat(bsize=size, blocks=blocks, bfree=free, bavail=free)
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    async def _hop(self, call: Callable[[], T], release: Callable[[T], None]) -> T:
+        hop = _Hop(call, release)
+        try:
+            return await self._world.threads.run(hop.run)
+        except BaseException:
+            hop.abandon()
+            raise
+
+    def _may_write(self, name: str) -> None:
+        if self.read_only:
+            raise FileError(E.ROFS, name)
+
+    def _fid(self, found: Found, place: _Place, above: _Way | None) -> HostFid:
+        return HostFid(self._qid(found.stat), _Held(found.node), _Way(place, found.stat.identity, above))
+
+    def _qid(self, stat: HostStat) -> Qid:
+        # The version is to change when the contents do; the size helps where the host's clock is coarse.
+        version = (stat.mtime ^ stat.mtime >> 32) + stat.size & 0xFFFFFFFF
+        return Qid(qid_type(kind_bits(stat)), version, self._number(stat.identity))
+
+    def _number(self, identity: tuple[int, int]) -> int:
+        """One number for each (device, inode): small inodes as they are, others counted in the upper half."""
+        device, inode = identity
+        index = self._devices.setdefault(device, len(self._devices))
+        if inode >> _INODE_BITS == 0 and index >> 63 - _INODE_BITS == 0:
+            return index << _INODE_BITS | inode
+        return 1 << 63 | self._odd.setdefault(identity, len(self._odd))
+
+    def _stat(self, stat: HostStat, name: str) -> Stat:
+        return Stat(
+            name=name,
+            qid=self._qid(stat),
+            mode=kind_bits(stat) | stat.mode & 0o777,
+            length=0 if stat.kind == "d" else stat.size,
+            mtime=stat.mtime,
+            atime=stat.atime,
+            ctime=stat.ctime,
+            user=stat.user,
+            group=stat.group,
+            muid=stat.user,
+            uid=stat.uid,
+            gid=stat.gid,
+            links=stat.links,
+        )
+
+
+def _file(fid: HostFid, allowed: bool) -> HostFile:
+    if fid.is_directory:
+        raise FileError(E.ISDIR, fid.place.name)
+    if fid.file is None or not allowed:
+        raise FileError(E.BADF, fid.place.name)
+    return fid.file
+
+
+def _close_found(found: Found) -> None:
+    found.node.close()
+
+
+def _close_all(node: HostNode, file: HostFile | None) -> None:
+    node.close()
+    if file is not None:
+        file.close()

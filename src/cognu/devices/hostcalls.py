@@ -1,0 +1,250 @@
+"""What the host server does in a thread: each function is one whole request, in blocking calls on a `HostTree`.
+
+Nothing here touches the server's own state, which belongs to the loop's thread. Handles that a function opened and
+does not return are closed when it ends, whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cognu.errors import E, FileError
+from cognu.ninep.types import (
+    DMBLOCK,
+    DMDEVICE,
+    DMDIR,
+    DMNAMEDPIPE,
+    DMPERM,
+    DMSETGID,
+    DMSETUID,
+    DMSETVTX,
+    DMSOCKET,
+    DMSYMLINK,
+    SetStat,
+)
+from cognu.world import HostFile, HostNode, HostStat, HostTree
+
+_KINDS = {
+    "-": 0,
+    "d": DMDIR,
+    "l": DMSYMLINK,
+    "p": DMNAMEDPIPE,
+    "s": DMSOCKET,
+    "c": DMDEVICE,
+    "b": DMDEVICE | DMBLOCK,
+}
+_SPECIAL = ((DMSETUID, 0o4000), (DMSETGID, 0o2000), (DMSETVTX, 0o1000))
+
+
+class Found(NamedTuple):
+    """A handle, which is the receiver's to close, and what the host says of it."""
+
+    node: HostNode
+    stat: HostStat
+
+
+def kind_bits(stat: HostStat) -> int:
+    """The bits of Stat.mode above the permissions."""
+    bits = _KINDS[stat.kind]
+    for ours, hosts in _SPECIAL:
+        if stat.mode & hosts:
+            bits |= ours
+    return bits
+
+
+def host_mode(mode: int) -> int:
+    return mode & DMPERM | sum(hosts for ours, hosts in _SPECIAL if mode & ours)
+
+
+def walk_names(tree: HostTree, start: HostNode, names: Sequence[str]) -> tuple[list[HostStat], HostNode | None]:
+    """Stats of the names reached, and the last one's handle or None if not all were. Raises if the first was not."""
+    stats: list[HostStat] = []
+    at = start
+    try:
+        for name in names:
+            below = _step(tree, at, name)
+            if at is not start:
+                at.close()
+            at = below
+            stats.append(tree.stat(at))
+    except FileError:
+        if at is not start:
+            at.close()
+        if not stats:
+            raise
+        return stats, None
+    return stats, at
+
+
+def _step(tree: HostTree, at: HostNode, name: str) -> HostNode:
+    """Raises NOENT for what can't be a name, since nothing is called so."""
+    try:
+        return tree.walk(at, name)
+    except FileError as error:
+        if error.error in (E.INVAL, E.ILSEQ, E.LOOP):
+            raise FileError(E.NOTDIR if error.error is E.LOOP else E.NOENT, name) from None
+        raise
+
+
+def walk_from_root(tree: HostTree, names: Sequence[str], identity: tuple[int, int] | None = None) -> Found:
+    """What `names` lead to from the root. Raises NOENT if that is not the file of that identity (any, if None)."""
+    root = tree.root()
+    try:
+        if names:
+            stats, node = walk_names(tree, root, names)
+        else:
+            stats, node = [tree.stat(root)], root
+    except BaseException:
+        root.close()
+        raise
+    if node is not root:
+        root.close()
+    if node is None:
+        raise FileError(E.NOENT, names[-1])
+    if identity not in (None, stats[-1].identity):
+        node.close()
+        raise FileError(E.NOENT, names[-1] if names else "/")
+    return Found(node, stats[-1])
+
+
+def present(tree: HostTree, node: HostNode, is_open: bool = False) -> HostStat:
+    """What the host says of it. A file without any name left is there for those who have it open only (NOENT)."""
+    stat = tree.stat(node)
+    if stat.links == 0 and not is_open:
+        raise FileError(E.NOENT)
+    return stat
+
+
+def open_file(tree: HostTree, node: HostNode, read: bool, write: bool, truncate: bool) -> tuple[HostFile, HostStat]:
+    present(tree, node)
+    if truncate and not write:
+        tree.change(node, size=0)
+        truncate = False
+    file = tree.open(node, read, write, truncate)
+    try:
+        return file, tree.stat(node)
+    except BaseException:
+        file.close()
+        raise
+
+
+def make(tree: HostTree, directory: HostNode, name: str, perm: int) -> tuple[Found, HostFile | None]:
+    """A new file, open, or a directory; the directory's permissions bound its own, open(5)."""
+    above = present(tree, directory)
+    file: HostFile | None = None
+    if above.kind != "d":
+        raise FileError(E.NOTDIR, name)
+    if perm & DMDIR:
+        node = tree.make_directory(directory, name, perm & (~0o777 | above.mode) & DMPERM)
+    else:
+        node, file = tree.create(directory, name, perm & (~0o666 | above.mode) & DMPERM, True)
+    try:
+        return Found(node, tree.stat(node)), file
+    except BaseException:
+        node.close()
+        if file is not None:
+            file.close()
+        raise
+
+
+def make_link(tree: HostTree, directory: HostNode, name: str, target: str) -> HostStat:
+    node = tree.symlink(directory, name, target)
+    try:
+        return tree.stat(node)
+    finally:
+        node.close()
+
+
+def list_some(
+    tree: HostTree, directory: HostNode, names: list[str] | None, cookie: int, count: int
+) -> tuple[list[str], list[tuple[int, str, HostStat]]]:
+    """All names (read now if None) and at most `count` of them after `cookie` with their stats.
+
+    What went away since the names were read is passed over; nothing is found only at the end.
+    """
+    if names is None:
+        names = tree.list(directory)
+    found: list[tuple[int, str, HostStat]] = []
+    while len(found) < count and cookie < len(names):
+        name = names[cookie]
+        cookie += 1
+        try:
+            node = tree.walk(directory, name)
+        except FileError as error:
+            if error.error in (E.NOENT, E.STALE):
+                continue
+            raise
+        try:
+            found.append((cookie, name, tree.stat(node)))
+        finally:
+            node.close()
+    return names, found
+
+
+def change_file(
+    tree: HostTree, node: HostNode, identity: tuple[int, int], names: Sequence[str], change: SetStat, now: int
+) -> None:
+    """All of `change` or nothing: the new name is given first and taken back if the rest is refused."""
+    stat = present(tree, node, True)
+    names_there, numbers_there = (stat.user, stat.group), (stat.uid, stat.gid)
+    if any(new not in (None, old) for new, old in zip((change.user, change.group), names_there, strict=True)) or any(
+        new not in (None, old) for new, old in zip((change.uid, change.gid), numbers_there, strict=True)
+    ):
+        raise FileError(E.PERM, names[-1] if names else "/", "owners don't change here")
+    if change.mode is not None and change.mode & DMDIR and stat.kind != "d":
+        raise FileError(E.PERM, names[-1], "a file can't become a directory")
+    mode = None if change.mode is None else host_mode(change.mode)
+    length = change.length
+    if stat.kind == "d" and length == 0:
+        length = None
+    mtime = now if change.mtime_now else change.mtime
+    atime = now if change.atime_now else change.atime
+    if change.name is None or change.name == names[-1]:
+        tree.change(node, mode=mode, size=length, mtime=mtime, atime=atime)
+        return
+    parent = walk_from_root(tree, names[:-1]).node
+    try:
+        _check_same(tree, parent, names[-1], identity)
+        _check_free(tree, parent, change.name)
+        tree.rename(parent, names[-1], parent, change.name)
+        try:
+            if (mode, length, mtime, atime) != (None, None, None, None):
+                tree.change(node, mode=mode, size=length, mtime=mtime, atime=atime)
+        except FileError:
+            tree.rename(parent, change.name, parent, names[-1])
+            raise
+    finally:
+        parent.close()
+
+
+def remove_file(tree: HostTree, names: Sequence[str], identity: tuple[int, int]) -> None:
+    """Remove what `names` lead to, if it is the file meant."""
+    parent = walk_from_root(tree, names[:-1]).node
+    try:
+        stat = _check_same(tree, parent, names[-1], identity)
+        tree.unlink(parent, names[-1], stat.kind == "d")
+    finally:
+        parent.close()
+
+
+def _check_same(tree: HostTree, parent: HostNode, name: str, identity: tuple[int, int]) -> HostStat:
+    """Raises NOENT if the name is another file's by now."""
+    node = tree.walk(parent, name)
+    try:
+        stat = tree.stat(node)
+    finally:
+        node.close()
+    if stat.identity != identity:
+        raise FileError(E.NOENT, name)
+    return stat
+
+
+def _check_free(tree: HostTree, parent: HostNode, name: str) -> None:
+    try:
+        tree.walk(parent, name).close()
+    except FileError as error:
+        if error.error is E.NOENT:
+            return
+        raise
+    raise FileError(E.EXIST, name)

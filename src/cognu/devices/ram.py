@@ -1,0 +1,404 @@
+"""A file system in memory, `#r`: what `/tmp` is, and what tests stand on. As ramfs(4), with rename, symlinks, limits.
+
+A file that was removed lives on for those who have it open and for nobody else; its bytes count until the last of
+them closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cognu.errors import E, FileError
+from cognu.files.server import OAPPEND, Caller, Fid, MaybeAsync, Walk
+from cognu.files.tree import Directory, Node, TreeFid, TreeServer
+from cognu.ninep.types import (
+    DMAPPEND,
+    DMDIR,
+    DMEXCL,
+    DMPERM,
+    DMSYMLINK,
+    OACCESS,
+    ORCLOSE,
+    ORDWR,
+    OTRUNC,
+    OWRITE,
+    QTSYMLINK,
+    FileSystemStat,
+    Qid,
+    SetStat,
+    Stat,
+    qid_type,
+)
+from cognu.world import Clock
+
+BLOCK = 4096
+NAME_MAX = 255
+_KEPT_BITS = DMPERM | DMAPPEND | DMEXCL
+
+
+@dataclass
+class _Store:
+    """What all files of one server share: the clock, the limits and how much of them is used."""
+
+    clock: Clock
+    max_bytes: int
+    max_files: int
+    used: int = 0
+    files: int = 1  # the root
+
+    def take(self, count: int) -> None:
+        """Room for `count` more bytes (fewer, if negative). Raises NOSPC."""
+        if count > 0 and self.used + count > self.max_bytes:
+            raise FileError(E.NOSPC)
+        self.used += count
+
+    def take_file(self) -> None:
+        if self.files >= self.max_files:
+            raise FileError(E.NOSPC, "", f"{self.max_files} files")
+        self.files += 1
+
+
+class _RamNode(Node):
+    """What files, directories and links have in common."""
+
+    store: _Store
+    opens = 0
+    gone = False  # removed from its directory
+    muid = ""
+    ctime = 0
+
+    def adopt(self, store: _Store, user: str) -> None:
+        self.store = store
+        self.user = self.group = self.muid = user
+        self.mtime = self.atime = self.ctime = store.clock.now()
+
+    def changed(self, user: str | None = None) -> None:
+        self.mtime = self.ctime = self.store.clock.now()
+        self.qid = self.qid._replace(version=self.qid.version + 1 & 0xFFFFFFFF)
+        if user is not None:
+            self.muid = user
+
+    def stat(self) -> Stat:
+        return Stat(
+            name=self.name or "/",
+            qid=self.qid,
+            mode=self.qid.type << 24 | self.mode & DMPERM,
+            length=self.length,
+            mtime=self.mtime,
+            atime=self.atime,
+            ctime=self.ctime,
+            user=self.user,
+            group=self.group,
+            muid=self.muid,
+            links=2 if self.is_directory else 1,
+        )
+
+    def wstat(self, change: SetStat) -> None:
+        """Rename within the directory (EXIST if the name is taken), resize, change mode and times: all or nothing."""
+        directory = self.parent
+        if change.name is not None and change.name != self.name:
+            if not isinstance(directory, RamDirectory):
+                raise FileError(E.INVAL, self.name, "the root has no other name")
+            check_name(change.name)
+            if change.name in directory.children:
+                raise FileError(E.EXIST, change.name)
+        if change.mode is not None and change.mode & ~(self.qid.type << 24) & (DMDIR | DMSYMLINK):
+            raise FileError(E.PERM, self.name, "a file can't become a directory")
+        owner = {self.user, self.group, None}
+        if not {change.user, change.group} <= owner or {change.uid, change.gid} != {None}:
+            raise FileError(E.PERM, self.name, "owners don't change here")
+        if change.length is not None:
+            self.resize(change.length)
+        self._set(change)
+        if change.name is not None and change.name != self.name:
+            assert isinstance(directory, RamDirectory)
+            directory.rename(self, change.name)
+
+    def _set(self, change: SetStat) -> None:
+        now = self.store.clock.now()
+        if change.mode is not None:
+            kind = self.qid.type & ~qid_type(DMAPPEND | DMEXCL) | qid_type(change.mode & (DMAPPEND | DMEXCL))
+            self.mode = change.mode & DMPERM
+            self.qid = self.qid._replace(type=kind)
+        if change.mtime is not None or change.mtime_now:
+            self.mtime = now if change.mtime_now or change.mtime is None else change.mtime
+        if change.atime is not None or change.atime_now:
+            self.atime = now if change.atime_now or change.atime is None else change.atime
+        self.ctime = now
+
+    def resize(self, length: int) -> None:
+        if length != 0 or not self.is_directory:
+            raise FileError(E.ISDIR if self.is_directory else E.INVAL, self.name, "length")
+
+    def remove(self) -> None:
+        """Raises NOTEMPTY, and BUSY for the root."""
+        if not isinstance(self.parent, RamDirectory):
+            raise FileError(E.BUSY, self.name or "/", "the root stays")
+        if isinstance(self, RamDirectory) and self.children:
+            raise FileError(E.NOTEMPTY, self.name)
+        self.parent.changed()
+        self.parent.discard(self.name)
+        self.gone = True
+        if self.opens == 0:
+            self.free()
+
+    def free(self) -> None:
+        self.store.files -= 1
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        self.opens += 1
+        return None
+
+    def close(self, fid: TreeFid) -> None:
+        self.opens -= 1
+        assert fid.mode is not None
+        if fid.mode & ORCLOSE and not self.gone and not (isinstance(self, RamDirectory) and self.children):
+            self.remove()
+        elif self.gone and self.opens == 0:
+            self.free()
+
+
+class RamFile(_RamNode):
+    """A plain file: one bytearray, so that writes anywhere cost what they write."""
+
+    def __init__(self, name: str, mode: int) -> None:
+        super().__init__(name, mode & DMPERM, qid_type=qid_type(mode & _KEPT_BITS))
+        self.data = bytearray()
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        if self.qid.type & qid_type(DMEXCL) and self.opens:
+            raise FileError(E.BUSY, self.name, "exclusive use")
+        if mode & OTRUNC and not self.qid.type & qid_type(DMAPPEND):
+            self.resize(0)
+        self.opens += 1
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return bytes(memoryview(self.data)[offset : offset + count])
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        assert fid.mode is not None
+        assert fid.caller is not None
+        if fid.mode & OAPPEND or self.qid.type & qid_type(DMAPPEND):
+            offset = len(self.data)
+        end = offset + len(data)
+        if len(data) and end > len(self.data):
+            self.store.take(end - len(self.data))
+            self.data.extend(bytes(max(0, offset - len(self.data))))
+        self.data[offset:end] = data
+        self.changed(fid.caller.user)
+        return len(data)
+
+    def resize(self, length: int) -> None:
+        """Cut off, or fill up with zeros. Raises NOSPC, INVAL."""
+        if length < 0:
+            raise FileError(E.INVAL, self.name, f"length {length}")
+        if length < len(self.data):
+            self.store.take(length - len(self.data))
+            del self.data[length:]
+        else:
+            self.store.take(length - len(self.data))
+            self.data.extend(bytes(length - len(self.data)))
+        self.changed()
+
+    def free(self) -> None:
+        super().free()
+        self.store.take(-len(self.data))
+        self.data = bytearray()
+
+
+class RamLink(_RamNode):
+    """A symlink."""
+
+    def __init__(self, name: str, target: str) -> None:
+        super().__init__(name, 0o777, qid_type=QTSYMLINK)
+        self.target = target
+
+    @property
+    def length(self) -> int:
+        return len(self.target.encode())
+
+    def free(self) -> None:
+        super().free()
+        self.store.take(-self.length)
+
+
+class RamDirectory(_RamNode, Directory):
+    """A directory. Its children are in the order of their making; a rename within it keeps the place."""
+
+    def find(self, name: str, caller: Caller) -> MaybeAsync[Node]:
+        if self.gone:
+            raise FileError(E.NOENT)
+        return Directory.find(self, name, caller)
+
+    def create(self, name: str, perm: int, mode: int, caller: Caller) -> Node:
+        """open(5): a new file has no more permissions than its directory gives. Raises EXIST, NOSPC."""
+        if perm & DMDIR and mode & OACCESS in (OWRITE, ORDWR):
+            raise FileError(E.ISDIR, name)
+        if perm & DMDIR:
+            made: RamFile | RamDirectory = RamDirectory(name, (), perm & (~0o777 | self.mode) & DMPERM)
+        else:
+            made = RamFile(name, perm & (~0o666 | self.mode))
+        return self.put(made, caller.user)
+
+    def put(self, node: RamFile | RamDirectory | RamLink, user: str) -> Node:
+        check_name(node.name)
+        if self.gone:
+            raise FileError(E.NOENT, node.name)
+        if node.name in self.children:
+            raise FileError(E.EXIST, node.name)
+        self.store.take_file()
+        node.adopt(self.store, user)
+        self.add(node)
+        self.changed(user)
+        return node
+
+    def rename(self, node: Node, name: str) -> None:
+        """A rename within this directory, to a name nobody has."""
+        self.children = {(name if child is node else key): child for key, child in self.children.items()}
+        node.name = name
+        self.changed()
+
+
+def check_name(name: str) -> None:
+    """Raises INVAL, ILSEQ or NAMETOOLONG for what can't name a file."""
+    if name in ("", ".", "..") or "/" in name:
+        raise FileError(E.INVAL, name, "name of a file")
+    if "\0" in name:
+        raise FileError(E.ILSEQ, repr(name))
+    if len(name.encode("utf-8", "surrogatepass")) > NAME_MAX:
+        raise FileError(E.NAMETOOLONG, name)
+
+
+class RamServer(TreeServer):
+    """A tree in memory of at most `max_bytes` bytes of contents and `max_files` files and directories."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_bytes: int = 64 << 20,
+        max_files: int = 65536,
+        spec: str = "#r",
+        user: str = "cognu",
+        mode: int = 0o777,
+    ) -> None:
+        self._store = _Store(clock, max_bytes, max_files)
+        root = RamDirectory("", (), mode)
+        root.adopt(self._store, user)
+        super().__init__(spec, root)
+
+    def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
+        _present(fid)
+        return super().walk(fid, names, caller)
+
+    def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        node = _present(fid)
+        if isinstance(node, RamLink):
+            raise FileError(E.LOOP, node.name)
+        opened = super().open(fid, mode, caller)
+        fid.qid = node.qid
+        return opened
+
+    def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        written = super().write(fid, offset, data)
+        assert isinstance(fid, TreeFid)
+        fid.qid = fid.node.qid
+        return written
+
+    def stat(self, fid: Fid) -> MaybeAsync[Stat]:
+        _present(fid)
+        return super().stat(fid)
+
+    def wstat(self, fid: Fid, change: SetStat) -> None:
+        node = _present(fid)
+        node.wstat(change)
+        fid.qid = node.qid
+
+    def remove(self, fid: Fid) -> None:
+        node = _present(fid)
+        if node.gone:
+            raise FileError(E.NOENT, node.name)
+        node.remove()
+
+    def symlink(self, fid: Fid, name: str, target: str) -> Qid:
+        if not target or "\0" in target:
+            raise FileError(E.NOENT if not target else E.ILSEQ, name)
+        directory = _directory(fid)
+        link = RamLink(name, target)
+        self._store.take(link.length)
+        try:
+            directory.put(link, directory.user)
+        except FileError:
+            self._store.take(-link.length)
+            raise
+        return link.qid
+
+    def readlink(self, fid: Fid) -> str:
+        node = _present(fid)
+        if not isinstance(node, RamLink):
+            raise FileError(E.INVAL, node.name, "not a symlink")
+        return node.target
+
+    def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
+        """rename(2). Raises NOENT, INVAL (a directory into itself), ISDIR, NOTDIR, NOTEMPTY."""
+        source, target = _directory(directory), _directory(to)
+        check_name(new_name)
+        node = source.children.get(name)
+        if node is None:
+            raise FileError(E.NOENT, name)
+        assert isinstance(node, _RamNode)
+        above: Node | None = target
+        while above is not None:
+            if above is node:
+                raise FileError(E.INVAL, name, "into itself")
+            above = above.parent
+        there = target.children.get(new_name)
+        if there is node:
+            return
+        if there is not None:
+            assert isinstance(there, _RamNode)
+            if there.is_directory != node.is_directory:
+                raise FileError(E.ISDIR if there.is_directory else E.NOTDIR, new_name)
+            there.remove()
+        if source is target:
+            source.rename(node, new_name)
+            return
+        source.discard(name)
+        source.changed()
+        node.name = new_name
+        target.add(node)
+        target.changed()
+
+    def statfs(self, fid: Fid) -> FileSystemStat:
+        store = self._store
+        free = (store.max_bytes - store.used) // BLOCK
+        return FileSystemStat(
+            bsize=BLOCK,
+            blocks=store.max_bytes // BLOCK,
+            bfree=free,
+            bavail=free,
+            files=store.max_files,
+            ffree=store.max_files - store.files,
+            namelen=NAME_MAX,
+        )
+
+
+def _present(fid: Fid) -> _RamNode:
+    """The fid's node; a fid that is not open does not outlive its file (NOENT)."""
+    assert isinstance(fid, TreeFid)
+    assert isinstance(fid.node, _RamNode)
+    if fid.node.gone and fid.mode is None:
+        raise FileError(E.NOENT, fid.node.name)
+    return fid.node
+
+
+def _directory(fid: Fid) -> RamDirectory:
+    node = _present(fid)
+    if not isinstance(node, RamDirectory):
+        raise FileError(E.NOTDIR, node.name)
+    return node

@@ -1,0 +1,64 @@
+"""Trees of empty directories to mount on: the synthetic root `#R`, and what leads to a guest's grants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cognu.errors import E, FileError
+from cognu.files.tree import Directory, Node, TreeServer
+
+ROOT_DIRECTORIES = (
+    "/bin",
+    "/dev",
+    "/env",
+    "/fd",
+    "/mnt/host",
+    "/mnt/term",
+    "/n",
+    "/net",
+    "/proc",
+    "/srv",
+    "/tmp",
+)
+
+
+class SkeletonServer(TreeServer):
+    """The directories and files of the given absolute paths and those that lead there, all empty and unchangeable.
+
+    Files are there to be bound over and can't be opened themselves. Raises INVAL for a path that is not absolute or
+    has `.` or `..` in it, NOTDIR for one that leads through a file.
+    """
+
+    def __init__(self, directories: Iterable[str], files: Iterable[str] = (), spec: str = "#R") -> None:
+        self._root = Directory("")
+        super().__init__(spec, self._root)
+        for path in directories:
+            self._directory(_split(path), path)
+        for path in files:
+            names = _split(path)
+            parent = self._directory(names[:-1], path)
+            if not names or isinstance(parent.children.get(names[-1]), Directory):
+                raise FileError(E.ISDIR, path)
+            if names[-1] not in parent.children:
+                parent.add(Node(names[-1], 0))
+
+    def _directory(self, names: list[str], path: str) -> Directory:
+        at = self._root
+        for name in names:
+            below = at.children.get(name) or at.add(Directory(name))
+            if not isinstance(below, Directory):
+                raise FileError(E.NOTDIR, path)
+            at = below
+        return at
+
+
+def root_server(more: Iterable[str] = ()) -> SkeletonServer:
+    """The root of a node: `ROOT_DIRECTORIES` and `more`, such as the host's top-level directories."""
+    return SkeletonServer([*ROOT_DIRECTORIES, *more])
+
+
+def _split(path: str) -> list[str]:
+    names = [name for name in path.split("/") if name]
+    if not path.startswith("/") or "\0" in path or "." in names or ".." in names:
+        raise FileError(E.INVAL, repr(path), "an absolute path without . and ..")
+    return names
