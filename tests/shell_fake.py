@@ -191,10 +191,12 @@ ProgramFunction = Callable[[Running], Awaitable[int]]
 
 
 class FakeChild:
-    def __init__(self, pid: int, work: Awaitable[int], stubborn: bool = False) -> None:
+    def __init__(self, pid: int, name: str, work: Awaitable[int], stubborn: bool = False) -> None:
         self.pid = pid
+        self.name = name
         self.status = 0
         self.notes: list[Note] = []
+        self.noted = asyncio.Event()
         self.stubborn = stubborn
         self.task = asyncio.ensure_future(work)
 
@@ -206,6 +208,7 @@ class FakeChild:
 
     async def note(self, note: Note) -> None:
         self.notes.append(note)
+        self.noted.set()
         if note == "kill" or not self.stubborn:
             self.task.cancel()
 
@@ -305,7 +308,8 @@ class FakeSystem:
         parent, _, name = path.rpartition("/")
         for member in self._members(parent or "/", depth):
             if member.link is not None:
-                member = self._members(absolute(parent, member.link), depth + 1)[0]
+                above = parent.rpartition("/")[0] or "/"
+                member = self._members(absolute(above, member.link), depth + 1)[0]
             if member.children is None:
                 raise FileError(E.NOTDIR, path)
             if name in member.children:
@@ -450,7 +454,9 @@ class FakeSystem:
         running = Running(tuple(argv), dict(env), files[0], files[1], files[2], options, self)
         return self._child(function, running, files, program.text in self.world.stubborn)
 
-    def _child(self, function: ProgramFunction, running: Running, files: Sequence[FakeFile], stubborn: bool) -> FakeChild:
+    def _child(
+        self, function: ProgramFunction, running: Running, files: Sequence[FakeFile], stubborn: bool
+    ) -> FakeChild:
         async def work() -> int:
             try:
                 return await function(running)
@@ -460,7 +466,7 @@ class FakeSystem:
                 for file in files:
                     await file.close()
 
-        child = FakeChild(100 + len(self.world.children), work(), stubborn)
+        child = FakeChild(100 + len(self.world.children), (running.argv or ("cpu",))[0], work(), stubborn)
         self.world.children.append(child)
         return child
 
@@ -536,6 +542,11 @@ class Bench:
         self.world.programs[f"/bin/{name}"] = function
         if stubborn:
             self.world.stubborn.add(f"/bin/{name}")
+
+    def child(self, name: str) -> FakeChild:
+        """The one process that was started as `name`."""
+        (child,) = [child for child in self.world.children if child.name == name]
+        return child
 
     def streams(self, terminal: bool = False) -> tuple[Streams, Collector, Collector]:
         node = self.world.node()

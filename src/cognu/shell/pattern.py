@@ -25,11 +25,15 @@ class One:
     ranges: tuple[tuple[str, str], ...] = ()
     negated: bool = True
 
-    def accepts(self, char: str) -> bool:
-        return any(low <= char <= high for low, high in self.ranges) != self.negated
+
+Step = Star | One | str
+"""A `str` is one character that stands for itself."""
 
 
-Step = Star | One
+def _accepts(step: One | str, char: str) -> bool:
+    if isinstance(step, str):
+        return step == char
+    return any(low <= char <= high for low, high in step.ranges) != step.negated
 
 
 def compile_pattern(pieces: Sequence[tuple[str, bool]]) -> list[Step]:
@@ -49,7 +53,7 @@ def compile_pattern(pieces: Sequence[tuple[str, bool]]) -> list[Step]:
         elif char == "?" and not quoted:
             steps.append(One())
         else:
-            steps.append(One(((char, char),), negated=False))
+            steps.append(char)
         at += 1
     return steps
 
@@ -73,19 +77,19 @@ def _bracket(chars: Sequence[tuple[str, bool]], start: int) -> tuple[One, int] |
 
 def matches(steps: Sequence[Step], name: str) -> bool:
     """Whether the whole name fits. A leading dot is matched only by a dot that was typed."""
-    if name.startswith(".") and not (steps and steps[0] == One(((".", "."),), negated=False)):
+    if name.startswith(".") and steps[:1] != ["."]:
         return False
     step = at = 0
     star = -1
     star_at = 0
     while at < len(name):
         current = steps[step] if step < len(steps) else None
-        if isinstance(current, One) and current.accepts(name[at]):
-            step += 1
-            at += 1
-        elif isinstance(current, Star):
+        if isinstance(current, Star):
             star, star_at = step, at
             step += 1
+        elif current is not None and _accepts(current, name[at]):
+            step += 1
+            at += 1
         elif star >= 0:
             star_at += 1
             step, at = star + 1, star_at
