@@ -1,0 +1,249 @@
+"""`/n` as a file server: one directory per peer, and behind each the tree which that peer exports to this node.
+
+A peer is dialled when its directory is first walked to, and again after its session was lost. Fids of a lost session
+stay broken: what they stood for may have changed, so that the user must walk anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+
+from cognu.errors import E, FileError, LinkBroken, ProtocolError
+from cognu.files.mount import FarFid, MountServer
+from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, SetStat, Stat
+
+Dial = Callable[[str], Awaitable[MountServer]]
+"""Connects to a peer's export by the peer's name. Raises NOPEER, HOSTUNREACH, `LinkBroken`."""
+
+_ROOT_QID = Qid(QTDIR, 0, 0)
+
+
+class _RootFid(Fid):
+    __slots__ = ("names",)
+
+    def __init__(self) -> None:
+        super().__init__(_ROOT_QID)
+        self.names: list[str] = []
+
+
+class _Peer:
+    """A connection to one peer's export, with a fid at its root that lives as long."""
+
+    def __init__(self, name: str, mount: MountServer, root: Fid) -> None:
+        self.name = name
+        self.mount = mount
+        self.root = root
+
+    def qid(self, qid: Qid) -> Qid:
+        """The peer's numbers, told apart from those of other peers: mount tables go by (server, number)."""
+        number = blake2b(qid.path.to_bytes(8, "big"), digest_size=8, key=self.name.encode()[:64]).digest()
+        return qid._replace(path=int.from_bytes(number, "big"))
+
+
+class _ImportFid(Fid):
+    """A fid on a file of a peer's tree."""
+
+    __slots__ = ("far", "peer")
+
+    def __init__(self, peer: _Peer, far: FarFid) -> None:
+        super().__init__(peer.qid(far.qid))
+        self.peer = peer
+        self.far = far
+
+    @property
+    def top(self) -> bool:
+        return not self.far.names
+
+
+class NetworkServer(FileServer):
+    """`#N`: the directory of peers. `names` lists them; `dial` connects."""
+
+    spec = "#N"
+
+    def __init__(self, names: Callable[[], Iterable[str]], dial: Dial) -> None:
+        self._names = names
+        self._dial = dial
+        self._peers: dict[str, _Peer] = {}
+        self._dialling: dict[str, asyncio.Task[_Peer]] = {}
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in list(self._dialling.values()):
+            task.cancel()
+        if self._dialling:
+            await asyncio.wait(list(self._dialling.values()))
+        for name in list(self._peers):
+            await self.drop(name)
+
+    async def drop(self, name: str) -> None:
+        """End the connection to one peer, if there is one."""
+        peer = self._peers.pop(name, None)
+        if peer is not None:
+            await peer.mount.close()
+
+    async def _peer(self, name: str, caller: Caller) -> _Peer:
+        peer = self._peers.get(name)
+        if peer is not None and peer.mount.broken is None:
+            return peer
+        if name not in self._names():
+            raise FileError(E.NOENT, name)
+        task = self._dialling.get(name)
+        if task is None:
+            task = self._dialling[name] = asyncio.get_running_loop().create_task(self._connect(name, caller))
+            task.add_done_callback(lambda done: self._dialled(name, done))
+        # Many may wait for one dialling; none of them ends it by going away.
+        return await asyncio.shield(task)
+
+    def _dialled(self, name: str, task: asyncio.Task[_Peer]) -> None:
+        del self._dialling[name]
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; if nobody does any more, it is of no interest
+
+    async def _connect(self, name: str, caller: Caller) -> _Peer:
+        old = self._peers.pop(name, None)
+        if old is not None:
+            await old.mount.close()
+        try:
+            mount = await self._dial(name)
+        except (LinkBroken, ProtocolError) as error:
+            raise FileError(error.error, name, error.detail) from None
+        try:
+            peer = _Peer(name, mount, await mount.attach(caller, ""))
+        except BaseException:
+            await mount.close()
+            raise
+        self._peers[name] = peer
+        return peer
+
+    # -- the contract ---------------------------------------------------------------------------------------------
+
+    def attach(self, caller: Caller, aname: str) -> Fid:
+        if aname:
+            raise FileError(E.NOATTACH, self.spec + aname)
+        return _RootFid()
+
+    async def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk:
+        if isinstance(fid, _ImportFid):
+            if list(names) == [".."] and fid.top:
+                return Walk([_ROOT_QID], _RootFid())
+            return await self._walk_far(fid.peer, fid.far, names, caller)
+        if not names or list(names) == [".."]:
+            return Walk([_ROOT_QID] * len(names), _RootFid())
+        peer = await self._peer(names[0], caller)
+        top = [peer.qid(peer.root.qid)]
+        try:
+            walked = await self._walk_far(peer, peer.root, names[1:], caller)
+        except FileError as error:
+            if error.error is E.NOENT and len(names) > 1:
+                return Walk(top, None)  # the first name, the peer's, was found
+            raise
+        return Walk(top + walked.qids, walked.fid)
+
+    async def _walk_far(self, peer: _Peer, start: Fid, names: Sequence[str], caller: Caller) -> Walk:
+        walked = await peer.mount.walk(start, names, caller)
+        qids = [peer.qid(qid) for qid in walked.qids]
+        return Walk(qids, _ImportFid(peer, walked.fid) if isinstance(walked.fid, FarFid) else None)
+
+    async def open(self, fid: Fid, mode: int, caller: Caller) -> Fid:
+        if isinstance(fid, _RootFid):
+            if mode & 3 not in (OREAD, OEXEC):
+                raise FileError(E.ISDIR, "/n")
+            return fid
+        peer, far = _far(fid)
+        await peer.mount.open(far, mode, caller)
+        return fid
+
+    async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
+        peer, far = _far(fid)
+        made = await peer.mount.create(far, name, perm, mode, caller)
+        assert isinstance(made, FarFid)
+        return _ImportFid(peer, made)
+
+    def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        peer, far = _far(fid)
+        return peer.mount.read(far, offset, count)
+
+    def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        peer, far = _far(fid)
+        return peer.mount.write(far, offset, data)
+
+    async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
+        if isinstance(fid, _RootFid):
+            if cookie == 0:
+                fid.names = sorted(self._names())
+            batch = fid.names[cookie : cookie + count]
+            # Listing the peers dials none of them, so the entries carry numbers made up from the names.
+            return [Entry(at, _listed(name), name, _directory(name)) for at, name in enumerate(batch, cookie + 1)]
+        peer, far = _far(fid)
+        entries = await peer.mount.readdir(far, cookie, count)
+        return [entry._replace(qid=peer.qid(entry.qid)) for entry in entries]
+
+    async def stat(self, fid: Fid) -> Stat:
+        if isinstance(fid, _RootFid):
+            return _directory("n")
+        peer, far = _far(fid)
+        stat = await peer.mount.stat(far)
+        return replace(stat, qid=peer.qid(stat.qid))
+
+    def wstat(self, fid: Fid, change: SetStat) -> MaybeAsync[None]:
+        peer, far = _far(fid)
+        return peer.mount.wstat(far, change)
+
+    def remove(self, fid: Fid) -> MaybeAsync[None]:
+        peer, far = _far(fid)
+        return peer.mount.remove(far)
+
+    def clunk(self, fid: Fid) -> None:
+        if isinstance(fid, _ImportFid):
+            fid.peer.mount.clunk(fid.far)
+
+    async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
+        peer, far = _far(fid)
+        return peer.qid(await peer.mount.symlink(far, name, target))
+
+    def readlink(self, fid: Fid) -> MaybeAsync[str]:
+        peer, far = _far(fid)
+        return peer.mount.readlink(far)
+
+    def link(self, directory: Fid, existing: Fid, name: str) -> MaybeAsync[None]:
+        peer, far = _far(directory)
+        other, there = _far(existing)
+        if other is not peer:
+            raise FileError(E.XDEV, name)
+        return peer.mount.link(far, there, name)
+
+    def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> MaybeAsync[None]:
+        peer, far = _far(directory)
+        other, there = _far(to)
+        if other is not peer:
+            raise FileError(E.XDEV, name)
+        return peer.mount.rename(far, name, there, new_name)
+
+    def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
+        peer, far = _far(fid)
+        return peer.mount.sync(far, data_only)
+
+    def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
+        if isinstance(fid, _RootFid):
+            return FileSystemStat()
+        peer, far = _far(fid)
+        return peer.mount.statfs(far)
+
+
+def _far(fid: Fid) -> tuple[_Peer, FarFid]:
+    """The connection and the far fid; the directory of peers itself can't be changed."""
+    if not isinstance(fid, _ImportFid):
+        raise FileError(E.ACCES, "/n")
+    return fid.peer, fid.far
+
+
+def _listed(name: str) -> Qid:
+    return Qid(QTDIR, 0, int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"peer").digest(), "big"))
+
+
+def _directory(name: str) -> Stat:
+    return Stat(name=name, qid=_listed(name), mode=DMDIR | 0o555, user="cognu", group="cognu", muid="cognu")
