@@ -109,7 +109,17 @@ def check_invariants(kernel: Kernel) -> None:
 def run(kernel: Kernel, step: Callable[[], int]) -> int:
     """A loop of steps to its end; every state on the way is sound and refuses all else. Returns what failed, or 0."""
     allowed = 2 * kernel.last_slot + 2 * len(kernel.processes.alive) + 2
-    while (result := step()) > 0:
+    told = {(kernel.died, kernel.died_generation)}
+    result = 1
+    while result > 0:
+        result = step()
+        if result < 0:
+            break
+        death = (kernel.died, kernel.died_generation)
+        if kernel.died:
+            assert death not in told, "a death is told twice"
+            assert kernel.check(0, *death, 0) == -Code.REVOKED
+            told.add(death)
         check_invariants(kernel)
         allowed -= 1
         assert allowed >= 0, "more steps than there is to do"
