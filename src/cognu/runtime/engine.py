@@ -444,13 +444,14 @@ class Slot:
         self.arguments = struct.Struct("<16x" + "".join(letter + pad[letter] for letter in params))
         self.reply = struct.Struct("<i12x" + "".join(letter + pad[letter] for letter in result))
         self.has_result = bool(result)
-        self.buffer = ctypes.c_char * max(self.arguments.size, self.reply.size)
+        self.buffer = ctypes.c_char * self.arguments.size
 
 
 class _Out(ctypes.Structure):
-    """Where a call in progress leaves its results; must live as long as its future."""
+    """What a call in progress reads (`start`) and where it leaves its results. Must live as long as its
+    future, which looks at it again at every poll."""
 
-    _fields_ = (("trap", c_void_p), ("error", c_void_p), ("instance", Instance))
+    _fields_ = (("trap", c_void_p), ("error", c_void_p), ("instance", Instance), ("start", Extern))
 
 
 Handler = Callable[[int, tuple[Value, ...]], Value | Pending | None]
@@ -586,7 +587,8 @@ class Fiber:
             if not self._future and not self._next_phase():
                 return Step.ENDED
             if not lib.wasmtime_call_future_poll(self._future):
-                return Step.CALL if self._waiting else Step.SLICE
+                # The slice may be over before the shim has fetched an answer that is there.
+                return Step.CALL if self._waiting and self._answer is None else Step.SLICE
             if not self._phase_done():
                 return Step.ENDED
 
@@ -605,10 +607,10 @@ class Fiber:
             self._future = lib.wasmtime_linker_instantiate_async(
                 self._linker, self._context, self.module._alive(), instance, trap, error)
         else:
-            start = Extern()
-            lib.wasmtime_instance_export_get(self._context, instance, b"_start", 6, byref(start))
+            start = _Out.start.offset
+            lib.wasmtime_instance_export_get(self._context, instance, b"_start", 6, byref(out, start))
             self._future = lib.wasmtime_func_call_async(
-                self._context, byref(start, Extern.of.offset), None, 0, None, 0, trap, error)
+                self._context, byref(out, start + Extern.of.offset), None, 0, None, 0, trap, error)
         self._phase += 1
         return True
 
@@ -673,12 +675,14 @@ class Fiber:
             lib.wasmtime_call_future_delete(future)
 
     def _serve(self, place: int, address: int) -> None:
-        """A host call. Until the reply is packed, which is one step, FAILED stands in its place."""
+        """A host call. FAILED stands in the reply's place until the one copy that is the last step.
+
+        (`pack_into` would not do: it leaves the status written when it refuses the result.)
+        """
         slot = self._slots[place]
         assert slot is not None
-        array = slot.buffer.from_address(address)
         if not self._waiting:
-            value = self._handler(place, slot.arguments.unpack_from(array))
+            value = self._handler(place, slot.arguments.unpack_from(slot.buffer.from_address(address)))
         elif self._answer is not None:
             (value,) = self._answer
             self._answer = None
@@ -689,14 +693,18 @@ class Fiber:
             self._waiting = True
             # The shim's next function entry finds its time used up and suspends.
             lib.wasmtime_context_set_epoch_deadline(self._context, 0)
-            struct.pack_into("<i", array, 0, shim.PENDING)
+            reply = _PENDING_REPLY
         elif slot.has_result:
-            slot.reply.pack_into(array, 0, shim.DONE, value)
+            reply = slot.reply.pack(shim.DONE, value)
         elif value is None:
-            slot.reply.pack_into(array, 0, shim.DONE)
+            reply = _DONE_REPLY
         else:
             raise TypeError(value)
+        ctypes.memmove(address, reply, len(reply))
 
+
+_PENDING_REPLY = struct.pack("<i", shim.PENDING)
+_DONE_REPLY = struct.pack("<i", shim.DONE)
 
 _running: dict[int, Fiber] = {}
 """The fiber that each thread runs now, by the thread's number; an entry is touched by its own thread only."""

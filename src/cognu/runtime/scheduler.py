@@ -128,7 +128,8 @@ class Scheduler:
         most = min(limits.memory, module.memory_maximum)
         self._guests[guest] = _Place(most <= LOOP_MEMORY, on_exit)
         self._empty.clear()
-        self._enqueue(guest)
+        self._turns.append(guest)
+        self._want_turn()
         return guest
 
     async def close(self) -> None:
@@ -177,6 +178,9 @@ class Scheduler:
                 guest = self._turns.popleft()
                 if guest.state not in (State.NEW, State.READY):
                     continue  # killed meanwhile
+                if not self._guests[guest].on_loop:
+                    self._enqueue(guest)
+                    continue
                 guest._move(Event.RUN)
                 step = self._poll(guest)
                 before, now = now, self._clock.monotonic()
