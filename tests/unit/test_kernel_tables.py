@@ -63,7 +63,7 @@ def check_invariants(kernel: Kernel) -> None:
     taken = [slot for slot in everything if slots.endpoint[slot]]
     assert sorted(free + taken) == list(everything)
     for slot in free:
-        assert slots.rights[slot] == 0
+        assert slots.rights[slot] == slots.kids[slot] == slots.first[slot] == slots.prev[slot] == 0
     for slot in taken:
         parent, endpoint = slots.parent[slot], slots.endpoint[slot]
         assert processes.alive[slots.holder[slot]]
@@ -81,6 +81,7 @@ def check_invariants(kernel: Kernel) -> None:
                 assert slots.badge[parent] in (0, slots.badge[slot])
         else:
             assert endpoints.root[endpoint] == slot
+            assert slots.next[slot] == slots.prev[slot] == 0
         seen = set()
         while slot:
             assert slot not in seen, "a capability descends from itself"

@@ -246,10 +246,8 @@ class Kernel:
         slots.rights[slot] = rights | LIVE
         slots.badge[slot] = badge
         slots.parent[slot] = parent
-        slots.kids[slot] = 0
-        slots.first[slot] = 0
+        # Only a leaf is ever freed, so a free slot has no children; its `next` was the free list's.
         slots.next[slot] = 0
-        slots.prev[slot] = 0
         if parent:
             slots.kids[parent] += 1
             _link(slots.first, slots.next, slots.prev, parent, slot)
