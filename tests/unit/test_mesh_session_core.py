@@ -428,11 +428,11 @@ def test_what_no_node_sends_ends_the_session(data: bytes) -> None:
 def test_more_data_than_credit_is_a_violation() -> None:
     pair = linked()
     pair.cores[1].receive(frame(Kind.OPEN), 0)
-    number = 2
+    full = CHANNEL_WINDOW // 100_000
+    for number in range(full):
+        pair.cores[1].receive(frame(Kind.DATA, 2 + number, payload=bytes(100_000)), 0)
     with pytest.raises(ProtocolError, match="credit"):
-        while number < 100:
-            pair.cores[1].receive(frame(Kind.DATA, number, payload=bytes(100_000)), 0)
-            number += 1
+        pair.cores[1].receive(frame(Kind.DATA, 2 + full, payload=bytes(100_000)), 0)
 
 
 @settings(max_examples=200, deadline=None)

@@ -265,7 +265,10 @@ class Session:
                 channel._wake(event)
                 if event is Event.CLOSED:
                     del self._channels[state]
-        if self._link is not None and self.core.wants_output:
+        if not self.core.up:
+            # The session was lost over this link; it is on its way out, and nothing new may begin on it.
+            self._up.clear()
+        elif self._link is not None and self.core.wants_output:
             self._link.wake.set()
 
     async def _serve(self, channel: Channel) -> None:
@@ -303,11 +306,10 @@ class Session:
         stream = link.stream
         try:
             try:
-                port = await within(self._world.clock, GREETING_SECONDS, self._greet(link))
+                await within(self._world.clock, GREETING_SECONDS, self._greet(link, dialled))
             except TimeoutError:
                 raise FileError(E.TIMEDOUT, stream.peer) from None
             if self._link is link:
-                self._linked(stream, port, dialled)
                 await self._carry(link)
         finally:
             stream.close()
@@ -316,24 +318,23 @@ class Session:
             if self._link is link:
                 self._link_lost()
 
-    async def _greet(self, link: _Link) -> int:
-        """Exchange hellos and adopt the link; returns the peer's port."""
+    async def _greet(self, link: _Link, dialled: bool) -> None:
+        """Exchange hellos and adopt the link."""
         stream, core = link.stream, self.core
         if core.leader:
             hello = parse_hello(await _read_exactly(stream, HELLO_SIZE))
             self._check_open()
             answer = core.take_hello(hello, self._world.random.bytes(ID_SIZE), self._now(), self._port())
-            self._switch(link)
+            self._switch(link, hello.port, dialled)
             await stream.write(pack_hello(answer))
         else:
             await stream.write(pack_hello(core.hello(self._port())))
             hello = parse_hello(await _read_exactly(stream, HELLO_SIZE))
             self._check_open()
             core.take_use(hello, self._now())
-            self._switch(link)
-        return hello.port
+            self._switch(link, hello.port, dialled)
 
-    def _switch(self, link: _Link) -> None:
+    def _switch(self, link: _Link, port: int, dialled: bool) -> None:
         before, self._link = self._link, link
         self._since = self._world.clock.now()
         if before is not None:
@@ -342,6 +343,7 @@ class Session:
         if self._away is not None:
             self._away.cancel()
             self._away = None
+        self._linked(link.stream, port, dialled)
         self._up.set()
         link.adopted.set_result(None)
         self.settle()

@@ -1,0 +1,412 @@
+"""Two meshes on loopback: real sockets, real TLS, cuts of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cognu.errors import E, FileError, LinkBroken, Misuse
+from cognu.mesh.identity import Peer, identity_from_seed
+from cognu.mesh.links import Mesh
+from cognu.mesh.session import Channel
+from cognu.mesh.session_core import Timing
+from cognu.world import Listener, SecureStream, Stream, TlsKeys
+from mesh_support import QUICK, Node, behind_a_line, echo, read_all, read_exactly, two_nodes
+
+
+async def test_a_channel_carries_bytes_both_ways_and_ends(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, _):
+        channel = await a.mesh.open("b", "echo")
+        data = os.urandom(3_000_000)
+
+        async def send() -> None:
+            await channel.write(data)
+            channel.end()
+
+        sending = asyncio.create_task(send())
+        assert await read_all(channel) == data
+        await sending
+        channel.close()
+        await channel.wait_closed()
+
+
+async def test_the_handler_learns_who_opened_what(tmp_path: Path) -> None:
+    seen: asyncio.Future[tuple[str, str, str]] = asyncio.get_running_loop().create_future()
+
+    async def note(peer: Peer, label: str, channel: Channel) -> None:
+        seen.set_result((peer.name, label, channel.peer))
+
+    async with two_nodes(tmp_path, on_b=note) as (a, b):
+        await a.mesh.open(b.identity.fingerprint[:8], "the label")
+        assert await seen == ("a", "the label", "a")
+
+
+async def test_status_says_who_is_connected_since_when_and_how(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        (before,) = a.mesh.status()
+        assert (before.peer.name, before.connected, before.since, before.rtt) == ("b", False, None, None)
+        started = a.world.clock.now()
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        await channel.read(1)
+        (status,) = a.mesh.status()
+        assert status.connected
+        assert status.since is not None
+        assert started <= status.since <= a.world.clock.now()
+        assert status.address == b.address
+        assert status.rtt is not None
+        assert status.rtt > 0
+        assert b.mesh.status()[0].connected
+
+
+@pytest.mark.parametrize("round_", range(3))
+async def test_both_dialling_at_once_end_up_with_one_session(tmp_path: Path, round_: int) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        first, second = await asyncio.gather(a.mesh.open("b", "1"), b.mesh.open("a", "2"))
+        for channel in (first, second):
+            await channel.write(b"still here")
+            assert await read_exactly(channel, 10) == b"still here"
+        assert len(a.mesh._sessions) == len(b.mesh._sessions) == 1
+
+
+async def test_a_handlers_refusal_is_what_the_opener_reads(tmp_path: Path) -> None:
+    async def refuse(peer: Peer, label: str, channel: Channel) -> None:
+        await channel.write(b"first")
+        raise FileError(E.ACCES, label, "not granted")
+
+    async with two_nodes(tmp_path, on_b=refuse) as (a, _):
+        channel = await a.mesh.open("b", "secret")
+        assert await read_exactly(channel, 5) == b"first"
+        with pytest.raises(LinkBroken, match="not granted") as caught:
+            await channel.read(1)
+        assert caught.value.error is E.ACCES
+
+
+async def test_an_unknown_peer_and_one_that_is_down_are_told_apart(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        with pytest.raises(FileError) as caught:
+            await a.mesh.open("nobody", "x")
+        assert caught.value.error is E.NOPEER
+        await b.mesh.close()
+        with pytest.raises(FileError) as caught:
+            await a.mesh.open("b", "x")
+        assert caught.value.error is E.HOSTUNREACH
+        assert b.address in str(caught.value)
+        c = Node(tmp_path / "c")
+        a.knows(c, "c")
+        with pytest.raises(FileError, match="no address") as caught:
+            await a.mesh.open("c", "x")
+        assert caught.value.error is E.HOSTUNREACH
+
+
+async def test_a_node_that_is_no_peer_is_refused_by_the_listener(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (_, b):
+        stranger = Node(tmp_path / "stranger")
+        stranger.knows(b, "b", b.address)
+        with pytest.raises(LinkBroken) as caught:
+            await stranger.mesh.connect("b")
+        assert caught.value.error is E.BADPEER
+        await stranger.mesh.close()
+
+
+async def test_another_node_at_a_peers_address_is_refused_by_the_dialler(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        c = await Node(tmp_path / "c").listen()
+        c.knows(a, "a", a.address)
+        a.knows(c, "c")
+        a.book.update(replace(a.book.find("b"), addresses=(c.address,)))
+        with pytest.raises(LinkBroken) as caught:
+            await a.mesh.connect("b")
+        assert caught.value.error is E.BADPEER
+        a.book.update(replace(a.book.find("b"), addresses=(c.address, b.address)))
+        await a.mesh.connect("b")
+        assert a.book.find("b").addresses[0] == b.address
+        await c.mesh.close()
+
+
+class _Shows:
+    """A connection whose other side shows a given certificate, past TLS."""
+
+    peer = "10.0.0.1:1"
+
+    def __init__(self, certificate: bytes) -> None:
+        self.peer_certificate = certificate
+        self.closed = False
+
+    async def read(self, count: int) -> bytes:
+        raise AssertionError("nothing may be read from a stranger")
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        raise AssertionError("nothing may be written to a stranger")
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def wait_closed(self) -> None:
+        return
+
+
+class _LaxNetwork:
+    """A network whose TLS lets everybody through."""
+
+    def __init__(self, shown: bytes) -> None:
+        self.stream = _Shows(shown)
+        self.accept: Callable[[SecureStream], Awaitable[None]] | None = None
+
+    async def connect_tls(self, address: str, keys: TlsKeys, timeout: float = 20.0) -> SecureStream:
+        return self.stream
+
+    async def listen_tls(
+        self, address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]
+    ) -> Listener:
+        raise NotImplementedError
+
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream:
+        raise NotImplementedError
+
+    async def listen_tcp(self, address: str, accept: Callable[[Stream], Awaitable[None]]) -> Listener:
+        raise NotImplementedError
+
+    async def connect_unix(self, path: str) -> Stream:
+        raise NotImplementedError
+
+    async def listen_unix(self, path: str, accept: Callable[[Stream], Awaitable[None]]) -> Listener:
+        raise NotImplementedError
+
+    async def resolve(self, host: str) -> list[str]:
+        raise NotImplementedError
+
+
+def _der(pem: str) -> bytes:
+    from cognu.mesh.identity import certificate_der
+
+    return certificate_der(pem)
+
+
+async def test_the_leaf_is_compared_with_the_pin_even_if_tls_let_it_through(tmp_path: Path) -> None:
+    from cognu.mesh.identity import make_certificate
+
+    a, b, c = (Node(tmp_path / name) for name in "abc")
+    a.knows(b, "b", "10.0.0.1:1")
+    a.knows(c, "c", "10.0.0.1:1")
+    # The same key in another certificate, another peer's, and a stranger's.
+    seed = identity_from_seed(bytes(32))
+    stranger = _der(make_certificate(seed.key))
+    other_form = _reissue(b)
+    for shown in (other_form, _der(c.identity.certificate), stranger, b"no certificate"):
+        network = _LaxNetwork(shown)
+        mesh = Mesh(replace(a.world, network=network), a.identity, a.book, echo, QUICK)
+        with pytest.raises(LinkBroken) as caught:
+            await mesh.connect("b")
+        assert caught.value.error is E.BADPEER
+        assert network.stream.closed
+        await mesh.close()
+
+
+def _reissue(node: Node) -> bytes:
+    """Another certificate for the same key."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    name = x509.Name([])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(7)
+    builder = builder.public_key(node.identity.key.public_key())
+    builder = builder.not_valid_before(datetime.datetime(2020, 1, 1)).not_valid_after(datetime.datetime(2050, 1, 1))
+    return builder.sign(node.identity.key, None).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_a_transfer_survives_cuts_and_a_deaf_line(tmp_path: Path, dialler_leads: bool) -> None:
+    """The checksum of 12 MB each way, with the line cut three times and deaf, without FIN, twice."""
+    async with behind_a_line(tmp_path, dialler_leads) as (a, _, line):
+        points = [1_500_000, 4_000_000, 7_000_000, 9_000_000, 13_000_000]
+        kinds = ["cut", "deaf", "cut", "deaf", "cut"]
+
+        def on_bytes() -> None:
+            # A new connection hears again.
+            if points and line.passed >= points[0]:
+                points.pop(0)
+                if kinds.pop(0) == "cut":
+                    line.cut()
+                else:
+                    line.deaf = True
+                    connections = line.connections
+
+                    def hear() -> None:
+                        line.deaf = line.deaf and line.connections == connections
+
+                    line.hear = hear
+
+        line.on_bytes = on_bytes
+        channel = await a.mesh.open("b", "echo")
+        data = os.urandom(12_000_000)
+
+        async def send() -> None:
+            for start in range(0, len(data), 700_000):
+                await channel.write(data[start : start + 700_000])
+            channel.end()
+
+        sending = asyncio.create_task(send())
+        received = await read_all(channel)
+        await sending
+        assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
+        assert points == []
+        assert line.connections >= 4
+        channel.close()
+        await channel.wait_closed()
+
+
+async def test_a_restarted_peer_ends_the_channels_with_session_lost(tmp_path: Path) -> None:
+    async with behind_a_line(tmp_path) as (a, b, line):
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        await channel.read(1)
+        # The node dies without a word: its end is there, but nothing comes through.
+        line.deaf = True
+        await b.mesh.close()
+        again = await Node(Path(b.home)).listen()
+        a.book.update(replace(a.book.find("b"), addresses=(again.address,)))
+        with pytest.raises(LinkBroken) as caught:
+            await channel.read(1)
+        assert caught.value.error is E.SESSIONLOST
+        assert "restarted" in str(caught.value)
+        fresh = await a.mesh.open("b", "echo")
+        await fresh.write(b"y")
+        assert await fresh.read(1) == b"y"
+        await again.mesh.close()
+
+
+async def test_a_peer_away_for_longer_than_the_retention_is_lost(tmp_path: Path) -> None:
+    timing = Timing(silence=0.3, answer=0.2, retention=0.3, first_delay=0.02, last_delay=0.1)
+    async with behind_a_line(tmp_path, timing=timing) as (a, _, line):
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        await channel.read(1)
+        await line.close()
+        with pytest.raises(LinkBroken) as caught:
+            await channel.read(1)
+        assert caught.value.error is E.SESSIONLOST
+        with pytest.raises(LinkBroken):
+            await channel.write(b"x")
+        await channel.wait_closed()
+
+
+async def test_a_shut_down_peer_says_so(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        await channel.read(1)
+        await b.mesh.close()
+        with pytest.raises(LinkBroken, match="shut down") as caught:
+            await channel.read(1)
+        assert caught.value.error is E.SESSIONLOST
+
+
+async def test_dropping_a_peer_cuts_it_at_once_and_for_good(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        await channel.read(1)
+        reading = asyncio.create_task(channel.read(1))
+        await b.mesh.drop("a")
+        with pytest.raises(LinkBroken) as caught:
+            await reading
+        assert caught.value.error is E.REVOKED
+        assert b.book.all() == []
+        with pytest.raises(LinkBroken) as caught:
+            await a.mesh.connect("b")
+        assert caught.value.error is E.BADPEER
+        with pytest.raises(FileError):
+            await b.mesh.drop("a")
+
+
+async def test_the_host_a_peer_comes_from_is_learnt_with_its_listeners_port(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        b.book.update(replace(b.book.find("a"), addresses=("192.0.2.1:9",)))
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        await channel.read(1)
+        assert b.book.find("a").addresses == (a.address, "192.0.2.1:9")
+
+
+async def test_a_channel_nobody_reads_does_not_hold_up_another(tmp_path: Path) -> None:
+    async def handle(peer: Peer, label: str, channel: Channel) -> None:
+        if label == "stuck":
+            await asyncio.get_running_loop().create_future()
+        await echo(peer, label, channel)
+
+    async with two_nodes(tmp_path, on_b=handle) as (a, _):
+        stuck, quick = await a.mesh.open("b", "stuck"), await a.mesh.open("b", "quick")
+        writing = asyncio.create_task(stuck.write(bytes(30_000_000)))
+        for number in range(20):
+            await quick.write(b"%020d" % number)
+            assert await read_exactly(quick, 20) == b"%020d" % number
+        assert not writing.done()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+
+async def test_a_second_reader_or_writer_is_misuse_and_closing_wakes_the_first(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, _):
+        channel = await a.mesh.open("b", "echo")
+        reading = asyncio.create_task(channel.read(1))
+        await asyncio.sleep(0)
+        with pytest.raises(Misuse):
+            await channel.read(1)
+        with pytest.raises(Misuse):
+            await channel.read(0)
+        channel.close()
+        assert await reading == b""
+        with pytest.raises(LinkBroken):
+            await channel.write(b"x")
+
+
+async def test_a_cancelled_read_loses_nothing(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, _):
+        channel = await a.mesh.open("b", "echo")
+        reading = asyncio.create_task(channel.read(100))
+        await asyncio.sleep(0)
+        await channel.write(b"kept")
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await read_exactly(channel, 4) == b"kept"
+
+
+async def test_a_trusted_peer_that_talks_garbage_is_cut(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        keys = TlsKeys(a.identity.certificate, a.identity.private_key, (b.identity.certificate,))
+        stream = await a.world.network.connect_tls(b.address, keys)
+        await stream.write(b"x" * 4096)
+        # Cut with its bytes unread, so the end may be a reset.
+        with suppress(LinkBroken):
+            while len(await stream.read(4096)):
+                pass
+        stream.close()
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        assert await channel.read(1) == b"x"
+
+
+async def test_a_closed_mesh_refuses_and_leaves_no_task(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    async with two_nodes(tmp_path) as (a, _):
+        channel = await a.mesh.open("b", "echo")
+        with pytest.raises(Misuse):
+            await a.mesh.listen("127.0.0.1:0")
+        await a.mesh.close()
+        with pytest.raises(LinkBroken):
+            await channel.write(b"x")
+        with pytest.raises(LinkBroken):
+            await a.mesh.open("b", "x")
+    assert asyncio.all_tasks() == before
