@@ -13,6 +13,7 @@ from enum import Enum
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain
+from cognu.files.launch import Launch
 from cognu.files.namespace import ChanMover, Namespace
 from cognu.kernel import ALL_RIGHTS
 
@@ -63,6 +64,16 @@ class Descriptors:
         if chan is None:
             raise FileError(E.BADF, f"fd {number}")
         chan.close()
+
+    def move(self, number: int, to: int) -> None:
+        """Renumber: `to`, which is closed if it was open, becomes what `number` was. Raises BADF."""
+        chan = self[number]
+        if number == to:
+            return
+        del self._chans[number]
+        old, self._chans[to] = self._chans.get(to), chan
+        if old is not None:
+            old.close()
 
     def hold(self) -> Descriptors:
         self._users += 1
@@ -123,6 +134,8 @@ class Process:
     note: Callable[[str], None] | None = None  # delivers a note such as "interrupt"
     detail: Callable[[], dict[str, int | str]] | None = None  # more lines of its status: memory, CPU time
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: int = 0  # ns since 1970, once DEAD
+    launch: Launch = field(default_factory=Launch)  # what it is to be, while NEW
 
 
 class Share(Enum):
@@ -248,6 +261,20 @@ class ProcessTable:
             domain.release()
             raise
 
+    def change_namespace(self, process: Process, share: Share) -> None:
+        """rfork(2)'s groups for a process that is there: share, copy or clean its parent's namespace. Raises SRCH."""
+        parent = process.parent
+        if parent is None or parent.state is State.DEAD:
+            raise FileError(E.SRCH, f"parent of {process.pid}")
+        shared = share is Share.SHARE
+        namespace = parent.namespace.hold() if shared else self._new_namespace(parent, Fork(namespace=share))
+        mover = ChanMover(namespace.domain)
+        stays = share is not Share.CLEAN and mover.can(parent.cwd)
+        cwd = mover.move(parent.cwd) if stays else namespace.root.share()
+        process.cwd.close()
+        process.namespace.release()
+        process.namespace, process.cwd = namespace, cwd
+
     def end(self, process: Process, status: int, message: str = "") -> None:
         """The process is over: everything it had is given back and whoever waits is told. Later calls do nothing."""
         if process.state is State.DEAD:
@@ -255,6 +282,7 @@ class ProcessTable:
         process.state = State.DEAD
         process.status = status
         process.message = message
+        process.finished = self._now()
         process.kill = process.note = None
         self._processes.pop(process.pid, None)
         process.descriptors.release()

@@ -1,0 +1,267 @@
+"""`#p`: processes as files, as proc(3): `/proc/N/{args,ctl,ns,status,wait}` and `/proc/clone`.
+
+A process sees itself and its descendants. Opening `clone` makes a new child; the fid is then the child's ctl, and
+closing it before `start` ends the child. Whoever holds a file of a process open may go on reading it when that ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from cognu.devices.procctl import Control, Launcher, control
+from cognu.errors import E, FileError
+from cognu.files.nscommands import Mounter, apply
+from cognu.files.nstext import describe, quote
+from cognu.files.process import Fork, Process, ProcessTable, Share, State
+from cognu.files.server import Caller, MaybeAsync
+from cognu.files.steps import Steps, start
+from cognu.files.tree import Node, Text, TreeFid, TreeServer
+from cognu.ninep.types import OACCESS, ORDWR, OWRITE, QTDIR, QTFILE, Qid
+
+_FILES = ("args", "ctl", "ns", "status", "wait")
+_MADE_HERE = object()
+"""The state of the fid that made a process by opening clone."""
+
+
+class _ProcText(Text):
+    def __init__(self, process: Process, name: str, get: Callable[[Process], str]) -> None:
+        super().__init__(name, lambda: get(process))
+
+
+class _Writable(Node):
+    """A file whose writes are lines that change the process: for the process itself and those above it alone."""
+
+    def __init__(self, server: ProcServer, process: Process, name: str) -> None:
+        super().__init__(name, 0o600)
+        self.server = server
+        self.process = process
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        if mode & OACCESS in (OWRITE, ORDWR) and not self.server.sees(caller, self.process):
+            raise FileError(E.ACCES, f"/proc/{self.process.pid}/{self.name}", "it is not below you")
+        return None
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        """Each write is whole lines; the last needs no newline."""
+        try:
+            text = bytes(data).decode()
+        except UnicodeDecodeError:
+            raise FileError(E.ILSEQ, self.name) from None
+        return start(self._write(fid, text, len(data)))
+
+    def _write(self, fid: TreeFid, text: str, size: int) -> Steps[int]:
+        yield from self.carry_out(fid, text)
+        return size
+
+    def carry_out(self, fid: TreeFid, text: str) -> Steps[None]:
+        raise NotImplementedError
+
+
+class Ctl(_Writable):
+    """Reads as the pid; takes the lines of `procctl`."""
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return f"{self.process.pid}\n".encode()[offset : offset + count]
+
+    def carry_out(self, fid: TreeFid, text: str) -> Steps[None]:
+        assert fid.caller is not None
+        server = self.server
+        return control(Control(self.process, fid.caller, server.processes, server.launcher), text)
+
+    def close(self, fid: TreeFid) -> None:
+        if fid.state is not _MADE_HERE or self.process.state is not State.NEW:
+            return
+        if self.process.launch.starting:
+            self.process.launch.abandoned = True
+        else:
+            self.server.processes.end(self.process, 1, E.CANCELED.text)
+
+
+class Ns(_Writable):
+    """Reads as commands that rebuild the namespace, takes such commands."""
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        super().open(fid, mode, caller)
+        self._alive()
+        if mode & OACCESS != OWRITE:
+            fid.state = describe(self.process.namespace, self.process.cwd).encode()
+        return None
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        assert isinstance(fid.state, bytes)
+        return fid.state[offset : offset + count]
+
+    def carry_out(self, fid: TreeFid, text: str) -> Steps[None]:
+        self._alive()
+        return apply(self.process, text, self.server.mounter)
+
+    def _alive(self) -> None:
+        if self.process.state is State.DEAD:
+            raise FileError(E.SRCH, f"pid {self.process.pid}")
+
+
+class Wait(Node):
+    """Reads, once the process ended, as its wait(3) line and its exit status; any number of readers may wait."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__("wait", 0o400)
+        self.process = process
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        if self.process.state is State.DEAD:
+            return wait_line(self.process).encode()[offset : offset + count]
+        return self._read_later(offset, count)
+
+    async def _read_later(self, offset: int, count: int) -> bytes | memoryview:
+        await self.process.ended.wait()
+        return wait_line(self.process).encode()[offset : offset + count]
+
+
+class Clone(Node):
+    """Opening it makes a process: a copy of the caller's namespace and environment, without its open files."""
+
+    def __init__(self, server: ProcServer) -> None:
+        super().__init__("clone", 0o666)
+        self.server = server
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+        processes = self.server.processes
+        child = processes.fork(processes[caller.pid], Fork(descriptors=Share.CLEAN))
+        directory = ProcessDirectory(self.server, child)
+        made = TreeFid(directory.file("ctl"), TreeFid(directory, fid.above))
+        made.state = _MADE_HERE
+        return made
+
+
+class ProcessDirectory(Node):
+    """`/proc/N`. Made anew for each walk; the numbers of its files follow from the pid."""
+
+    def __init__(self, server: ProcServer, process: Process) -> None:
+        super().__init__(str(process.pid), 0o555, qid_type=QTDIR)
+        self.server = server
+        self.process = process
+        self.qid = Qid(QTDIR, 0, _number(process, 0))
+        self.mtime = self.atime = process.started
+        self.user = self.group = process.user
+
+    def find(self, name: str, caller: Caller) -> Node:
+        if name not in _FILES:
+            raise FileError(E.NOENT, name)
+        return self.file(name)
+
+    def entries(self, caller: Caller | None) -> Iterable[Node]:
+        return map(self.file, _FILES)
+
+    def file(self, name: str) -> Node:
+        node: Node
+        match name:
+            case "ctl":
+                node = Ctl(self.server, self.process, name)
+            case "ns":
+                node = Ns(self.server, self.process, name)
+            case "wait":
+                node = Wait(self.process)
+            case "args":
+                node = _ProcText(self.process, name, args_line)
+            case _:
+                node = _ProcText(self.process, name, status_lines)
+        node.qid = Qid(QTFILE, 0, _number(self.process, 1 + _FILES.index(name)))
+        node.mtime = node.atime = self.mtime
+        node.user = node.group = self.user
+        node.parent = self
+        return node
+
+
+class _Root(Node):
+    def __init__(self, server: ProcServer) -> None:
+        super().__init__("", 0o555, qid_type=QTDIR)
+        self.server = server
+        self.clone = Clone(server)
+        self.clone.parent = self
+
+    def find(self, name: str, caller: Caller) -> Node:
+        if name == "clone":
+            return self.clone
+        if not (name.isascii() and name.isdigit() and len(name) < 19 and str(int(name)) == name):
+            raise FileError(E.NOENT, name)
+        try:
+            process = self.server.processes[int(name)]
+        except FileError:
+            raise FileError(E.NOENT, name) from None
+        if not self.server.sees(caller, process):
+            raise FileError(E.NOENT, name)
+        return self._directory(process)
+
+    def entries(self, caller: Caller | None) -> Iterator[Node]:
+        assert caller is not None
+        yield self.clone
+        for process in self.server.processes:
+            if self.server.sees(caller, process):
+                yield self._directory(process)
+
+    def _directory(self, process: Process) -> Node:
+        directory = ProcessDirectory(self.server, process)
+        directory.parent = self
+        return directory
+
+
+class ProcServer(TreeServer):
+    """Shows `processes`; with `everything`, all of them to everybody who may attach."""
+
+    def __init__(
+        self, processes: ProcessTable, mounter: Mounter, launcher: Launcher, *, everything: bool = False
+    ) -> None:
+        self.processes = processes
+        self.mounter = mounter
+        self.launcher = launcher
+        self.everything = everything
+        super().__init__("#p", _Root(self))
+
+    def sees(self, caller: Caller, process: Process) -> bool:
+        """Whether `process` is the caller or below it."""
+        at: Process | None = process
+        while at is not None and not self.everything:
+            if at.pid == caller.pid:
+                return True
+            at = at.parent
+        return self.everything
+
+
+def args_line(process: Process) -> str:
+    return " ".join(map(quote, process.args)) + "\n"
+
+
+def status_lines(process: Process) -> str:
+    """One `key value` per line; `started` in nanoseconds since 1970."""
+    program = process.args[0] if process.args else process.program
+    lines: dict[str, int | str] = {
+        "name": program.rstrip("/").rpartition("/")[2] or "-",
+        "state": process.state.value,
+        "pid": process.pid,
+        "parent": process.parent.pid if process.parent else 0,
+        "user": process.user,
+        "node": process.node or "-",
+        "started": process.started,
+    }
+    if process.detail is not None:
+        lines.update(process.detail())
+    if process.status is not None:
+        lines["status"] = process.status
+    return "".join(f"{key} {value if isinstance(value, int) else quote(value)}\n" for key, value in lines.items())
+
+
+def wait_line(process: Process) -> str:
+    """wait(3): pid, user, system and real time in ms, the message (empty after success); then the exit status."""
+    times = process.detail() if process.detail is not None else {}
+    real = (process.finished - process.started) // 10**6
+    used = f"{times.get('utime', 0)} {times.get('stime', 0)} {real}"
+    return f"{process.pid} {used} {_quoted(process.message)} {process.status}\n"
+
+
+def _quoted(message: str) -> str:
+    return "'" + message.replace("\n", " ").replace("'", "''") + "'"
+
+
+def _number(process: Process, file: int) -> int:
+    """A qid path; far above those of the nodes that are made once."""
+    return 1 << 62 | process.pid << 3 | file

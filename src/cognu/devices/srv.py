@@ -1,0 +1,93 @@
+"""`#s`: a board where processes post open files under names, as srv(3).
+
+    create NAME, write the number of an open descriptor, close;
+    whoever opens NAME gets that file; removing NAME takes it off.
+
+What is posted stays open when the process that posted it is gone, under the capability that it had it by.
+"""
+
+from __future__ import annotations
+
+from cognu.devices.lent import LentFile
+from cognu.devices.ram import check_name
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.process import ProcessTable
+from cognu.files.server import Caller, MaybeAsync
+from cognu.files.tree import Directory, Node, TreeFid, TreeServer
+from cognu.ninep.types import DMDIR, OACCESS, ORCLOSE, ORDWR, OWRITE
+
+
+class Posted(LentFile):
+    """One name on the board. `posted` is what its creator wrote here; this owns it."""
+
+    def __init__(self, name: str, perm: int, processes: ProcessTable) -> None:
+        super().__init__(name, perm & 0o777)
+        self.posted: Chan | None = None
+        self._processes = processes
+        self._new = True  # the next open is its creator's
+
+    def chan(self, caller: Caller) -> Chan:
+        if self.posted is None:
+            raise FileError(E.NXIO, self.name, "nothing is posted there")
+        return self.posted
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        if self._new:
+            self._new = False
+            return None
+        return super().open(fid, mode, caller)
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        if isinstance(fid.state, Chan):
+            return super().write(fid, offset, data)
+        if self.posted is not None:
+            raise FileError(E.ALREADY, self.name)
+        if self.parent is None:
+            raise FileError(E.NOENT, self.name)
+        assert fid.caller is not None
+        text = bytes(data).strip()
+        if not text.isdigit() or len(text) > 10:
+            raise FileError(E.USAGE, self.name, "write the number of one open descriptor")
+        chan = self._processes[fid.caller.pid].descriptors[int(text)]
+        if chan.handle.mode is None:
+            raise FileError(E.BADF, f"fd {int(text)}", "not open")
+        self.posted = chan.share()
+        return len(data)
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        if not isinstance(fid.state, Chan):
+            raise FileError(E.NXIO, self.name, "its creator writes here")
+        return super().read(fid, offset, count)
+
+    def close(self, fid: TreeFid) -> None:
+        super().close(fid)
+        if fid.mode is not None and fid.mode & ORCLOSE:
+            self.remove()
+
+    def remove(self) -> None:
+        if isinstance(self.parent, Directory):
+            self.parent.discard(self.name)
+        if self.posted is not None:
+            self.posted.close()
+            self.posted = None
+
+
+class Board(Directory):
+    def __init__(self, processes: ProcessTable) -> None:
+        super().__init__("", (), 0o777)
+        self._processes = processes
+
+    def create(self, name: str, perm: int, mode: int, caller: Caller) -> Node:
+        check_name(name)
+        if perm & DMDIR:
+            raise FileError(E.PERM, name, "only files are posted")
+        if mode & OACCESS not in (OWRITE, ORDWR):
+            raise FileError(E.ACCES, name, "open it for writing, to post something")
+        if name in self.children:
+            raise FileError(E.EXIST, name)
+        return self.add(Posted(name, perm, self._processes))
+
+
+def srv_server(processes: ProcessTable) -> TreeServer:
+    return TreeServer("#s", Board(processes))

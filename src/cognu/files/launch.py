@@ -1,0 +1,37 @@
+"""What a process that `/proc/clone` made is to be, as its ctl file was told, until it is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Grant(NamedTuple):
+    """A path of the parent's namespace that the program may use; `rights` are letters out of `rwx`."""
+
+    path: str
+    rights: str
+
+
+class Mapping(NamedTuple):
+    """A directory of the parent's namespace under the program's own name for it."""
+
+    source: str
+    guest: str
+
+
+@dataclass
+class Launch:
+    """`program` is a path, a name or a hash, `args` are those after it. Limits: bytes, nanoseconds, open files.
+
+    Descriptors, environment, namespace and working directory are the process's own, changed as the lines come.
+    """
+
+    program: str = ""
+    args: list[str] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    directories: list[Mapping] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    token: str = ""  # for a program run for a peer: redeemed there for its namespace and streams
+    starting: bool = False
+    abandoned: bool = False  # whoever made the process went away while it was starting
