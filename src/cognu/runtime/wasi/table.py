@@ -1,0 +1,332 @@
+"""A program's descriptors: WASI's view of the numbers in `Process.descriptors`, and the program's state.
+
+The process's table owns the chans, so whatever ends the process closes them; here stands what WASI adds to each:
+rights, flags, what it is, how far a directory was read.
+
+A directory's chan is never opened: it is walked from, and opened 9P fids can't be. Reading it opens another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cognu.errors import CognuError, E, FileError
+from cognu.files.chan import Chan
+from cognu.files.dispatch import dispatch
+from cognu.files.listing import read_directory
+from cognu.files.process import Descriptors, Process
+from cognu.files.server import OAPPEND, Entry, FileServer
+from cognu.files.steps import Steps
+from cognu.ninep.types import (
+    DMBLOCK,
+    DMDEVICE,
+    DMDIR,
+    DMNAMEDPIPE,
+    DMSOCKET,
+    DMSYMLINK,
+    OACCESS,
+    OREAD,
+    OWRITE,
+    QTDIR,
+    QTSYMLINK,
+    Stat,
+)
+from cognu.runtime.wasi.abi import (
+    ALL_RIGHTS,
+    APPEND,
+    DIRECTORY_RIGHTS,
+    FILE_RIGHTS,
+    SEEKING_RIGHTS,
+    WRITING_RIGHTS,
+    Errno,
+    Filetype,
+    Right,
+    WasiError,
+)
+from cognu.runtime.wasi.streams import ReadAhead, WriteBehind, settled
+from cognu.world import World
+
+FIRST_PREOPEN = 3
+BATCH = 128
+"""Entries of a directory asked for at a time."""
+
+
+class Listing:
+    """A directory being read. WASI's cookies count its entries, whatever the server's are like."""
+
+    def __init__(self, chan: Chan) -> None:
+        self.chan = chan
+        self.entries: list[Entry] = []
+        self._cookie = 0
+        self._ended = False
+
+    def upto(self, count: int, process: Process) -> Steps[None]:
+        """Read on until there are `count` entries, or all."""
+        while len(self.entries) < count and not self._ended:
+            batch = yield from read_directory(process.namespace, self.chan, self._cookie, BATCH, process)
+            if batch:
+                self._cookie = batch[-1].cookie
+            self._ended = not batch
+            self.entries += (entry for entry in batch if entry.name not in (".", ".."))
+
+
+@dataclass(slots=True, eq=False)
+class WasiFd:
+    """One descriptor. `name` is set for preopened directories; `filetype` once it was looked at (see `kind`)."""
+
+    chan: Chan
+    rights: int
+    inheriting: int
+    flags: int = 0
+    name: bytes | None = None
+    filetype: Filetype | None = None
+    shut: int = 0  # SHUT_RD, SHUT_WR
+    appended: bool = False  # the last write went to the end, wherever that was
+    listing: Listing | None = None
+    ahead: ReadAhead | None = None
+    behind: WriteBehind | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.chan.qid.type & QTDIR)
+
+    @property
+    def is_open(self) -> bool:
+        return self.chan.handle.mode is not None
+
+    def need(self, rights: int) -> None:
+        """Raises ENOTCAPABLE."""
+        if rights & ~self.rights:
+            raise WasiError(Errno.NOTCAPABLE)
+
+    def stat(self, process: Process) -> Steps[Stat]:
+        """An open file is what it is, whatever was mounted over it since."""
+        if self.is_open:
+            return (yield from dispatch(self.chan, 0, self.chan.server.stat, self.chan.fid))
+        return (yield from process.namespace.stat(self.chan))
+
+    def kind(self, process: Process) -> Steps[Filetype]:
+        """What it is; asked of the server at the first use, and then kept."""
+        if self.filetype is None:
+            known = _kind_by_path(self.chan)
+            self.filetype = known if known is not None else filetype_of((yield from self.stat(process)).mode)
+            if self.filetype in (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM) or is_terminal(
+                self.chan
+            ):
+                # How a C library tells a terminal: a character device that can't be sought in.
+                self.rights &= ~SEEKING_RIGHTS
+        return self.filetype
+
+    def is_stream(self, process: Process) -> Steps[bool]:
+        """Whether reading may have to wait for somebody."""
+        return (yield from self.kind(process)) not in (
+            Filetype.REGULAR_FILE,
+            Filetype.DIRECTORY,
+            Filetype.BLOCK_DEVICE,
+        )
+
+    def settle(self) -> Steps[None]:
+        """Until the write in the background, if any, is over. Raises what it raised."""
+        if self.behind is not None:
+            if self.behind.task is not None:
+                yield settled(self.behind.task)
+            self.behind.check()
+
+    def drop(self) -> None:
+        """What belongs to this descriptor beside its chan."""
+        if self.ahead is not None:
+            self.ahead.close()
+        if self.behind is not None:
+            self.behind.close()
+        if self.listing is not None:
+            self.listing.chan.close()
+        self.ahead = self.behind = self.listing = None
+
+
+def is_terminal(chan: Chan) -> bool:
+    """As Plan 9's isatty(2) has it: by the name it was reached by."""
+    return chan.path.names()[-2:] == ["dev", "cons"]
+
+
+def connection_names(chan: Chan) -> list[str]:
+    """The last names of the path, if it is a file of a network connection (ip(3)): `[tcp, 4, data]`; else none."""
+    names = chan.path.names()[-3:]
+    if len(names) == 3 and names[0] in ("tcp", "udp", "unix") and names[1].isdecimal():
+        return names
+    return []
+
+
+def _kind_by_path(chan: Chan) -> Filetype | None:
+    if chan.qid.type & QTDIR:
+        return Filetype.DIRECTORY
+    if chan.qid.type & QTSYMLINK:
+        return Filetype.SYMBOLIC_LINK
+    if chan.origin.spec.startswith("#|"):
+        return Filetype.UNKNOWN
+    if chan.origin.spec == "#c" or is_terminal(chan):
+        return Filetype.CHARACTER_DEVICE
+    connection = connection_names(chan)
+    if connection and connection[2] == "data":
+        return Filetype.SOCKET_DGRAM if connection[0] == "udp" else Filetype.SOCKET_STREAM
+    return None
+
+
+def filetype_of(mode: int) -> Filetype:
+    """From `Stat.mode`."""
+    if mode & DMDIR:
+        return Filetype.DIRECTORY
+    if mode & DMSYMLINK:
+        return Filetype.SYMBOLIC_LINK
+    if mode & DMDEVICE:
+        return Filetype.BLOCK_DEVICE if mode & DMBLOCK else Filetype.CHARACTER_DEVICE
+    if mode & DMSOCKET:
+        return Filetype.SOCKET_STREAM
+    return Filetype.UNKNOWN if mode & DMNAMEDPIPE else Filetype.REGULAR_FILE
+
+
+class FdTable:
+    """By number, lowest free first, as POSIX demands. Raises EBADF, EMFILE."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._descriptors = descriptors
+        self._entries: dict[int, WasiFd] = {}
+
+    def __iter__(self) -> Iterator[WasiFd]:
+        return iter(list(self._entries.values()))
+
+    def get(self, number: int, rights: int = 0) -> WasiFd:
+        """Raises EBADF, ENOTCAPABLE."""
+        entry = self._entries.get(number)
+        if entry is None or entry.chan.closed:
+            raise WasiError(Errno.BADF)
+        entry.need(rights)
+        return entry
+
+    def file(self, number: int, rights: int) -> WasiFd:
+        """A descriptor that is no directory (EBADF if it is, as in Wasmtime)."""
+        entry = self.get(number)
+        if entry.is_directory:
+            raise WasiError(Errno.BADF)
+        entry.need(rights)
+        return entry
+
+    def directory(self, number: int, rights: int) -> WasiFd:
+        """Raises EBADF, ENOTDIR, ENOTCAPABLE."""
+        entry = self.get(number)
+        if not entry.is_directory:
+            raise WasiError(Errno.NOTDIR)
+        entry.need(rights)
+        return entry
+
+    def add(self, entry: WasiFd, number: int | None = None) -> int:
+        """Take over the entry and its chan; if that fails (EMFILE) the chan is closed."""
+        try:
+            number = self._descriptors.add(entry.chan, number)
+        except CognuError:
+            entry.chan.close()
+            raise
+        self._entries[number] = entry
+        return number
+
+    def adopt(self, number: int, entry: WasiFd) -> None:
+        """Note what WASI adds to a chan that the process has already."""
+        self._entries[number] = entry
+
+    def close(self, number: int) -> None:
+        """Raises EBADF."""
+        entry = self.get(number)
+        del self._entries[number]
+        entry.drop()
+        self._descriptors.close(number)
+
+    def renumber(self, old: int, new: int) -> None:
+        """`new`, which must be open, becomes what `old` was; `old` is free then. Raises EBADF."""
+        replaced = self.get(new)
+        self.get(old)
+        if old == new:
+            return
+        replaced.drop()
+        self._descriptors.move(old, new)
+        self._entries[new] = self._entries.pop(old)
+
+    def replace(self, entry: WasiFd, chan: Chan) -> None:
+        """Give an entry another chan, and close the one it had."""
+        number = next(number for number, known in self._entries.items() if known is entry)
+        entry.drop()
+        entry.chan = chan
+        self._descriptors.add(chan, number)
+
+    def drop(self) -> None:
+        """The program is over. The chans are the process's, which closes them when it ends."""
+        for entry in self._entries.values():
+            entry.drop()
+        self._entries.clear()
+
+
+@dataclass(eq=False)
+class Program:
+    """One running WASI program: what its guest's `data` is."""
+
+    process: Process
+    world: World
+    args: tuple[bytes, ...] = ()
+    environment: tuple[bytes, ...] = ()
+    table: FdTable = field(init=False)
+    _servers: dict[FileServer, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.table = FdTable(self.process.descriptors)
+
+    def device(self, server: FileServer) -> int:
+        """A number for a server: files are the same if device and inode are."""
+        return self._servers.setdefault(server, len(self._servers) + 1)
+
+    def adopt_streams(self) -> Steps[None]:
+        """Give descriptors 0, 1 and 2, as far as the process has them, their rights."""
+        for number in range(FIRST_PREOPEN):
+            if number not in self.process.descriptors:
+                continue
+            chan = self.process.descriptors[number]
+            entry = stream_entry(chan)
+            try:
+                yield from entry.kind(self.process)
+            except FileError:
+                entry.filetype = Filetype.UNKNOWN  # a server that can't say is taken for a pipe
+                entry.rights &= ~SEEKING_RIGHTS
+            self.table.adopt(number, entry)
+
+    def preopen(self, preopens: Sequence[tuple[str, Chan]]) -> None:
+        """Take over these directories, under these names, from descriptor 3 on. Raises MFILE, BUSY."""
+        for number, (name, chan) in enumerate(preopens, FIRST_PREOPEN):
+            if number in self.process.descriptors:
+                raise FileError(E.BUSY, f"fd {number}")
+            entry = WasiFd(chan, DIRECTORY_RIGHTS, ALL_RIGHTS, name=name.encode(), filetype=Filetype.DIRECTORY)
+            self.table.add(entry, number)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether writes are under way that the program did not wait for."""
+        return any(entry.behind is not None and entry.behind.task is not None for entry in self.table)
+
+    async def settle(self) -> None:
+        """Until these writes are over, well or not: who wrote them is not there any more to hear of it."""
+        while tasks := [e.behind.task for e in self.table if e.behind is not None and e.behind.task is not None]:
+            await asyncio.wait(tasks)
+
+    def close(self) -> None:
+        self.table.drop()
+
+
+def stream_entry(chan: Chan) -> WasiFd:
+    """A descriptor for a chan that somebody else opened: its rights follow from how."""
+    if chan.qid.type & QTDIR:
+        return WasiFd(chan, DIRECTORY_RIGHTS, ALL_RIGHTS)
+    mode = chan.handle.mode or OREAD
+    rights = FILE_RIGHTS
+    if mode & OACCESS == OWRITE:
+        rights &= ~Right.FD_READ
+    elif mode & OACCESS == OREAD:
+        rights &= ~WRITING_RIGHTS
+    return WasiFd(chan, rights, 0, APPEND if mode & OAPPEND else 0)
