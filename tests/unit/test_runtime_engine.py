@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import command, wat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from cognu.runtime.engine import (
     Step,
 )
 from cognu.runtime.shim import FunctionType
+from guests import command, wat
 
 BOUNDS = Bounds(1 << 26, 1000)
 WAITS = '(import "h" "f" (func $f (result i32)))'
@@ -119,7 +119,10 @@ def test_a_module_shows_its_imports_exports_and_memory(engine: Engine) -> None:
         ('(module (memory (export "memory") 1) (global (export "_start") i32 (i32.const 0)))', E.NOSTART),
         ('(module (func (export "_start")))', E.NOMEMORY),
         ('(module (memory 1) (func (export "_start")))', E.NOMEMORY),
-        ('(module (import "e" "t" (table 1 funcref)) (memory (export "memory") 1) (func (export "_start")))', E.NOIMPORT),
+        (
+            '(module (import "e" "t" (table 1 funcref)) (memory (export "memory") 1) (func (export "_start")))',
+            E.NOIMPORT,
+        ),
     ],
 )
 def test_what_is_not_a_command_is_refused(engine: Engine, text: str, row: E) -> None:
@@ -292,7 +295,8 @@ def test_memory_is_checked_at_each_access(engine: Engine) -> None:
         view[0] = 65
         assert bytes(view) == b"Ayzw"
     assert fiber.read(65536, 0) == b""
-    for pointer, count in [(65536, 1), (65534, 3), (-1, 1), (0, -1), (1 << 32, 1), (0xFFFFFFFF, 2), (0, 1 << 63), (65537, 0)]:
+    wild = [(65536, 1), (65534, 3), (-1, 1), (0, -1), (1 << 32, 1), (0xFFFFFFFF, 2), (0, 1 << 63), (65537, 0)]
+    for pointer, count in wild:
         for act in (fiber.read, fiber.view):
             with pytest.raises(GuestFault) as caught:
                 act(pointer, count)
@@ -307,7 +311,7 @@ def test_memory_is_checked_at_each_access(engine: Engine) -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_pointer_reads_what_is_there_or_faults(pointer: int, count: int) -> None:
     fiber = _waiting()
-    if 0 <= pointer and 0 <= count and pointer + count <= 65536:
+    if pointer >= 0 and count >= 0 and pointer + count <= 65536:
         assert fiber.read(pointer, count) == bytes(count)
     else:
         with pytest.raises(GuestFault):
@@ -338,7 +342,8 @@ def _clean() -> Iterator[None]:
 def test_memory_that_grows_is_found_where_it_is(settings: Settings) -> None:
     engine = Engine(settings)
     module = engine.compile(command(
-        "(loop $l (drop (memory.grow (i32.const 16))) (drop (call $f)) (br_if $l (i32.lt_u (memory.size) (i32.const 500))))", WAITS))
+        "(loop $l (drop (memory.grow (i32.const 16))) (drop (call $f))"
+        "(br_if $l (i32.lt_u (memory.size) (i32.const 500))))", WAITS))
     sizes: list[int] = []
 
     def handler(_place: int, _arguments: tuple[Any, ...]) -> int:
