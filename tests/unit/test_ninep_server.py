@@ -466,6 +466,16 @@ def test_a_clunk_ends_what_waits_before_it_and_a_later_request_finds_no_fid() ->
     assert bench.sent() == [(3, m.Rclunk()), (5, m.Rlerror(9))]
 
 
+def test_a_clunk_ends_waiting_calls_whose_turn_it_makes_come() -> None:
+    bench = Bench()
+    bench.ask(m.Tauth(1, "u", ""), 1)
+    assert bench.ask(m.Tattach(2, 1, "u", ""), 2) == []  # has fid 2, waits for fid 1
+    assert bench.ask(m.Tauth(2, "u", ""), 3) == []  # waits for the attach
+    bench.feed(m.Tclunk(2), 4)
+    assert bench.sent() == [(2, m.Rlerror(4)), (3, m.Rlerror(4)), (4, m.Rlerror(9))]
+    assert bench.session.in_flight == 1
+
+
 def test_a_failed_clunk_or_remove_ends_the_fid_all_the_same() -> None:
     bench = Bench(OLD)
     for request in (m.Tclunk(0), m.Tremove(0)):

@@ -29,13 +29,19 @@ _KINDS = (
     (t.DMSOCKET, 0o140000, 12),
     (0, 0o100000, 8),
 )
+_POSIX_KINDS = {mark: bits for mark, bits, _ in _KINDS}
+_SET_BITS = t.DMSETUID | t.DMSETGID | t.DMSETVTX
 _SPECIAL_PERMS = ((t.DMSETUID, 0o4000), (t.DMSETGID, 0o2000), (t.DMSETVTX, 0o1000))
 
 
 def posix_mode(mode: int) -> int:
     """S_IFMT, set-id, sticky and permission bits, as 9P2000.L wants them, for a Stat.mode."""
-    kind = next(bits for mark, bits, _ in _KINDS if mode & mark == mark)
-    return kind | mode & t.DMPERM | sum(bit for mark, bit in _SPECIAL_PERMS if mode & mark)
+    kind = _POSIX_KINDS.get(mode & _SPECIAL)
+    if kind is None:  # several marks at once: the first row that fits
+        kind = next(bits for mark, bits, _ in _KINDS if mode & mark == mark)
+    if mode & _SET_BITS:
+        kind |= sum(bit for mark, bit in _SPECIAL_PERMS if mode & mark)
+    return kind | mode & t.DMPERM
 
 
 def mode_of_posix(posix: int) -> int:
@@ -189,7 +195,7 @@ def setstat_of_setattr(message: Tsetattr, present: int = 0) -> SetStat:
     dialect changes permission bits only.
     """
     valid = message.valid
-    kind = present & ~(t.DMPERM | t.DMSETUID | t.DMSETGID | t.DMSETVTX)
+    kind = present & ~(t.DMPERM | _SET_BITS)
     mode = mode_of_posix(message.mode) & ~_SPECIAL | kind
     atime_set, mtime_set = valid & t.SETATTR_ATIME_SET, valid & t.SETATTR_MTIME_SET
     atime = _nanoseconds(message.atime_sec, message.atime_nsec)

@@ -15,7 +15,7 @@ from struct import error as StructError
 from typing import Any, NamedTuple
 
 from ..errors import E, Misuse, ProtocolError
-from .messages import TABLE, Dialect, Message, Request, WireStat, field_names
+from .messages import TABLE, Dialect, Message, Request, WireStat, field_names, is_request
 from .types import Buffer, Dirent, Qid
 
 HEADER = Struct("<IBH")  # size[4] type[1] tag[2]
@@ -300,11 +300,16 @@ def _getter(names: tuple[str, ...]) -> Callable[[Message], list[Any]]:
 class _Codecs(NamedTuple):
     by_number: dict[int, _Codec]
     by_message: dict[type[Message], _Codec]
+    replies: dict[type[Message], type[Message]]
 
 
 def _build(dialect: Dialect) -> _Codecs:
     codecs = [_Codec(row.number, row.message, row.layout) for row in TABLE if dialect in row.dialects]
-    return _Codecs({codec.number: codec for codec in codecs}, {codec.message: codec for codec in codecs})
+    by_number = {codec.number: codec for codec in codecs}
+    replies = {
+        codec.message: by_number[codec.number + 1].message for codec in codecs if is_request(codec.number)
+    }
+    return _Codecs(by_number, {codec.message: codec for codec in codecs}, replies)
 
 
 _DIALECTS = {dialect: _build(dialect) for dialect in Dialect}
@@ -329,7 +334,10 @@ def messages_of(dialect: Dialect) -> Iterable[type[Message]]:
 
 def expected_reply(dialect: Dialect, request: type[Request]) -> type[Message]:
     """The reply that a request gets when it succeeds. Raises `Misuse(NOSYS)` as `number_of`."""
-    return _DIALECTS[dialect].by_number[number_of(dialect, request) + 1].message
+    reply = _DIALECTS[dialect].replies.get(request)
+    if reply is None:
+        raise Misuse(E.NOSYS, request.__name__, dialect.value)
+    return reply
 
 
 def encode(message: Message, tag: int, dialect: Dialect) -> list[Buffer]:
@@ -417,6 +425,8 @@ class Frames:
                 if left >= size:
                     self._at = at + size
                     return chunk[at : at + size]
+            elif not left:
+                return None
         elif len(partial) < 4:
             self._gather(4 - len(partial))
         if len(partial) >= 4:

@@ -8,8 +8,10 @@ at once, so the earliest one not started never waits for a later one and nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .messages import Request
-from .moves import FidState, Use
+from .moves import MAKES_FID, FidState, Use
 
 
 class Call:
@@ -17,7 +19,7 @@ class Call:
 
     __slots__ = ("cancelled", "flushed", "flushes", "locks", "makes", "message", "missing", "started", "tag", "uses")
 
-    def __init__(self, tag: int, message: Request, uses: tuple[tuple[int, Use], ...]) -> None:
+    def __init__(self, tag: int, message: Request, uses: Sequence[tuple[int, Use]]) -> None:
         self.tag = tag
         self.message = message
         self.uses = uses
@@ -25,7 +27,7 @@ class Call:
         self.locks: dict[int, bool] = {}
         for fid, use in uses:
             self.locks[fid] = use.exclusive or self.locks.get(fid, False)
-        self.makes = any(FidState.FREE in use.states for _, use in uses)
+        self.makes = type(message) in MAKES_FID and any(FidState.FREE in use.states for _, use in uses)
         self.missing = 0  # locks not held yet
         self.started = False  # handed to the embedding
         self.cancelled = False  # the embedding was told to stop it

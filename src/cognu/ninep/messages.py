@@ -17,6 +17,8 @@ from .types import NONUNAME, Buffer, Qid
 class Dialect(Enum):
     """A version string that both sides can agree on."""
 
+    __hash__ = object.__hash__  # Enum's own hashes the name anew each time, and every message asks
+
     LEGACY = "9P2000"
     L = "9P2000.L"
 

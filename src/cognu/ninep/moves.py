@@ -15,6 +15,10 @@ from .types import MAXWELEM, NOFID
 
 
 class FidState(Enum):
+    """What a fid stands for, as far as the protocol cares."""
+
+    __hash__ = object.__hash__  # as in Dialect
+
     FREE = "free"  # names nothing
     FILE = "file"  # walked to, not open, not a directory
     DIR = "directory"  # the same for a directory
@@ -96,12 +100,18 @@ _CLONE_ON_ITSELF = (Use("fid", _FILES),)
 # 9P2000.L reads directories with Treaddir alone.
 _READ_L = (Use("fid", _WRITABLE),)
 
+# Messages that make a new fid, but for a Twalk onto its own.
+MAKES_FID: frozenset[type[Request]] = frozenset(
+    kind for kind, moves in MOVES.items() if any(FidState.FREE in use.states for use in moves)
+)
+
 # The field that holds a name to be made or changed: "." and ".." can't be.
 NEW_NAMES: dict[type[Request], str] = {
     m.Tcreate: "name", m.Tlcreate: "name", m.Tsymlink: "name", m.Tmknod: "name", m.Tmkdir: "name",
     m.Tlink: "name", m.Trename: "name", m.Trenameat: "newname",
 }
 _OLD_NAMES: dict[type[Request], str] = {m.Tunlinkat: "name", m.Trenameat: "oldname"}
+_NAMED: frozenset[type[Request]] = frozenset({m.Twalk, m.Twstat, *NEW_NAMES, *_OLD_NAMES})
 
 
 def uses(message: Request, dialect: Dialect) -> tuple[Use, ...]:
@@ -135,6 +145,8 @@ def refusal(use: Use, state: FidState, fid: int) -> E | None:
 def bad_name(message: Request) -> E | None:
     """What is wrong with the names in a message as such, or None. Whether they exist is for the server to say."""
     kind = type(message)
+    if kind not in _NAMED:
+        return None
     if isinstance(message, m.Twalk):
         if len(message.names) > MAXWELEM:
             return E.BADMESSAGE
