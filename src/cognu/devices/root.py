@@ -33,14 +33,21 @@ class SkeletonServer(TreeServer):
         self._root = Directory("")
         super().__init__(spec, self._root)
         for path in directories:
-            self._directory(_split(path), path)
+            self.plant(path)
         for path in files:
-            names = _split(path)
-            parent = self._directory(names[:-1], path)
-            if not names or isinstance(parent.children.get(names[-1]), Directory):
-                raise FileError(E.ISDIR, path)
-            if names[-1] not in parent.children:
-                parent.add(Node(names[-1], 0))
+            self.plant(path, directory=False)
+
+    def plant(self, path: str, directory: bool = True) -> None:
+        """Add a directory or a file, and what leads there. Raises INVAL, NOTDIR, ISDIR."""
+        names = _split(path)
+        if directory:
+            self._directory(names, path)
+            return
+        parent = self._directory(names[:-1], path)
+        if not names or isinstance(parent.children.get(names[-1]), Directory):
+            raise FileError(E.ISDIR, path)
+        if names[-1] not in parent.children:
+            parent.add(Node(names[-1], 0))
 
     def _directory(self, names: list[str], path: str) -> Directory:
         at = self._root

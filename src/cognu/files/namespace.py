@@ -141,13 +141,15 @@ class Namespace:
         self.devices.clear()
         self.domain.release()
 
-    def copy(self, domain: Domain, devices: bool = True) -> Namespace:
-        """A copy for another domain, every capability derived from this one's. Takes over one use of `domain`.
+    def copy(self, domain: Domain, devices: bool = True, rights: int = ALL_RIGHTS) -> Namespace:
+        """A copy for another domain, every capability derived from this one's and with at most `rights`.
+
+        Takes over one use of `domain`.
 
         Without `devices` the copy can't attach any (Inferno's NODEVS). Raises DQUOT with nothing left behind. What
         was revoked or never had GRANT is not copied: such members and mounts are absent from the copy.
         """
-        mover = ChanMover(domain)
+        mover = ChanMover(domain, rights)
         twin = Namespace(domain, mover.move(self.root))
         for key, head in self.heads.items():
             members = [
@@ -539,6 +541,11 @@ class ChanMover:
         self.rights = rights
         self._caps: dict[tuple[int, Cap], Cap | None] = {}
         self._paths: dict[Path, Path] = {}
+
+    @property
+    def minted(self) -> list[Cap]:
+        """The capabilities made so far, which the new domain holds."""
+        return [cap for cap in self._caps.values() if cap is not None]
 
     def can(self, chan: Chan) -> bool:
         """Whether the chan's capability, and those of the mount points on its path, are live and may be granted on."""

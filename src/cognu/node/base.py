@@ -1,0 +1,151 @@
+"""The node's own process and its namespace, of which every session starts with a copy."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from cognu.devices.cons import cons_server
+from cognu.devices.env import env_server
+from cognu.devices.fd import fd_server
+from cognu.devices.host import HostServer
+from cognu.devices.net import NetServer
+from cognu.devices.pipe import PipeServer
+from cognu.devices.proc import ProcServer
+from cognu.devices.procctl import Launcher
+from cognu.devices.ram import RamServer
+from cognu.devices.root import ROOT_DIRECTORIES, root_server
+from cognu.devices.srv import srv_server
+from cognu.errors import CognuError
+from cognu.files.authority import Authority
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.namespace import Namespace
+from cognu.files.nscommands import Mounter, apply
+from cognu.files.nstext import quote
+from cognu.files.process import Process, ProcessTable, State
+from cognu.files.server import Fid, FileServer
+from cognu.files.steps import finish
+from cognu.kernel import ALL_RIGHTS, NODE, Cap
+from cognu.store.objects import Store
+from cognu.store.server import store_server
+from cognu.world import World
+
+log = logging.getLogger("cognu.node")
+
+MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
+NAMESPACE = """\
+bind '#c' /dev
+bind -c '#e' /env
+bind '#d' /fd
+bind '#p' /proc
+bind -c '#s' /srv
+bind -c '#r' /tmp
+bind '#I' /net
+bind '#V/bin' /bin
+bind '#V' /mnt/store
+bind '#N' /n
+bind '#n' /mnt/node
+bind -c '#U' /mnt/host
+"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the base namespace is made of beyond what `make_base` makes itself."""
+
+    store: Store
+    network: FileServer  # /n
+    control: FileServer  # /mnt/node
+    mounter: Mounter
+    launcher: Launcher
+    unix: tuple[str, ...]
+    sysname: str
+    user: str
+
+
+async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
+    """Process 1, with all devices and the namespace that users start from."""
+    host = HostServer(world, world.disk.tree("/"))
+    tops = await _host_directories(world)
+    root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
+    servers: dict[str, FileServer] = {
+        "R": root,
+        "U": host,
+        "r": RamServer(world.clock, user=parts.user),
+        "c": cons_server(world, parts.sysname),
+        "e": env_server(processes),
+        "d": fd_server(processes),
+        "|": PipeServer(),
+        "s": srv_server(processes),
+        "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True),
+        "q": ProcServer(processes, parts.mounter, parts.launcher),
+        "I": NetServer(world.network, unix=parts.unix),
+        "V": store_server(parts.store),
+        "N": parts.network,
+        "n": parts.control,
+    }
+    domain = Domain(authority)
+    devices = {letter: (server, _attachable(domain)) for letter, server in servers.items()}
+    fid = root.attach(_Node(parts.user), "")
+    assert isinstance(fid, Fid)
+    root_chan = Chan(Handle(root, fid), domain, devices["R"][1], Path(None, "/"), Origin("#R", ()))
+    namespace = Namespace(domain, root_chan, devices)
+    base = processes.add(parts.user, namespace, root_chan.share())
+    base.args = ["node"]
+    base.state = State.RUNNING
+    binds = "".join(f"bind -c {quote('#U/' + name)} {quote('/' + name)}\n" for name in tops)
+    await finish(apply(base, NAMESPACE + binds, parts.mounter))
+    return base
+
+
+async def apply_script(world: World, base: Process, path: str, mounter: Mounter) -> None:
+    """Carry out the user's own namespace script, if there is one. What fails is logged, line by line."""
+    if not world.disk.exists(path):
+        return
+    for line in world.disk.read(path).decode("utf-8", "replace").split("\n"):
+        try:
+            await finish(apply(base, line, mounter))
+        except CognuError as error:
+            log.warning("%s: %s", path, error)
+
+
+def _attachable(domain: Domain) -> Cap:
+    """A new server's capability, for the node's own domain."""
+    _, cap = domain.authority.new_server()
+    return domain.authority.mint(NODE, cap, ALL_RIGHTS, domain.pid)
+
+
+async def _host_directories(world: World) -> list[str]:
+    """Top-level directories of the host whose names Cognu doesn't use itself."""
+    ours = {path.split("/")[1] for path in ROOT_DIRECTORIES}
+    tree = world.disk.tree("/")
+
+    def look() -> list[str]:
+        root = tree.root()
+        try:
+            found = []
+            for name in tree.list(root):
+                if name in ours or name.startswith("."):
+                    continue
+                try:
+                    node = tree.walk(root, name)
+                except CognuError:
+                    continue  # not ours to see
+                try:
+                    if tree.stat(node).kind == "d":
+                        found.append(name)
+                finally:
+                    node.close()
+            return sorted(found)
+        finally:
+            root.close()
+
+    return await world.threads.run(look)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """The caller that the node is before it has a process."""
+
+    user: str
+    pid: int = 0

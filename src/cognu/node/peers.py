@@ -1,0 +1,148 @@
+"""What peers see of this node: for each grant a capability of its own, so that revoking it ends all use of it at once.
+
+A grant is held in a domain of its own, minted from the node's. Each connection of the peer gets a process whose
+namespace is a skeleton with the granted trees bound in it, minted from the grants' domains. `/n/THIS` over there shows
+just that.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from cognu.devices.root import SkeletonServer
+from cognu.errors import CognuError, E, FileError
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.namespace import MAFTER, MCREATE, MREPL, ChanMover, Namespace
+from cognu.files.process import Process, ProcessTable
+from cognu.files.server import Caller, Fid
+from cognu.files.steps import finish
+from cognu.kernel import Cap
+from cognu.ninep.types import QTDIR
+from cognu.node.grants import PeerGrant, parse_grant
+
+log = logging.getLogger("cognu.peers")
+
+_REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p")
+"""Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes."""
+
+
+@dataclass(eq=False)
+class _Held:
+    """A grant in force: the chan at its source, and those mounted below it, in a domain of their own."""
+
+    grant: PeerGrant
+    domain: Domain
+    caps: list[Cap]
+    chan: Chan
+    below: list[tuple[Chan, list[Chan]]]
+
+
+class PeerExports:
+    """Grants in force, by peer's fingerprint, and the processes of peers' connections."""
+
+    def __init__(self, base: Process, processes: ProcessTable) -> None:
+        self._base = base
+        self._processes = processes
+        self._held: dict[str, dict[str, _Held]] = {}
+        self._sessions: dict[str, list[Process]] = {}
+
+    async def grant(self, peer: str, text: str) -> None:
+        """Put a grant in force, also for connections that are there. Raises NOENT, ACCES and what finding raises."""
+        if text in self._held.get(peer, {}):
+            return
+        held = await self._hold(parse_grant(text))
+        self._held.setdefault(peer, {})[text] = held
+        for session in self._sessions.get(peer, []):
+            await self._show(session.namespace, held)
+
+    def revoke(self, peer: str, text: str) -> None:
+        """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOENT."""
+        held = self._held.get(peer, {}).pop(text, None)
+        if held is None:
+            raise FileError(E.NOENT, text, "not granted")
+        self._end(held)
+
+    def forget(self, peer: str) -> None:
+        """End all grants of a peer."""
+        for held in self._held.pop(peer, {}).values():
+            self._end(held)
+
+    def close(self) -> None:
+        for peer in list(self._held):
+            self.forget(peer)
+
+    def granted(self, peer: str) -> list[str]:
+        return list(self._held.get(peer, {}))
+
+    def _end(self, held: _Held) -> None:
+        for cap in held.caps:
+            held.domain.authority.revoke(held.domain.pid, cap)
+        held.chan.close()
+        for place, members in held.below:
+            for chan in (place, *members):
+                chan.close()
+        held.domain.release()
+
+    async def _hold(self, grant: PeerGrant) -> _Held:
+        namespace = self._base.namespace
+        near = await finish(namespace.find(grant.source, self._base.cwd, self._base))
+        target, _ = namespace.cross(near)
+        if grant.place == grant.source and target.origin.spec in _REFUSED:
+            raise FileError(E.ACCES, grant.source, "this tree is not lent on")
+        domain = Domain(namespace.domain.authority, namespace.domain)
+        mover = ChanMover(domain, grant.rights)
+        below: list[tuple[Chan, list[Chan]]] = []
+        inside = grant.source.rstrip("/") + "/"
+        for head in namespace.heads.values():
+            members = [member.chan for member in head.members if member.chan.origin.spec not in _REFUSED]
+            if str(head.place.path).startswith(inside) and members:
+                below.append((mover.move(head.place), [mover.move(chan) for chan in members]))
+        chan = mover.move(target)
+        return _Held(grant, domain, mover.minted, chan, below)
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    async def connect(self, peer: str, name: str) -> Process:
+        """A process for one connection of a peer; the caller ends it with `disconnect`."""
+        authority = self._base.namespace.domain.authority
+        domain = Domain(authority, self._base.namespace.domain)
+        root = attach_skeleton(domain, SkeletonServer([]), self._base)
+        namespace = Namespace(domain, root)
+        session = self._processes.add(name, namespace, root.share(), self._base)
+        session.args = ["peer", name]
+        self._sessions.setdefault(peer, []).append(session)
+        for held in self._held.get(peer, {}).values():
+            try:
+                await self._show(namespace, held)
+            except CognuError as error:
+                log.warning("%s is granted %s, but: %s", name, held.grant.text, error)
+        return session
+
+    def disconnect(self, peer: str, session: Process) -> None:
+        self._sessions[peer].remove(session)
+        for child in self._processes.descendants(session):
+            if child.kill is not None:
+                child.kill("its peer's connection ended")
+        self._processes.end(session, 0)
+
+    async def _show(self, namespace: Namespace, held: _Held) -> None:
+        """Bind a granted tree into a connection's namespace."""
+        skeleton = namespace.root.server
+        assert isinstance(skeleton, SkeletonServer)
+        mover = ChanMover(namespace.domain)
+        directory = bool(held.chan.qid.type & QTDIR)
+        skeleton.plant(held.grant.place, directory)
+        place = await finish(namespace.find(held.grant.place, namespace.root, self._base))
+        namespace.mount(mover.move(held.chan), place, MREPL | (MCREATE if held.grant.creates and directory else 0))
+        for where, members in held.below:
+            for index, chan in enumerate(members):
+                namespace.mount(mover.move(chan), mover.move(where), MREPL if index == 0 else MAFTER)
+
+
+def attach_skeleton(domain: Domain, skeleton: SkeletonServer, caller: Caller) -> Chan:
+    """The root of a skeleton that `domain` itself serves, so that it ends with the domain."""
+    _, cap = domain.authority.new_server(domain.pid)
+    fid = skeleton.attach(caller, "")
+    assert isinstance(fid, Fid)
+    return Chan(Handle(skeleton, fid), domain, cap, Path(None, "/"), Origin(skeleton.spec, ()))

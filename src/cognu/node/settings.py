@@ -1,0 +1,91 @@
+"""A node's home directory and what is set in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from cognu.errors import E, FileError
+from cognu.world import Disk
+
+MAX_SOCKET_PATH = 100
+"""Bytes of a Unix socket's path that every system takes (unix(7) has 108)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """HOME/settings.json. `name` is what this machine calls itself, `listen` where links come in.
+
+    `hosts` are the addresses that tickets name (empty: found out), `unix` the Unix sockets that /net/unix may dial.
+    """
+
+    name: str
+    listen: str = "0.0.0.0:0"
+    hosts: tuple[str, ...] = ()
+    unix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths in a node's home directory."""
+
+    path: str
+
+    @property
+    def socket(self) -> str:
+        return f"{self.path}/node.sock"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.path}/lock"
+
+    @property
+    def log(self) -> str:
+        return f"{self.path}/log"
+
+    @property
+    def settings(self) -> str:
+        return f"{self.path}/settings.json"
+
+    @property
+    def namespace(self) -> str:
+        return f"{self.path}/namespace"
+
+    @property
+    def store(self) -> str:
+        return f"{self.path}/store"
+
+    @property
+    def compiled(self) -> str:
+        return f"{self.path}/compiled"
+
+    def check(self) -> None:
+        """Raises NAMETOOLONG if no socket could be made there."""
+        if len(self.socket.encode()) > MAX_SOCKET_PATH:
+            raise FileError(E.NAMETOOLONG, self.path, f"a home's path has at most {MAX_SOCKET_PATH - 10} bytes")
+
+
+def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
+    """What is set, or the defaults. Raises DAMAGED for a file that is none."""
+    if not disk.exists(home.settings):
+        return Settings(default_name)
+    try:
+        found = json.loads(disk.read(home.settings))
+    except ValueError as error:
+        raise FileError(E.DAMAGED, home.settings, str(error)) from None
+    known = {field.name for field in fields(Settings)}
+    if not isinstance(found, dict) or not set(found) <= known or not isinstance(found.get("name", default_name), str):
+        raise FileError(E.DAMAGED, home.settings, f"an object with {', '.join(sorted(known))}")
+    lists = {key: found[key] for key in ("hosts", "unix") if key in found}
+    for key, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise FileError(E.DAMAGED, home.settings, f"{key} is a list of texts")
+    if not isinstance(found.get("listen", ""), str):
+        raise FileError(E.DAMAGED, home.settings, "listen is an address")
+    texts = {key: value for key, value in found.items() if key not in lists}
+    return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
+
+
+def save_settings(disk: Disk, home: Home, settings: Settings) -> None:
+    disk.make_directory(home.path)
+    disk.write(home.settings, (json.dumps(asdict(settings), indent=1) + "\n").encode())
