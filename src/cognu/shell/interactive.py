@@ -47,7 +47,10 @@ async def _complain(streams: Streams, error: CognuError) -> int:
 
 
 class Prompt:
-    """One interactive shell on a terminal. `rest` holds what was read after the end of the last line."""
+    """One interactive shell on a terminal, which gives a line at a time, so that commands can read the next one.
+
+    `rest` holds what an input that is no terminal gave beyond the end of the last line; commands do not get that.
+    """
 
     def __init__(self, shell: Shell, streams: Streams) -> None:
         self.shell = shell

@@ -1,4 +1,8 @@
-"""Commands that read text, or any bytes: none holds a whole file except `sort`."""
+"""Commands that read text, or any bytes.
+
+None holds a whole file but `sort`; `tail` holds the lines that it will print, and `grep` one line. A pattern of `grep`
+that takes exponential time (`(a*)*b`) holds up the shell's process, for Python's matcher can't be interrupted.
+"""
 
 from __future__ import annotations
 
