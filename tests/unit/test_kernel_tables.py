@@ -344,6 +344,19 @@ def test_processes_outlive_their_creator_with_their_quota(world: World) -> None:
     assert kernel.processes.used[NODE] == 1
 
 
+def test_a_full_creator_takes_over_children_and_tombstones_without_going_over() -> None:
+    kernel = Kernel(12)
+    endpoint = kernel.create_endpoint(NODE)
+    process = kernel.create_process(NODE, 10)
+    child = kernel.create_process(process, 5)
+    cap = kernel.mint(NODE, kernel.endpoints.root[endpoint], 1, ALL_RIGHTS, 0, process)
+    assert kernel.mint(process, cap, 1, READ, 0, child) > 0
+    assert kernel.processes.used[NODE] == 12
+    assert run(kernel, lambda: kernel.end_process_step(process)) == 0
+    # The endpoint's root, the child with its five, the tombstone.
+    assert kernel.processes.used[NODE] == 1 + 6 + 1
+
+
 def test_an_endpoint_ends_with_its_server_and_all_capabilities_to_it(world: World) -> None:
     kernel = world.kernel
     endpoint = kernel.create_endpoint(world.a)

@@ -119,14 +119,86 @@ def test_a_link_is_itself_and_leads_nowhere(tree: RealHostTree, inside: Path, ta
     assert (inside.parent / "out" / "secret").read_bytes() == SECRET
 
 
-def test_a_component_swapped_for_a_link_never_leads_out(tree: RealHostTree, inside: Path) -> None:
-    os.symlink("../out", inside / "trap")
+SWAPPED = (E.NOENT, E.NOTDIR, E.LOOP, E.STALE, E.AGAIN)
+
+
+def use_everything(tree: RealHostTree) -> bytes | E:
+    """Read, change and make files below `name`; what was read, or why not."""
+    try:
+        root = tree.root()
+        node = tree.walk(tree.walk(root, "name"), "secret")
+        file = tree.open(node, True, True, False)
+        data = file.pread(0, 100)
+        tree.change(node, size=7, mode=0o600, mtime=1)
+        made = tree.create(tree.walk(root, "name"), "new", 0o600, False)[1]
+        made.pwrite(0, b"x")
+        if "link" not in tree.list(tree.walk(root, "name")):
+            tree.link(tree.walk(root, "name"), "link", node)
+        tree.unlink(tree.walk(root, "name"), "link", False)
+        return data
+    except FileError as error:
+        if error.error not in SWAPPED:
+            raise
+        return error.error
+
+
+def lay_trap(inside: Path) -> None:
     (inside / "name").mkdir()
     (inside / "name" / "secret").write_bytes(b"inside!")
+    os.symlink("../out", inside / "trap")
+
+
+def check_outside(inside: Path) -> None:
+    secret = inside.parent / "out" / "secret"
+    assert os.listdir(inside.parent / "out") == ["secret"]
+    assert secret.read_bytes() == SECRET
+    assert secret.stat().st_nlink == 1
+    assert secret.stat().st_mtime_ns > 1
+
+
+def test_a_directory_swapped_for_a_link_before_any_one_call_never_leads_out(
+    tree: RealHostTree, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_trap(inside)
+    left = 0
+
+    def swapping(call: Callable[..., object]) -> Callable[..., object]:
+        def swapped(*args: object, **more: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                rename(inside / "name", inside / "spare")
+                rename(inside / "trap", inside / "name")
+            return call(*args, **more)
+
+        return swapped
+
+    rename = os.rename
+    outcomes: list[bytes | E] = []
+    with monkeypatch.context() as patch:
+        for name in ("open", "stat", "fstat", "link", "unlink", "chmod", "utime", "ftruncate", "fchmod", "dup"):
+            patch.setattr(os, name, swapping(getattr(os, name)))
+        while left <= 0:
+            left = len(outcomes) + 1
+            outcomes.append(use_everything(tree))
+            if left <= 0:
+                rename(inside / "name", inside / "trap")
+                rename(inside / "spare", inside / "name")
+    # The last round was over before its swap.
+    assert outcomes[-1] == b"inside!"
+    assert len(outcomes) > 10
+    assert set(outcomes) <= {b"inside!", *SWAPPED}
+    check_outside(inside)
+
+
+def test_a_directory_swapped_for_a_link_again_and_again_never_leads_out(
+    tree: RealHostTree, inside: Path
+) -> None:
+    lay_trap(inside)
     stop = threading.Event()
 
     def swap() -> None:
-        # `name` is in turn a directory of the tree, a link that leads out, and nothing.
+        # `name` is in turn a directory of the tree, nothing, and a link that leads out.
         while not stop.is_set():
             os.rename(inside / "name", inside / "spare")
             os.rename(inside / "trap", inside / "name")
@@ -135,31 +207,14 @@ def test_a_component_swapped_for_a_link_never_leads_out(tree: RealHostTree, insi
 
     swapping = threading.Thread(target=swap)
     swapping.start()
-    outcomes = set()
     try:
-        root = tree.root()
-        for _ in range(1500):
-            try:
-                node = tree.walk(tree.walk(root, "name"), "secret")
-                file = tree.open(node, True, True, False)
-                data = file.pread(0, 100)
-                file.close()
-                tree.change(node, size=7, mode=0o600)
-                made = tree.create(tree.walk(root, "name"), "new", 0o600, False)[1]
-                made.pwrite(0, b"x")
-                made.close()
-                outcomes.add(data)
-            except FileError as error:
-                if error.error not in (E.NOENT, E.NOTDIR, E.LOOP, E.STALE, E.AGAIN):
-                    raise
-                outcomes.add(error.error.text.encode())
+        outcomes = {use_everything(tree) for _ in range(1000)}
     finally:
         stop.set()
         swapping.join()
-    assert SECRET not in outcomes
-    assert b"inside!" in outcomes
-    assert os.listdir(inside.parent / "out") == ["secret"]
-    assert (inside.parent / "out" / "secret").read_bytes() == SECRET
+    assert outcomes <= {b"inside!", *SWAPPED}
+    assert use_everything(tree) == b"inside!"
+    check_outside(inside)
 
 
 def test_a_handle_stays_with_its_file_when_the_name_goes_to_another(tree: RealHostTree, inside: Path) -> None:
