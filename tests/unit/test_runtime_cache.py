@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, Misuse
 from cognu.runtime.cache import CompileCache, Progress
-from cognu.runtime.engine import Bounds, Engine, Fiber, Module, Settings
+from cognu.runtime.engine import Engine, Module, Settings
+from cognu.runtime.fiber import Bounds, Fiber
 from cognu.world.real import real_world
 from guests import command
 

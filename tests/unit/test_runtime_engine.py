@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,18 +15,8 @@ from hypothesis import strategies as st
 import cognu.runtime
 from cognu.errors import E, FileError, Misuse
 from cognu.runtime import capi, host, probe, shim
-from cognu.runtime.engine import (
-    PENDING,
-    Bounds,
-    Engine,
-    Fiber,
-    GuestFault,
-    Import,
-    Module,
-    Settings,
-    Slot,
-    Step,
-)
+from cognu.runtime.engine import Engine, Import, Module, Settings, _split
+from cognu.runtime.fiber import PENDING, Bounds, Fiber, GuestFault, Slot, Step
 from cognu.runtime.shim import FunctionType
 from guests import command, wat
 
@@ -145,6 +136,34 @@ def test_serialized_code_runs_again_in_a_like_engine_only(engine: Engine) -> Non
         assert other.configuration != engine.configuration
     finally:
         other.close()
+
+
+def test_serialized_code_brings_its_shims(engine: Engine) -> None:
+    module = engine.compile(command(
+        "(drop (call $f)) (call $g)", WAITS + '(import "k" "g" (func $g))'))
+    calls: list[int] = []
+    again = engine.load(module.serialize())
+
+    def handler(place: int, _arguments: tuple[Any, ...]) -> Any:
+        calls.append(place)
+        return 1 if place == 0 else None
+
+    assert again.imports == module.imports
+    assert outcome_of(again, handler, [Slot("", "i"), Slot("", "")]).trap == ""
+    assert calls == [0, 1]
+    with pytest.raises(FileError):
+        engine.load(engine.compile(command()).serialize() * 2)
+
+
+@given(st.binary(max_size=100))
+@settings(max_examples=50, deadline=None)
+def test_any_bytes_split_into_parts_or_are_refused(data: bytes) -> None:
+    framed = len(data).to_bytes(8, "little") + data
+    assert _split(framed * 2) == [data, data]
+    with pytest.raises(FileError):
+        _split(framed + b"\1")
+    with contextlib.suppress(FileError):
+        assert b"".join(len(part).to_bytes(8, "little") + part for part in _split(data)) == data
 
 
 def test_an_engine_with_fibers_does_not_close(engine: Engine) -> None:
@@ -458,7 +477,7 @@ def test_only_the_engine_sees_ctypes() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] in ("ctypes", "wasmtime") for name in names):
                 users.add(path.name)
-    assert users == {"engine.py", "capi.py"}
+    assert users == {"engine.py", "fiber.py", "capi.py"}
 
 
 def test_another_version_of_wasmtime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

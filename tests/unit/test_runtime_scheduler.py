@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,8 +14,10 @@ from typing import Any
 import pytest
 import uvloop
 
+import cognu.runtime
 from cognu.errors import E, FileError, Misuse
-from cognu.runtime.engine import Fiber, GuestFault, Settings, Step
+from cognu.runtime.engine import Settings
+from cognu.runtime.fiber import Fiber, GuestFault, Step
 from cognu.runtime.guest import Exit, Guest, GuestExit, How, Limits
 from cognu.runtime.scheduler import LOOP_MEMORY
 from cognu.runtime.states import State
@@ -521,6 +525,34 @@ async def test_a_thousand_guests_leave_nothing_behind(limits: Limits) -> None:
 def _mappings() -> int:
     with Path("/proc/self/maps").open() as lines:
         return sum(1 for _ in lines)
+
+
+CROWD = """
+import asyncio, resource
+from guests import command, host, running, until
+resource.setrlimit(resource.RLIMIT_AS, (30 << 30, 30 << 30))
+async def main():
+    async with running(workers=1) as runs:
+        gate = asyncio.Event()
+        async def call(guest):
+            await gate.wait()
+            return 0
+        program = runs.compile(command("(drop (call $f))", '(import "h" "f" (func $f (result i32)))'))
+        started = [runs.start(program, host("", "i", call)) for _ in range(20)]
+        await until(lambda: all(ended.done() or guest.state.value == "waiting" for guest, ended in started))
+        gate.set()
+        ends = [await ended for _, ended in started]
+        print(sum(end.code == 0 for end in ends) > 0, {end.error.error.name for end in ends if end.error})
+asyncio.run(main())
+"""
+
+
+def test_guests_for_whom_there_are_no_addresses_are_refused_and_the_others_run() -> None:
+    paths = [str(Path(cognu.runtime.__file__).parents[2]), str(Path(__file__).parents[1])]
+    done = subprocess.run(
+        [sys.executable, "-c", CROWD], capture_output=True, text=True, timeout=60, check=False,
+        env={"PYTHONPATH": ":".join(paths)})
+    assert done.stdout.strip() == "True {'NOMEM'}", done.stderr
 
 
 async def test_close_ends_guests_in_all_states_and_then_refuses() -> None:

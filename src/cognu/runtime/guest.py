@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cognu.errors import CognuError, E, FileError
-from cognu.runtime.engine import PENDING, Bounds, Fiber, GuestFault, Module, Pending, Slot, Value, shimmable
+from cognu.runtime.engine import Module, shimmable
+from cognu.runtime.fiber import PENDING, Bounds, Fiber, GuestFault, Pending, Slot, Value
 from cognu.runtime.states import Event, State, move
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import sys
 
 from cognu.errors import E, FileError
 from cognu.runtime import host
-from cognu.runtime.engine import PENDING, Bounds, Engine, Fiber, Slot, Step
+from cognu.runtime.engine import Engine
+from cognu.runtime.fiber import PENDING, Bounds, Fiber, Slot, Step
 
 # (module (memory (export "memory") 1) (import "p" "wait" (func (result i32)))
 #   (func (export "_start") call 0  i32.const 65536  i32.load  drop  drop)): waits, then reads outside its

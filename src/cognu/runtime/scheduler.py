@@ -27,7 +27,8 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from cognu.errors import E, FileError, Misuse
-from cognu.runtime.engine import Engine, Module, Pending, Step
+from cognu.runtime.engine import Engine, Module
+from cognu.runtime.fiber import Pending, Step
 from cognu.runtime.guest import EXIT_KILLED, Answer, Exit, Guest, GuestExit, How, Imports, Limits, drop
 from cognu.runtime.states import Event, State
 from cognu.world import Clock

@@ -1,0 +1,370 @@
+"""Fibers: guests that each run on a stack of their own, through wasmtime's C API.
+
+A `Fiber` runs until it has used up its slice, called a host function whose answer is not there yet, or ended.
+
+Rules of use. Breaking one is memory corruption, not an exception, so the code raises `Misuse` where it can
+tell:
+
+- A fiber is polled by one thread at a time, never from inside a host call, never again after it ended.
+- `delete` frees the future before the store; not while the fiber runs, not from inside any host call. Nothing
+  else frees: there are no finalizers, native or Python's.
+- A host call's callback lets no exception out. Its error result stands before it starts (see `shim`).
+- A guest's memory may move when it grows, without notice: its base and size are asked for at every access.
+- `faulthandler.enable()` must come before the first engine, else a guest's bad memory access ends the whole
+  node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from ctypes import byref, c_void_p
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cognu.errors import E, FileError, Misuse
+from cognu.runtime import shim
+from cognu.runtime.capi import EXTERN_MEMORY, Callback, Extern, Instance, lib, must, reason, take_error, take_trap
+
+if TYPE_CHECKING:
+    from cognu.runtime.engine import Module
+
+Value = int | float
+
+
+class Pending:
+    """What a host call's handler returns when the answer will come by `Fiber.answer`."""
+
+
+PENDING: Final = Pending()
+
+
+class GuestFault(FileError):
+    """A guest gave a pointer outside its memory. A host function may turn it into EFAULT; else it ends that
+    guest."""
+
+    def __init__(self, pointer: int, count: int) -> None:
+        super().__init__(E.FAULT, "", f"{pointer:#x}+{count}")
+
+
+class Step(Enum):
+    """Why a fiber stopped running."""
+
+    SLICE = "slice used up"
+    CALL = "host call pending"
+    ENDED = "ended"
+
+
+class Outcome(NamedTuple):
+    """How a fiber ended. `trap` is "" if `_start` returned, else why not; `trace` is wasmtime's whole
+    message, with the guest's stack. `refused` means that the limits or the machine do not allow the program
+    to start."""
+
+    trap: str
+    trace: str
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a fiber's store may hold: bytes of memory, elements of each of at most four tables."""
+
+    memory: int
+    table_elements: int
+
+
+class Slot:
+    """How one import's values lie in the array of a host call: 16 bytes each, the status before the rest.
+
+    `params` and `result` have a letter per value as in `struct`: i I q Q f d (capital: unsigned).
+    """
+
+    __slots__ = ("arguments", "buffer", "has_result", "reply")
+
+    def __init__(self, params: str, result: str) -> None:
+        pad = {"i": "12x", "I": "12x", "f": "12x", "q": "8x", "Q": "8x", "d": "8x"}
+        self.arguments = struct.Struct("<16x" + "".join(letter + pad[letter] for letter in params))
+        self.reply = struct.Struct("<i12x" + "".join(letter + pad[letter] for letter in result))
+        self.has_result = bool(result)
+        self.buffer = ctypes.c_char * self.arguments.size
+
+
+class _Out(ctypes.Structure):
+    """What a call in progress reads (`start`) and where it leaves its results. Must live as long as its
+    future, which looks at it again at every poll."""
+
+    _fields_ = (("trap", c_void_p), ("error", c_void_p), ("instance", Instance), ("start", Extern))
+
+
+Handler = Callable[[int, tuple[Value, ...]], Value | Pending | None]
+"""Serves a host call: (place in `Module.imports`, arguments) -> the result, None if it has none, or
+PENDING."""
+
+
+def _gone(_place: int, _arguments: tuple[Value, ...]) -> None:
+    raise Misuse(E.BADF, "fiber")
+
+
+class Fiber:
+    """One guest on a stack of its own. Made suspended; `poll` runs it.
+
+    First it is instantiated (which runs the program's own start function, if any), then `_start` is called.
+    """
+
+    __slots__ = (
+        "_answer", "_bounds", "_context", "_future", "_handler", "_linker", "_memory", "_memory_ref", "_out", "_phase",
+        "_polling", "_slots", "_store", "_waiting", "fault", "module", "outcome",
+    )
+
+    def __init__(self, module: Module, slots: Sequence[Slot | None], bounds: Bounds, handler: Handler) -> None:
+        """`slots` go with `module.imports`. Raises `Misuse` if the module is closed."""
+        module._alive()
+        self.module = module
+        self.outcome: Outcome | None = None
+        self.fault: BaseException | None = None
+        self._slots = slots
+        self._bounds = bounds
+        self._handler = handler
+        self._store = self._context = self._linker = self._future = 0
+        self._memory = Extern()
+        self._memory_ref: Any = None
+        self._out = _Out()
+        self._phase = 0
+        self._polling = False
+        self._waiting = False
+        self._answer: tuple[Value | None] | None = None
+        module.users += 1
+        module.engine._fibers.add(self)
+
+    def poll(self) -> Step:
+        """Run until the slice is over, a host call has to wait, or the end. Any thread, one at a time."""
+        thread = threading.get_ident()
+        if self.outcome is not None or self._polling or thread in running:
+            raise Misuse(E.ALREADY, "fiber")
+        # Stays True if an exception comes between a future's end and our note of it: polling again would
+        # abort.
+        self._polling = True
+        busy = self.module.engine._busy
+        running[thread] = self
+        try:
+            if not busy.is_set():
+                busy.set()
+            step = self._run()
+        finally:
+            del running[thread]
+        self._polling = False
+        return step
+
+    def answer(self, value: Value | None) -> None:
+        """The answer to the host call that waits; the next `poll` hands it over. Raises `Misuse` if none
+        waits."""
+        if not self._waiting or self._answer is not None:
+            raise Misuse(E.ALREADY, "fiber")
+        self._answer = (value,)
+
+    def delete(self) -> None:
+        """Free everything. Not while it runs, not from inside a host call of any fiber (`Misuse`). Twice is
+        fine."""
+        if self._phase < 0:
+            return
+        if threading.get_ident() in running or self in running.values():
+            raise Misuse(E.BUSY, "fiber")
+        self._phase = -1
+        self._memory_ref = None
+        self._handler = _gone
+        self._end_future()
+        if self._linker:
+            lib.wasmtime_linker_delete(self._linker)
+        if self._store:
+            lib.wasmtime_store_delete(self._store)
+        self._store = self._context = self._linker = 0
+        self.module.engine._fibers.discard(self)
+        self.module.users -= 1
+
+    # The guest's memory
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes; 0 before instantiation and after deletion."""
+        if self._memory_ref is None:
+            return 0
+        size: int = lib.wasmtime_memory_data_size(self._context, self._memory_ref)
+        return size
+
+    def read(self, pointer: int, count: int) -> bytes:
+        """A copy. Raises `GuestFault`."""
+        return ctypes.string_at(self._at(pointer, count), count)
+
+    def view(self, pointer: int, count: int) -> memoryview:
+        """The bytes themselves, to read and write. Good only until the host function returns or awaits: the
+        memory may move as soon as the guest runs. Raises `GuestFault`."""
+        view: memoryview = lib.memory_view(self._at(pointer, count), count, 0x200)  # PyBUF_WRITE
+        return view
+
+    def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
+        """Raises `GuestFault`; then nothing was written."""
+        if type(data) is bytes:
+            ctypes.memmove(self._at(pointer, len(data)), data, len(data))
+            return
+        source = memoryview(data).cast("B")
+        with self.view(pointer, len(source)) as target:
+            target[:] = source
+
+    def _at(self, pointer: int, count: int) -> int:
+        reference = self._memory_ref
+        if reference is None:
+            raise GuestFault(pointer, count)
+        size = lib.wasmtime_memory_data_size(self._context, reference)
+        if pointer < 0 or count < 0 or pointer + count > size:
+            raise GuestFault(pointer, count)
+        base: int = lib.wasmtime_memory_data(self._context, reference) or 0
+        return base + pointer
+
+    # Running
+
+    def _run(self) -> Step:
+        if self._context:
+            lib.wasmtime_context_set_epoch_deadline(self._context, 1)
+        while True:
+            if not self._future and not self._next_phase():
+                return Step.ENDED
+            if not lib.wasmtime_call_future_poll(self._future):
+                # The slice may be over before the shim has fetched an answer that is there.
+                return Step.CALL if self._waiting and self._answer is None else Step.SLICE
+            if not self._phase_done():
+                return Step.ENDED
+
+    def _next_phase(self) -> bool:
+        """Begin the shims one by one, then the program's instantiation, then `_start`. False if that is all,
+        or it fails."""
+        out, shims = self._out, self.module._shims
+        trap, error = byref(out, _Out.trap.offset), byref(out, _Out.error.offset)
+        instance = byref(out, _Out.instance.offset)
+        if self._phase == 0 and not self._open_store():
+            return False
+        if self._phase < len(shims):
+            self._future = lib.wasmtime_instance_pre_instantiate_async(
+                shims[self._phase].pre, self._context, instance, trap, error)
+        elif self._phase == len(shims):
+            self._future = lib.wasmtime_linker_instantiate_async(
+                self._linker, self._context, self.module._alive(), instance, trap, error)
+        else:
+            start = _Out.start.offset
+            lib.wasmtime_instance_export_get(self._context, instance, b"_start", 6, byref(out, start))
+            self._future = lib.wasmtime_func_call_async(
+                self._context, byref(out, start + Extern.of.offset), None, 0, None, 0, trap, error)
+        self._phase += 1
+        return True
+
+    def _open_store(self) -> bool:
+        engine = self.module.engine._alive()
+        self._store = lib.wasmtime_store_new(engine, None, None)
+        self._context = lib.wasmtime_store_context(self._store)
+        shims = self.module._shims
+        bounds = self._bounds
+        lib.wasmtime_store_limiter(self._store, bounds.memory, bounds.table_elements, len(shims) + 1, 4, 1)
+        lib.wasmtime_context_epoch_deadline_async_yield_and_update(self._context, 1)
+        lib.wasmtime_context_set_epoch_deadline(self._context, 1)
+        self._linker = lib.wasmtime_linker_new(engine)
+        if self.module.memory_import is None:
+            return True
+        memory = self._memory
+        handle = byref(memory, Extern.of.offset)
+        error = lib.wasmtime_memory_new(self._context, self.module._memory_type, handle)
+        if error:
+            self._fail(take_error(error), True)
+            return False
+        memory.kind = EXTERN_MEMORY
+        self._memory_ref = handle
+        module, name = (part.encode() for part in self.module.memory_import)
+        must(lib.wasmtime_linker_define(
+            self._linker, self._context, module, len(module), name, len(name), byref(memory)))
+        return True
+
+    def _phase_done(self) -> bool:
+        """A future has ended: look at how, and free it. False if the fiber is at its end."""
+        out = self._out
+        trap, error = out.trap, out.error
+        out.trap = out.error = None
+        self._end_future()
+        shims = self.module._shims
+        if trap or error:
+            self._fail(take_trap(trap) if trap else take_error(error), not trap)
+            return False
+        if self._phase <= len(shims):
+            name = shims[self._phase - 1].import_module
+            must(lib.wasmtime_linker_define_instance(
+                self._linker, self._context, name, len(name), byref(out, _Out.instance.offset)))
+        elif self._phase == len(shims) + 1:
+            if self._memory_ref is None:
+                self._memory_ref = self._exported_memory()
+        else:
+            self.outcome = Outcome("", "", False)
+            return False
+        return True
+
+    def _exported_memory(self) -> Any:
+        instance = byref(self._out, _Out.instance.offset)
+        lib.wasmtime_instance_export_get(self._context, instance, b"memory", 6, byref(self._memory))
+        return byref(self._memory, Extern.of.offset)
+
+    def _fail(self, message: str, refused: bool) -> None:
+        self.outcome = Outcome(reason(message), message, refused)
+
+    def _end_future(self) -> None:
+        if self._future:
+            future, self._future = self._future, 0
+            lib.wasmtime_call_future_delete(future)
+
+    def _serve(self, place: int, address: int) -> None:
+        """A host call. FAILED stands in the reply's place until the one copy that is the last step.
+
+        (`pack_into` would not do: it leaves the status written when it refuses the result.)
+        """
+        slot = self._slots[place]
+        assert slot is not None
+        if not self._waiting:
+            value = self._handler(place, slot.arguments.unpack_from(slot.buffer.from_address(address)))
+        elif self._answer is not None:
+            (value,) = self._answer
+            self._answer = None
+            self._waiting = False
+        else:
+            value = PENDING
+        if value is PENDING:
+            self._waiting = True
+            # The shim's next function entry finds its time used up and suspends.
+            lib.wasmtime_context_set_epoch_deadline(self._context, 0)
+            reply = _PENDING_REPLY
+        elif slot.has_result:
+            reply = slot.reply.pack(shim.DONE, value)
+        elif value is None:
+            reply = _DONE_REPLY
+        else:
+            raise TypeError(value)
+        ctypes.memmove(address, reply, len(reply))
+
+
+_PENDING_REPLY = struct.pack("<i", shim.PENDING)
+_DONE_REPLY = struct.pack("<i", shim.DONE)
+
+running: dict[int, Fiber] = {}
+"""The fiber that each thread runs now, by the thread's number; an entry is touched by its own thread only."""
+
+
+@Callback  # type: ignore[untyped-decorator]
+def host_call(place: int, _caller: int, address: int, _length: int) -> int:
+    try:
+        fiber = running[threading.get_ident()]
+        if fiber.fault is not None:
+            return 0
+        try:
+            fiber._serve(place, address)
+        except BaseException as error:  # whatever it is, it ends this guest and nothing else
+            fiber.fault = error
+    except BaseException:  # an interrupt in the handler above; FAILED still stands, so the guest ends all the same
+        pass
+    return 0
