@@ -345,10 +345,9 @@ class Kernel:
 
 
 def _link(heads: Table, after: Table, before: Table, owner: int, item: int) -> None:
-    """Put `item` first in `owner`'s list."""
+    """Put `item`, whose links are 0, first in `owner`'s list."""
     old = heads[owner]
     after[item] = old
-    before[item] = 0
     if old:
         before[old] = item
     heads[owner] = item
