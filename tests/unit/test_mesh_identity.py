@@ -1,0 +1,245 @@
+"""Identities and the peer book."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.errors import E, FileError, LinkBroken
+from cognu.mesh.identity import (
+    FINGERPRINT_LENGTH,
+    NAME_LIMIT,
+    Peer,
+    PeerBook,
+    certificate_der,
+    certificate_public,
+    check_certificate,
+    clean_name,
+    fingerprint_bytes,
+    fingerprint_of,
+    fingerprint_text,
+    format_book,
+    identity_from_seed,
+    load_identity,
+    parse_book,
+    short,
+    valid_name,
+    verify,
+)
+from cognu.world.real import real_world
+from mesh_support import Node
+
+
+def peer(seed: int, name: str) -> Peer:
+    identity = identity_from_seed(bytes([seed]) * 32)
+    return Peer(identity.fingerprint, name, identity.certificate, ("10.0.0.1:1",), ("home/me",), ("net",))
+
+
+def test_an_identity_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    world, home = real_world(), str(tmp_path / "home")
+    first = load_identity(world, home)
+    assert load_identity(world, home).fingerprint == first.fingerprint
+    assert load_identity(world, home).certificate == first.certificate
+    assert stat.S_IMODE(os.stat(f"{home}/identity").st_mode) == 0o600
+    assert load_identity(world, str(tmp_path / "other")).fingerprint != first.fingerprint
+
+
+def _ec_key() -> bytes:
+    key = generate_private_key(SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", _ec_key()])
+def test_a_damaged_identity_is_an_error_and_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "identity").write_bytes(content)
+    with pytest.raises(FileError) as caught:
+        load_identity(real_world(), str(tmp_path))
+    assert caught.value.error is E.DAMAGED
+    assert (tmp_path / "identity").read_bytes() == content
+
+
+def test_an_identity_does_not_show_its_key() -> None:
+    identity = identity_from_seed(bytes(32))
+    assert repr(identity) == f"Identity({identity.fingerprint})"
+
+
+def test_signatures_and_fingerprints_are_the_keys() -> None:
+    identity = identity_from_seed(bytes(32))
+    assert len(identity.fingerprint) == FINGERPRINT_LENGTH
+    assert identity.fingerprint == fingerprint_of(identity.public)
+    assert fingerprint_text(fingerprint_bytes(identity.fingerprint)) == identity.fingerprint
+    assert identity.fingerprint.startswith(short(identity.fingerprint))
+    signature = identity.sign(b"message")
+    assert verify(identity.public, signature, b"message")
+    assert not verify(identity.public, signature, b"massage")
+    assert not verify(b"short", signature, b"message")
+
+
+@given(st.text(max_size=60))
+def test_only_a_fingerprint_passes_for_one(text: str) -> None:
+    with suppress(FileError):
+        assert fingerprint_text(fingerprint_bytes(text)) == text
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_for_a_certificate_are_refused(data: bytes) -> None:
+    with pytest.raises(LinkBroken) as caught:
+        check_certificate(data)
+    assert caught.value.error is E.BADPEER
+
+
+def test_only_a_self_signed_leaf_may_be_pinned() -> None:
+    identity = identity_from_seed(bytes(32))
+    der = certificate_der(identity.certificate)
+    check_certificate(der)
+    assert certificate_public(der) == identity.public
+    altered = bytearray(der)
+    altered[-1] ^= 1
+    with pytest.raises(LinkBroken):
+        check_certificate(bytes(altered))
+    # BasicConstraints (2.5.29.19), critical, and then an empty sequence: make it an authority in place.
+    position = der.index(bytes.fromhex("0603551d130101ff"))
+    with pytest.raises(LinkBroken):
+        check_certificate(der[:position] + bytes.fromhex("0603551d140101ff") + der[position + 8 :])
+
+
+def test_the_book_is_kept_over_a_restart_and_finds_by_name_and_fingerprint(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    one, two = node.book.add(peer(1, "one")), node.book.add(peer(2, "two"))
+    again = PeerBook(node.world.disk, node.home)
+    assert again.all() == [one, two]
+    assert again.find("two") == again.find(two.fingerprint) == again.find(two.fingerprint[:10].upper()) == two
+    for text in ("three", two.fingerprint[:7], ""):
+        with pytest.raises(FileError) as caught:
+            again.find(text)
+        assert caught.value.error is E.NOPEER
+    assert stat.S_IMODE(os.stat(tmp_path / "peers.json").st_mode) == 0o600
+
+
+def test_names_are_made_unique_and_kept_when_a_peer_pairs_again(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    assert book.add(peer(1, "pi")).name == "pi"
+    assert book.add(peer(2, "pi")).name == "pi-2"
+    assert book.add(peer(3, "pi")).name == "pi-3"
+    assert book.add(replace(peer(2, "other"), granted=("all",))).name == "pi-2"
+    assert book.find("pi-2").granted == ("all",)
+    long = "x" * NAME_LIMIT
+    assert book.add(peer(4, long)).name == long
+    assert book.add(peer(5, long)).name == "x" * (NAME_LIMIT - 2) + "-2"
+
+
+def test_updates_and_removals_are_checked(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    one = book.add(peer(1, "one"))
+    book.add(peer(2, "two"))
+    with pytest.raises(FileError) as caught:
+        book.update(replace(one, name="two"))
+    assert caught.value.error is E.EXIST
+    with pytest.raises(FileError) as caught:
+        book.update(peer(3, "three"))
+    assert caught.value.error is E.NOPEER
+    book.update(replace(one, name="uno"))
+    assert book.remove(one.fingerprint).name == "uno"
+    with pytest.raises(FileError):
+        book.remove(one.fingerprint)
+    assert [known.name for known in PeerBook(real_world().disk, str(tmp_path)).all()] == ["two"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": "UPPER"},
+        {"name": "with/slash"},
+        {"name": ".."},
+        {"certificate": "garbage"},
+        {"certificate": peer(9, "x").certificate},
+        {"addresses": ("a b:1",)},
+        {"addresses": tuple(f"10.0.0.1:{port}" for port in range(9))},
+        {"granted": ("",)},
+        {"received": ("x" * 201,)},
+    ],
+)
+def test_a_record_out_of_bounds_is_refused_and_nothing_changes(tmp_path: Path, change: dict[str, object]) -> None:
+    book = Node(tmp_path).book
+    book.add(peer(1, "one"))
+    with pytest.raises(FileError) as caught:
+        book.add(replace(peer(2, "two"), **change))  # type: ignore[arg-type]
+    assert caught.value.error is E.INVAL
+    assert len(book.all()) == 1
+
+
+def test_an_address_that_worked_comes_first_and_few_are_kept(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    one = book.add(peer(1, "one"))
+    for port in range(20):
+        book.learn_address(one.fingerprint, f"10.0.0.2:{port}")
+    addresses = book.find("one").addresses
+    assert addresses == tuple(f"10.0.0.2:{port}" for port in range(19, 11, -1))
+    book.learn_address(one.fingerprint, "10.0.0.2:15")
+    assert book.find("one").addresses[0] == "10.0.0.2:15"
+    book.learn_address("nobody", "10.0.0.2:15")
+
+
+def test_what_the_disk_refused_is_not_trusted(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    (tmp_path / "peers.json").mkdir()
+    with pytest.raises(FileError):
+        book.add(peer(1, "one"))
+    assert book.all() == []
+
+
+GOOD = json.loads(format_book([peer(1, "one")]))
+
+
+def _with(**changes: object) -> bytes:
+    return json.dumps({**GOOD, "peers": [{**GOOD["peers"][0], **changes}]}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[]", b"{}", b"\xff", b"[" * 100_000, json.dumps({**GOOD, "version": 2}).encode(),
+        json.dumps({**GOOD, "more": 1}).encode(), json.dumps({**GOOD, "peers": [1]}).encode(),
+        json.dumps({**GOOD, "peers": GOOD["peers"] * 2}).encode(), _with(name=1), _with(name="/"), _with(extra=""),
+        _with(addresses="x"), _with(granted=[1]), _with(fingerprint="x"), _with(certificate="\ud800"),
+        format_book([peer(1, "same"), peer(2, "same")]), format_book([peer(1, "one")])[:-20],
+    ],
+)  # fmt: skip
+def test_a_damaged_book_is_an_error_and_never_an_empty_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "peers.json").write_bytes(content)
+    with pytest.raises(FileError) as caught:
+        PeerBook(real_world().disk, str(tmp_path))
+    assert caught.value.error is E.DAMAGED
+    assert (tmp_path / "peers.json").read_bytes() == content
+
+
+@given(st.one_of(st.binary(max_size=200), st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)
+    | st.dictionaries(st.sampled_from(["version", "peers", "name"]), inner), max_leaves=8,
+).map(lambda value: json.dumps(value).encode())))  # fmt: skip
+def test_any_content_either_parses_or_is_damaged(data: bytes) -> None:
+    with suppress(FileError):
+        assert parse_book(data, "peers.json") == {}
+
+
+@given(st.text(max_size=80))
+def test_any_offered_name_becomes_a_good_one(offered: str) -> None:
+    name = clean_name(offered, "fallback")
+    assert valid_name(name)
+    assert clean_name(name, "other") == name
+
+
+def test_a_sysname_becomes_its_first_label_in_lower_case() -> None:
+    assert clean_name("Kitchen Pi.local.lan", "x") == "kitchen-pi"
+    assert clean_name("...", "x") == "x"
