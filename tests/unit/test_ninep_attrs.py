@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
@@ -79,6 +79,7 @@ STATS = st.builds(
 
 
 @given(STATS)
+@settings(deadline=None)
 def test_attributes_of_9p2000_l_round_trip(stat: Stat) -> None:
     reply = attrs.getattr_of_stat(stat, t.GETATTR_ALL)
     back = attrs.stat_of_getattr("n", reply)

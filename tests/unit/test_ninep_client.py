@@ -281,7 +281,7 @@ def test_no_second_answer_while_the_tag_is_being_flushed() -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.booleans(), st.sampled_from(Dialect))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_arbitrary_bytes_raise_protocol_errors_only(chunks: list[bytes], framed: bool, dialect: Dialect) -> None:
     client = connected(dialect, 256)
     requests: list[Request] = [m.Tread(0, 0, 4), m.Twalk(0, 1, ("a", "b")), m.Tattach(0, 0, "", ""), m.Tclunk(0)]

@@ -159,7 +159,7 @@ ANY_MESSAGE = st.sampled_from(TABLE).flatmap(messages_of)
 
 
 @given(ANY_MESSAGE, U16)
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_what_is_encoded_decodes_to_the_same(sample: tuple[Dialect, Message], tag: int) -> None:
     dialect, message = sample
     wire = joined(message, tag, dialect)
@@ -168,6 +168,7 @@ def test_what_is_encoded_decodes_to_the_same(sample: tuple[Dialect, Message], ta
 
 
 @given(ANY_MESSAGE, st.data())
+@settings(deadline=None)
 def test_a_message_cut_or_lengthened_is_refused(sample: tuple[Dialect, Message], data: st.DataObject) -> None:
     dialect, message = sample
     wire = joined(message, 1, dialect)
@@ -179,7 +180,7 @@ def test_a_message_cut_or_lengthened_is_refused(sample: tuple[Dialect, Message],
 
 
 @given(st.binary(max_size=80), st.integers(0, 255), st.sampled_from(Dialect))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_arbitrary_bodies_give_a_message_or_a_protocol_error(body: bytes, number: int, dialect: Dialect) -> None:
     wire = (7 + len(body)).to_bytes(4, "little") + bytes([number]) + b"\1\0" + body
     try:
@@ -190,6 +191,7 @@ def test_arbitrary_bodies_give_a_message_or_a_protocol_error(body: bytes, number
 
 
 @given(st.binary(max_size=120))
+@settings(deadline=None)
 def test_arbitrary_directory_data_gives_entries_or_a_protocol_error(data: bytes) -> None:
     for unpack, pack in ((codec.unpack_stats, codec.pack_stat), (codec.unpack_dirents, codec.pack_dirent)):
         try:
@@ -201,6 +203,7 @@ def test_arbitrary_directory_data_gives_entries_or_a_protocol_error(data: bytes)
 
 
 @given(st.lists(STATS, max_size=4), st.lists(st.builds(Dirent, QIDS, U64, st.integers(0, 255), NAMES), max_size=4))
+@settings(deadline=None)
 def test_directory_entries_round_trip(stats: list[WireStat], entries: list[Dirent]) -> None:
     assert codec.unpack_stats(b"".join(map(codec.pack_stat, stats))) == stats
     assert codec.unpack_dirents(b"".join(map(codec.pack_dirent, entries))) == entries
@@ -269,6 +272,7 @@ STREAM = [joined(case.message, case.tag, case.dialect) for case in CASES]
 
 
 @given(st.lists(st.integers(1, 90), max_size=60))
+@settings(deadline=None)
 def test_frames_do_not_depend_on_how_the_stream_was_cut(sizes: list[int]) -> None:
     stream, frames, got = b"".join(STREAM), Frames(8192), []
     for size in sizes:

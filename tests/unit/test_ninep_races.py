@@ -201,7 +201,7 @@ def test_walk_open_read_clunk_in_one_go() -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_flushes_race_with_answers_and_both_sides_agree_on_what_happened(data: st.DataObject) -> None:
     joined, fid = opened(Dialect.L, ("log",))
     marks: dict[int, bytes] = {}
@@ -242,7 +242,7 @@ def test_flushes_race_with_answers_and_both_sides_agree_on_what_happened(data: s
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_a_clunk_races_with_what_is_parked_on_its_fid(data: st.DataObject) -> None:
     joined, fid = opened(Dialect.L, ("log",))
     for number in range(data.draw(st.integers(0, 5))):

@@ -872,7 +872,7 @@ class Embedding:
 
 @pytest.mark.parametrize("dialect", Dialect)
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_whatever_is_asked_nothing_leaks_and_every_request_is_answered(dialect: Dialect, data: st.DataObject) -> None:
     bench = Bench(dialect, Limits(8192, fids=4, calls=5))
     embedding = Embedding(bench.session)
@@ -900,7 +900,7 @@ def test_whatever_is_asked_nothing_leaks_and_every_request_is_answered(dialect: 
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_arbitrary_bytes_raise_protocol_errors_only_and_keep_no_more_than_a_message(
     chunks: list[bytes], framed: bool
 ) -> None:
