@@ -196,6 +196,8 @@ def change_file(
         raise FileError(E.PERM, names[-1], "a file can't become a directory")
     mode = None if change.mode is None else host_mode(change.mode)
     length = change.length
+    if length is not None and length < 0:
+        raise FileError(E.INVAL, names[-1] if names else "/", f"length {length}")
     if stat.kind == "d" and length == 0:
         length = None
     mtime = now if change.mtime_now else change.mtime

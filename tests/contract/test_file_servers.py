@@ -1,0 +1,479 @@
+"""What every writable file server promises, whatever it keeps its files in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cognu.devices.host import HostServer
+from cognu.devices.ram import RamServer
+from cognu.errors import E, FileError
+from cognu.files.server import OAPPEND
+from cognu.ninep.types import (
+    DMDIR,
+    DMSYMLINK,
+    OEXEC,
+    ORCLOSE,
+    ORDWR,
+    OREAD,
+    OTRUNC,
+    OWRITE,
+    QTDIR,
+    QTSYMLINK,
+    SetStat,
+)
+from cognu.world.host_tree import RealHostTree
+from cognu.world.real import RealClock, real_world
+from serving import Client, done
+
+
+@pytest.fixture(params=["ram", "host"])
+async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
+    before = len(os.listdir("/dev/fd"))
+    if request.param == "ram":
+        made = Client(RamServer(RealClock()))
+        yield made
+        made.close()
+    else:
+        world = real_world()
+        os.chmod(tmp_path, 0o777)
+        tree = RealHostTree(str(tmp_path))
+        made = Client(HostServer(world, tree))
+        yield made
+        made.close()
+        tree.close()
+        assert len(os.listdir("/dev/fd")) == before, "a handle of the host is left open"
+
+
+async def refused(error: E, call: Awaitable[Any] | Callable[[], Any]) -> None:
+    with pytest.raises(FileError) as caught:
+        await done(call() if callable(call) else call)
+    assert caught.value.error is error, caught.value
+
+
+async def test_what_is_written_is_read_back(client: Client) -> None:
+    await client.put("a", b"hello")
+    assert await client.read("a") == b"hello"
+    stat = await client.stat("a")
+    assert (stat.name, stat.length, stat.mode) == ("a", 5, 0o666)
+
+
+async def test_reads_stop_at_the_end_and_give_what_was_asked(client: Client) -> None:
+    await client.put("a", b"0123456789")
+    fid = await client.open("a")
+    assert await client.read_fid(fid, 4, 3) == b"3456"
+    assert await client.read_fid(fid, 4, 8) == b"89"
+    assert await client.read_fid(fid, 4, 10) == b""
+    assert await client.read_fid(fid, 4, 1 << 40) == b""
+    assert await client.read_fid(fid, 0, 0) == b""
+    client.server.clunk(fid)
+
+
+async def test_a_write_beyond_the_end_leaves_zeros_between(client: Client) -> None:
+    await client.put("a", b"x")
+    assert await client.write("a", b"yz", offset=4) == 2
+    assert await client.read("a") == b"x\0\0\0yz"
+    assert await client.write("a", b"", offset=100) == 0
+    assert (await client.stat("a")).length == 6
+
+
+async def test_a_write_within_changes_only_its_bytes(client: Client) -> None:
+    await client.put("a", b"0123456789")
+    assert await client.write("a", b"XY", offset=3) == 2
+    assert await client.read("a") == b"012XY56789"
+
+
+async def test_truncating_at_open_empties_and_plain_open_does_not(client: Client) -> None:
+    await client.put("a", b"hello")
+    client.server.clunk(await client.open("a", OWRITE))
+    assert await client.read("a") == b"hello"
+    client.server.clunk(await client.open("a", OWRITE | OTRUNC))
+    assert await client.read("a") == b""
+    await client.write("a", b"again")
+    client.server.clunk(await client.open("a", OREAD | OTRUNC))
+    assert await client.read("a") == b""
+
+
+async def test_append_writes_go_to_the_end_whatever_their_offset(client: Client) -> None:
+    await client.put("a", b"one")
+    assert await client.write("a", b"two", OWRITE | OAPPEND, offset=0) == 3
+    assert await client.read("a") == b"onetwo"
+
+
+async def test_length_is_set_by_wstat_both_ways(client: Client) -> None:
+    await client.put("a", b"hello")
+    await client.wstat("a", SetStat(length=2))
+    assert await client.read("a") == b"he"
+    await client.wstat("a", SetStat(length=4))
+    assert await client.read("a") == b"he\0\0"
+    await refused(E.INVAL, client.wstat("a", SetStat(length=-1)))
+
+
+async def test_an_open_file_is_used_only_as_it_was_opened(client: Client) -> None:
+    await client.put("a", b"x")
+    for mode, readable, writable in (
+        (OREAD, True, False),
+        (OWRITE, False, True),
+        (ORDWR, True, True),
+        (OEXEC, True, False),
+    ):
+        fid = await client.open("a", mode)
+        if readable:
+            assert await client.read_fid(fid) == b"x"
+        else:
+            await refused(E.BADF, client.read_fid(fid))
+        if writable:
+            assert await client.write_fid(fid, b"x") == 1
+        else:
+            await refused(E.BADF, client.write_fid(fid, b"x"))
+        client.server.clunk(fid)
+    fid = await client.walk("a")
+    await refused(E.BADF, client.read_fid(fid))
+    await refused(E.BADF, client.write_fid(fid, b"x"))
+    client.server.clunk(fid)
+
+
+async def test_a_file_is_opened_for_writing_by_who_makes_it_read_only(client: Client) -> None:
+    fid = await client.create("a", 0o444, ORDWR)
+    assert await client.write_fid(fid, b"hi") == 2
+    assert await client.read_fid(fid) == b"hi"
+    client.server.clunk(fid)
+    assert (await client.stat("a")).mode == 0o444
+
+
+async def test_the_directorys_permissions_bound_the_new_files(client: Client) -> None:
+    client.server.clunk(await client.create("d", DMDIR | 0o750, OREAD))
+    await client.put("d/f")
+    client.server.clunk(await client.create("d/s", DMDIR | 0o777, OREAD))
+    assert (await client.stat("d/f")).mode == 0o640
+    assert (await client.stat("d/s")).mode == DMDIR | 0o750
+
+
+async def test_creating_what_is_there_is_refused_and_changes_nothing(client: Client) -> None:
+    await client.put("a", b"kept")
+    await refused(E.EXIST, client.create("a"))
+    await refused(E.EXIST, client.create("a", DMDIR | 0o777, OREAD))
+    assert await client.read("a") == b"kept"
+
+
+@pytest.mark.parametrize(("name", "error"), [("", E.INVAL), (".", E.INVAL), ("..", E.INVAL), ("a/b", E.INVAL)])
+async def test_what_is_no_name_can_not_be_created(client: Client, name: str, error: E) -> None:
+    root = await client.walk("")
+    await refused(error, lambda: client.server.create(root, name, 0o666, ORDWR, client.caller))
+    client.server.clunk(root)
+    assert await client.names("") == []
+
+
+async def test_names_have_a_limit_and_any_utf8(client: Client) -> None:
+    await refused(E.NAMETOOLONG, client.create("x" * 256))
+    for name in ("x" * 255, "ü" * 127, "a b", "'", "\n", "-rf"):
+        await client.put(name, name.encode())
+        assert await client.read(name) == name.encode()
+
+
+async def test_files_are_made_in_directories_only(client: Client) -> None:
+    await client.put("a")
+    await refused(E.NOTDIR, client.create("a/b"))
+    await refused(E.NOTDIR, client.walk("a/b"))
+    await refused(E.ISDIR, client.create("d", DMDIR | 0o777, ORDWR))
+    assert await client.names("") == ["a"]
+
+
+async def test_a_walk_that_fails_later_tells_how_far_it_came(client: Client) -> None:
+    await client.mkdir("d")
+    await client.put("d/f")
+    root = await client.walk("")
+    walked = await done(client.server.walk(root, ["d", "f", "x"], client.caller))
+    assert walked.fid is None
+    assert [qid.type & QTDIR for qid in walked.qids] == [QTDIR, 0]
+    assert walked.qids[1] == (await client.stat("d/f")).qid
+    await refused(E.NOENT, lambda: client.server.walk(root, ["none", "f"], client.caller))
+    walked = await done(client.server.walk(root, ["d", "f"], client.caller))
+    assert walked.fid is not None
+    assert len(walked.qids) == 2
+    client.server.clunk(walked.fid)
+    client.server.clunk(root)
+
+
+async def test_dot_dot_goes_up_and_stays_at_the_root(client: Client) -> None:
+    await client.mkdir("d")
+    await client.mkdir("d/e")
+    fid = await client.walk("d/e")
+    for expected in ("d", "/", "/"):
+        walked = await done(client.server.walk(fid, [".."], client.caller))
+        assert walked.fid is not None
+        client.server.clunk(fid)
+        fid = walked.fid
+        assert (await done(client.server.stat(fid))).name == expected
+    client.server.clunk(fid)
+
+
+async def test_dot_dot_of_a_moved_directory_is_where_it_was_walked_from(client: Client) -> None:
+    for path in ("a", "a/b", "c", "secret"):
+        await client.mkdir(path)
+    fid = await client.walk("a/b")
+    await client.rename("a/b", "c/b")
+    walked = await done(client.server.walk(fid, [".."], client.caller))
+    assert walked.fid is not None
+    assert (await done(client.server.stat(walked.fid))).name == "a"
+    client.server.clunk(walked.fid)
+    client.server.clunk(fid)
+
+
+async def test_a_fid_follows_the_renames_of_what_is_above_it(client: Client) -> None:
+    await client.mkdir("a")
+    await client.mkdir("a/b")
+    await client.put("a/b/f", b"x")
+    fid = await client.walk("a/b/f")
+    await client.rename("a", "z")
+    await done(client.server.wstat(fid, SetStat(name="g")))
+    assert await client.read("z/b/g") == b"x"
+    assert (await done(client.server.stat(fid))).name == "g"
+    await done(client.server.remove(fid))
+    client.server.clunk(fid)
+    assert await client.names("z/b") == []
+
+
+async def test_a_cloned_fid_lives_apart(client: Client) -> None:
+    await client.put("a", b"x")
+    fid = await client.walk("a")
+    twin = (await done(client.server.walk(fid, [], client.caller))).fid
+    assert twin is not None
+    client.server.clunk(fid)
+    opened = await done(client.server.open(twin, OREAD, client.caller))
+    assert await client.read_fid(opened) == b"x"
+    client.server.clunk(opened)
+
+
+async def test_a_directory_is_read_in_pieces_by_cookie(client: Client) -> None:
+    expected = sorted(f"f{number:02d}" for number in range(25))
+    for name in expected:
+        await client.put(name, name.encode())
+    await client.mkdir("sub")
+    for count in (1, 7, 100):
+        assert await client.names("", count) == [*expected, "sub"]
+    for entry in await client.entries("", 3):
+        assert entry.stat is not None
+        assert entry.stat == await client.stat(entry.name)
+        assert entry.qid == entry.stat.qid
+
+
+async def test_reading_a_directory_goes_on_from_any_cookie_and_starts_anew_from_0(client: Client) -> None:
+    for name in "abcdef":
+        await client.put(name)
+    fid = await client.open("")
+    whole = await done(client.server.readdir(fid, 0, 100))
+    assert await done(client.server.readdir(fid, whole[2].cookie, 2)) == whole[3:5]
+    assert await done(client.server.readdir(fid, whole[-1].cookie, 2)) == []
+    await client.put("g")
+    assert len(await done(client.server.readdir(fid, 0, 100))) == 7
+    client.server.clunk(fid)
+
+
+async def test_what_goes_away_while_a_directory_is_read_ends_nothing(client: Client) -> None:
+    for name in "abcdefgh":
+        await client.put(name)
+    fid = await client.open("")
+    first = await done(client.server.readdir(fid, 0, 2))
+    gone = {"a", "b", "c", "d", "e", "f", "g", "h"} - {entry.name for entry in first}
+    for name in sorted(gone)[1:]:
+        await client.remove(name)
+    seen = [entry.name for entry in first]
+    cookie = first[-1].cookie
+    while batch := await done(client.server.readdir(fid, cookie, 1)):
+        seen += [entry.name for entry in batch]
+        cookie = batch[-1].cookie
+    assert sorted(gone)[0] in seen
+    client.server.clunk(fid)
+
+
+async def test_files_are_not_read_as_directories_nor_directories_as_files(client: Client) -> None:
+    await client.mkdir("d")
+    await client.put("f")
+    fid = await client.open("f")
+    await refused(E.NOTDIR, lambda: client.server.readdir(fid, 0, 10))
+    client.server.clunk(fid)
+    fid = await client.open("d")
+    await refused(E.ISDIR, client.read_fid(fid))
+    client.server.clunk(fid)
+    await refused(E.ISDIR, client.open("d", OWRITE))
+    await refused(E.ISDIR, client.open("d", OREAD | OTRUNC))
+
+
+async def test_removed_is_gone_for_new_walks_and_for_unopened_fids(client: Client) -> None:
+    await client.put("a", b"x")
+    walked = await client.walk("a")
+    await client.remove("a")
+    await refused(E.NOENT, client.walk("a"))
+    await refused(E.NOENT, lambda: client.server.stat(walked))
+    await refused(E.NOENT, lambda: client.server.open(walked, OREAD, client.caller))
+    await refused(E.NOENT, lambda: client.server.remove(walked))
+    client.server.clunk(walked)
+
+
+async def test_removed_stays_for_who_has_it_open(client: Client) -> None:
+    await client.put("a", b"before")
+    fid = await client.open("a", ORDWR)
+    await client.remove("a")
+    await client.put("a", b"other")
+    assert await client.read_fid(fid) == b"before"
+    assert await client.write_fid(fid, b"AFTER") == 5
+    assert await client.read_fid(fid) == b"AFTERe"
+    assert (await done(client.server.stat(fid))).length == 6
+    client.server.clunk(fid)
+    assert await client.read("a") == b"other"
+
+
+async def test_a_fid_of_a_removed_file_removes_no_other_of_that_name(client: Client) -> None:
+    await client.put("a", b"old")
+    fid = await client.open("a")
+    await client.rename("a", "b")
+    await client.put("a", b"new")
+    await done(client.server.remove(fid))
+    client.server.clunk(fid)
+    assert await client.names("") == ["a"]
+    assert await client.read("a") == b"new"
+
+
+async def test_only_empty_directories_are_removed(client: Client) -> None:
+    await client.mkdir("d")
+    await client.put("d/f")
+    await refused(E.NOTEMPTY, client.remove("d"))
+    await client.remove("d/f")
+    await client.remove("d")
+    assert await client.names("") == []
+
+
+async def test_the_root_is_neither_removed_nor_renamed(client: Client) -> None:
+    await refused(E.BUSY, client.remove(""))
+    await refused(E.INVAL, client.wstat("", SetStat(name="x")))
+    assert (await client.stat("")).name == "/"
+
+
+async def test_remove_on_close(client: Client) -> None:
+    fid = await client.create("a", 0o666, ORDWR | ORCLOSE)
+    await client.write_fid(fid, b"x")
+    assert await client.names("") == ["a"]
+    client.server.clunk(fid)
+    assert await client.names("") == []
+    await client.put("b")
+    client.server.clunk(await client.open("b", OREAD | ORCLOSE))
+    assert await client.names("") == []
+
+
+async def test_wstat_renames_within_the_directory_to_a_free_name(client: Client) -> None:
+    await client.put("a", b"x")
+    await client.put("b", b"y")
+    await refused(E.EXIST, client.wstat("a", SetStat(name="b")))
+    for bad in ("", ".", "..", "x/y"):
+        await refused(E.INVAL, client.wstat("a", SetStat(name=bad)))
+    qid = (await client.stat("a")).qid
+    await client.wstat("a", SetStat(name="c"))
+    assert await client.names("") == ["b", "c"]
+    assert (await client.stat("c")).qid.path == qid.path
+    await client.wstat("c", SetStat(name="c"))
+    assert await client.read("c") == b"x"
+
+
+async def test_wstat_does_all_or_nothing(client: Client) -> None:
+    await client.put("a", b"hello")
+    before = await client.stat("a")
+    await refused(E.PERM, client.wstat("a", SetStat(name="b", length=0, user="nobody-of-that-name")))
+    await refused(E.INVAL, client.wstat("a", SetStat(name="b", length=-1, mode=0o600)))
+    assert await client.names("") == ["a"]
+    assert replace(await client.stat("a"), ctime=0) == replace(before, ctime=0)
+
+
+async def test_mode_and_times_are_set(client: Client) -> None:
+    await client.put("a")
+    await client.wstat("a", SetStat(mode=0o640, mtime=1_000_000_007, atime=5_000_000_003))
+    stat = await client.stat("a")
+    assert (stat.mode, stat.mtime, stat.atime) == (0o640, 1_000_000_007, 5_000_000_003)
+    await client.wstat("a", SetStat(mtime_now=True))
+    assert (await client.stat("a")).mtime > 1_000_000_007
+    assert (await client.stat("a")).atime == 5_000_000_003
+    await refused(E.PERM, client.wstat("a", SetStat(mode=DMDIR | 0o777)))
+
+
+async def test_the_version_tells_that_the_contents_changed(client: Client) -> None:
+    await client.put("a", b"1")
+    before = (await client.stat("a")).qid
+    await client.write("a", b"22")
+    after = (await client.stat("a")).qid
+    assert after.path == before.path
+    assert after.version != before.version
+
+
+async def test_files_differ_in_their_qids(client: Client) -> None:
+    for name in ("a", "b"):
+        await client.put(name)
+    await client.mkdir("d")
+    await client.put("d/a")
+    paths = [(await client.stat(path)).qid.path for path in ("", "a", "b", "d", "d/a")]
+    assert len(set(paths)) == 5
+
+
+async def test_rename_moves_and_replaces(client: Client) -> None:
+    await client.mkdir("d")
+    await client.put("a", b"A")
+    await client.put("d/b", b"B")
+    await client.rename("a", "d/b")
+    assert await client.names("") == ["d"]
+    assert await client.read("d/b") == b"A"
+    await client.rename("d/b", "d/b")
+    assert await client.read("d/b") == b"A"
+
+
+async def test_rename_refuses_what_rename_2_refuses(client: Client) -> None:
+    for path in ("d", "d/sub", "empty"):
+        await client.mkdir(path)
+    await client.put("f", b"f")
+    await client.put("d/g")
+    await refused(E.NOENT, client.rename("none", "x"))
+    await refused(E.INVAL, client.rename("d", "d/sub/d"))
+    await refused(E.ISDIR, client.rename("f", "empty"))
+    await refused(E.NOTDIR, client.rename("empty", "f"))
+    await refused(E.NOTEMPTY, client.rename("empty", "d"))
+    await client.rename("d", "empty")
+    assert await client.names("empty") == ["g", "sub"]
+    assert await client.names("") == ["empty", "f"]
+
+
+async def test_a_symlink_is_shown_and_not_followed(client: Client) -> None:
+    await client.mkdir("d")
+    await client.put("d/f", b"x")
+    await client.symlink("link", "d")
+    stat = await client.stat("link")
+    assert stat.qid.type == QTSYMLINK
+    assert stat.mode & DMSYMLINK
+    assert await client.readlink("link") == "d"
+    assert stat.length == 1
+    root = await client.walk("")
+    walked = await done(client.server.walk(root, ["link", "f"], client.caller))
+    assert walked.fid is None
+    assert [qid.type for qid in walked.qids] == [QTSYMLINK]
+    client.server.clunk(root)
+    await refused(E.LOOP, client.open("link"))
+    await refused(E.EXIST, client.symlink("d", "x"))
+    await refused(E.NOENT, client.symlink("empty", ""))
+    await refused(E.INVAL, client.readlink("d/f"))
+    await client.remove("link")
+    assert await client.read("d/f") == b"x"
+
+
+async def test_statfs_counts_in_blocks(client: Client) -> None:
+    fid = await client.walk("")
+    space = await done(client.server.statfs(fid))
+    assert space.bsize > 0
+    assert 0 <= space.bfree <= space.blocks
+    await done(client.server.sync(fid, False))
+    client.server.clunk(fid)
+
+
+async def test_no_aname_but_the_empty_one(client: Client) -> None:
+    await refused(E.NOATTACH, lambda: client.server.attach(client.caller, "other"))
