@@ -1,8 +1,10 @@
-"""`#c`: null, zero, random, time, sysname, user, as in cons(3). The console itself is the terminal's own server."""
+"""`#c`: null, zero, random, time, sysname, user, pid, as in cons(3). The console itself is the terminal's own server."""
 
 from __future__ import annotations
 
-from cognu.files.server import MaybeAsync
+from collections.abc import Callable
+
+from cognu.files.server import Caller, MaybeAsync
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.world import Clock, Random, World
 
@@ -39,15 +41,16 @@ class RandomBytes(Node):
         return self._random.bytes(min(count, MAX_RANDOM))
 
 
-class User(Node):
-    """Reads as the name of the user who opened it."""
+class OfCaller(Node):
+    """Reads as something of the process that opened it."""
 
-    def __init__(self) -> None:
-        super().__init__("user", 0o444)
+    def __init__(self, name: str, of: Callable[[Caller], str]) -> None:
+        super().__init__(name, 0o444)
+        self._of = of
 
     def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         assert fid.caller is not None
-        return fid.caller.user.encode()[offset : offset + count]
+        return self._of(fid.caller).encode()[offset : offset + count]
 
 
 def time_text(clock: Clock) -> str:
@@ -67,7 +70,8 @@ def cons_server(world: World, sysname: str) -> TreeServer:
                 RandomBytes(world.random),
                 Text("time", lambda: time_text(world.clock)),
                 Text("sysname", lambda: sysname),
-                User(),
+                OfCaller("user", lambda caller: caller.user),
+                OfCaller("pid", lambda caller: str(caller.pid)),
             ],
         ),
     )
