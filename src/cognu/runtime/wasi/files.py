@@ -66,11 +66,10 @@ def path_open(
             # Between looking and making somebody else made it, or, looking again, took it away.
             if oflags & (CREAT | EXCL) != CREAT or error.error not in (E.EXIST, E.NOENT):
                 raise
-            failure = error
             continue
         put_u32(guest, out, program.table.add(entry))
         return
-    raise failure
+    raise WasiError(Errno.AGAIN)
 
 
 def _check_open(parent: WasiFd, oflags: int, base: int, inheriting: int, fdflags: int) -> None:

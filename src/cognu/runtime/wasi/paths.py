@@ -53,7 +53,7 @@ def resolve(process: Process, base: Chan, path: str, *, follow: bool, place: boo
     With `place` the last name may be missing. Raises EPERM for a way out, ENOENT, ENOTDIR, ELOOP.
     """
     names, slash = _split(path)
-    dotted = names[-1:] in ([], [".."])
+    dotted = path.split("/")[-1] in (".", "..") or not names
     if ".." not in names:
         straight = yield from _walk_straight(process, base, names, follow or slash, place)
         if straight is not None:

@@ -1,9 +1,9 @@
 """Reading ahead and writing behind, for streams whose guest polls them or asked not to wait.
 
 A file server has no way to say "there would be something to read", and a read once asked for can't be taken back
-without losing what it was about to bring. So readiness is found as APE's select(2) finds it on Plan 9: by reading. What came is
-kept here until the guest asks. A write that must not wait is likewise taken over whole and finished in the background;
-until it is, the next one is told to come again.
+without losing what it was about to bring. So readiness is found as APE's select(2) finds it on Plan 9: by reading.
+What came is kept here until the guest asks. A write that must not wait is likewise taken over whole and finished in
+the background; until it is, the next one is told to come again.
 """
 
 from __future__ import annotations
