@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from inspect import iscoroutine
 from typing import Any
 
-from cognu.errors import CognuError, E, FileError, ProtocolError
+from cognu.errors import CognuError, E, FileError, Misuse, ProtocolError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.listing import read_directory
@@ -65,12 +66,13 @@ Answer = tuple[Any, Any]
 class _Open:
     """How far an open directory was read on plain 9P2000, which only reads on from where it stopped."""
 
-    __slots__ = ("cookie", "held", "offset")
+    __slots__ = ("cookie", "filling", "held", "offset")
 
     def __init__(self) -> None:
         self.offset = 0
         self.cookie = 0
-        self.held: list[tuple[int, bytes]] = []
+        self.held: deque[bytes] = deque()  # stats of what was read and not sent
+        self.filling = False
 
 
 class Export:
@@ -86,16 +88,19 @@ class Export:
         attach: Attach,
         descriptors: Descriptors | None = None,
         limits: Limits | None = None,
+        dialects: tuple[Dialect, ...] = tuple(Dialect),
     ) -> None:
         self.process = process
         self._stream = stream
         self._attach = attach
-        self._descriptors = descriptors
-        self._session = ServerSession(limits or Limits())
+        self.descriptors = descriptors
+        self._session = ServerSession(limits or Limits(), dialects)
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._stopping: set[int] = set()  # tags of calls that the session asked to stop
         self._out: list[bytes | bytearray | memoryview] = []
         self._writing: asyncio.Task[None] | None = None
         self._reading: dict[Chan, _Open] = {}
+        self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
         self._handlers: dict[type, Callable[[Any, Any, Any], Steps[Answer]]] = {
             m.Tauth: self._auth, m.Tattach: self._attached, m.Twalk: self._walk, m.Topen: self._open,
             m.Tcreate: self._create, m.Tread: self._read, m.Twrite: self._write, m.Tclunk: self._clunk,
@@ -139,7 +144,10 @@ class Export:
                 case Cancel(tag):
                     task = self._tasks.get(tag)
                     if task is not None:
-                        task.cancel()
+                        # A task cancelled before its first step would never run, nor clean up: its first step is
+                        # in the loop's queue already, so this comes after it.
+                        self._stopping.add(tag)
+                        asyncio.get_running_loop().call_soon(task.cancel)
                 case Release(targets):
                     for target in targets:
                         self._release(target)
@@ -164,22 +172,34 @@ class Export:
             self._succeed(called.tag, result)  # type: ignore[arg-type]
 
     async def _finish(self, tag: int, pending: Coroutine[Any, Any, Answer]) -> None:
+        answer: Answer | None = None
+        failure: BaseException | None = None
         try:
             answer = await pending
-        except asyncio.CancelledError:
-            del self._tasks[tag]
-            self._session.cancelled(tag)
-        except Exception as error:
-            del self._tasks[tag]
-            self._fail(tag, error)
-        else:
-            del self._tasks[tag]
+        except (Exception, asyncio.CancelledError) as error:
+            failure = error
+        stopping = tag in self._stopping
+        self._stopping.discard(tag)
+        del self._tasks[tag]
+        if answer is not None:
             self._succeed(tag, answer)
+        elif isinstance(failure, Exception):
+            self._fail(tag, failure)
+        elif stopping:
+            self._session.cancelled(tag)
+        else:  # the server gave up by itself, or the whole loop is ending
+            self._session.error(tag, FileError(E.CANCELED))
         self._after_call()
 
     def _succeed(self, tag: int, answer: Answer) -> None:
         reply, made = answer
-        self._session.reply(tag, reply, made)
+        try:
+            self._session.reply(tag, reply, made)
+        except Misuse as error:  # a server that answers more than it was asked, say: its fault, not the client's
+            if made is not None:
+                self._release(made)
+            log.error("a server gave a wrong answer", exc_info=error)
+            self._session.error(tag, FileError(E.IO))
 
     def _fail(self, tag: int, error: Exception) -> None:
         if not isinstance(error, CognuError):
@@ -237,22 +257,31 @@ class Export:
     # -- fids -----------------------------------------------------------------------------------------------------
 
     def _release(self, target: object) -> None:
-        if isinstance(target, Chan):
-            self._reading.pop(target, None)
-            target.close()
+        """No fid stands for the chan any more: close it, and the descriptor that it was."""
+        if not isinstance(target, Chan):
+            return
+        self._reading.pop(target, None)
+        fid = self._numbers.pop(target, None)
+        held = self.descriptors
+        if held is not None and fid is not None and fid in held and held[fid].handle is target.handle:
+            held.close(fid)
+        target.close()
 
     def _opened(self, fid: int, chan: Chan, before: Chan) -> object:
-        """Note an open fid as a descriptor; gives what replaces the fid's target."""
-        if self._descriptors is not None:
-            self._descriptors.add(chan.share(), fid)
+        """Note an open fid as a descriptor; gives what replaces the fid's target. Raises MFILE, with `chan` closed."""
+        if self.descriptors is not None:
+            share = chan.share()
+            try:
+                self.descriptors.add(share, fid)
+            except FileError:
+                share.close()
+                if chan is not before:
+                    chan.close()
+                raise
+            self._numbers[chan] = fid
         if chan.qid.type & QTDIR:
             self._reading[chan] = _Open()
         return None if chan is before else chan
-
-    def _ended(self, fid: int, chan: Chan) -> None:
-        if self._descriptors is not None and fid in self._descriptors:
-            self._descriptors.close(fid)
-        self._release(chan)
 
     @property
     def _follow(self) -> bool:
@@ -310,6 +339,7 @@ class Export:
             return m.Rread((yield from self._read_stats(chan, message.offset, message.count))), None
         server = chan.server
         data = yield from dispatch(chan, READ, server.read, chan.fid, message.offset, message.count)
+        assert isinstance(data, bytes | memoryview)
         return m.Rread(data), None
 
     def _write(self, message: m.Twrite, chan: Chan, _: object) -> Steps[Answer]:
@@ -318,7 +348,7 @@ class Export:
         return m.Rwrite(count), None
 
     def _clunk(self, message: m.Tclunk, chan: Chan, _: object) -> Steps[Answer]:
-        self._ended(message.fid, chan)
+        self._release(chan)
         return m.Rclunk(), None
         yield
 
@@ -326,7 +356,7 @@ class Export:
         try:
             yield from self.process.namespace.remove(chan, self.process)
         finally:
-            self._ended(message.fid, chan)
+            self._release(chan)
         return m.Rremove(), None
 
     def _stat(self, message: m.Tstat, chan: Chan, _: object) -> Steps[Answer]:
@@ -385,6 +415,9 @@ class Export:
     def _rename(self, message: m.Trename, chan: Chan, to: Chan) -> Steps[Answer]:
         above = yield from self.process.namespace.walk(chan, [".."], self.process)
         yield from self.process.namespace.rename(above, chan.path.name, to, message.name, self.process)
+        target = self.process.namespace.cross(to)[0]
+        chan.path = target.path.step([message.name])
+        chan.origin = target.origin.step(message.name)
         return m.Rrename(), None
 
     def _renameat(self, message: m.Trenameat, chan: Chan, to: Chan) -> Steps[Answer]:
@@ -441,28 +474,36 @@ class Export:
             at.held.clear()
         elif offset != at.offset:
             raise FileError(E.INVAL, str(chan.path), "a directory is read on from where the last read ended")
+        # What must wait comes first, so that a flushed read has taken nothing.
+        yield from self._fill(chan, at)
         packed: list[bytes] = []
         room = count
-        while True:
-            if not at.held:
-                entries = yield from read_directory(self.process.namespace, chan, at.cookie, 64, self.process)
-                for entry in entries:
-                    stat = yield from self._entry_stat(chan, entry)
-                    if stat is not None:
-                        at.held.append((entry.cookie, pack_stat(wire_stat(stat))))
-                    at.cookie = entry.cookie
-                if not entries:
-                    break
-                continue
-            if len(at.held[0][1]) > room:
-                break
-            _, piece = at.held.pop(0)
+        while at.held and len(at.held[0]) <= room:
+            piece = at.held.popleft()
             room -= len(piece)
             at.offset += len(piece)
             packed.append(piece)
         if not packed and at.held:
             raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
         return b"".join(packed)
+
+    def _fill(self, chan: Chan, at: _Open) -> Steps[None]:
+        """Have some entries at hand, unless the directory is at its end."""
+        if at.filling:
+            raise FileError(E.BUSY, str(chan.path), "the read before is not answered yet")
+        at.filling = True
+        try:
+            while not at.held:
+                entries = yield from read_directory(self.process.namespace, chan, at.cookie, 64, self.process)
+                if not entries:
+                    return
+                for entry in entries:
+                    stat = yield from self._entry_stat(chan, entry)
+                    if stat is not None:
+                        at.held.append(pack_stat(wire_stat(stat)))
+                    at.cookie = entry.cookie
+        finally:
+            at.filling = False
 
     def _entry_stat(self, chan: Chan, entry: Entry) -> Steps[Stat | None]:
         """The attributes of an entry, asked for if its server gave none; None if the file is gone since."""

@@ -99,10 +99,12 @@ _OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
 class ServerSession:
     """One client's connection. `dialect` is None and `msize` the limit until a version was agreed."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  (immutable)
+    def __init__(self, limits: Limits = Limits(), dialects: tuple[Dialect, ...] = tuple(Dialect)) -> None:  # noqa: B008
+        """`dialects` are those it may agree to."""
         if not MIN_MSIZE <= limits.msize <= MAX_MSIZE:
             raise Misuse(E.INVAL, f"msize {limits.msize}")
         self.limits = limits
+        self._dialects = dialects
         self.dialect: Dialect | None = None
         self.msize = limits.msize
         self._frames = Frames(min(limits.msize, FIRST_SIZE))
@@ -411,8 +413,8 @@ class ServerSession:
         """version(5): the dialect asked for or a lower one, never a higher; "unknown" if there is none."""
         if message.msize < MIN_MSIZE:
             return self._refuse(tag, FileError(E.INVAL, f"msize {message.msize}"))
-        dialect = next((known for known in Dialect if known.value == message.version), None)
-        if dialect is None and message.version.partition(".")[0] == Dialect.LEGACY.value:
+        dialect = next((known for known in self._dialects if known.value == message.version), None)
+        if dialect is None and Dialect.LEGACY in self._dialects and message.version.partition(".")[0] == Dialect.LEGACY.value:
             dialect = Dialect.LEGACY
         self._version = _Version(tag, min(message.msize, self.limits.msize), dialect)
         self._abort()

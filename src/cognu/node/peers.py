@@ -56,6 +56,10 @@ class PeerExports:
         for session in self._sessions.get(peer, []):
             await self._show(session.namespace, held)
 
+    async def check(self, text: str) -> None:
+        """Whether a grant could be put in force. Raises what `grant` would."""
+        self._end(await self._hold(parse_grant(text)))
+
     def revoke(self, peer: str, text: str) -> None:
         """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOENT."""
         held = self._held.get(peer, {}).pop(text, None)

@@ -105,6 +105,9 @@ class Network(Protocol):
     async def listen_tls(self, address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]) -> Listener:
         """TLS 1.3; `keys` is asked at every handshake, so that a change of trust holds at once."""
 
+    def local_addresses(self) -> list[str]:
+        """This machine's addresses as others may know it, the likeliest first; IPv6 ones in brackets."""
+
     async def resolve(self, host: str) -> list[str]:
         """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""
 
@@ -226,6 +229,9 @@ class Child(Protocol):
 
 
 class Spawn(Protocol):
+    def own_pid(self) -> int:
+        """The operating system's number for this process."""
+
     async def start(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None, pass_fds: Sequence[int] = (),
         stdin: int | None = None, stdout: int | None = None, stderr: int | None = None,

@@ -412,6 +412,21 @@ class RealNetwork:
 
         return await tls.listen_tls(address, keys, accept)
 
+    def local_addresses(self) -> list[str]:
+        """The addresses that packets to the outside would leave from, then loopback."""
+        found: list[str] = []
+        # Connecting a datagram socket sends nothing; it asks the host's routing table. The addresses are RFC 5737's
+        # and RFC 3849's, for documentation.
+        for family, beyond in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+            try:
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect((beyond, 9))
+                    host = str(probe.getsockname()[0])
+            except OSError:
+                continue  # no way out by that family
+            found.append(f"[{host}]" if ":" in host else host)
+        return [*found, "127.0.0.1"]
+
     async def resolve(self, host: str) -> list[str]:
         found = await lookup(host, 0)
         return list(dict.fromkeys(str(name[0]) for _, name in found))

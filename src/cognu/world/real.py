@@ -178,6 +178,9 @@ class RealChild:
 
 
 class RealSpawn:
+    def own_pid(self) -> int:
+        return os.getpid()
+
     async def start(
         self,
         argv: Sequence[str],

@@ -1,0 +1,281 @@
+"""A running node: what it is made of, how it starts and stops, and who may connect to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from cognu.errors import CognuError, E, FileError
+from cognu.files.authority import Authority
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.export import Export
+from cognu.files.namespace import Namespace
+from cognu.files.process import Process, ProcessTable, State
+from cognu.files.server import Fid
+from cognu.files.services import Services
+from cognu.files.steps import Steps, finish
+from cognu.kernel import EXECUTE, GRANT, READ, Cap
+from cognu.mesh.identity import Identity, Peer, PeerBook, load_identity
+from cognu.mesh.imports import NetworkServer
+from cognu.mesh.join import Inviter, Self
+from cognu.mesh.links import Mesh
+from cognu.mesh.session import Channel
+from cognu.node.base import Parts, apply_script, make_base
+from cognu.node.control import control_server
+from cognu.node.launcher import Launcher
+from cognu.node.lending import LABEL, Lending, attach_lent
+from cognu.node.listening import Listening
+from cognu.node.peers import PeerExports
+from cognu.node.settings import Home, Settings
+from cognu.node.sessions import Sessions
+from cognu.node.verbs import make_verbs
+from cognu.ninep.types import OREAD
+from cognu.runtime.cache import CompileCache
+from cognu.runtime.engine import Engine
+from cognu.runtime.scheduler import Scheduler
+from cognu.store.objects import Source, Store
+from cognu.store.server import shared_server
+from cognu.world import Stream, World
+
+log = logging.getLogger("cognu.node")
+
+TREE = "9p"
+"""The label of a link's channel that asks for what the peer was granted."""
+STORE = "store"
+"""The label for objects by hash."""
+
+
+class Node:
+    """All parts of one node. Made by `running`, which also takes them down."""
+
+    def __init__(self, world: World, home: Home, settings: Settings, user: str) -> None:
+        self.world = world
+        self.home = home
+        self.settings = settings
+        self.user = user
+        self.started = world.clock.now()
+        self.stopping = asyncio.Event()
+        self.authority = Authority()
+        self.processes = ProcessTable(world.clock.now)
+        self.services = Services(world.clock)
+        self.lending = Lending(world.random)
+        self.base: Process
+        self.store: Store
+        self.identity: Identity
+        self.book: PeerBook
+        self.mesh: Mesh
+        self.inviter: Inviter
+        self.network: NetworkServer
+        self.exports: PeerExports
+        self.listening: Listening
+        self.launcher: Launcher
+        self.address = ""
+
+    # -- parts that need each other, late-bound ---------------------------------------------------------------------
+
+    async def mount_service(self, chan: Chan, aname: str) -> Chan:
+        return await self.services.mount_service(chan, aname, self.base)
+
+    async def dial(self, name: str) -> Stream:
+        return await self.mesh.open(name, TREE)
+
+    def me(self) -> Self:
+        return Self(self.identity, self.settings.name, self._addresses)
+
+    def _addresses(self) -> tuple[str, ...]:
+        port = self.address.rpartition(":")[2]
+        return tuple(f"{host}:{port}" for host in self.hosts())
+
+    def hosts(self) -> tuple[str, ...]:
+        """This machine's addresses, for tickets and for peers to dial."""
+        if self.settings.hosts:
+            return self.settings.hosts
+        host = self.settings.listen.rpartition(":")[0]
+        return (host,) if host not in ("0.0.0.0", "[::]", "") else tuple(self.world.network.local_addresses())
+
+    def peer_names(self) -> list[str]:
+        return [peer.name for peer in self.book.all()]
+
+    def sources(self) -> list[tuple[str, Source]]:
+        """Peers to fetch objects from: the connected ones first."""
+        rows = sorted(self.mesh.status(), key=lambda row: not row.connected)
+        return [(row.peer.name, self._source(row.peer)) for row in rows]
+
+    def _source(self, peer: Peer) -> Source:
+        async def fetch(name: str) -> bytes:
+            channel = await self.mesh.open(peer.fingerprint, STORE)
+            domain = Domain(self.authority, self.base.namespace.domain)
+            try:
+                [root] = await self.services.attach(channel, domain, self.base)
+                return await self._read_all(Namespace(domain.hold(), root), f"/objects/{name}")
+            finally:
+                domain.release()
+
+        return fetch
+
+    async def _read_all(self, namespace: Namespace, path: str) -> bytes:
+        try:
+            root = namespace.root
+            root.path = Path(None, "/")
+            found = await finish(namespace.find(path, root, self.base))
+            chan = await finish(namespace.open(found, OREAD, self.base))
+            try:
+                parts: list[bytes] = []
+                offset = 0
+                while piece := await finish(_read(chan, offset)):
+                    parts.append(piece)
+                    offset += len(piece)
+                return b"".join(parts)
+            finally:
+                chan.close()
+        finally:
+            namespace.release()
+
+    # -- peers ----------------------------------------------------------------------------------------------------
+
+    def joined(self, peer: Peer) -> None:
+        """A new peer was pinned on this side: its grants are in force from now on."""
+        asyncio.get_running_loop().create_task(self.put_in_force(peer))
+
+    async def put_in_force(self, peer: Peer) -> None:
+        for text in peer.granted:
+            try:
+                await self.exports.grant(peer.fingerprint, text)
+            except CognuError as error:
+                log.warning("%s is granted %s, but: %s", peer.name, text, error)
+
+    async def on_channel(self, peer: Peer, label: str, channel: Channel) -> None:
+        """A peer opened a channel: serve what its label asks for until it ends."""
+        if label == TREE:
+            session = await self.exports.connect(peer.fingerprint, peer.name)
+            try:
+                await Export(channel, session, _root_only(session)).serve()
+            finally:
+                self.exports.disconnect(peer.fingerprint, session)
+        elif label == STORE:
+            await self._serve_store(peer, channel)
+        elif label.startswith(LABEL):
+            process = self.lending.redeem(label, peer.fingerprint)
+            await Export(channel, process, lambda uname, aname: attach_lent(process, aname)).serve()
+        else:
+            raise FileError(E.NOATTACH, label[:40])
+
+    async def _serve_store(self, peer: Peer, channel: Channel) -> None:
+        domain = Domain(self.authority, self.base.namespace.domain)
+        _, cap = self.authority.new_server(domain.pid)
+        server = shared_server(self.store)
+        fid = server.attach(self.base, "")
+        assert isinstance(fid, Fid)
+        readable = self.authority.mint(domain.pid, cap, READ | EXECUTE | GRANT, domain.pid)
+        root = Chan(Handle(server, fid), domain, Cap(*readable), Path(None, "/"), Origin("#V", ()))
+        session = self.processes.add(peer.name, Namespace(domain, root), root.share(), self.base)
+        session.args, session.state = ["store", peer.name], State.RUNNING
+        try:
+            await Export(channel, session, _root_only(session)).serve()
+        finally:
+            self.processes.end(session, 0)
+
+    # -- status ---------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        from cognu import __version__
+
+        return {
+            "name": self.settings.name,
+            "fingerprint": self.identity.fingerprint,
+            "home": self.home.path,
+            "pid": self.world.spawn.own_pid(),
+            "started": self.started,
+            "listen": self.address,
+            "processes": len(self.processes),
+            "peers": len(self.book.all()),
+            "version": __version__,
+        }
+
+
+def _root_only(session: Process) -> Callable[[str, str], Steps[Chan]]:
+    def attach(uname: str, aname: str) -> Steps[Chan]:
+        if aname:
+            raise FileError(E.NOATTACH, aname)
+        return session.namespace.root.share()
+        yield
+
+    return attach
+
+
+def _read(chan: Chan, offset: int) -> Steps[bytes]:
+    from cognu.files.dispatch import dispatch
+
+    data = yield from dispatch(chan, READ, chan.server.read, chan.fid, offset, 1 << 20)
+    return bytes(data)
+
+
+@asynccontextmanager
+async def running(world: World, home: Home, settings: Settings, user: str) -> AsyncIterator[Node]:
+    """Start a node, and stop it in the end: everything it started ends, in reverse order."""
+    node = Node(world, home, settings, user)
+    async with AsyncExitStack() as stack:
+        home.check()
+        world.disk.make_directory(home.path)
+        release = world.disk.lock(home.lock)
+        if release is None:
+            raise FileError(E.NODERUNS, home.path)
+        stack.callback(release)
+        node.identity = load_identity(world, home.path)
+        node.book = PeerBook(world.disk, home.path)
+        node.store = Store(world, home.store)
+        stack.push_async_callback(node.store.close)
+        engine = Engine()
+        stack.callback(engine.close)
+        cache = CompileCache(world, home.compiled, engine)
+        stack.push_async_callback(cache.close)
+        scheduler = Scheduler(engine, world.clock)
+        stack.push_async_callback(scheduler.close)
+        stack.push_async_callback(node.services.close)
+        node.mesh = Mesh(world, node.identity, node.book, node.on_channel)
+        stack.push_async_callback(node.mesh.close)
+        node.network = NetworkServer(node.peer_names, node.dial, world.clock)
+        stack.push_async_callback(node.network.close)
+        node.launcher = Launcher(node, scheduler, cache)
+        control = control_server(make_verbs(node), node.status)
+        parts = Parts(
+            node.store, node.network, control, node, node.launcher.launch, settings.unix, settings.name, user
+        )
+        node.base = await make_base(world, node.authority, node.processes, parts)
+        stack.push_async_callback(_end_processes, node)
+        node.store.fetch_from(node.sources)
+        node.exports = PeerExports(node.base, node.processes)
+        stack.callback(node.exports.close)
+        await apply_script(world, node.base, home.namespace, node)
+        for peer in node.book.all():
+            await node.put_in_force(peer)
+        node.address = await node.mesh.listen(settings.listen)
+        bind = settings.listen.rpartition(":")[0]
+        node.inviter = Inviter(world, node.me(), node.book, home.path, bind, node.hosts, node.joined)
+        await node.inviter.start()
+        stack.push_async_callback(node.inviter.close)
+        node.listening = Listening(node)
+        stack.push_async_callback(node.listening.close)
+        sessions = Sessions(node)
+        listener = await world.network.listen_unix(home.socket, sessions.accept)
+        stack.push_async_callback(listener.close)
+        log.info("node %s serves %s and listens at %s", settings.name, home.socket, node.address)
+        yield node
+
+
+async def _end_processes(node: Node) -> None:
+    """End every process, programs first, and wait for those that take a moment."""
+    waiting = []
+    for process in node.processes:
+        if process.kill is not None:
+            process.kill("the node shuts down")
+            waiting.append(asyncio.create_task(process.ended.wait()))
+    if waiting:
+        await asyncio.wait(waiting, timeout=5)
+        for task in waiting:
+            task.cancel()
+    for process in reversed(list(node.processes)):
+        node.processes.end(process, 0, "the node shut down")

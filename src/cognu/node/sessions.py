@@ -1,0 +1,76 @@
+"""Connections to the node's own socket: its users' shells and commands, and the shells that peers' `cpu` started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.export import Export
+from cognu.files.process import Fork, Process, Share, State
+from cognu.files.steps import Steps
+from cognu.node.lending import LABEL
+from cognu.ninep.server import Limits
+from cognu.world import Stream
+
+if TYPE_CHECKING:
+    from cognu.node.node import Node
+
+OPEN_FILES = 65_536
+LIMITS = Limits(msize=1 << 20)
+
+
+class Sessions:
+    """Each connection gets a process of its own, a copy of the node's base, at its first attach."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def accept(self, stream: Stream) -> None:
+        await _Session(self._node, stream).run()
+
+
+class _Session:
+    def __init__(self, node: Node, stream: Stream) -> None:
+        self._node = node
+        self._process: Process | None = None
+        self._own = False
+        self._export = Export(stream, node.base, self._attach, limits=LIMITS)
+
+    async def run(self) -> None:
+        try:
+            await self._export.serve()
+        finally:
+            if self._process is not None and self._own:
+                self._end(self._process)
+
+    def _end(self, session: Process) -> None:
+        for child in self._node.processes.descendants(session):
+            if child.kill is not None:
+                child.kill("its session ended")
+        self._node.processes.end(session, 0)
+
+    def _attach(self, uname: str, aname: str) -> Steps[Chan]:
+        """"" is the session's root; `cap:TOKEN` makes the session an existing process; `#|` a new pipe."""
+        if self._process is None:
+            self._begin(aname)
+        process = self._process
+        assert process is not None
+        if aname.startswith("#"):
+            return (yield from process.namespace.attach(aname, process))
+        if aname and not aname.startswith(LABEL):
+            raise FileError(E.NOATTACH, aname)
+        return process.namespace.root.share()
+
+    def _begin(self, aname: str) -> None:
+        node = self._node
+        if aname.startswith(LABEL):
+            process = node.lending.redeem(aname, "")
+        else:
+            process = node.processes.fork(node.base, Fork(descriptors=Share.CLEAN))
+            process.descriptors.limit = OPEN_FILES
+            process.args, process.state = ["session"], State.RUNNING
+            self._own = True
+        self._process = process
+        self._export.process = process
+        self._export.descriptors = process.descriptors

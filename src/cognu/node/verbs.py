@@ -1,0 +1,128 @@
+"""What /mnt/node/rpc understands: the verbs behind `cognu status`, `invite`, `join`, `peers` and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cognu.errors import E, FileError
+from cognu.mesh.identity import Peer
+from cognu.mesh.join import join
+from cognu.mesh.tickets import parse_ticket
+from cognu.node.control import Verb
+from cognu.node.grants import describe_grant, parse_grant, parse_grants
+
+if TYPE_CHECKING:
+    from cognu.node.node import Node
+
+Arguments = dict[str, Any]
+
+
+def make_verbs(node: Node) -> dict[str, Verb]:
+    """The table of verbs. Each takes its arguments by name and gives what JSON can say."""
+
+    async def status(arguments: Arguments) -> Any:
+        return node.status()
+
+    async def down(arguments: Arguments) -> Any:
+        node.stopping.set()
+        return {}
+
+    async def invite(arguments: Arguments) -> Any:
+        grants = parse_grants(",".join(arguments.get("grants", [])))
+        for text in grants:
+            await node.exports.check(text)
+        ticket = await node.inviter.invite(grants)
+        return {
+            "ticket": ticket,
+            "expires": parse_ticket(ticket).expires,
+            "grants": list(grants),
+            "describe": [describe_grant(text) for text in grants],
+        }
+
+    async def join_(arguments: Arguments) -> Any:
+        grants = parse_grants(",".join(arguments.get("grants", [])))
+        for text in grants:
+            await node.exports.check(text)
+        peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
+        await node.put_in_force(peer)
+        await node.mesh.connect(peer.fingerprint)
+        return {
+            "peer": peer.name,
+            "fingerprint": peer.fingerprint,
+            "granted": list(peer.granted),
+            "received": list(peer.received),
+            "describe_granted": [describe_grant(text) for text in peer.granted],
+            "describe_received": [describe_grant(text) for text in peer.received],
+        }
+
+    async def peers(arguments: Arguments) -> Any:
+        return [
+            {
+                "name": row.peer.name,
+                "fingerprint": row.peer.fingerprint,
+                "connected": row.connected,
+                "since": row.since,
+                "address": row.address,
+                "rtt": row.rtt,
+                "granted": list(row.peer.granted),
+                "received": list(row.peer.received),
+            }
+            for row in node.mesh.status()
+        ]
+
+    async def drop(arguments: Arguments) -> Any:
+        peer = node.book.find(arguments["peer"])
+        node.exports.forget(peer.fingerprint)
+        await node.network.drop(peer.name)
+        await node.mesh.drop(peer.fingerprint)
+        return {}
+
+    async def export(arguments: Arguments) -> Any:
+        text = parse_grant(f"{'write' if arguments.get('write') else 'read'}:{arguments['path']}").text
+        chosen = node.book.all() if arguments.get("peer") is None else [node.book.find(arguments["peer"])]
+        if not chosen:
+            raise FileError(E.NOPEER, "export", "this node has no peers yet")
+        for peer in chosen:
+            await node.exports.grant(peer.fingerprint, text)
+            _record(node, peer, lambda granted: (*granted, text) if text not in granted else granted)
+        return {"granted": [[peer.name, text] for peer in chosen]}
+
+    async def grants(arguments: Arguments) -> Any:
+        return {peer.name: list(peer.granted) for peer in node.book.all()}
+
+    async def revoke(arguments: Arguments) -> Any:
+        peer = node.book.find(arguments["peer"])
+        text = parse_grant(arguments["grant"]).text
+        if text not in peer.granted:
+            raise FileError(E.NOENT, text, f"not granted to {peer.name}")
+        # The record first: what is revoked stays so after a crash.
+        _record(node, peer, lambda granted: tuple(other for other in granted if other != text))
+        if text in node.exports.granted(peer.fingerprint):
+            node.exports.revoke(peer.fingerprint, text)
+        return {}
+
+    async def listen(arguments: Arguments) -> Any:
+        address, token = await node.listening.listen(
+            arguments["address"], arguments.get("path", "/"), arguments.get("dialect")
+        )
+        return {"address": address, "token": token}
+
+    return {
+        "status": status,
+        "down": down,
+        "invite": invite,
+        "join": join_,
+        "peers": peers,
+        "drop": drop,
+        "export": export,
+        "grants": grants,
+        "revoke": revoke,
+        "listen": listen,
+    }
+
+
+def _record(node: Node, peer: Peer, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+    known = node.book.find(peer.fingerprint)
+    node.book.update(replace(known, granted=change(known.granted)))
