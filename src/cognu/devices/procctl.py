@@ -135,7 +135,6 @@ def _fd(to: Control, words: list[str]) -> None:
     if chan.handle.mode is None:
         raise FileError(E.BADF, f"fd {numbers[1]}", "not open")
     moved = ChanMover(to.process.namespace.domain).move(chan)
-    moved.union = chan.union
     try:
         to.process.descriptors.add(moved, numbers[0])
     except FileError:

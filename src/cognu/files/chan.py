@@ -24,7 +24,7 @@ class Domain:
 
     def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
         self.authority = authority
-        self.pid = authority.new_process(creator.pid if creator else 0, quota)
+        self.pid: int = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
 
     def check(self, cap: Cap, rights: int) -> None:
@@ -162,12 +162,10 @@ class Chan:
         twin.union = self.union
         return twin
 
-    def hand_to(self, domain: Domain, rights: int) -> Chan:
-        """The same handle for another domain, under a child capability with at most `rights`. Raises REVOKED, DQUOT."""
-        cap = self.domain.mint(self.cap, rights, domain)
-        twin = Chan(self.handle, domain, cap, self.path, self.origin)
-        twin.union = self.union
-        return twin
+    def renamed(self, name: str) -> None:
+        """The file has another name in its directory now."""
+        self.path = Path(self.path.parent, name, self.path.mounted_on)
+        self.origin = Origin(self.origin.spec, (*self.origin.names[:-1], name))
 
     def close(self) -> None:
         if self.closed:

@@ -9,7 +9,7 @@ alone would let a read that was waiting bring data after the revocation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -59,27 +59,46 @@ async def _guarded(chan: Held, pending: Awaitable[T]) -> T:
         revoked = True
         task.cancel()
 
-    token = chan.domain.authority.begin(chan.cap, revoke)
+    try:
+        token = chan.domain.authority.begin(chan.cap, revoke)
+    except FileError:
+        _abandon(pending)  # revoked between the call and now
+        raise
     try:
         result = await pending
     except asyncio.CancelledError:
         if revoked and task.uncancel() <= cancelling:
             raise FileError(E.REVOKED, str(chan.path)) from None
         raise
+    except Exception:
+        if revoked:
+            await _withdraw(task, cancelling)
+            raise FileError(E.REVOKED, str(chan.path)) from None
+        raise
     finally:
         chan.domain.authority.end(token)
     if revoked:
         # The answer was there at the same moment; the cancellation is still to come and must not hit the caller.
-        if task.uncancel() <= cancelling:
-            await _swallow_cancellation()
+        await _withdraw(task, cancelling)
         raise FileError(E.REVOKED, str(chan.path))
     chan.domain.check(chan.cap, 0)
     return result
 
 
-async def _swallow_cancellation() -> None:
-    """Give a cancellation that was asked for, and withdrawn, the point at which it is delivered."""
+async def _withdraw(task: asyncio.Task[object], cancelling: int) -> None:
+    """Take back one cancellation; if it was not delivered yet, here is the point at which it is."""
+    if task.uncancel() > cancelling:
+        return  # another one is under way, and stands
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
-        pass
+        if task.cancelling() > cancelling:
+            raise
+
+
+def _abandon(pending: Awaitable[object]) -> None:
+    """What was begun and will not be awaited is ended."""
+    if isinstance(pending, Coroutine):
+        pending.close()
+    elif isinstance(pending, asyncio.Future):
+        pending.cancel()

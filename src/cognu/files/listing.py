@@ -30,18 +30,22 @@ class _UnionListing:
 
 def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller) -> Steps[list[Entry]]:
     """At most `count` entries of an open directory after `cookie`; 0 starts anew. An empty list is the end."""
-    if chan.union is None:
+    listing = None if cookie == 0 else chan.listing
+    if listing is None and not _is_union(chan):
+        chan.listing = None
         entries = yield from dispatch(chan, READ, chan.server.readdir, chan.fid, cookie, count)
         return [_mounted(namespace, chan, chan.server, entry) for entry in entries]
-    assert isinstance(chan.union, MountHead)
-    listing = chan.listing
-    if cookie == 0 or not isinstance(listing, _UnionListing):
-        if isinstance(listing, _UnionListing) and listing.reading is not None:
-            listing.reading.close()
+    if not isinstance(listing, _UnionListing):
+        assert isinstance(chan.union, MountHead)
         listing = chan.listing = _UnionListing(list(chan.union.members))
     while len(listing.entries) < cookie + count and listing.members:
         yield from _read_on(namespace, chan, listing, count, caller)
     return listing.entries[cookie : cookie + count]
+
+
+def _is_union(chan: Chan) -> bool:
+    """A union of one is just its member, already open."""
+    return isinstance(chan.union, MountHead) and len(chan.union.members) > 1
 
 
 def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: int, caller: Caller) -> Steps[None]:
@@ -52,8 +56,10 @@ def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: in
         if listing.reading is None:
             walked = yield from dispatch(member, 0, member.server.walk, member.fid, [], caller)
             if walked.fid is not None:
-                listing.reading = member.at(walked.fid, member.path, member.origin)
-                yield from dispatch(listing.reading, READ, member.server.open, listing.reading.fid, OREAD, caller)
+                unopened = member.at(walked.fid, member.path, member.origin)
+                fid = yield from dispatch(unopened, READ, member.server.open, unopened.fid, OREAD, caller)
+                same = fid is unopened.fid
+                listing.reading = unopened if same else member.at(fid, member.path, member.origin)
         if listing.reading is not None:
             reading = listing.reading
             entries = yield from dispatch(reading, READ, reading.server.readdir, reading.fid, listing.cookie, count)

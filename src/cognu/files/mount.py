@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
@@ -33,6 +33,7 @@ from cognu.ninep.types import (
     L_APPEND,
     L_CREAT,
     L_EXCL,
+    MAXWELEM,
     NOFID,
     ORCLOSE,
     Buffer,
@@ -54,17 +55,29 @@ _R = TypeVar("_R")
 _Late = Callable[[Reply | None], None]
 
 
+class _Root:
+    """The fid of an attach. It is never opened, and stays until the last fid walked from it is gone."""
+
+    __slots__ = ("number", "qid", "uses")
+
+    def __init__(self, number: int, qid: Qid) -> None:
+        self.number = number
+        self.qid = qid
+        self.uses = 0
+
+
 class FarFid(Fid):
-    """A fid of the far server. `names` lead to it from the attach root `root`, which has none."""
+    """A fid of the far server. `names` lead to it from the attach root, which has none."""
 
     __slots__ = ("entries", "mode", "names", "number", "offset", "root")
 
-    def __init__(self, qid: Qid, number: int, root: FarFid | None, names: tuple[str, ...]) -> None:
+    def __init__(self, qid: Qid, number: int, root: _Root, names: tuple[str, ...]) -> None:
         super().__init__(qid)
         self.number = number
         self.root = root
+        root.uses += 1
         self.names = names
-        self.mode = 0
+        self.mode: int | None = None  # as it was opened
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
 
@@ -152,7 +165,8 @@ class MountServer(FileServer):
 
     def _arrived(self, event: Agreed | Answered | Failed | Flushed) -> None:
         if isinstance(event, Agreed):
-            self._agreed.set_result(event)
+            if not self._agreed.done():
+                self._agreed.set_result(event)
             return
         call = self._calls.pop(event.tag)
         reply = event.message if isinstance(event, Answered) else None
@@ -215,13 +229,24 @@ class MountServer(FileServer):
             reply = await call.future
         except asyncio.CancelledError:
             call.future.cancel()
-            if self.broken is None and tag in self._calls:
-                self._send(self._session.flush(tag))
-            elif late is not None:
-                late(call.future.result() if _has_result(call.future) else None)
+            # The tag may have been answered and be another call's by now.
+            if self._calls.get(tag) is call:
+                self._flush(tag)
+            else:
+                answered = _has_result(call.future)
+                if late is not None:
+                    late(call.future.result() if answered else None)
             raise
         assert isinstance(reply, reply_type)
         return reply
+
+    def _flush(self, tag: int) -> None:
+        if isinstance(self._calls[tag].request, m.Tremove):
+            return  # flushed, it would leave the fid at the server; it ends it either way if it is answered
+        try:
+            self._send(self._session.flush(tag))
+        except FileError:
+            log.warning("%s: no tag is free to flush a call; it is answered in its time", self._stream.peer)
 
     # -- fids -----------------------------------------------------------------------------------------------------
 
@@ -248,53 +273,88 @@ class MountServer(FileServer):
         self._calls[tag] = _Call(request, future, lambda _: self._free(number) if self.broken is None else None)
         self._send(buffers)
 
-    def _undo(self, number: int, made: Callable[[Any], bool] = lambda reply: True) -> _Late:
-        """What to do when a call that makes fid `number` ends after its caller went away."""
-
-        def late(reply: Reply | None) -> None:
-            if self.broken is not None:
-                return
-            if reply is not None and made(reply):
-                self._discard(number)
-            else:
-                self._free(number)
-
-        return late
-
     # -- the contract ---------------------------------------------------------------------------------------------
 
     async def attach(self, caller: Caller, aname: str) -> Fid:
         number = self._session.new_fid()
+
+        def late(reply: Reply | None) -> None:
+            if self.broken is None:
+                self._drop(number, NOFID if reply is None else number)
+
         try:
-            request = m.Tattach(number, NOFID, caller.user, aname)
-            reply = await self._call(request, m.Rattach, self._undo(number))
+            reply = await self._call(m.Tattach(number, NOFID, caller.user, aname), m.Rattach, late)
         except FileError:
             self._free(number)
             raise
-        return FarFid(reply.qid, number, None, ())
+        return FarFid(reply.qid, number, _Root(number, reply.qid), ())
 
     async def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk:
         assert isinstance(fid, FarFid)
+        up = list(names) == [".."]
+        reached = fid.names[:-1] if up else (*fid.names, *names)
+        if fid.mode is None:
+            qids, number = await self._walk(fid.number, names)
+        else:  # walk(5): not from a fid that is open
+            qids, number = await self._walk(fid.root.number, reached)
+            begin = len(reached) - 1 if up else len(fid.names)
+            if number is None and len(qids) <= begin:
+                raise FileError(E.NOENT, "/".join(reached))
+            qids = qids[begin:] if reached else [fid.root.qid]
+        if number is None:
+            return Walk(qids, None)
+        return Walk(qids, FarFid(qids[-1] if qids else fid.qid, number, fid.root, reached))
+
+    async def _walk(self, start: int, names: Sequence[str]) -> tuple[list[Qid], int | None]:
+        """A new fid at the end of `names`, in as many requests as it takes; None if not all of them were reached."""
         number = self._session.new_fid()
+        qids: list[Qid] = []
+        at, rest = start, tuple(names)
+        while True:
+            batch, rest = rest[:MAXWELEM], rest[MAXWELEM:]
+            try:
+                reply = await self._call(m.Twalk(at, number, batch), m.Rwalk, self._undo_walk(number, at, len(batch)))
+            except FileError:
+                self._drop(number, at)
+                if qids:
+                    return qids, None
+                raise
+            qids += reply.qids
+            if len(reply.qids) < len(batch):
+                self._drop(number, at)
+                return qids, None
+            if not rest:
+                return qids, number
+            at = number
 
-        def whole(reply: m.Rwalk) -> bool:
-            return len(reply.qids) == len(names)
+    def _drop(self, number: int, walked_from: int) -> None:
+        """Give up a fid whose last walk failed: it is there only if an earlier one made it."""
+        if walked_from == number:
+            self._discard(number)
+        else:
+            self._free(number)
 
-        try:
-            request = m.Twalk(fid.number, number, tuple(names))
-            reply = await self._call(request, m.Rwalk, self._undo(number, whole))
-        except FileError:
-            self._free(number)
-            raise
-        if not whole(reply):
-            self._free(number)
-            return Walk(list(reply.qids), None)
-        reached = fid.names[:-1] if list(names) == [".."] else (*fid.names, *names)
-        qid = reply.qids[-1] if reply.qids else fid.qid
-        return Walk(list(reply.qids), FarFid(qid, number, fid.root or fid, reached))
+    def _undo_walk(self, number: int, start: int, count: int) -> _Late:
+        """What to do when a walk ends after its caller went away."""
+
+        def late(reply: Reply | None) -> None:
+            if self.broken is not None:
+                return
+            whole = isinstance(reply, m.Rwalk) and len(reply.qids) == count
+            self._drop(number, number if whole else start)
+
+        return late
 
     async def open(self, fid: Fid, mode: int, caller: Caller) -> Fid:
         assert isinstance(fid, FarFid)
+        if fid.number == fid.root.number:  # it stays as it is, to be walked from
+            clone = (await self.walk(fid, [], caller)).fid
+            assert clone is not None
+            try:
+                return await self.open(clone, mode, caller)
+            except BaseException:
+                self.clunk(clone)
+                raise
         if self.dialect is Dialect.L:
             flags = open_flags(mode) | (L_APPEND if mode & OAPPEND else 0)
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
@@ -311,7 +371,11 @@ class MountServer(FileServer):
             walked = await self.walk(fid, [name], caller)
             if walked.fid is None:
                 raise FileError(E.NOENT, name)
-            return await self.open(walked.fid, mode, caller)
+            try:
+                return await self.open(walked.fid, mode, caller)
+            except BaseException:
+                self.clunk(walked.fid)
+                raise
         clone = (await self.walk(fid, [], caller)).fid
         assert isinstance(clone, FarFid)
         try:
@@ -337,7 +401,7 @@ class MountServer(FileServer):
 
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, FarFid)
-        if fid.mode & OAPPEND and self.dialect is Dialect.LEGACY:
+        if (fid.mode or 0) & OAPPEND and self.dialect is Dialect.LEGACY:
             # 9P2000 can't ask for appending: as near as it gets, at the end as it is now.
             offset = (await self.stat(fid)).length
         limit = self._session.io_limit
@@ -396,30 +460,25 @@ class MountServer(FileServer):
                 raise FileError(E.NOTSUP, fid.name(), "a rename goes alone")
             above = await self._parent(fid)
             try:
-                await self._call(m.Trename(fid.number, above.number, change.name), m.Rrename)
+                await self._call(m.Trename(fid.number, above, change.name), m.Rrename)
             finally:
-                self._discard(above.number)
+                self._discard(above)
             fid.names = (*fid.names[:-1], change.name)
 
-    async def _parent(self, fid: FarFid) -> FarFid:
-        """A fid on the directory that `fid` was walked in, to be discarded by the caller."""
-        if fid.root is None or not fid.names:
+    async def _parent(self, fid: FarFid) -> int:
+        """The number of a fid on the directory that `fid` was walked in, to be discarded by the caller."""
+        if not fid.names:
             raise FileError(E.ACCES, fid.name())
-        number = self._session.new_fid()
-        names = fid.names[:-1]
-        try:
-            request = m.Twalk(fid.root.number, number, names[:16])
-            reply = await self._call(request, m.Rwalk, self._undo(number))
-            if len(reply.qids) < len(names):
-                raise FileError(E.NOENT, "/".join(names))
-        except FileError:
-            self._free(number)
-            raise
-        return FarFid(reply.qids[-1] if reply.qids else fid.root.qid, number, fid.root, names)
+        _, number = await self._walk(fid.root.number, fid.names[:-1])
+        if number is None:
+            raise FileError(E.NOENT, "/".join(fid.names[:-1]))
+        return number
 
     async def remove(self, fid: Fid) -> None:
         assert isinstance(fid, FarFid)
-        number, fid.number = fid.number, NOFID  # it is gone however the call ends
+        if fid.number == fid.root.number:
+            raise FileError(E.BUSY, fid.name(), "the root stays")
+        number = self._leave(fid)  # it is gone however the call ends
         late: _Late = lambda _: self._free(number) if self.broken is None else None  # noqa: E731
         try:
             await self._call(m.Tremove(number), m.Rremove, late)
@@ -433,9 +492,18 @@ class MountServer(FileServer):
         assert isinstance(fid, FarFid)
         if fid.number == NOFID:
             return
+        remove = (fid.mode or 0) & ORCLOSE and self.dialect is Dialect.L  # .L has no bit for it in Tlopen
+        number = self._leave(fid)
+        if number != fid.root.number:
+            self._discard_by(m.Tremove(number) if remove else m.Tclunk(number), number)
+
+    def _leave(self, fid: FarFid) -> int:
+        """The fid's number, which it has no more. The root goes with its last."""
         number, fid.number = fid.number, NOFID
-        remove = fid.mode & ORCLOSE and self.dialect is Dialect.L  # .L has no bit for it in Tlopen
-        self._discard_by(m.Tremove(number) if remove else m.Tclunk(number), number)
+        fid.root.uses -= 1
+        if fid.root.uses == 0:
+            self._discard(fid.root.number)
+        return number
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
         assert isinstance(fid, FarFid)
@@ -462,13 +530,8 @@ class MountServer(FileServer):
         # wstat(5) renames within a directory only, and never over another file.
         if directory.qid.path != to.qid.path:
             raise FileError(E.XDEV, name, "9P2000 renames within a directory")
-        number = self._session.new_fid()
-        try:
-            request = m.Twalk(directory.number, number, (name,))
-            await self._call(request, m.Rwalk, self._undo(number))
-        except FileError:
-            self._free(number)
-            raise
+        _, number = await self._walk(directory.number, [name])
+        assert number is not None  # of one name, all or nothing
         try:
             wire = wire_of_setstat(SetStat(name=new_name), self._clock.now())
             await self._call(m.Twstat(number, wire), m.Rwstat)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
-from cognu.files.dispatch import dispatch
+from cognu.files.dispatch import Held, dispatch
 from cognu.files.server import OEXCL, Caller, FileServer, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
@@ -74,14 +74,16 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class MountHead:
-    """What is mounted on one file: `place` is the file itself, `members` is never empty."""
+    """What is mounted on one file: `place` is the file itself; `members` is empty only once nothing is mounted."""
 
     place: Chan
     members: list[Member]
 
     def close(self) -> None:
+        """An open directory that still refers to it sees an empty union from now on."""
+        members, self.members = self.members, []
         self.place.close()
-        for member in self.members:
+        for member in members:
             member.chan.close()
 
 
@@ -158,9 +160,7 @@ class Namespace:
             if members and mover.can(head.place):
                 twin.heads[key] = MountHead(mover.move(head.place), members)
         if devices:
-            for letter, device in self.devices.items():
-                cap = self.domain.mint(device.cap, ALL_RIGHTS, domain)
-                twin.devices[letter] = Device(device.server, domain, cap, device.path)
+            twin.devices = mover.devices(self.devices)
         twin.no_mount = self.no_mount
         return twin
 
@@ -211,11 +211,17 @@ class Namespace:
         return Chan(Handle(device.server, fid), self.domain, device.cap, Path(None, spec), Origin(spec, ()))
 
     def cross(self, chan: Chan) -> tuple[Chan, MountHead | None]:
-        """The first member of what is mounted on `chan`, with the mount point noted in its path; else `chan` itself."""
+        """The first member of what is mounted on `chan`, with the mount point noted in its path; else `chan` itself.
+
+        A chan that was crossed already, as an open one is, stays: a mount point is followed once.
+        """
+        if chan.path.mounted_on is not None:
+            assert chan.union is None or isinstance(chan.union, MountHead)
+            return chan, chan.union
         head = None if chan.path.device else self.heads.get(chan.key)
         if head is None:
             return chan, None
-        return head.members[0].chan.share(chan.path.crossing(chan)), head
+        return _behind(head, chan), head
 
     def walk(
         self, chan: Chan, names: Sequence[str], caller: Caller, follow: bool = True, trail: list[Qid] | None = None
@@ -226,30 +232,28 @@ class Namespace:
         name that was reached, behind mount points, for a client who resolves links itself; some are in it even if this
         raises. Raises NOENT, NOTDIR, LOOP.
         """
-        # `far` is true while `chan` stands behind a mount point; `head` is then the union it is the first member of.
-        names, start, far, head, links = list(names), chan, False, None, 0
+        names, links = list(names), 0
         chan = chan.share()
+        if not names:
+            return chan
         while names:
             if not chan.qid.type & QTDIR:
                 raise FileError(E.NOTDIR, str(chan.path))
             if names[0] == "..":
-                chan, far, head = (yield from self._walk_up(chan, caller)), False, None
+                chan = yield from self._walk_up(chan, caller)
                 del names[0]
                 if trail is not None:
                     trail.append(self.cross(chan)[0].qid)
                 continue
             batch = _batch(names)
-            if not far:
-                chan, head = self.cross(chan)
+            chan, head = self.cross(chan)
             member, walked = yield from self._walk_members(chan, head, batch, caller)
             stop = None if chan.path.device else self._mount_on_the_way(member, walked.qids, len(batch) - 1)
             link = _first_link(walked.qids)
             if stop is not None:
                 _drop(member, walked)
-                place_path = chan.path.step(batch[: stop + 1])
                 head = self.heads[(member.server, walked.qids[stop].path)]
-                place = head.place.share(place_path)
-                chan, far = head.members[0].chan.share(place_path.crossing(place)), True
+                chan = _behind(head, head.place.share(chan.path.step(batch[: stop + 1])))
                 names = names[stop + 1 :]
                 if trail is not None:
                     trail += [*walked.qids[:stop], chan.qid]
@@ -259,29 +263,35 @@ class Namespace:
                 if links > MAX_LINKS:
                     raise FileError(E.LOOP, str(chan.path.step(batch)))
                 target = yield from self._read_link(member, batch[: link + 1], caller)
-                begin, target_names = split_path(target)
-                if begin == "/":
-                    chan, far, head = (start if chan.path.device else self.root).share(), False, None
-                elif link == 0:
-                    far = True
-                else:
-                    chan = yield from self._step(member, chan.path, batch[:link], caller)
-                    far, head = False, None
-                names = target_names + names[link + 1 :]
+                chan, above = yield from self._link_base(chan, member, batch[:link], target, caller)
+                names = above + split_path(target)[1] + names[link + 1 :]
             elif walked.fid is None:
                 if trail is not None:
                     trail += walked.qids
                 raise _walk_failed(walked.qids, str(chan.path.step(batch[: len(walked.qids) + 1])))
             else:
                 chan = member.at(walked.fid, chan.path.step(batch), _origin(member.origin, batch))
-                names, far, head = names[len(batch) :], False, None
+                names = names[len(batch) :]
                 if trail is not None:
                     trail += [*walked.qids[:-1], self.cross(chan)[0].qid]
-        if far and chan.path.mounted_on is not None:
-            return chan.path.mounted_on.share()  # a link to `.` behind a mount point: back to the near side
-        return chan
+        # A link to `.` may have left off behind a mount point: back to the near side.
+        return chan if chan.path.mounted_on is None else chan.path.mounted_on.share()
+
+    def _link_base(
+        self, chan: Chan, member: Chan, names: Sequence[str], target: str, caller: Caller
+    ) -> Steps[tuple[Chan, list[str]]]:
+        """Where a symlink's target is walked from, and the `..` to begin with; the link is below `chan` by `names`."""
+        if target.startswith("/"):
+            if not chan.path.device:
+                return self.root.share(), []
+            return chan, [".."] * len(chan.path.names())  # a device's links stay in its own tree
+        if not names:
+            return chan, []  # of a union: the union, not the member that holds the link
+        return (yield from self._step(member, chan.path, names, caller)), []
 
     def _walk_up(self, chan: Chan, caller: Caller) -> Steps[Chan]:
+        if chan.path.mounted_on is not None:
+            chan = chan.path.mounted_on
         if chan.path.parent is None:
             return chan.share()  # the root, which may be deep in its server's tree: nothing leads out
         walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [".."], caller)
@@ -301,17 +311,21 @@ class Namespace:
             return chan, (yield from dispatch(chan, 0, chan.server.walk, chan.fid, names, caller))
         except FileError as error:
             failure = error
-        for member in head.members[1:] if head else ():
-            try:
-                walked = yield from dispatch(member.chan, 0, member.chan.server.walk, member.chan.fid, names, caller)
-            except FileError as error:
-                if failure.error is E.NOENT:
-                    failure = error
-            else:
-                return member.chan, walked
-        if not failure.subject:
-            raise FileError(failure.error, str(chan.path.step(names[:1])), failure.detail)
-        raise failure
+        try:
+            for member in head.members[1:] if head else ():
+                try:
+                    method = member.chan.server.walk
+                    walked = yield from dispatch(member.chan, 0, method, member.chan.fid, names, caller)
+                except FileError as error:
+                    if failure.error is E.NOENT:
+                        failure = error
+                else:
+                    return member.chan, walked
+            if not failure.subject:
+                raise FileError(failure.error, str(chan.path.step(names[:1])), failure.detail)
+            raise failure
+        finally:
+            del failure  # it holds this frame, and that the chan, which is to be closed as soon as it is dropped
 
     def _mount_on_the_way(self, member: Chan, qids: Sequence[Qid], before: int) -> int | None:
         if not self.heads:
@@ -343,7 +357,7 @@ class Namespace:
     def open(self, chan: Chan, mode: int, caller: Caller) -> Steps[Chan]:
         """Open the file at `chan`, behind any mount point. `chan` is used up; if this raises, it is as before."""
         target, head = self.cross(chan)
-        opened = yield from self._own(target, caller)
+        opened = yield from self._own(target, caller, unopened=True)
         method = opened.server.open
         try:
             fid = yield from dispatch(opened, rights_of_mode(mode), method, opened.fid, mode, caller)
@@ -353,11 +367,11 @@ class Namespace:
             raise
         if fid is not opened.fid:
             other = opened.at(fid, opened.path, opened.origin)
-            opened.close()
+            if opened is not chan:
+                opened.close()
             opened = other
         opened.handle.mode = mode
-        if head is not None and len(head.members) > 1:
-            opened.union = head
+        opened.union = head
         if opened is not chan:
             chan.close()
         return opened
@@ -371,8 +385,8 @@ class Namespace:
             raise FileError(E.EXIST, str(directory.path))
         try:
             existing = yield from self.walk(directory, [name], caller)
-        except FileError as error:
-            if error.error not in (E.NOENT, E.NOTDIR):  # of a file that is no directory, its server says so
+        except FileError as missing:
+            if missing.error not in (E.NOENT, E.NOTDIR):  # of a file that is no directory, its server says so
                 raise
         else:
             return (yield from self._open_existing(existing, mode, caller))
@@ -403,11 +417,13 @@ class Namespace:
         return replace(stat, name=chan.path.name) if chan.path.parent else stat
 
     def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
-        """Change attributes. A mount point can't be renamed (MOUNTPOINT)."""
+        """Change attributes. A mount point can't be renamed (MOUNTPOINT). `chan` goes by its new name afterwards."""
         target, head = self.cross(chan)
         if head is not None and change.name is not None:
             raise FileError(E.MOUNTPOINT, str(chan.path))
-        return (yield from dispatch(target, WRITE, target.server.wstat, target.fid, change))
+        yield from dispatch(target, WRITE, target.server.wstat, target.fid, change)
+        if change.name is not None:
+            chan.renamed(change.name)
 
     def remove(self, chan: Chan, caller: Caller) -> Steps[None]:
         """Remove the file. A mount point can't be removed (MOUNTPOINT)."""
@@ -438,7 +454,8 @@ class Namespace:
         except FileError as error:
             if error.error is not E.NOENT:
                 raise
-            target = source if to.key == directory.key else self.creator(to)
+            same = self.cross(to)[0].key == self.cross(directory)[0].key
+            target = source if same else self.creator(to)
         if source.server is not target.server:
             raise FileError(E.XDEV, str(directory.path.step([name])))
         target.domain.check(target.cap, WRITE | CREATE)
@@ -456,9 +473,9 @@ class Namespace:
             raise FileError(E.MOUNTPOINT, str(chan.path.step([name])))
         return member
 
-    def _own(self, chan: Chan, caller: Caller) -> Steps[Chan]:
-        """A chan whose fid nobody else uses: open and remove change it."""
-        if chan.handle.uses == 1 and chan.path.mounted_on is None:
+    def _own(self, chan: Chan, caller: Caller, unopened: bool = False) -> Steps[Chan]:
+        """A chan whose fid nobody else uses, since open and remove change it; if `unopened`, one that is not open."""
+        if chan.handle.uses == 1 and chan.path.mounted_on is None and not (unopened and chan.handle.mode is not None):
             return chan
         walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [], caller)
         if walked.fid is None:
@@ -484,11 +501,11 @@ class Namespace:
             raise FileError(E.MOUNT, str(place.path))
         if flags & MCREATE and union is not None and (len(union.members) > 1 or not union.members[0].create):
             raise FileError(E.MOUNT, str(source.path), "a union can't be bound with create")
-        added = [Member(source.share(), bool(flags & MCREATE))]
-        added += [Member(member.chan.share(), False) for member in (union.members[1:] if union else ())]
+        added = [_member(source, bool(flags & MCREATE))]
+        added += [_member(member.chan, False) for member in (union.members[1:] if union else ())]
         head = self.heads.get(place.key)
         if head is None:
-            original = [] if order == MREPL else [Member(place.share(), False)]
+            original = [] if order == MREPL else [_member(place, False)]
             head = self.heads[place.key] = MountHead(place.share(), original)
         replaced: list[Member] = []
         if order == MREPL:
@@ -541,11 +558,9 @@ class ChanMover:
         self.rights = rights
         self._caps: dict[tuple[int, Cap], Cap | None] = {}
         self._paths: dict[Path, Path] = {}
-
-    @property
-    def minted(self) -> list[Cap]:
+        self._unions: dict[MountHead, MountHead | None] = {}
+        self.minted: list[Cap] = []
         """The capabilities made so far, which the new domain holds."""
-        return [cap for cap in self._caps.values() if cap is not None]
 
     def can(self, chan: Chan) -> bool:
         """Whether the chan's capability, and those of the mount points on its path, are live and may be granted on."""
@@ -557,32 +572,84 @@ class ChanMover:
         return self._cap(chan) is not None
 
     def move(self, chan: Chan) -> Chan:
-        """The chan for the new domain. Raises REVOKED if its capability can't be granted on."""
+        """The chan for the new domain. Raises REVOKED if its capability can't be granted on, DQUOT.
+
+        An open union takes along the members it has now: it stays readable when the other domain is gone.
+        """
+        moved = self._move(chan)
+        if chan.handle.mode is not None and isinstance(chan.union, MountHead):
+            moved.union = self._union(chan.union)
+        return moved
+
+    def devices(self, devices: Mapping[str, Device]) -> dict[str, Device]:
+        """Those of `devices` whose capability is live and may be granted on, for the new domain."""
+        moved: dict[str, Device] = {}
+        for letter, device in devices.items():
+            cap = self._cap(device)
+            if cap is not None:
+                moved[letter] = device._replace(domain=self.domain, cap=cap)
+        return moved
+
+    def _move(self, chan: Chan) -> Chan:
         cap = self._cap(chan)
         if cap is None:
             raise FileError(E.REVOKED, str(chan.path))
         return Chan(chan.handle, self.domain, cap, self._path(chan.path), chan.origin)
 
-    def _cap(self, chan: Chan) -> Cap | None:
+    def _union(self, head: MountHead) -> MountHead | None:
+        if head not in self._unions:
+            members = [Member(self._move(each.chan), each.create) for each in head.members if self.can(each.chan)]
+            whole = bool(members) and self.can(head.place)
+            self._unions[head] = MountHead(self._move(head.place), members) if whole else None
+        return self._unions[head]
+
+    def _cap(self, chan: Held) -> Cap | None:
         key = (chan.domain.pid, chan.cap)
         if key not in self._caps:
             try:
-                self._caps[key] = chan.domain.mint(chan.cap, self.rights, self.domain)
+                self._caps[key] = self._derive(chan)
             except FileError as error:
                 if error.error is E.DQUOT:
                     raise
                 self._caps[key] = None
         return self._caps[key]
 
+    def _derive(self, chan: Held) -> Cap:
+        if chan.domain.pid == self.domain.pid and self.rights == ALL_RIGHTS:
+            chan.domain.check(chan.cap, 0)
+            return chan.cap  # within one domain a child would say nothing new, and stay as long as the domain
+        cap = chan.domain.mint(chan.cap, self.rights, self.domain)
+        self.minted.append(cap)
+        return cap
+
     def _path(self, path: Path) -> Path:
-        twin = self._paths.get(path)
-        if twin is None:
-            parent = self._path(path.parent) if path.parent else None
-            under = path.mounted_on
+        """The same path with the chans under its mount points moved. A path may be longer than Python's stack."""
+        chain: list[Path] = []
+        node: Path | None = path
+        while node is not None and node not in self._paths:
+            chain.append(node)
+            node = node.parent
+        while chain:
+            node = chain.pop()
+            parent = self._paths[node.parent] if node.parent else None
+            under = node.mounted_on
             # Without the chan under a mount point, `..` would lead on in the mounted tree: so this raises instead.
-            moved = self.move(under) if under is not None else None
-            twin = self._paths[path] = Path(parent, path.name, moved)
-        return twin
+            moved = self._move(under) if under is not None else None
+            self._paths[node] = Path(parent, node.name, moved)
+        return self._paths[path]
+
+
+def _behind(head: MountHead, place: Chan) -> Chan:
+    """The chan behind the mount point at `place`, which remembers what it crossed."""
+    chan = head.members[0].chan.share(place.path.crossing(place))
+    chan.union = head
+    return chan
+
+
+def _member(chan: Chan, create: bool) -> Member:
+    twin = chan.share()
+    twin.union = None
+    return Member(twin, create)
 
 
 def _batch(names: Sequence[str]) -> list[str]:

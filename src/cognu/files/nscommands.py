@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
-from cognu.files.nstext import MAX_TEXT, parse_options, split_words
+from cognu.files.nstext import MAX_TEXT, parse_options, split_commands
 from cognu.files.process import Process
 from cognu.files.steps import Steps
 from cognu.ninep.types import ORDWR, QTDIR
@@ -31,13 +31,11 @@ def apply(process: Process, text: str, mounter: Mounter) -> Steps[None]:
     """Carry out the lines of `text` in order. An error names its line and ends it; the lines before stay done."""
     if len(text) > MAX_TEXT:
         raise FileError(E.TOOBIG, "ns", f"{MAX_TEXT} bytes at once")
-    for number, line in enumerate(text.split("\n"), 1):
+    for line in split_commands(text):
         try:
-            words = split_words(line)
-            if words:
-                yield from command(process, words, mounter)
+            yield from command(process, line.words, mounter)
         except FileError as error:
-            raise FileError(error.error, f"line {number}: {line.strip()}", _reason(error)) from None
+            raise FileError(error.error, f"line {line.line}: {line.text}", _reason(error)) from None
 
 
 def command(process: Process, words: list[str], mounter: Mounter) -> Steps[None]:

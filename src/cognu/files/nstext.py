@@ -10,50 +10,86 @@ the table exactly, and needs no walking to make.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Origin
 from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, MountHead, Namespace
 
 MAX_TEXT = 64 * 1024
+_BLANK = " \t\r\n"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:@%,#")
 
 
 def quote(word: str) -> str:
     """A word as rc(1) reads it back."""
-    if word and all(letter in _PLAIN for letter in word):
+    if word and word != "#" and all(letter in _PLAIN for letter in word):
         return word
     return "'" + word.replace("'", "''") + "'"
 
 
-def split_words(line: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a line, with rc's quotes. A lone `#` word begins a comment. Raises SYNTAX on an open quote."""
+    return [word for command in split_commands(text) for word in command.words]
+
+
+class Command(NamedTuple):
+    """One command of a text: the number of the line it begins on, its text, its words."""
+
+    line: int
+    text: str
+    words: list[str]
+
+
+def split_commands(text: str) -> Iterator[Command]:
+    """The commands of a text, one a line, but that a newline in quotes is part of its word. Raises SYNTAX, in turn."""
+    at, line = 0, 1
+    while at < len(text):
+        words, end = _read_command(text, at)
+        if words:
+            yield Command(line, text[at:end].strip(), words)
+        line += text.count("\n", at, end)
+        at = end
+
+
+def _read_command(text: str, at: int) -> tuple[list[str], int]:
+    """The words from `at` on to the end of the line, and where the next begins."""
     words: list[str] = []
-    at, end = 0, len(line)
-    while at < end:
-        if line[at] in " \t\r\n":
+    while at < len(text):
+        if text[at] == "\n":
+            return words, at + 1
+        if text[at] in _BLANK:
             at += 1
+        elif text[at] == "#" and text[at + 1 : at + 2] in ("", *_BLANK):
+            end = text.find("\n", at)
+            return words, len(text) if end < 0 else end + 1
+        else:
+            word, at = _read_word(text, at)
+            words.append(word)
+    return words, at
+
+
+def _read_word(text: str, at: int) -> tuple[str, int]:
+    """The word that begins at `at`, and where it ends."""
+    begin, parts = at, list[str]()
+    while at < len(text) and text[at] not in _BLANK:
+        if text[at] != "'":
+            plain = at
+            while at < len(text) and text[at] not in _BLANK and text[at] != "'":
+                at += 1
+            parts.append(text[plain:at])
             continue
-        if line[at] == "#" and (at + 1 == end or line[at + 1] in " \t\r\n"):
-            break
-        word: list[str] = []
-        while at < end and line[at] not in " \t\r\n":
-            if line[at] != "'":
-                word.append(line[at])
-                at += 1
-                continue
-            at += 1
-            while True:
-                close = line.find("'", at)
-                if close < 0:
-                    raise FileError(E.SYNTAX, line.strip(), "a quote is not closed")
-                word.append(line[at:close])
-                at = close + 1
-                if line[at : at + 1] != "'":
-                    break
-                word.append("'")
-                at += 1
-        words.append("".join(word))
-    return words
+        while True:  # once for each '' inside
+            close = text.find("'", at + 1)
+            if close < 0:
+                raise FileError(E.SYNTAX, text[begin:].partition("\n")[0], "a quote is not closed")
+            parts.append(text[at + 1 : close])
+            at = close + 1
+            if text[at : at + 1] != "'":
+                break
+            parts.append("'")
+    return "".join(parts), at
 
 
 def describe(namespace: Namespace, cwd: Chan) -> str:
@@ -67,7 +103,9 @@ def describe(namespace: Namespace, cwd: Chan) -> str:
             options = {MREPL: "", MBEFORE: "b", MAFTER: "a"}[flags & 3] + ("c" if flags & MCREATE else "")
             source = _source_name(member, root, rebuilt)
             lines.append(" ".join(["bind", *(["-" + options] if options else []), quote(source), quote(place)]))
-        rebuilt[head.place.origin] = [member.chan.origin for member in head.members]
+            # From the first line on the place is a mount point; a union's names need a search, so any two will do.
+            before = rebuilt.get(head.place.origin, [] if not flags & 3 else [head.place.origin])
+            rebuilt[head.place.origin] = [*before, member.origin]
     lines.append(f"cd {quote(_name(cwd, root, rebuilt))}")
     return "".join(line + "\n" for line in lines)
 

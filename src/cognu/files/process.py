@@ -15,7 +15,6 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Launch
 from cognu.files.namespace import ChanMover, Namespace
-from cognu.kernel import ALL_RIGHTS
 
 DEFAULT_OPEN_FILES = 1024
 
@@ -88,11 +87,13 @@ class Descriptors:
     def copy(self, mover: ChanMover) -> Descriptors:
         """A table of the same open files (offsets shared) for the mover's domain; what was revoked is not in it."""
         twin = Descriptors(self.limit)
-        for number, chan in self._chans.items():
-            if mover.can(chan):
-                moved = mover.move(chan)
-                moved.union = chan.union
-                twin._chans[number] = moved
+        try:
+            for number, chan in self._chans.items():
+                if mover.can(chan):
+                    twin._chans[number] = mover.move(chan)
+        except BaseException:
+            twin.release()
+            raise
         return twin
 
 
@@ -205,8 +206,8 @@ class ProcessTable:
             user,
             namespace,
             cwd,
-            descriptors or Descriptors(),
-            environment or Environment(),
+            Descriptors() if descriptors is None else descriptors,
+            Environment() if environment is None else environment,
             self._now(),
         )
         self._processes[process.pid] = process
@@ -215,7 +216,10 @@ class ProcessTable:
     def fork(self, parent: Process, how: Fork | None = None) -> Process:
         """rfork(2): a new process, in state NEW, with its groups shared with, copied from, or without the parent's.
 
-        A clean namespace is the root alone (the parent's root directory, with nothing mounted). Raises AGAIN, DQUOT.
+        A clean namespace is the root alone (the parent's root directory, with nothing mounted). As in Plan 9, giving
+        up mounting or devices in a namespace that is shared gives it up for all who share it.
+
+        Raises AGAIN, DQUOT, and REVOKED if the parent lost its root; nothing is left behind then.
         """
         how = how or Fork()
         if len(self._processes) >= self._limit:
@@ -224,7 +228,19 @@ class ProcessTable:
             namespace = parent.namespace.hold()
         else:
             namespace = self._new_namespace(parent, how)
+        try:
+            return self._fork_into(namespace, parent, how)
+        except BaseException:
+            namespace.release()
+            raise
+
+    def _fork_into(self, namespace: Namespace, parent: Process, how: Fork) -> Process:
+        """The child with its namespace, which is the caller's again if this raises."""
         mover = ChanMover(namespace.domain)
+        if how.namespace is Share.CLEAN or not mover.can(parent.cwd):
+            cwd = namespace.root.share()
+        else:
+            cwd = mover.move(parent.cwd)
         if how.descriptors is Share.SHARE:
             descriptors = parent.descriptors.hold()
         elif how.descriptors is Share.COPY:
@@ -236,13 +252,11 @@ class ProcessTable:
             Share.COPY: parent.environment.copy,
             Share.CLEAN: Environment,
         }[how.environment]()
-        if how.namespace is Share.CLEAN or not mover.can(parent.cwd):
-            cwd = namespace.root.share()
-        else:
-            cwd = mover.move(parent.cwd)
         child = self.add(parent.user, namespace, cwd, parent, descriptors, environment)
         if not how.mount:
             namespace.no_mount = True
+        if not how.devices:
+            namespace.devices.clear()
         return child
 
     def _new_namespace(self, parent: Process, how: Fork) -> Namespace:
@@ -250,11 +264,10 @@ class ProcessTable:
         try:
             if how.namespace is Share.COPY:
                 return parent.namespace.copy(domain, how.devices)
-            namespace = Namespace(domain, ChanMover(domain).move(parent.namespace.root))
+            mover = ChanMover(domain)
+            namespace = Namespace(domain, mover.move(parent.namespace.root))
             if how.devices:
-                for letter, device in parent.namespace.devices.items():
-                    cap = parent.namespace.domain.mint(device.cap, ALL_RIGHTS, domain)
-                    namespace.devices[letter] = device._replace(domain=domain, cap=cap)
+                namespace.devices = mover.devices(parent.namespace.devices)
             namespace.no_mount = parent.namespace.no_mount
             return namespace
         except BaseException:
@@ -268,9 +281,13 @@ class ProcessTable:
             raise FileError(E.SRCH, f"parent of {process.pid}")
         shared = share is Share.SHARE
         namespace = parent.namespace.hold() if shared else self._new_namespace(parent, Fork(namespace=share))
-        mover = ChanMover(namespace.domain)
-        stays = share is not Share.CLEAN and mover.can(parent.cwd)
-        cwd = mover.move(parent.cwd) if stays else namespace.root.share()
+        try:
+            mover = ChanMover(namespace.domain)
+            stays = share is not Share.CLEAN and mover.can(parent.cwd)
+            cwd = mover.move(parent.cwd) if stays else namespace.root.share()
+        except BaseException:
+            namespace.release()
+            raise
         process.cwd.close()
         process.namespace.release()
         process.namespace, process.cwd = namespace, cwd

@@ -111,6 +111,7 @@ class Node:
         """Devices take a truncation (shells write `> file`) and refuse the rest."""
         if change != SetStat(length=change.length):
             raise FileError(E.ACCES, self.name)
+        return None
 
     def remove(self) -> MaybeAsync[None]:
         raise FileError(E.ACCES, self.name)
@@ -195,7 +196,7 @@ class TreeServer(FileServer):
         if list(names) == [".."]:
             up = fid.above or fid
             return Walk([up.qid], TreeFid(up.node, up.above))
-        at, qids = TreeFid(fid.node, fid.above), []
+        at, qids = TreeFid(fid.node, fid.above), list[Qid]()
         for name in names:
             try:
                 if not at.node.is_directory:
