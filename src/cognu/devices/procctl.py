@@ -156,6 +156,11 @@ def _limit(to: Control, words: list[str]) -> None:
 
 def _import(to: Control, words: list[str]) -> None:
     to.process.launch.token = words[0]
+    to.process.launch.cwd = words[1] if len(words) > 1 else "/"
+
+
+def _on(to: Control, words: list[str]) -> None:
+    to.process.launch.on = words[0]
 
 
 def _start(to: Control, words: list[str]) -> Steps[None]:
@@ -219,7 +224,8 @@ NEW_VERBS = {
     "dir": _Verb(2, 2, "dir SOURCE GUESTPATH", _dir),
     "fd": _Verb(2, 3, "fd CHILD FD [OFFSET]", _fd),
     "limit": _Verb(2, 2, "limit memory|cpu|files N (bytes, nanoseconds, descriptors)", _limit),
-    "import": _Verb(1, 1, "import TOKEN", _import),
+    "import": _Verb(1, 2, "import TOKEN [PATH]", _import),
+    "on": _Verb(1, 1, "on NODE", _on),
     "start": _Verb(0, 0, "start", _start),
 }
 RUNNING_VERBS = {

@@ -32,6 +32,8 @@ class Launch:
     grants: list[Grant] = field(default_factory=list)
     directories: list[Mapping] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)
+    on: str = ""  # the peer to run it on; empty: here
     token: str = ""  # for a program run for a peer: redeemed there for its namespace and streams
+    cwd: str = "/"  # its working directory in that namespace
     starting: bool = False
     abandoned: bool = False  # whoever made the process went away while it was starting

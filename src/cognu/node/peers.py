@@ -8,13 +8,14 @@ just that.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.namespace import MAFTER, MCREATE, MREPL, ChanMover, Namespace
-from cognu.files.process import Process, ProcessTable
+from cognu.files.process import Process, ProcessTable, State
 from cognu.files.server import Caller, Fid
 from cognu.files.steps import finish
 from cognu.kernel import Cap
@@ -109,19 +110,32 @@ class PeerExports:
 
     async def connect(self, peer: str, name: str) -> Process:
         """A process for one connection of a peer; the caller ends it with `disconnect`."""
-        authority = self._base.namespace.domain.authority
-        domain = Domain(authority, self._base.namespace.domain)
-        root = attach_skeleton(domain, SkeletonServer([]), self._base)
-        namespace = Namespace(domain, root)
-        session = self._processes.add(name, namespace, root.share(), self._base)
-        session.args = ["peer", name]
+        namespace = await self.namespace(peer)
+        session = self._processes.add(name, namespace, namespace.root.share(), self._base)
+        session.args, session.state = ["peer", name], State.RUNNING
         self._sessions.setdefault(peer, []).append(session)
+        return session
+
+    async def namespace(self, peer: str, directories: Iterable[str] = ()) -> Namespace:
+        """A namespace with what a peer is granted, and more empty directories to mount on."""
+        domain = Domain(self._base.namespace.domain.authority, self._base.namespace.domain)
+        namespace = Namespace(domain, attach_skeleton(domain, SkeletonServer(directories), self._base))
         for held in self._held.get(peer, {}).values():
             try:
                 await self._show(namespace, held)
             except CognuError as error:
-                log.warning("%s is granted %s, but: %s", name, held.grant.text, error)
-        return session
+                log.warning("%s does not see %s: %s", peer, held.grant.text, error)
+        return namespace
+
+    def peer_of(self, process: Process) -> str:
+        """The peer on whose connection a process was made. Raises PERM if it was made here."""
+        at: Process | None = process
+        while at is not None:
+            for peer, sessions in self._sessions.items():
+                if at in sessions:
+                    return peer
+            at = at.parent
+        raise FileError(E.PERM, f"pid {process.pid}", "only what a peer started is run for a peer")
 
     def disconnect(self, peer: str, session: Process) -> None:
         self._sessions[peer].remove(session)
