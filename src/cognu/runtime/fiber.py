@@ -89,7 +89,7 @@ class Slot:
         self.arguments = struct.Struct("<16x" + "".join(letter + pad[letter] for letter in params))
         self.reply = struct.Struct("<i12x" + "".join(letter + pad[letter] for letter in result))
         self.has_result = bool(result)
-        self.buffer = ctypes.c_char * self.arguments.size
+        self.buffer = ctypes.c_char * max(self.arguments.size, self.reply.size)
 
 
 class _Out(ctypes.Structure):
@@ -326,8 +326,9 @@ class Fiber:
         """
         slot = self._slots[place]
         assert slot is not None
+        array = slot.buffer.from_address(address)
         if not self._waiting:
-            value = self._handler(place, slot.arguments.unpack_from(slot.buffer.from_address(address)))
+            value = self._handler(place, slot.arguments.unpack_from(array))
         elif self._answer is not None:
             (value,) = self._answer
             self._answer = None
@@ -345,7 +346,7 @@ class Fiber:
             reply = _DONE_REPLY
         else:
             raise TypeError(value)
-        ctypes.memmove(address, reply, len(reply))
+        array.raw = reply
 
 
 _PENDING_REPLY = struct.pack("<i", shim.PENDING)

@@ -141,7 +141,7 @@ class Scheduler:
             guest.kill()
         await self._empty.wait()
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait(list(self._tasks))
         # Every worker is idle now, so joining them takes no time.
         for worker in self._workers:
             worker.inbox.put(None)
