@@ -15,6 +15,8 @@ from cognu.files.server import Caller, Entry, Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, Cap
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE, SetStat, Stat
+from cognu.world import HostNode
+from cognu.world.host_tree import RealHostFile, RealHostTree
 
 T = TypeVar("T")
 
@@ -211,3 +213,33 @@ class Node:
     async def open(self, process: Process, path: str, mode: int = OREAD) -> Chan:
         namespace = process.namespace
         return await finish(namespace.open(await finish(namespace.find(path, process.cwd, process)), mode, process))
+
+
+class KeepingTree(RealHostTree):
+    """A host tree that keeps every handle it gave, so that none is closed by being forgotten."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.kept: list[object] = []
+
+    def _keep(self, handle: T) -> T:
+        self.kept.append(handle)
+        return handle
+
+    def root(self) -> HostNode:
+        return self._keep(super().root())
+
+    def walk(self, node: HostNode, name: str) -> HostNode:
+        return self._keep(super().walk(node, name))
+
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
+        return self._keep(super().open(node, read, write, truncate))
+
+    def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, RealHostFile]:
+        return self._keep(super().create(node, name, mode, exclusive))
+
+    def make_directory(self, node: HostNode, name: str, mode: int) -> HostNode:
+        return self._keep(super().make_directory(node, name, mode))
+
+    def symlink(self, node: HostNode, name: str, target: str) -> HostNode:
+        return self._keep(super().symlink(node, name, target))

@@ -27,9 +27,8 @@ from cognu.ninep.types import (
     QTSYMLINK,
     SetStat,
 )
-from cognu.world.host_tree import RealHostTree
 from cognu.world.real import RealClock, real_world
-from serving import Client, done
+from serving import Client, KeepingTree, done
 
 
 @pytest.fixture(params=["ram", "host"])
@@ -42,7 +41,7 @@ async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     else:
         world = real_world()
         os.chmod(tmp_path, 0o777)
-        tree = RealHostTree(str(tmp_path))
+        tree = KeepingTree(str(tmp_path))
         made = Client(HostServer(world, tree))
         yield made
         made.close()

@@ -184,7 +184,7 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         if not names:
             return Walk([], HostFid(fid.qid, fid.held, fid.way))
-        return self._walk_up(fid) if names[0] == ".." else self._walk(fid, list(names))
+        return self._walk_up(fid) if list(names) == [".."] else self._walk(fid, list(names))
 
     async def _walk(self, fid: HostFid, names: list[str]) -> Walk:
         stats, node = await self._hop(

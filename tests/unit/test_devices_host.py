@@ -1,0 +1,294 @@
+"""Directories of the host as a file server: few hops, nothing leaks when cancelled, nothing leads out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from cognu.devices.host import HostServer
+from cognu.errors import E, FileError
+from cognu.ninep.types import DMAPPEND, DMDIR, DMNAMEDPIPE, DMSOCKET, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
+from cognu.world import HostStat, World
+from cognu.world.real import real_world
+from serving import Client, KeepingTree, Somebody, done
+
+T = TypeVar("T")
+
+
+class CountingThreads:
+    """Counts hops; runs what it is given at once."""
+
+    def __init__(self) -> None:
+        self.hops = 0
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        self.hops += 1
+        return function(*args)
+
+
+class ManualThreads:
+    """Runs what it is given when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+        self.called = asyncio.Event()
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def carry_out() -> None:
+            try:
+                result = function(*args)
+            except FileError as error:
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        self.waiting.append(carry_out)
+        self.called.set()
+        return await future
+
+    async def one(self) -> Callable[[], None]:
+        await self.called.wait()
+        self.called.clear()
+        return self.waiting.pop()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[KeepingTree]:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "d").mkdir()
+    (inside / "d" / "f").write_bytes(b"file")
+    before = len(os.listdir("/dev/fd"))
+    made = KeepingTree(str(inside))
+    yield made
+    made.close()
+    assert len(os.listdir("/dev/fd")) == before, "a handle of the host is left open"
+
+
+@pytest.fixture
+def inside(tmp_path: Path, tree: KeepingTree) -> Path:
+    return tmp_path / "in"
+
+
+def world_with(threads: Any) -> World:
+    return replace(real_world(), threads=threads)
+
+
+async def refused(error: E, call: Awaitable[Any]) -> None:
+    with pytest.raises(FileError) as caught:
+        await call
+    assert caught.value.error is error, caught.value
+
+
+async def test_each_request_is_one_hop_and_clones_and_clunks_are_none(tree: KeepingTree, inside: Path) -> None:
+    threads = CountingThreads()
+    server = HostServer(world_with(threads), tree)
+    me = Somebody()
+    for number in range(20):
+        (inside / "d" / f"n{number}").touch()
+
+    async def hops(call: Any) -> Any:
+        before = threads.hops
+        result = await done(call)
+        assert threads.hops - before == 1
+        return result
+
+    root = await hops(server.attach(me, ""))
+    walked = await hops(server.walk(root, ["d", "f"], me))
+    up = await hops(server.walk(walked.fid, [".."], me))
+    await hops(server.open(walked.fid, ORDWR, me))
+    assert await hops(server.read(walked.fid, 0, 100)) == b"file"
+    assert await hops(server.write(walked.fid, 0, b"x")) == 1
+    await hops(server.stat(walked.fid))
+    await hops(server.wstat(walked.fid, SetStat(name="g", mode=0o600)))
+    made = await hops(server.create(up.fid, "new", 0o666, OWRITE, me))
+    await hops(server.remove(made))
+    before = threads.hops
+    await done(server.open(up.fid, OREAD, me))
+    twin = await done(server.walk(up.fid, [], me))
+    assert twin.fid is not None
+    assert threads.hops == before
+    assert len(await hops(server.readdir(up.fid, 0, 100))) == 21
+    for fid in (root, walked.fid, up.fid, made, twin.fid):
+        server.clunk(fid)
+    assert threads.hops == before + 1
+
+
+CALLS: dict[str, Callable[[HostServer, Any], Any]] = {
+    "attach": lambda server, fid: server.attach(Somebody(), ""),
+    "walk": lambda server, fid: server.walk(fid, ["d", "f"], Somebody()),
+    "short walk": lambda server, fid: server.walk(fid, ["d", "none"], Somebody()),
+    "walk up": lambda server, fid: server.walk(fid, [".."], Somebody()),
+    "create": lambda server, fid: server.create(fid, "new", 0o666, ORDWR, Somebody()),
+    "make directory": lambda server, fid: server.create(fid, "new", DMDIR | 0o777, OREAD, Somebody()),
+    "symlink": lambda server, fid: server.symlink(fid, "new", "target"),
+    "stat": lambda server, fid: server.stat(fid),
+}
+
+
+@pytest.mark.parametrize("finished_first", [False, True])
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_cancelled_request_leaves_no_handle(tree: KeepingTree, call: str, finished_first: bool) -> None:
+    threads = ManualThreads()
+    server = HostServer(world_with(threads), tree)
+    attaching = asyncio.ensure_future(server.attach(Somebody(), ""))
+    (await threads.one())()
+    root = await attaching
+    task = asyncio.ensure_future(done(CALLS[call](server, root)))
+    carry_out = await threads.one()
+    if finished_first:
+        carry_out()
+        task.cancel()
+    else:
+        task.cancel()
+        await asyncio.wait([task])
+        carry_out()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    server.clunk(root)
+
+
+@pytest.mark.parametrize("finished_first", [False, True])
+async def test_a_cancelled_open_leaves_the_fid_closed(tree: KeepingTree, finished_first: bool) -> None:
+    threads = ManualThreads()
+    server = HostServer(world_with(threads), tree)
+    client = Client(server)
+    walking = asyncio.ensure_future(client.walk("d/f"))
+    for _ in range(3):
+        (await threads.one())()
+    fid = await walking
+    task = asyncio.ensure_future(done(server.open(fid, OREAD, Somebody())))
+    carry_out = await threads.one()
+    if finished_first:
+        carry_out()
+    task.cancel()
+    await asyncio.wait([task])
+    if not finished_first:
+        carry_out()
+    assert task.cancelled()
+    await refused(E.BADF, done(server.read(fid, 0, 1)))
+    server.clunk(fid)
+    client.close()
+
+
+async def test_a_cancelled_write_used_its_own_copy(tree: KeepingTree, inside: Path) -> None:
+    threads = ManualThreads()
+    server = HostServer(world_with(CountingThreads()), tree)
+    client = Client(server)
+    fid = await client.open("d/f", OWRITE)
+    server._world = world_with(threads)
+    buffer = bytearray(b"good")
+    task = asyncio.ensure_future(server.write(fid, 0, memoryview(buffer)))
+    carry_out = await threads.one()
+    task.cancel()
+    await asyncio.wait([task])
+    buffer[:] = b"evil"
+    carry_out()
+    assert (inside / "d" / "f").read_bytes() == b"good"
+    server.clunk(fid)
+    client.close()
+
+
+async def test_links_and_dots_lead_nowhere_else(tree: KeepingTree, inside: Path) -> None:
+    (inside.parent / "secret").write_bytes(b"secret")
+    (inside / "out").symlink_to("..")
+    (inside / "away").symlink_to("/etc")
+    client = Client(HostServer(real_world(), tree))
+    for path in ("out/secret", "away/passwd"):
+        await refused(E.NOTDIR, client.walk(path))
+    root = await client.walk("")
+    for name in ("../secret", "d/f", ".", "", "\0", "\ud800"):
+        await refused(E.NOENT, done(client.server.walk(root, [name], client.caller)))
+    await refused(E.NOENT, done(client.server.walk(root, ["..", "secret"], client.caller)))
+    client.server.clunk(root)
+    client.close()
+
+
+async def test_dot_dot_of_a_directory_that_was_replaced_is_not_found(tree: KeepingTree, inside: Path) -> None:
+    client = Client(HostServer(real_world(), tree))
+    fid = await client.walk("d/f")
+    (inside / "d").rename(inside / "e")
+    (inside / "d").mkdir()
+    await refused(E.NOENT, done(client.server.walk(fid, [".."], client.caller)))
+    await refused(E.NOENT, done(client.server.remove(fid)))
+    client.server.clunk(fid)
+    client.close()
+    assert (inside / "e" / "f").read_bytes() == b"file"
+
+
+async def test_read_only_refuses_every_change(tree: KeepingTree, inside: Path) -> None:
+    client = Client(HostServer(real_world(), tree, read_only=True))
+    assert await client.read("d/f") == b"file"
+    assert await client.names("") == ["d"]
+    for call in (
+        client.open("d/f", OWRITE),
+        client.open("d/f", ORDWR),
+        client.open("d/f", OREAD | OTRUNC),
+        client.open("d/f", OREAD | ORCLOSE),
+        client.create("new"),
+        client.mkdir("new"),
+        client.remove("d/f"),
+        client.wstat("d/f", SetStat(mode=0o600)),
+        client.rename("d/f", "d/g"),
+        client.symlink("new", "x"),
+    ):
+        await refused(E.ROFS, call)
+    directory, existing = await client.walk(""), await client.walk("d/f")
+    await refused(E.ROFS, done(client.server.link(directory, existing, "new")))
+    client.server.clunk(directory)
+    client.server.clunk(existing)
+    client.close()
+    assert sorted(os.listdir(inside)) == ["d"]
+
+
+async def test_hard_links_are_one_file(tree: KeepingTree) -> None:
+    client = Client(HostServer(real_world(), tree))
+    directory, existing = await client.walk(""), await client.walk("d/f")
+    await done(client.server.link(directory, existing, "twin"))
+    client.server.clunk(directory)
+    client.server.clunk(existing)
+    assert (await client.stat("twin")).qid == (await client.stat("d/f")).qid
+    assert (await client.stat("twin")).links == 2
+    await client.remove("d/f")
+    assert await client.read("twin") == b"file"
+    client.close()
+
+
+async def test_odd_files_show_their_kind(tree: KeepingTree, inside: Path) -> None:
+    os.mkfifo(inside / "pipe")
+    client = Client(HostServer(real_world(), tree))
+    assert (await client.stat("pipe")).mode & DMNAMEDPIPE
+    assert not (await client.stat("pipe")).mode & DMSOCKET
+    client.close()
+
+
+async def test_what_the_host_has_not_is_refused(tree: KeepingTree) -> None:
+    client = Client(HostServer(real_world(), tree))
+    await refused(E.NOTSUP, client.create("log", DMAPPEND | 0o666))
+    assert await client.names("") == ["d"]
+    client.close()
+
+
+def stat_of(identity: tuple[int, int]) -> HostStat:
+    return HostStat("-", 0o644, 1, 2, 3, 4, identity, 1, "u", "g", 0, 0)
+
+
+def test_qid_numbers_never_collide(tree: KeepingTree) -> None:
+    server = HostServer(real_world(), tree)
+    identities = [
+        (device, inode) for device in (5, 1 << 40, 7) for inode in (1, 2, (1 << 47) - 1, 1 << 47, (1 << 64) - 1)
+    ]
+    numbers = [server._qid(stat_of(identity)).path for identity in identities]
+    assert len(set(numbers)) == len(identities)
+    assert all(0 <= number < 1 << 64 for number in numbers)
+    assert numbers == [server._qid(stat_of(identity)).path for identity in identities]
