@@ -1,8 +1,8 @@
 """`#n`, at /mnt/node: this node's control, for its own users.
 
-    rpc       write one request, a JSON object {"verb": …, "arguments": {…}}; read the answer, {"result": …} or
-              {"error": {"symbol", "subject", "detail"}}
-    status    the same as the verb `status`, one `key value` per line
+rpc       write one request, a JSON object {"verb": …, "arguments": {…}}; read the answer, {"result": …} or
+          {"error": {"symbol", "subject", "detail"}}
+status    the same as the verb `status`, one `key value` per line
 """
 
 from __future__ import annotations

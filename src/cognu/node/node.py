@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from cognu import __version__
 from cognu.errors import CognuError, E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.export import Export
+from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.server import Fid
@@ -23,22 +25,22 @@ from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter, Self
 from cognu.mesh.links import Mesh
 from cognu.mesh.session import Channel
+from cognu.ninep.types import OREAD
 from cognu.node.base import Parts, apply_script, make_base
 from cognu.node.control import control_server
-from cognu.node.launcher import Launcher
+from cognu.node.launcher import Launcher, read_all
 from cognu.node.lending import LABEL, Lending, attach_lent
 from cognu.node.listening import Listening
 from cognu.node.peers import PeerExports
-from cognu.node.settings import Home, Settings
 from cognu.node.sessions import Sessions
+from cognu.node.settings import Home, Settings
 from cognu.node.verbs import make_verbs
-from cognu.ninep.types import OREAD
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.objects import Source, Store
 from cognu.store.server import shared_server
-from cognu.world import Stream, World
+from cognu.world import World
 
 log = logging.getLogger("cognu.node")
 
@@ -79,8 +81,8 @@ class Node:
     async def mount_service(self, chan: Chan, aname: str) -> Chan:
         return await self.services.mount_service(chan, aname, self.base)
 
-    async def dial(self, name: str) -> Stream:
-        return await self.mesh.open(name, TREE)
+    async def dial(self, name: str) -> MountServer:
+        return await MountServer.connect(await self.mesh.open(name, TREE), self.world.clock, "#N")
 
     def me(self) -> Self:
         return Self(self.identity, self.settings.name, self._addresses)
@@ -110,25 +112,18 @@ class Node:
             domain = Domain(self.authority, self.base.namespace.domain)
             try:
                 [root] = await self.services.attach(channel, domain, self.base)
-                return await self._read_all(Namespace(domain.hold(), root), f"/objects/{name}")
+                return await self._read_object(Namespace(domain.hold(), root), name)
             finally:
                 domain.release()
 
         return fetch
 
-    async def _read_all(self, namespace: Namespace, path: str) -> bytes:
+    async def _read_object(self, namespace: Namespace, name: str) -> bytes:
         try:
-            root = namespace.root
-            root.path = Path(None, "/")
-            found = await finish(namespace.find(path, root, self.base))
+            found = await finish(namespace.walk(namespace.root, ["objects", name], self.base))
             chan = await finish(namespace.open(found, OREAD, self.base))
             try:
-                parts: list[bytes] = []
-                offset = 0
-                while piece := await finish(_read(chan, offset)):
-                    parts.append(piece)
-                    offset += len(piece)
-                return b"".join(parts)
+                return await read_all(chan)
             finally:
                 chan.close()
         finally:
@@ -181,8 +176,6 @@ class Node:
     # -- status ---------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        from cognu import __version__
-
         return {
             "name": self.settings.name,
             "fingerprint": self.identity.fingerprint,
@@ -204,13 +197,6 @@ def _root_only(session: Process) -> Callable[[str, str], Steps[Chan]]:
         yield
 
     return attach
-
-
-def _read(chan: Chan, offset: int) -> Steps[bytes]:
-    from cognu.files.dispatch import dispatch
-
-    data = yield from dispatch(chan, READ, chan.server.read, chan.fid, offset, 1 << 20)
-    return bytes(data)
 
 
 @asynccontextmanager
@@ -237,13 +223,12 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         stack.push_async_callback(node.services.close)
         node.mesh = Mesh(world, node.identity, node.book, node.on_channel)
         stack.push_async_callback(node.mesh.close)
-        node.network = NetworkServer(node.peer_names, node.dial, world.clock)
+        node.network = NetworkServer(node.peer_names, node.dial)
         stack.push_async_callback(node.network.close)
         node.launcher = Launcher(node, scheduler, cache)
+        stack.push_async_callback(node.launcher.close)
         control = control_server(make_verbs(node), node.status)
-        parts = Parts(
-            node.store, node.network, control, node, node.launcher.launch, settings.unix, settings.name, user
-        )
+        parts = Parts(node.store, node.network, control, node, node.launcher.launch, settings.unix, settings.name, user)
         node.base = await make_base(world, node.authority, node.processes, parts)
         stack.push_async_callback(_end_processes, node)
         node.store.fetch_from(node.sources)

@@ -9,8 +9,8 @@ from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.process import Fork, Process, Share, State
 from cognu.files.steps import Steps
-from cognu.node.lending import LABEL
 from cognu.ninep.server import Limits
+from cognu.node.lending import LABEL
 from cognu.world import Stream
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Session:
         self._node.processes.end(session, 0)
 
     def _attach(self, uname: str, aname: str) -> Steps[Chan]:
-        """"" is the session's root; `cap:TOKEN` makes the session an existing process; `#|` a new pipe."""
+        """ "" is the session's root; `cap:TOKEN` makes the session an existing process; `#|` a new pipe."""
         if self._process is None:
             self._begin(aname)
         process = self._process

@@ -1,7 +1,7 @@
 """Objects on this node's disk, fetched from peers where they are missing, and always checked against their names.
 
-Each object is a file of its own for now, under `objects/` in the store's directory, written in one step and synced before it is
-acknowledged. `docs/store.md` says what will take its place behind this interface.
+Each object is a file of its own for now, under `objects/` in the store's directory, written in one step and synced
+before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_OBJECT = 1 << 30
 MAX_NAME = 255
 
 Source = Callable[[str], Awaitable[bytes]]
-"""Gives the bytes that a peer says an object has. Raises NOENT if it hasn't it, anything of `CognuError` if it fails."""
+"""Gives the bytes that a peer says an object has. Raises NOENT if it has none, any `CognuError` if it fails."""
 
 
 class Store:
@@ -45,6 +45,10 @@ class Store:
     def bad_sources(self) -> dict[str, int]:
         """Peers that gave wrong bytes, and how often."""
         return dict(self._bad_sources)
+
+    async def hash_of(self, data: bytes) -> str:
+        """The name that an object of these bytes has, without keeping it."""
+        return await self._world.threads.run(name_of, data)
 
     # -- objects --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,103 @@
+"""The node's process: `python -m cognu.node --home DIR`. `cognu up` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import replace
+
+import uvloop
+
+from cognu.errors import CognuError
+from cognu.node.node import running
+from cognu.node.settings import Home, load_settings, save_settings
+from cognu.world.real import real_world
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per line: time (ns since 1970), level, logger, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": int(record.created * 1e9),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cognu.node", description="Run a node in the foreground.")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--name", help="what this machine calls itself; kept for later starts")
+    parser.add_argument("--listen", help="HOST:PORT for links; kept for later starts")
+    parser.add_argument("--host", action="append", help="an address that tickets name; kept for later starts")
+    parser.add_argument("--unix", action="append", help="a Unix socket that /net/unix may dial; kept for later starts")
+    parser.add_argument("--ready-fd", type=int, help="a descriptor to write `ready` to, or one line of what went wrong")
+    parser.add_argument("--log-stderr", action="store_true", help="log to stderr too")
+    return parser.parse_args()
+
+
+def _log_to(home: Home, stderr: bool) -> None:
+    handlers: list[logging.Handler] = [logging.FileHandler(home.log, encoding="utf-8", errors="backslashreplace")]
+    if stderr:
+        handlers.append(logging.StreamHandler())
+    for handler in handlers:
+        handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+
+
+async def _main(options: argparse.Namespace, home: Home) -> None:
+    world = real_world()
+    settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
+    chosen = {key: getattr(options, key) for key in ("name", "listen") if getattr(options, key)}
+    if options.host:
+        chosen["hosts"] = tuple(options.host)
+    if options.unix:
+        chosen["unix"] = tuple(options.unix)
+    if chosen:
+        settings = replace(settings, **chosen)
+        save_settings(world.disk, home, settings)
+    async with running(world, home, settings, getpass.getuser()) as node:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, node.stopping.set)
+        _tell(options.ready_fd, "ready")
+        await node.stopping.wait()
+
+
+def _tell(descriptor: int | None, line: str) -> None:
+    if descriptor is not None:
+        os.write(descriptor, (line + "\n").encode())
+        os.close(descriptor)
+
+
+def main() -> int:
+    options = _arguments()
+    home = Home(os.path.abspath(options.home))
+    os.umask(0o077)
+    try:
+        os.makedirs(home.path, mode=0o700, exist_ok=True)
+        _log_to(home, options.log_stderr)
+        uvloop.run(_main(options, home))
+    except (CognuError, OSError) as error:
+        logging.getLogger("cognu.node").error("%s", error)
+        text = str(error).replace("\n", " ")
+        _tell(options.ready_fd, text)
+        print(f"cognu: {text}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

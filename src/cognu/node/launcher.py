@@ -1,0 +1,324 @@
+"""What `start` does to a new process: run it here, run it on a peer, run it for a peer, or be a peer's shell.
+
+Run on a peer, the process stays here too: it holds the namespace and the streams, which are lent to that peer by a
+token, and stands for the far one in `ps`, `kill` and `wait`. The peer fetches the program by its hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from cognu.devices.cons import cons_server
+from cognu.devices.ram import RamServer
+from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
+from cognu.errors import CognuError, E, FileError
+from cognu.files.chan import Chan, Domain, Path
+from cognu.files.dispatch import dispatch
+from cognu.files.launch import Launch
+from cognu.files.namespace import MREPL, ChanMover, Device, Namespace
+from cognu.files.nscommands import apply
+from cognu.files.nstext import quote, split_words
+from cognu.files.process import Process, State
+from cognu.files.steps import Steps, finish
+from cognu.kernel import ALL_RIGHTS, READ, WRITE
+from cognu.mesh.identity import Peer
+from cognu.ninep.types import ORDWR, OREAD, OWRITE
+from cognu.node.lending import LABEL, STREAMS
+from cognu.runtime.cache import CompileCache
+from cognu.runtime.launch import Guests, build_namespace
+from cognu.runtime.scheduler import Scheduler
+from cognu.store.names import is_prefix
+
+if TYPE_CHECKING:
+    from cognu.node.node import Node
+
+log = logging.getLogger("cognu.launcher")
+
+SHELL = "cpu"
+"""The program's name that means a shell, with the lent namespace at /mnt/term."""
+SHELL_NAMESPACE = """\
+bind '#c' /dev
+bind -c '#e' /env
+bind '#d' /fd
+bind '#p' /proc
+bind -c '#r' /tmp
+bind '#V/bin' /bin
+"""
+CHUNK = 1 << 20
+
+
+class Launcher:
+    def __init__(self, node: Node, scheduler: Scheduler, cache: CompileCache) -> None:
+        self._node = node
+        self._guests = Guests(node.world, scheduler, cache, node.processes)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def launch(self, process: Process, launch: Launch) -> None:
+        """Make a NEW process run, or raise with nothing left running."""
+        if launch.on:
+            await self._on_peer(process, launch)
+        elif launch.token and launch.program == SHELL:
+            await self._shell_for_peer(process, launch)
+        elif launch.token:
+            await self._for_peer(process, launch)
+        else:
+            await self._here(process, launch)
+
+    # -- here -----------------------------------------------------------------------------------------------------
+
+    async def _here(self, process: Process, launch: Launch) -> None:
+        name, data = await self._program(process, launch.program)
+        await self._confine(process, launch)
+        await self._guests.start(process, name, data, launch)
+
+    async def _confine(self, process: Process, launch: Launch) -> None:
+        """Leave the process with the namespace that its grants make, and nothing else."""
+        namespace, cwd = await build_namespace(process, launch, SkeletonServer)
+        _replace(process, namespace, cwd)
+
+    async def _program(self, process: Process, word: str) -> tuple[str, bytes]:
+        """A program's hash and bytes, by path, name in /bin, or hash. Raises NOENT, NOTFOUND, AMBIGUOUS."""
+        store = self._node.store
+        if "/" not in word:
+            try:
+                name = store.named(word)
+            except FileError:
+                if not is_prefix(word):
+                    raise FileError(E.NOTFOUND, word) from None
+                name = store.resolve(word)
+            return name, await store.get(name)
+        chan = await self._open(process, word, OREAD)
+        try:
+            data = await read_all(chan)
+        finally:
+            chan.close()
+        return await store.hash_of(data), data
+
+    async def _open(self, process: Process, path: str, mode: int) -> Chan:
+        namespace = process.namespace
+        found = await finish(namespace.find(path, process.cwd, process))
+        return await finish(namespace.open(found, mode, process))
+
+    # -- on a peer ------------------------------------------------------------------------------------------------
+
+    async def _on_peer(self, process: Process, launch: Launch) -> None:
+        peer = self._node.book.find(launch.on)
+        ctl = await self._far_process(process, peer)
+        token = self._node.lending.lend(process, peer.fingerprint)
+        try:
+            cwd = str(process.cwd.path)
+            lines = [f"arg {quote(word)}" for word in launch.args]
+            lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
+            lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
+            program = launch.program
+            if program != SHELL:
+                name, data = await self._program(process, launch.program)
+                program = await self._node.store.put(data)
+                assert program == name
+                await self._confine(process, launch)
+            lines += [f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]
+            wait = await self._beside(process, peer, ctl, "wait")
+            try:
+                for line in lines:
+                    await write_all(ctl, line.encode())
+            except BaseException:
+                wait.close()
+                raise
+        except BaseException:
+            self._node.lending.end(token)
+            ctl.close()
+            raise
+        process.node = peer.name
+        process.kill = lambda by: self._tell(process, ctl, "kill")
+        process.note = lambda text: self._tell(process, ctl, f"note {quote(text)}")
+        self._spawn(self._follow(process, ctl, wait, token))
+
+    async def _far_process(self, process: Process, peer: Peer) -> Chan:
+        try:
+            return await self._open(process, f"/n/{peer.name}/proc/clone", ORDWR)
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            detail = f"{peer.name} does not let this node run programs; there: cognu invite --grant run"
+            raise FileError(E.ACCES, f"run --on {peer.name}", detail) from None
+
+    async def _beside(self, process: Process, peer: Peer, ctl: Chan, name: str) -> Chan:
+        pid = (await read_all(ctl)).decode().strip()
+        return await self._open(process, f"/n/{peer.name}/proc/{pid}/{name}", OREAD)
+
+    async def _follow(self, process: Process, ctl: Chan, wait: Chan, token: str) -> None:
+        """Until the far process ends, or can't be reached any more."""
+        status, message = 1, ""
+        try:
+            words = split_words((await read_all(wait)).decode())
+            status, message = int(words[5]), words[4]
+        except (CognuError, ValueError, IndexError) as error:
+            message = f"{process.node}: {error}"
+            log.warning("process %d on %s: %s", process.pid, process.node, error)
+        finally:
+            self._node.lending.end(token)
+            wait.close()
+            ctl.close()
+            self._node.processes.end(process, status, message)
+
+    def _tell(self, process: Process, ctl: Chan, line: str) -> None:
+        async def tell() -> None:
+            try:
+                await write_all(ctl, line.encode())
+            except CognuError as error:
+                log.warning("process %d on %s: %s: %s", process.pid, process.node, line, error)
+
+        self._spawn(tell())
+
+    # -- for a peer -----------------------------------------------------------------------------------------------
+
+    async def _lent(self, process: Process, launch: Launch) -> tuple[str, Domain, Chan]:
+        """Take what was lent: its streams become the process's. The peer, the domain to use it in, the root."""
+        peer = self._node.exports.peer_of(process)
+        channel = await self._node.mesh.open(peer, LABEL + launch.token)
+        domain = Domain(self._node.authority, process.namespace.domain)
+        try:
+            root, streams = await self._node.services.attach(channel, domain, process, ("", STREAMS))
+            root.path = Path(None, "/")
+            for number, mode in ((0, OREAD), (1, OWRITE), (2, OWRITE)):
+                try:
+                    found = await finish(process.namespace.walk(streams, [str(number)], process))
+                    chan = await finish(process.namespace.open(found, mode, process))
+                except FileError as error:
+                    if error.error is not E.NOENT:
+                        raise
+                    continue  # it was started without that stream
+                process.descriptors.add(chan, number)
+            streams.close()
+        except BaseException:
+            domain.release()
+            raise
+        return peer, domain, root
+
+    async def _for_peer(self, process: Process, launch: Launch) -> None:
+        """A program that works on what its starter lends, and sees nothing of this machine."""
+        _, domain, root = await self._lent(process, launch)
+        namespace = Namespace(domain, root)
+        try:
+            cwd = await finish(namespace.find(launch.cwd, root, process))
+            name = self._node.store.resolve(launch.program)
+            data = await self._node.store.get(name)
+        except BaseException:
+            namespace.release()
+            raise
+        _replace(process, namespace, cwd)
+        await self._guests.start(process, name, data, launch)
+
+    async def _shell_for_peer(self, process: Process, launch: Launch) -> None:
+        """A shell of the peer's on this machine: what the peer was granted, and its own files at /mnt/term."""
+        node = self._node
+        peer, domain, root = await self._lent(process, launch)
+        try:
+            namespace = await node.exports.namespace(peer, ROOT_DIRECTORIES)
+        except BaseException:
+            root.close()
+            domain.release()
+            raise
+        try:
+            self._add_devices(namespace)
+            await finish(apply_to(process, namespace, SHELL_NAMESPACE, node))
+            place = await finish(namespace.find("/mnt/term", namespace.root, process))
+            namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
+            await finish(apply_to(process, namespace, "bind -b /mnt/term/dev /dev\n", node))
+            cwd = await self._start_directory(namespace, process, f"/mnt/term{launch.cwd}")
+        except BaseException:
+            namespace.release()
+            raise
+        finally:
+            root.close()
+            domain.release()
+        _replace(process, namespace, cwd)
+        token = node.lending.lend(process, "")
+        command = ["-i"] if not launch.args else ["-c", " ".join(quote(word) for word in launch.args)]
+        argv = [sys.executable, "-m", "cognu.shell", "--socket", node.home.socket, "--token", token, "--streams", "fd"]
+        child = await node.world.spawn.start([*argv, *command], {"LANG": "C.UTF-8"})
+        process.kill = lambda by: child.signal(9)
+        process.note = lambda text: child.signal(2)
+
+        async def follow() -> None:
+            status = await child.wait()
+            node.lending.end(token)
+            node.processes.end(process, status)
+
+        self._spawn(follow())
+
+    async def _start_directory(self, namespace: Namespace, process: Process, path: str) -> Chan:
+        try:
+            return await finish(namespace.find(path, namespace.root, process))
+        except FileError:
+            return namespace.root.share()
+
+    def _add_devices(self, namespace: Namespace) -> None:
+        """The devices that a shell needs: those of the process itself, the store's programs, a /tmp of its own."""
+        node, domain = self._node, namespace.domain
+        base = node.base.namespace
+        for letter, source in (("e", "e"), ("d", "d"), ("|", "|"), ("p", "q"), ("V", "V")):
+            device = base.devices[source]
+            cap = base.domain.mint(device.cap, ALL_RIGHTS, domain)
+            namespace.devices[letter] = Device(device.server, domain, cap, Path(None, "#" + letter))
+        for letter, server in (
+            ("c", cons_server(node.world, node.settings.name)),
+            ("r", RamServer(node.world.clock)),
+        ):
+            _, cap = node.authority.new_server(domain.pid)
+            namespace.devices[letter] = Device(server, domain, cap, Path(None, "#" + letter))
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop following far processes."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+
+def _replace(process: Process, namespace: Namespace, cwd: Chan) -> None:
+    """Give the process another namespace, and let go of what it had."""
+    old, old_cwd = process.namespace, process.cwd
+    process.namespace, process.cwd = namespace, cwd
+    old_cwd.close()
+    old.release()
+
+
+def apply_to(process: Process, namespace: Namespace, text: str, node: Node) -> Steps[None]:
+    """Namespace commands on a namespace that is not a process's yet."""
+    scratch = Process(
+        process.pid, process.parent, process.user, namespace, namespace.root.share(), process.descriptors,
+        process.environment, process.started, state=State.NEW,
+    )  # fmt: skip
+    try:
+        yield from apply(scratch, text, node)
+    finally:
+        scratch.cwd.close()
+
+
+async def read_all(chan: Chan) -> bytes:
+    """From the start to the end of an open file."""
+    parts: list[bytes] = []
+    offset = 0
+    while True:
+        piece = bytes(await finish(dispatch(chan, READ, chan.server.read, chan.fid, offset, CHUNK)))
+        if not piece:
+            return b"".join(parts)
+        parts.append(piece)
+        offset += len(piece)
+
+
+async def write_all(chan: Chan, data: bytes) -> None:
+    """One write, which the server takes whole (ctl files do)."""
+    await finish(dispatch(chan, WRITE, chan.server.write, chan.fid, 0, data))
