@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
@@ -271,7 +271,10 @@ async def _between(ticket: Ticket, kept: list[bytes]) -> AsyncIterator[Ticket]:
                     await sink.write(message)
             sink.close()
 
-        await asyncio.gather(pump(near, far), pump(far, near))
+        try:
+            await asyncio.gather(pump(near, far), pump(far, near))
+        finally:
+            far.close()
 
     listener = await listen_tls("127.0.0.1:0", lambda: keys, relay)
     try:
@@ -391,6 +394,7 @@ TICKETS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(TICKETS)
 def test_a_ticket_survives_being_copied_with_line_breaks(ticket: Ticket) -> None:
     text = format_ticket(ticket)
@@ -400,6 +404,7 @@ def test_a_ticket_survives_being_copied_with_line_breaks(ticket: Ticket) -> None
     assert ticket.secret.hex() not in repr(ticket)
 
 
+@settings(deadline=None)
 @given(TICKETS, st.data())
 def test_any_single_wrong_letter_is_noticed(ticket: Ticket, data: st.DataObject) -> None:
     text = format_ticket(ticket)
@@ -409,6 +414,7 @@ def test_any_single_wrong_letter_is_noticed(ticket: Ticket, data: st.DataObject)
         parse_ticket(text[:place] + letter + text[place + 1 :])
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=300), st.text("abcdefghijklmnopqrstuvwxyz234567", max_size=300).map(PREFIX.__add__)))
 def test_any_text_is_refused_as_a_ticket(text: str) -> None:
     with pytest.raises(FileError) as caught:
@@ -416,6 +422,7 @@ def test_any_text_is_refused_as_a_ticket(text: str) -> None:
     assert caught.value.error is E.BADTICKET
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_content_with_a_right_checksum_parses_or_is_refused(body: bytes) -> None:
     text = PREFIX + base64.b32encode(body + blake3(body).digest(4)).decode().rstrip("=").lower()
@@ -423,6 +430,7 @@ def test_any_content_with_a_right_checksum_parses_or_is_refused(body: bytes) -> 
         assert format_ticket(parse_ticket(text)) == text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), st.integers(0, 8))
 def test_any_message_parses_or_is_a_protocol_error(body: bytes, step: int) -> None:
     data = b"CgJ1" + bytes([step]) + len(body).to_bytes(2, "big") + body
@@ -438,6 +446,7 @@ def test_any_message_parses_or_is_a_protocol_error(body: bytes, step: int) -> No
             parse(body)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=1024), st.text(st.characters(codec="utf-8"), max_size=255),
        st.lists(TEXTS, max_size=8).map(tuple), st.lists(TEXTS, max_size=16).map(tuple))  # fmt: skip
 def test_a_card_survives_the_wire(
@@ -478,6 +487,7 @@ def test_a_damaged_table_of_invitations_is_an_error(tmp_path: Path, content: byt
     assert caught.value.error is E.DAMAGED
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_table_of_invitations_parses_or_is_damaged(data: bytes) -> None:
     with suppress(FileError):

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from cognu.errors import E, FileError, LinkBroken, Misuse
-from cognu.mesh.identity import Peer, identity_from_seed
+from cognu.mesh.identity import Peer, PeerBook, identity_from_seed
 from cognu.mesh.links import Mesh
 from cognu.mesh.session import Channel
 from cognu.mesh.session_core import Timing
 from cognu.world import Listener, SecureStream, Stream, TlsKeys
-from mesh_support import QUICK, Node, behind_a_line, echo, read_all, read_exactly, two_nodes
+from mesh_support import QUICK, Forwarder, Node, behind_a_line, echo, read_all, read_exactly, two_nodes
 
 
 async def test_a_channel_carries_bytes_both_ways_and_ends(tmp_path: Path) -> None:
@@ -263,6 +263,46 @@ async def test_a_transfer_survives_cuts_and_a_deaf_line(tmp_path: Path, dialler_
         assert line.connections >= 4
         channel.close()
         await channel.wait_closed()
+
+
+async def test_both_sides_redialling_over_failing_lines_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both dial each other over lines that are cut together, again and again; both send on channels of their own."""
+    # Else they would find the way around the lines.
+    monkeypatch.setattr(PeerBook, "learn_address", lambda *_: None)
+    async with two_nodes(tmp_path) as (a, b):
+        lines = [await Forwarder(node.address).start() for node in (a, b)]
+        a.book.update(replace(a.book.find("b"), addresses=(lines[1].address,)))
+        b.book.update(replace(b.book.find("a"), addresses=(lines[0].address,)))
+        left = [8]
+
+        def on_bytes() -> None:
+            if left[0] and sum(line.passed for line in lines) > (9 - left[0]) * 1_000_000:
+                left[0] -= 1
+                for line in lines:
+                    line.cut()
+
+        for line in lines:
+            line.on_bytes = on_bytes
+
+        async def transfer(node: Node, peer: str) -> bool:
+            channel = await node.mesh.open(peer, "echo")
+            data = os.urandom(4_000_000)
+
+            async def send() -> None:
+                await channel.write(data)
+                channel.end()
+
+            sending = asyncio.create_task(send())
+            received = await read_all(channel)
+            await sending
+            return received == data
+
+        assert all(await asyncio.gather(transfer(a, "b"), transfer(b, "a")))
+        assert left == [0]
+        for line in lines:
+            await line.close()
 
 
 async def test_a_restarted_peer_ends_the_channels_with_session_lost(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse
@@ -299,6 +299,7 @@ async def test_a_listener_without_a_key_says_so_at_once() -> None:
         make_context(TlsKeys(CLIENT.certificate, CLIENT.private_key, ("garbage",)), server=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3 * RECORD), max_size=8))
 def test_records_are_whole_but_the_last(sizes: list[int]) -> None:
     source = os.urandom(3 * RECORD)

@@ -86,9 +86,9 @@ class Hello:
     """The first message of a link, from each side.
 
     `session` is the last session this side took part in (zeros: none) and `alive` whether it still holds it;
-    `received` is the highest number it got. From the leader, `fresh` says that the session begins anew, and `epoch`
-    counts its decisions, so that of two links the follower takes the later one. `port` is where this side's
-    listener is, 0 if it has none.
+    `received` is the highest number it got. `epoch` counts the leader's decisions, so that of two links both take the
+    later one; the follower says which it knows. From the leader, `fresh` says that the session begins anew. `port` is
+    where this side's listener is, 0 if it has none.
     """
 
     boot: bytes

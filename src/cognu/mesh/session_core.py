@@ -42,6 +42,7 @@ QUEUE_LOW = 1 << 18
 ACK_BYTES = 1 << 18
 CHANNEL_LIMIT = 1024
 PIECES_LIMIT = 64
+EPOCH_LIMIT = 1 << 63
 SECOND = 1_000_000_000
 
 
@@ -147,6 +148,7 @@ class SessionCore:
         self._peer_boot = NO_SESSION
         self._id = NO_SESSION
         self._epoch = 0
+        self._session_epoch = 0
         self._link: _Liveness | None = None
         self._events: list[tuple[Event, ChannelState]] = []
         self._bye: bytes | None = None
@@ -175,18 +177,24 @@ class SessionCore:
 
     def hello(self, port: int = 0) -> Hello:
         """What the follower says first on a new link; changes nothing."""
-        return Hello(self._boot, self._id, self._received, 0, port, self.alive)
+        return Hello(self._boot, self._id, self._received, self._epoch, port, self.alive)
 
     def take_hello(self, hello: Hello, fresh_id: bytes, now: int, port: int = 0) -> Hello:
         """Leader: adopt the link that `hello` came on; returns the answer, to be sent on it before anything else.
 
-        `fresh_id` is 16 random bytes. Raises `ProtocolError`; the session is then as before.
+        `fresh_id` is 16 random bytes. Raises `ProtocolError`, STALE if the hello was overtaken by another link; the
+        session is then as before.
         """
         if not self.leader:
             raise Misuse(E.INVAL, self.peer, "take_hello is the leader's")
+        if hello.epoch >= EPOCH_LIMIT:
+            raise ProtocolError(E.BADFRAME, "hello", f"epoch {hello.epoch}")
         same_boot = hello.boot == self._peer_boot
+        if self.alive and self._confirmed and same_boot and hello.epoch < self._session_epoch:
+            # Said before the follower took part in this session, on a link it dialled at the same time.
+            raise ProtocolError(E.STALE, self.peer, "a later link is in use")
         resumes = self.alive and hello.alive and same_boot and hello.session == self._id
-        # The follower never got the answer that began this session, so it holds nothing of it: offer it again.
+        # Nothing came back in this session yet: the follower may never have got the answer that began it.
         reoffers = self.alive and not self._confirmed and same_boot and hello.session != self._id
         if resumes:
             self._check_received(hello.received)
@@ -194,7 +202,10 @@ class SessionCore:
             self.lose(E.SESSIONLOST, self._lost_reason(same_boot))
             self._id, self.alive = fresh_id, True
         self._peer_boot = hello.boot
-        self._epoch += 1
+        # Above all that the follower has seen, so that epochs grow even where this node restarted.
+        self._epoch = max(self._epoch, hello.epoch) + 1
+        if not resumes and not reoffers:
+            self._session_epoch = self._epoch
         self._adopt(hello.received if resumes else 0, now)
         self._confirmed = self._confirmed or resumes
         return Hello(self._boot, self._id, self._received, self._epoch, port, True, not resumes)
@@ -202,22 +213,23 @@ class SessionCore:
     def take_use(self, use: Hello, now: int) -> None:
         """Follower: adopt the link that the leader's answer came on.
 
-        Raises `ProtocolError`: ALREADY if a later link was adopted meanwhile; the session is then as before.
+        Raises `ProtocolError`: ALREADY if a later link was adopted meanwhile, STALE for a session given up here; the
+        session is then as before.
         """
         if self.leader:
             raise Misuse(E.INVAL, self.peer, "take_use is the follower's")
         same_boot = use.boot == self._peer_boot
-        if same_boot and use.epoch <= self._epoch:
+        if use.epoch <= self._epoch:
             raise ProtocolError(E.ALREADY, self.peer, "a later link is in use")
-        if use.session == NO_SESSION:
+        if use.session == NO_SESSION or (use.fresh and use.received):
             raise ProtocolError(E.BADFRAME, "hello", "no session")
-        if use.fresh:
-            if use.received:
-                raise ProtocolError(E.BADFRAME, "hello", "received in a fresh session")
+        held = use.session == self._id
+        if (held and not self.alive) or (not held and not use.fresh) or (held and not same_boot):
+            raise ProtocolError(E.STALE, self.peer, "the session is not held any more")
+        # A session that is offered again although it is held goes on: the offer crossed what it was answered with.
+        if not held:
             self.lose(E.SESSIONLOST, self._lost_reason(same_boot))
             self._id, self.alive = use.session, True
-        elif not (self.alive and same_boot and use.session == self._id):
-            raise ProtocolError(E.STALE, self.peer, "the session is not held any more")
         self._check_received(use.received)
         self._peer_boot = use.boot
         self._epoch = use.epoch
