@@ -1,0 +1,6 @@
+/* loop: never ends by itself. */
+int main(void)
+{
+    for (volatile unsigned i = 0;; i++)
+        ;
+}
