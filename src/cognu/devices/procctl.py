@@ -12,7 +12,7 @@ from cognu.errors import E, FileError
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.namespace import ChanMover
 from cognu.files.nscommands import change_directory
-from cognu.files.nstext import split_words
+from cognu.files.nstext import split_commands
 from cognu.files.process import Process, ProcessTable, Share, State
 from cognu.files.server import Caller
 from cognu.files.steps import Steps
@@ -45,10 +45,8 @@ class _Verb(NamedTuple):
 
 def control(to: Control, text: str) -> Steps[None]:
     """Carry out the lines of `text` in order; the first that is refused ends it, with those before it done."""
-    for line in text.split("\n"):
-        words = split_words(line)
-        if words:
-            yield from _line(to, words)
+    for command in split_commands(text):
+        yield from _line(to, command.words)
 
 
 def _line(to: Control, words: list[str]) -> Steps[None]:

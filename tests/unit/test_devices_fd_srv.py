@@ -1,0 +1,173 @@
+"""Open files as files: /fd and /srv."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.devices.fd import fd_server
+from cognu.devices.pipe import PipeServer
+from cognu.devices.ram import RamServer
+from cognu.devices.srv import srv_server
+from cognu.errors import E, FileError
+from cognu.files.process import Fork, Process, Share
+from cognu.files.steps import finish
+from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE
+from cognu.world.real import RealClock
+from serving import Client, Node, done
+
+
+class Desk:
+    """A process over a memory file system with a pipe at /pipe, and its /fd and /srv."""
+
+    def __init__(self) -> None:
+        self.ram = RamServer(RealClock())
+        self.files = Client(self.ram)
+        self.node = Node(self.ram)
+        self.fd = fd_server(self.node.processes)
+        self.srv = srv_server(self.node.processes)
+
+    async def start(self) -> Process:
+        await self.files.mkdir("pipe")
+        await self.files.put("f", b"0123456789")
+        return await self.node.start({"/pipe": PipeServer()})
+
+
+async def refused(error: E, call: Awaitable[Any]) -> None:
+    with pytest.raises(FileError) as caught:
+        await call
+    assert caught.value.error is error, caught.value
+
+
+async def test_reading_fd_n_goes_on_where_the_descriptor_is() -> None:
+    desk = Desk()
+    process = await desk.start()
+    chan = await desk.node.open(process, "/f", OREAD)
+    number = process.descriptors.add(chan)
+    chan.handle.offset = 3
+    client = Client(desk.fd, process)
+    fid = await client.open(str(number))
+    assert await client.read_fid(fid, 2, offset=99) == b"34"
+    assert chan.handle.offset == 5
+    assert await client.read_fid(fid, 2) == b"56"
+    client.server.clunk(fid)
+    assert chan.handle.uses == 1
+
+
+async def test_fd_n_is_opened_only_as_the_descriptor_is() -> None:
+    desk = Desk()
+    process = await desk.start()
+    for number, mode in enumerate((OREAD, OWRITE, ORDWR)):
+        process.descriptors.add(await desk.node.open(process, "/f", mode), number)
+    process.descriptors.add(await desk.node.open(process, "/", OREAD), 3)
+    client = Client(desk.fd, process)
+    await refused(E.ACCES, client.open("0", OWRITE))
+    await refused(E.ACCES, client.open("0", ORDWR))
+    await refused(E.ACCES, client.open("1", OREAD))
+    await refused(E.ISDIR, client.open("3", OREAD))
+    await client.write("1", b"ab")
+    client.server.clunk(await client.open("2", ORDWR))
+    assert await desk.files.read("f") == b"ab23456789"
+
+
+async def test_fd_lists_the_callers_own() -> None:
+    desk = Desk()
+    process = await desk.start()
+    process.descriptors.add(await desk.node.open(process, "/f", ORDWR), 7)
+    client = Client(desk.fd, process)
+    assert await client.names("") == ["7", "7ctl"]
+    line = (await client.read("7ctl")).decode().split()
+    assert line[:2] == ["7", "rw"]
+    assert line[-1] == "/f"
+    other = Client(desk.fd, desk.node.processes.fork(process))
+    assert await other.names("") == ["7", "7ctl"]
+    process.descriptors.close(7)
+    assert await client.names("") == []
+    await refused(E.NOENT, client.walk("7"))
+
+
+@given(st.text(st.sampled_from("0123456789ctl-+ ٣²"), max_size=6))
+def test_only_the_listed_names_of_descriptors_are_found(name: str) -> None:
+    async def scenario() -> None:
+        desk = Desk()
+        process = await desk.start()
+        process.descriptors.add(await desk.node.open(process, "/f"), 12)
+        if name in ("12", "12ctl", ""):
+            return
+        await refused(E.NOENT, Client(desk.fd, process).walk(name))
+
+    asyncio.run(scenario())
+
+
+async def test_a_file_that_was_posted_serves_who_opens_its_name() -> None:
+    desk = Desk()
+    process = await desk.start()
+    data = await desk.node.open(process, "/pipe/data", ORDWR)
+    data1 = await desk.node.open(process, "/pipe/data1", ORDWR)
+    number = process.descriptors.add(data)
+    board = Client(desk.srv, process)
+    await board.put("service", b"%d\n" % number)
+    assert await board.names("") == ["service"]
+    other = Client(desk.srv, desk.node.processes.fork(process, Fork(descriptors=Share.CLEAN)))
+    fid = await other.open("service", ORDWR)
+    await other.write_fid(fid, b"ping")
+    assert bytes(await done(data1.server.read(data1.fid, 0, 100))) == b"ping"
+    process.descriptors.close(number)
+    reading = asyncio.ensure_future(other.read_fid(fid))
+    await asyncio.sleep(0)
+    assert await done(data1.server.write(data1.fid, 0, b"pong")) == 4
+    assert await reading == b"pong"
+    other.server.clunk(fid)
+    await board.remove("service")
+    assert await board.names("") == []
+    assert await done(data1.server.read(data1.fid, 0, 100)) == b"", "the posted end is not closed"
+
+
+async def test_what_is_posted_outlives_its_process() -> None:
+    desk = Desk()
+    process = await desk.start()
+    child = desk.node.processes.fork(process)
+    number = child.descriptors.add(await desk.node.open(child, "/f", OREAD))
+    await Client(desk.srv, child).put("f", str(number).encode())
+    desk.node.processes.end(child, 0)
+    assert await Client(desk.srv, process).read("f") == b"0123456789"
+
+
+async def test_a_board_takes_one_open_descriptor_for_each_name() -> None:
+    desk = Desk()
+    process = await desk.start()
+    number = process.descriptors.add(await desk.node.open(process, "/f", OREAD))
+    process.descriptors.add(await finish(process.namespace.find("/f", process.cwd, process)), 50)
+    board = Client(desk.srv, process)
+    fid = await board.create("x", 0o666, OWRITE)
+    for text, error in ((b"none", E.USAGE), (b"", E.USAGE), (b"-1", E.USAGE), (b"99", E.BADF), (b"50", E.BADF)):
+        await refused(error, board.write_fid(fid, text))
+    await refused(E.NXIO, board.open("x"))
+    await board.write_fid(fid, str(number).encode())
+    await refused(E.ALREADY, board.write_fid(fid, str(number).encode()))
+    await refused(E.EXIST, board.create("x", 0o666, OWRITE))
+    await refused(E.ACCES, board.create("y", 0o666, OREAD))
+    await refused(E.PERM, board.create("d", DMDIR | 0o777, OREAD))
+    await refused(E.INVAL, board.create("..", 0o666, OWRITE))
+    await refused(E.ACCES, board.open("x", OWRITE | OTRUNC))
+    await board.remove("x")
+    await refused(E.NOENT, board.write_fid(fid, str(number).encode()))
+    board.server.clunk(fid)
+
+
+async def test_a_posting_that_is_removed_on_close_takes_no_later_one_with_it() -> None:
+    desk = Desk()
+    process = await desk.start()
+    number = process.descriptors.add(await desk.node.open(process, "/f", OREAD))
+    board = Client(desk.srv, process)
+    fid = await board.create("x", 0o666, OWRITE | ORCLOSE)
+    await board.write_fid(fid, str(number).encode())
+    await board.remove("x")
+    await board.put("x", str(number).encode())
+    board.server.clunk(fid)
+    assert await board.names("") == ["x"]
