@@ -20,7 +20,7 @@ _READ_ONLY = READ | EXECUTE | GRANT
 
 @dataclass(frozen=True)
 class PeerGrant:
-    """`text` is the grant's one form; `source` is bound from this node's namespace, `place` is where the peer sees it."""
+    """`text` is the grant's one form; `source` is a path of this node's, `place` where the peer sees it."""
 
     text: str
     source: str

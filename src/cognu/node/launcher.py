@@ -29,7 +29,7 @@ from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.lending import LABEL, STREAMS
 from cognu.runtime.cache import CompileCache
-from cognu.runtime.launch import Guests, build_namespace
+from cognu.runtime.launch import Programs, build_namespace
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.names import is_prefix
 
@@ -54,7 +54,7 @@ CHUNK = 1 << 20
 class Launcher:
     def __init__(self, node: Node, scheduler: Scheduler, cache: CompileCache) -> None:
         self._node = node
-        self._guests = Guests(node.world, scheduler, cache, node.processes)
+        self._programs = Programs(node.world, scheduler, cache, node.processes, SkeletonServer)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def launch(self, process: Process, launch: Launch) -> None:
@@ -72,13 +72,15 @@ class Launcher:
 
     async def _here(self, process: Process, launch: Launch) -> None:
         name, data = await self._program(process, launch.program)
-        await self._confine(process, launch)
-        await self._guests.start(process, name, data, launch)
+        await self._programs.launch(process, launch, name, data)
 
     async def _confine(self, process: Process, launch: Launch) -> None:
         """Leave the process with the namespace that its grants make, and nothing else."""
-        namespace, cwd = await build_namespace(process, launch, SkeletonServer)
-        _replace(process, namespace, cwd)
+        cwd = str(process.cwd.path)
+        build = build_namespace(process, cwd, launch.grants, launch.directories, SkeletonServer)
+        namespace, directory, descriptors = await finish(build)
+        descriptors.release()
+        _replace(process, namespace, directory)
 
     async def _program(self, process: Process, word: str) -> tuple[str, bytes]:
         """A program's hash and bytes, by path, name in /bin, or hash. Raises NOENT, NOTFOUND, AMBIGUOUS."""
@@ -114,6 +116,8 @@ class Launcher:
             lines = [f"arg {quote(word)}" for word in launch.args]
             lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
             lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
+            lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
+            lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
             program = launch.program
             if program != SHELL:
                 name, data = await self._program(process, launch.program)
@@ -211,7 +215,7 @@ class Launcher:
             namespace.release()
             raise
         _replace(process, namespace, cwd)
-        await self._guests.start(process, name, data, launch)
+        await self._programs.launch(process, launch, name, data, confined=False)
 
     async def _shell_for_peer(self, process: Process, launch: Launch) -> None:
         """A shell of the peer's on this machine: what the peer was granted, and its own files at /mnt/term."""
@@ -280,7 +284,8 @@ class Launcher:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop following far processes."""
+        """Stop following far processes, and what writes behind programs that are over."""
+        await self._programs.close()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

@@ -1,7 +1,7 @@
 """Processes lent to a peer: a program runs over there, on this side's files and streams.
 
-A lent process exists here, with its namespace and descriptors; a token, made for one peer, lets that peer attach to them. The
-token dies with the process.
+A lent process exists here, with its namespace and descriptors; a token, made for one peer, lets that peer attach to
+them. The token dies with the process.
 """
 
 from __future__ import annotations

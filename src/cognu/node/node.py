@@ -35,6 +35,7 @@ from cognu.node.peers import PeerExports
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings
 from cognu.node.verbs import make_verbs
+from cognu.runtime import host
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
 from cognu.runtime.scheduler import Scheduler
@@ -214,7 +215,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         node.book = PeerBook(world.disk, home.path)
         node.store = Store(world, home.store)
         stack.push_async_callback(node.store.close)
-        engine = Engine()
+        engine = Engine(host.settings(host.measure()))
         stack.callback(engine.close)
         cache = CompileCache(world, home.compiled, engine)
         stack.push_async_callback(cache.close)
