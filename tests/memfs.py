@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cognu.errors import E, FileError
-from cognu.files.server import Caller, Fid, MaybeAsync
+from cognu.files.server import Caller, Fid, MaybeAsync, Walk
 from cognu.files.tree import Node, TreeFid, TreeServer
-from cognu.ninep.types import DMDIR, OTRUNC, QTDIR, SetStat
+from cognu.ninep.types import DMDIR, DMSYMLINK, OTRUNC, QTDIR, QTSYMLINK, Qid, SetStat, Stat
 
 
 class MemFile(Node):
@@ -35,6 +36,20 @@ class MemFile(Node):
 
     def wstat(self, change: SetStat) -> None:
         _rename(self, change)
+
+
+class MemLink(Node):
+    """A symlink, which memfs(4) has not."""
+
+    def __init__(self, name: str, target: str) -> None:
+        super().__init__(name, 0o777, qid_type=QTSYMLINK)
+        self.target = target
+
+    def stat(self) -> Stat:
+        return replace(super().stat(), mode=DMSYMLINK | 0o777)
+
+    def remove(self) -> None:
+        _take_out(self)
 
 
 class MemDirectory(Node):
@@ -95,7 +110,7 @@ class MemServer(TreeServer):
     def __init__(self, spec: str, name: str = "memfs") -> None:
         super().__init__(spec, MemDirectory(name))
 
-    def walk(self, fid: Fid, names: list[str], caller: Caller) -> MaybeAsync[object]:  # type: ignore[override]
+    def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
         _check(fid)
         return super().walk(fid, names, caller)
 
@@ -103,7 +118,7 @@ class MemServer(TreeServer):
         _check(fid)
         return super().open(fid, mode, caller)
 
-    def stat(self, fid: Fid):  # type: ignore[no-untyped-def]
+    def stat(self, fid: Fid) -> MaybeAsync[Stat]:
         _check(fid)
         return super().stat(fid)
 
@@ -119,15 +134,60 @@ class MemServer(TreeServer):
         _check(fid)
         return super().create(fid, name, perm, mode, caller)
 
-    def plant(self, path: str, data: str | None) -> None:
-        """Put a file (or with None a directory) at `path`, whose parent is there."""
+    def symlink(self, fid: Fid, name: str, target: str) -> Qid:
+        _check(fid)
+        assert isinstance(fid, TreeFid)
+        directory = fid.node
+        if not isinstance(directory, MemDirectory) or name in directory.children:
+            raise FileError(E.EXIST if isinstance(directory, MemDirectory) else E.NOTDIR, name)
+        return directory.add(MemLink(name, target)).qid
+
+    def readlink(self, fid: Fid) -> str:
+        assert isinstance(fid, TreeFid)
+        if not isinstance(fid.node, MemLink):
+            raise FileError(E.INVAL, fid.node.name)
+        return fid.node.target
+
+    def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
+        assert isinstance(directory, TreeFid)
+        assert isinstance(to, TreeFid)
+        source, target = directory.node, to.node
+        assert isinstance(source, MemDirectory)
+        assert isinstance(target, MemDirectory)
+        if name not in source.children:
+            raise FileError(E.NOENT, name)
+        node = source.children.pop(name)
+        node.name = new_name
+        target.add(node)
+
+    def at(self, path: str) -> Node:
         node = self.root
-        *above, name = path.strip("/").split("/")
-        for step in above:
-            assert isinstance(node, MemDirectory)
-            node = node.children[step]
-        assert isinstance(node, MemDirectory)
-        node.add(MemDirectory(name) if data is None else MemFile(name, data.encode()))
+        for step in path.split("/"):
+            if step:
+                assert isinstance(node, MemDirectory)
+                node = node.children[step]
+        return node
+
+    def plant(self, path: str, data: str | None) -> Node:
+        """Put a file (or with None a directory) at `path`, whose parent is there."""
+        above, _, name = path.rstrip("/").rpartition("/")
+        directory = self.at(above)
+        assert isinstance(directory, MemDirectory)
+        return directory.add(MemDirectory(name) if data is None else MemFile(name, data.encode()))
+
+    def plant_link(self, path: str, target: str) -> None:
+        above, _, name = path.rpartition("/")
+        directory = self.at(above)
+        assert isinstance(directory, MemDirectory)
+        directory.add(MemLink(name, target))
+
+    def move(self, path: str, directory: str) -> None:
+        """What others may do meanwhile: the file at `path` goes to another directory, under its name."""
+        node, to = self.at(path), self.at(directory)
+        assert isinstance(node.parent, MemDirectory)
+        assert isinstance(to, MemDirectory)
+        del node.parent.children[node.name]
+        to.add(node)
 
 
 def _check(fid: Fid) -> None:

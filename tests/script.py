@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
-
-from cognu.files.authority import Authority
+from typing import Any, TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.listing import read_directory
 from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Namespace
@@ -33,10 +32,13 @@ class Someone:
     user: str = "glenda"
 
 
-def now(steps: Steps[Any]) -> Any:
+T = TypeVar("T")
+
+
+def now(steps: Steps[T]) -> T:
     """The servers of these tests answer at once."""
     result = start(steps)
-    assert not hasattr(result, "send"), "an operation on memory servers had to wait"
+    assert not isinstance(result, Coroutine), "an operation on memory servers had to wait"
     return result
 
 
@@ -62,9 +64,7 @@ class Runner:
             self.servers[0].plant(entry[0], entry[1] if len(entry) > 1 else None)
         for entry in setup["mount"]["tree"]:
             self.servers[1].plant(entry[0].removeprefix(setup["mount"]["at"]), entry[1] if len(entry) > 1 else None)
-        caps = dict.fromkeys(self.servers, root.cap)
         self.namespace = Namespace(domain, root, {"1": (self.servers[0], root.cap), "2": (self.servers[1], root.cap)})
-        del caps
         self.cwd = root.share()
         far = now(self.namespace.attach("#2", self.me))
         place = now(self.namespace.find(setup["mount"]["at"], self.cwd, self.me))

@@ -221,7 +221,7 @@ class Namespace:
         head = None if chan.path.device else self.heads.get(chan.key)
         if head is None:
             return chan, None
-        return _behind(head, chan), head
+        return _behind(head, chan.share()), head
 
     def walk(
         self, chan: Chan, names: Sequence[str], caller: Caller, follow: bool = True, trail: list[Qid] | None = None
@@ -640,7 +640,7 @@ class ChanMover:
 
 
 def _behind(head: MountHead, place: Chan) -> Chan:
-    """The chan behind the mount point at `place`, which remembers what it crossed."""
+    """The chan behind the mount point at `place`, which it takes over, to remember what it crossed."""
     chan = head.members[0].chan.share(place.path.crossing(place))
     chan.union = head
     return chan
