@@ -4,11 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 ROOT=$(pwd)
 VENV=${VENV:-.venv}
-COGNU_CACHE=${COGNU_CACHE:-$ROOT/.cache}
-# The C compiler keeps what it built here; its first compilation is the slow one.
-ZIG_GLOBAL_CACHE_DIR=${ZIG_GLOBAL_CACHE_DIR:-$COGNU_CACHE/zig}
-ZIG_LOCAL_CACHE_DIR=${ZIG_LOCAL_CACHE_DIR:-$COGNU_CACHE/zig}
-export VENV COGNU_CACHE ZIG_GLOBAL_CACHE_DIR ZIG_LOCAL_CACHE_DIR
+export VENV
 
 # die WHAT REMEDY: end with a message that says what to do.
 die() {

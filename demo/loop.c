@@ -1,6 +1,0 @@
-/* loop: never ends by itself. */
-int main(void)
-{
-    for (volatile unsigned i = 0;; i++)
-        ;
-}
