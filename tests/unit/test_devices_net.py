@@ -1,0 +1,392 @@
+"""Dialling out: conversations, their ends, what is refused, and the connection server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.devices.cs import MAX_QUERY, SERVICES, parse_query
+from cognu.devices.net import MAX_CONVERSATIONS, NetServer
+from cognu.errors import E, FileError, LinkBroken
+from cognu.files.server import Fid
+from cognu.ninep.types import ORDWR, OREAD, OWRITE
+from cognu.world import Stream
+from cognu.world.net import RealNetwork
+from serving import Client, Somebody
+
+
+class Line:
+    """A stream whose other end is the test's: `sent` is what was written, `arrive` what comes."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.sent = b""
+        self.closed = False
+        self.broken: E | None = None
+        self.incoming: asyncio.Queue[bytes] = asyncio.Queue()
+        self.readers = 0
+
+    async def read(self, count: int) -> bytes:
+        self.readers += 1
+        assert self.readers == 1, "one reader at a time"
+        try:
+            data = b"" if self.closed else await self.incoming.get()
+        finally:
+            self.readers -= 1
+        if self.broken:
+            raise LinkBroken(self.broken, self.peer)
+        assert len(data) <= count
+        return data
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        if self.broken or self.closed:
+            raise LinkBroken(self.broken or E.PIPE, self.peer)
+        self.sent += b"".join(buffers)
+
+    def close(self) -> None:
+        self.closed = True
+        self.incoming.put_nowait(b"")
+
+    async def wait_closed(self) -> None:
+        return None
+
+
+class FakeNetwork(RealNetwork):
+    """Refuses as it is told, else connects to a `Line`; a gate may hold the connecting up."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.refusal: E | None = None
+        self.gate: asyncio.Event | None = None
+        self.dialled: list[str] = []
+
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream:
+        self.dialled.append(address)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refusal is not None:
+            raise FileError(self.refusal, address)
+        self.lines.append(Line(address))
+        return self.lines[-1]
+
+    async def connect_unix(self, path: str) -> Stream:
+        return await self.connect_tcp(path)
+
+    async def resolve(self, host: str) -> list[str]:
+        if host == "nowhere":
+            raise FileError(E.HOSTUNREACH, host)
+        return ["10.0.0.1", "fe80::1"]
+
+
+async def refused(error: E, call: Awaitable[Any]) -> FileError:
+    with pytest.raises(FileError) as caught:
+        await call
+    assert caught.value.error is error, caught.value
+    return caught.value
+
+
+async def turns() -> None:
+    """Let everybody go as far as they can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Dialler:
+    def __init__(self) -> None:
+        self.network = FakeNetwork()
+        self.client = Client(NetServer(self.network, unix=None))
+
+    async def dial(self, address: str = "10.0.0.1!80", protocol: str = "tcp") -> tuple[Fid, Fid, Line]:
+        """ctl, data, and the line they are connected to."""
+        ctl = await self.client.open(f"{protocol}/clone", ORDWR)
+        await self.client.write_fid(ctl, f"connect {address}".encode())
+        number = (await self.client.read_fid(ctl)).decode()
+        data = await self.client.open(f"{protocol}/{number}/data", ORDWR)
+        return ctl, data, self.network.lines[-1]
+
+
+async def test_a_conversation_from_clone_to_the_last_close() -> None:
+    dialler = Dialler()
+    client = dialler.client
+    ctl, data, line = await dialler.dial()
+    assert dialler.network.dialled == ["10.0.0.1:80"]
+    assert await client.names("tcp") == ["0", "clone"]
+    assert await client.names("tcp/0") == ["ctl", "data", "local", "remote", "status"]
+    assert await client.read("tcp/0/status") == b"Established\n"
+    assert await client.read("tcp/0/remote") == b"10.0.0.1!80\n"
+    assert await client.read("tcp/0/local") == b"::!0\n"
+    assert await client.write_fid(data, b"GET /") == 5
+    assert line.sent == b"GET /"
+    line.incoming.put_nowait(b"200 OK")
+    assert await client.read_fid(data) == b"200 OK"
+    assert await client.read_fid(data, 0) == b""
+    client.server.clunk(ctl)
+    assert not line.closed
+    client.server.clunk(data)
+    assert line.closed
+    assert await client.names("tcp") == ["clone"]
+
+
+async def test_ipv6_addresses_are_dialled_in_brackets() -> None:
+    dialler = Dialler()
+    await dialler.dial("fe80::1!80")
+    assert dialler.network.dialled == ["[fe80::1]:80"]
+
+
+async def test_conversations_are_apart_and_numbers_are_not_used_again() -> None:
+    dialler = Dialler()
+    first, second = await dialler.dial(), await dialler.dial()
+    assert first[2] is not second[2]
+    for fid in first[:2]:
+        dialler.client.server.clunk(fid)
+    await dialler.dial()
+    assert await dialler.client.names("tcp") == ["1", "2", "clone"]
+    await refused(E.NOENT, dialler.client.walk("tcp/0/data"))
+
+
+async def test_a_walked_file_of_an_ended_conversation_is_not_opened() -> None:
+    dialler = Dialler()
+    client = dialler.client
+    ctl, data, _ = await dialler.dial()
+    walked = await client.walk("tcp/0/data"), await client.walk("tcp/0/status")
+    client.server.clunk(ctl)
+    client.server.clunk(data)
+    for fid in walked:
+        with pytest.raises(FileError) as caught:
+            client.server.open(fid, OREAD, client.caller)
+        assert caught.value.error is E.NOENT
+
+
+@pytest.mark.parametrize("error", [E.CONNREFUSED, E.NETUNREACH, E.HOSTUNREACH, E.TIMEDOUT])
+async def test_what_refuses_a_connection_is_told_and_another_try_may_follow(error: E) -> None:
+    dialler = Dialler()
+    client = dialler.client
+    dialler.network.refusal = error
+    ctl = await client.open("tcp/clone", ORDWR)
+    await refused(error, client.write_fid(ctl, b"connect 10.0.0.1!80"))
+    assert await client.read("tcp/0/status") == b"Closed\n"
+    dialler.network.refusal = None
+    await client.write_fid(ctl, b"connect 10.0.0.1!80")
+    await refused(E.ALREADY, client.write_fid(ctl, b"connect 10.0.0.1!81"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "connect", "connect 10.0.0.1", "connect !80", "connect a!http", "connect a!0", "connect a!65536",
+     "connect a!٣", "connect a!1 b", "announce *!80", "hangup now"],
+)  # fmt: skip
+async def test_a_wrong_line_is_refused_with_what_ctl_takes(line: str) -> None:
+    dialler = Dialler()
+    ctl = await dialler.client.open("tcp/clone", ORDWR)
+    failure = await refused(E.USAGE, dialler.client.write_fid(ctl, line.encode()))
+    assert "ADDRESS!PORT" in failure.detail
+    assert dialler.network.dialled == []
+
+
+async def test_data_before_connect_is_not_connected() -> None:
+    client = Dialler().client
+    ctl = await client.open("tcp/clone", ORDWR)
+    data = await client.open("tcp/0/data", ORDWR)
+    await refused(E.NOTCONN, client.read_fid(data))
+    await refused(E.NOTCONN, client.write_fid(data, b"x"))
+    await refused(E.ILSEQ, client.write_fid(ctl, b"\xff"))
+
+
+async def test_a_cancelled_connect_leaves_the_conversation_closed() -> None:
+    dialler = Dialler()
+    client = dialler.client
+    dialler.network.gate = asyncio.Event()
+    ctl = await client.open("tcp/clone", ORDWR)
+    connecting = asyncio.ensure_future(client.write_fid(ctl, b"connect 10.0.0.1!80"))
+    await turns()
+    assert await client.read("tcp/0/status") == b"Connecting\n"
+    await refused(E.ALREADY, client.write_fid(ctl, b"connect 10.0.0.1!80"))
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    assert await client.read("tcp/0/status") == b"Closed\n"
+    assert dialler.network.lines == []
+
+
+@pytest.mark.parametrize("how", ["clunk", "hangup"])
+async def test_a_connection_that_comes_too_late_is_closed(how: str) -> None:
+    dialler = Dialler()
+    client = dialler.client
+    dialler.network.gate = asyncio.Event()
+    ctl = await client.open("tcp/clone", ORDWR)
+    connecting = asyncio.ensure_future(client.write_fid(ctl, b"connect 10.0.0.1!80"))
+    await turns()
+    if how == "clunk":
+        client.server.clunk(ctl)
+    else:
+        await client.write_fid(ctl, b"hangup")
+    dialler.network.gate.set()
+    await refused(E.CONNRESET, connecting)
+    assert dialler.network.lines[0].closed
+
+
+async def test_hangup_ends_waiting_reads_and_refuses_writes() -> None:
+    dialler = Dialler()
+    client = dialler.client
+    ctl, data, line = await dialler.dial()
+    reading = [asyncio.ensure_future(client.read_fid(data)) for _ in range(2)]
+    await turns()
+    await client.write_fid(ctl, b"hangup\n")
+    assert line.closed
+    assert await asyncio.gather(*reading) == [b"", b""]
+    await refused(E.PIPE, client.write_fid(data, b"x"))
+    assert await client.read("tcp/0/status") == b"Hangup\n"
+
+
+async def test_a_cancelled_read_frees_the_line_for_the_next() -> None:
+    dialler = Dialler()
+    _, data, line = await dialler.dial()
+    first = asyncio.ensure_future(dialler.client.read_fid(data))
+    second = asyncio.ensure_future(dialler.client.read_fid(data))
+    await turns()
+    first.cancel()
+    await turns()
+    line.incoming.put_nowait(b"x")
+    assert await second == b"x"
+
+
+async def test_a_broken_line_is_an_error_of_the_file() -> None:
+    dialler = Dialler()
+    _, data, line = await dialler.dial()
+    line.broken = E.CONNRESET
+    line.incoming.put_nowait(b"")
+    await refused(E.CONNRESET, dialler.client.read_fid(data))
+    await refused(E.CONNRESET, dialler.client.write_fid(data, b"x"))
+
+
+async def test_conversations_are_limited() -> None:
+    client = Dialler().client
+    fids = [await client.open("tcp/clone", ORDWR) for _ in range(MAX_CONVERSATIONS)]
+    await refused(E.AGAIN, client.open("tcp/clone", ORDWR))
+    client.server.clunk(fids[0])
+    await client.open("tcp/clone", ORDWR)
+
+
+async def test_unix_sockets_are_dialled_only_where_allowed() -> None:
+    network = FakeNetwork()
+    none = Client(NetServer(network))
+    assert await none.names("") == ["cs", "tcp"]
+    await refused(E.NOPROTO, none.write("cs", b"unix!/run/web"))
+    some = Client(NetServer(network, unix=["/run/web server"]))
+    ctl = await some.open("unix/clone", ORDWR)
+    await refused(E.ACCES, some.write_fid(ctl, b"connect /run/secret"))
+    await some.write_fid(ctl, b"connect '/run/web server'")
+    assert await some.read("unix/0/remote") == b"/run/web server\n"
+    assert network.dialled == ["/run/web server"]
+
+
+async def test_a_real_socket_carries_bytes_both_ways(tmp_path: Path) -> None:
+    network = RealNetwork()
+    path = str(tmp_path / "sock")
+
+    async def echo(stream: Stream) -> None:
+        while data := await stream.read(100):
+            await stream.write(data.upper())
+
+    listeners = [await network.listen_unix(path, echo), await network.listen_tcp("127.0.0.1:0", echo)]
+    client = Client(NetServer(network, unix=[path]))
+    for number, (protocol, address) in enumerate([("unix", path), ("tcp", listeners[1].address.replace(":", "!"))]):
+        ctl = await client.open(f"{protocol}/clone", ORDWR)
+        await client.write_fid(ctl, f"connect {address}".encode())
+        data = await client.open(f"{protocol}/0/data", ORDWR)
+        assert await client.write_fid(data, b"hello") == 5
+        assert await client.read_fid(data) == b"HELLO"
+        client.server.clunk(data)
+        client.server.clunk(ctl)
+        await listeners[number].close()
+    ctl = await client.open("tcp/clone", ORDWR)
+    await refused(E.CONNREFUSED, client.write_fid(ctl, f"connect {listeners[1].address.replace(':', '!')}".encode()))
+
+
+# -- cs ---------------------------------------------------------------------------------------------------------------
+
+
+async def ask(client: Client, query: str) -> list[bytes]:
+    """Each read gives one line."""
+    fid = await client.open("cs", ORDWR)
+    try:
+        await client.write_fid(fid, query.encode())
+        lines: list[bytes] = []
+        while line := await client.read_fid(fid, offset=sum(map(len, lines))):
+            lines.append(line)
+        return lines
+    finally:
+        client.server.clunk(fid)
+
+
+async def test_names_are_translated_to_what_to_open_and_write() -> None:
+    client = Dialler().client
+    expected = [b"/net/tcp/clone 10.0.0.1!564\n", b"/net/tcp/clone fe80::1!564\n"]
+    assert await ask(client, "net!pi!9fs") == expected
+    assert await ask(client, "tcp!pi!564") == expected
+    assert await ask(client, "unix!/run/web") == [b"/net/unix/clone /run/web\n"]
+    assert await ask(client, "tcp!fe80::1!https\n") == [line.replace(b"564", b"443") for line in expected]
+
+
+async def test_what_was_asked_is_the_fids_own_and_a_new_query_replaces_it() -> None:
+    client = Dialler().client
+    first, second = await client.open("cs", ORDWR), await client.open("cs", ORDWR)
+    await client.write_fid(first, b"net!pi!http")
+    assert await client.read_fid(second) == b""
+    assert await client.read_fid(first, 9, offset=10) == b"lone 10.0"
+    await refused(E.HOSTUNREACH, client.write_fid(first, b"net!nowhere!http"))
+    assert await client.read_fid(first) == b""
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("", E.USAGE),
+        ("net", E.USAGE),
+        ("net!pi", E.USAGE),
+        ("net!!http", E.USAGE),
+        ("net!pi!", E.USAGE),
+        ("net!a b!80", E.USAGE),
+        ("udp!pi!53", E.NOPROTO),
+        ("net!pi!frobnicate", E.NOENT),
+        ("net!pi!0", E.NOENT),
+        ("net!pi!65536", E.NOENT),
+        ("unix!relative", E.USAGE),
+        ("x" * (MAX_QUERY + 1), E.TOOBIG),
+    ],
+)
+async def test_what_is_no_query_is_refused(query: str, error: E) -> None:
+    client = Dialler().client
+    await refused(error, client.write("cs", query.encode(), OWRITE))
+    await refused(E.ILSEQ, client.write("cs", b"\xff"))
+
+
+@given(
+    st.text(max_size=40)
+    | st.lists(st.sampled_from(["net", "tcp", "unix", "!", "/a", "pi", "80", *SERVICES])).map("".join)
+)
+def test_any_query_parses_or_is_refused(query: str) -> None:
+    answer: tuple[str, str, int] | E
+    try:
+        answer = parse_query(query)
+    except FileError as error:
+        answer = error.error
+    if isinstance(answer, E):
+        assert answer in (E.USAGE, E.NOPROTO, E.NOENT)
+    else:
+        protocol, host, port = answer
+        assert (protocol == "unix" and host.startswith("/")) or (protocol == "tcp" and host and 0 < port < 65536)
+
+
+def test_the_owner_is_shown() -> None:
+    async def scenario() -> None:
+        client = Client(NetServer(FakeNetwork()), Somebody(3, "rob"))
+        await client.open("tcp/clone", ORDWR)
+        assert (await client.stat("tcp/0/data")).user == "rob"
+
+    asyncio.run(scenario())
