@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognu.errors import E, FileError, LinkBroken, Misuse
-from cognu.mesh.identity import Peer, PeerBook, identity_from_seed
+from cognu.mesh.identity import Peer, PeerBook, certificate_der, identity_from_seed
 from cognu.mesh.links import Mesh
 from cognu.mesh.session import Channel
 from cognu.mesh.session_core import Timing
-from cognu.world import Listener, SecureStream, Stream, TlsKeys
+from cognu.world import SecureStream, TlsKeys
+from cognu.world.net import RealNetwork
 from mesh_support import QUICK, Forwarder, Node, behind_a_line, echo, read_all, read_exactly, two_nodes
 
 
@@ -153,54 +156,25 @@ class _Shows:
         return
 
 
-class _LaxNetwork:
+class _LaxNetwork(RealNetwork):
     """A network whose TLS lets everybody through."""
 
     def __init__(self, shown: bytes) -> None:
         self.stream = _Shows(shown)
-        self.accept: Callable[[SecureStream], Awaitable[None]] | None = None
 
     async def connect_tls(self, address: str, keys: TlsKeys, timeout: float = 20.0) -> SecureStream:
         return self.stream
 
-    async def listen_tls(
-        self, address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]
-    ) -> Listener:
-        raise NotImplementedError
-
-    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream:
-        raise NotImplementedError
-
-    async def listen_tcp(self, address: str, accept: Callable[[Stream], Awaitable[None]]) -> Listener:
-        raise NotImplementedError
-
-    async def connect_unix(self, path: str) -> Stream:
-        raise NotImplementedError
-
-    async def listen_unix(self, path: str, accept: Callable[[Stream], Awaitable[None]]) -> Listener:
-        raise NotImplementedError
-
-    async def resolve(self, host: str) -> list[str]:
-        raise NotImplementedError
-
-
-def _der(pem: str) -> bytes:
-    from cognu.mesh.identity import certificate_der
-
-    return certificate_der(pem)
-
 
 async def test_the_leaf_is_compared_with_the_pin_even_if_tls_let_it_through(tmp_path: Path) -> None:
-    from cognu.mesh.identity import make_certificate
-
     a, b, c = (Node(tmp_path / name) for name in "abc")
     a.knows(b, "b", "10.0.0.1:1")
     a.knows(c, "c", "10.0.0.1:1")
     # The same key in another certificate, another peer's, and a stranger's.
     seed = identity_from_seed(bytes(32))
-    stranger = _der(make_certificate(seed.key))
+    stranger = certificate_der(seed.certificate)
     other_form = _reissue(b)
-    for shown in (other_form, _der(c.identity.certificate), stranger, b"no certificate"):
+    for shown in (other_form, certificate_der(c.identity.certificate), stranger, b"no certificate"):
         network = _LaxNetwork(shown)
         mesh = Mesh(replace(a.world, network=network), a.identity, a.book, echo, QUICK)
         with pytest.raises(LinkBroken) as caught:
@@ -212,11 +186,6 @@ async def test_the_leaf_is_compared_with_the_pin_even_if_tls_let_it_through(tmp_
 
 def _reissue(node: Node) -> bytes:
     """Another certificate for the same key."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     name = x509.Name([])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(7)
     builder = builder.public_key(node.identity.key.public_key())

@@ -8,8 +8,7 @@ Rules of use. Of two nodes one is the leader (the lesser fingerprint): it alone 
 and whether the session goes on, so both always agree. A link is adopted by `take_hello` (leader) or `take_use`
 (follower); from then on `receive` takes bytes of that link only, and what `output` gives goes to that link only.
 
-Invariants: `_unacked` holds exactly the frames numbered above the highest acknowledgement, in order. `_resend` is a
-tail of it: what this link has not carried yet. A channel is in `_ready` at most once, and if it has something to send.
+Invariant: a channel is in `_ready` at most once, and only if it has something to send.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from cognu.mesh.frames import (
     pack_reason,
     parse_reason,
 )
+from cognu.mesh.outbox import Frame, Outbox
 
 SESSION_WINDOW = 16 << 20
 """Bytes of data sent and not acknowledged, over all channels; when full, no more is taken from the channels."""
@@ -97,15 +97,6 @@ class ChannelState:
         self.error: CognuError | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class _Frame:
-    number: int
-    kind: int
-    channel: int
-    pieces: tuple[memoryview, ...]
-    size: int
-
-
 class _Parser:
     """Where in the byte stream of a link the receiver stands."""
 
@@ -159,11 +150,7 @@ class SessionCore:
         self._next_channel = 1 if self.leader else 2
         self._last_opened = 0
         self._received = 0
-        self._number = 0
-        self._acked = 0
-        self._unacked: deque[_Frame] = deque()
-        self._unacked_bytes = 0
-        self._resend: deque[_Frame] = deque()
+        self._outbox = Outbox()
         self._control: deque[tuple[int, int, bytes]] = deque()
         self._ready: deque[ChannelState] = deque()
         self._parser = _Parser()
@@ -239,21 +226,20 @@ class SessionCore:
         return "it holds the session no longer" if same_boot else "it restarted"
 
     def _check_received(self, received: int) -> None:
-        if received > self._number:
-            raise ProtocolError(E.BADFRAME, "hello", f"received {received} of {self._number}")
+        if received > self._outbox.number:
+            raise ProtocolError(E.BADFRAME, "hello", f"received {received} of {self._outbox.number}")
 
     def _adopt(self, received: int, now: int) -> None:
-        self._take_ack(max(received, self._acked))
-        self._resend = deque(self._unacked)
+        self._take_ack(received)
+        self._outbox.replay()
         self._parser = _Parser()
         self._link = _Liveness(now)
-        if self._resend:
+        if self._outbox.resend:
             self._link.owed_since = now
 
     def link_down(self) -> None:
         """The link is gone; the session waits for the next one."""
         self._link = None
-        self._resend.clear()
 
     def lose(self, error: E, detail: str) -> None:
         """End the session: every channel ends with `LinkBroken(error)`. Nothing happens if there is none."""
@@ -391,9 +377,11 @@ class SessionCore:
         link = self._link
         if link is None:
             return False
-        if self._resend or self._control or self._bye is not None or link.ack_due or link.pong or link.ping_wanted:
+        if self._outbox.resend or self._control or self._bye is not None:
             return True
-        return bool(self._ready) and self._unacked_bytes < SESSION_WINDOW
+        if link.ack_due or link.pong or link.ping_wanted:
+            return True
+        return bool(self._ready) and self._outbox.size < SESSION_WINDOW
 
     def output(self, budget: int, now: int) -> list[bytes | memoryview]:
         """The next bytes for the link, about `budget` of them; empty if there is nothing to send now.
@@ -407,12 +395,12 @@ class SessionCore:
         self._output_unnumbered(link, out, now)
         size = 0
         while size < budget:
-            if self._resend:
-                frame = self._resend.popleft()
+            if self._outbox.resend:
+                frame = self._outbox.resend.popleft()
             elif self._control:
                 kind, channel_id, payload = self._control.popleft()
-                frame = self._number_frame(kind, channel_id, (memoryview(payload),) if payload else (), len(payload))
-            elif self._ready and self._unacked_bytes < SESSION_WINDOW:
+                frame = self._outbox.add(kind, channel_id, (memoryview(payload),) if payload else (), len(payload))
+            elif self._ready and self._outbox.size < SESSION_WINDOW:
                 frame = self._next_frame()
             else:
                 break
@@ -442,25 +430,18 @@ class SessionCore:
                 link.owed_since = now
             out += [HEADER.pack(8, Kind.PING, 0, 0, 0, 0, self._received), now.to_bytes(8, "big")]
 
-    def _number_frame(self, kind: int, channel: int, pieces: tuple[memoryview, ...], size: int) -> _Frame:
-        self._number += 1
-        frame = _Frame(self._number, kind, channel, pieces, size)
-        self._unacked.append(frame)
-        self._unacked_bytes += size
-        return frame
-
-    def _next_frame(self) -> _Frame:
+    def _next_frame(self) -> Frame:
         channel = self._ready.popleft()
         channel.scheduled = False
         if channel.queued:
-            frame = self._number_frame(Kind.DATA, channel.id, *self._cut(channel))
+            frame = self._outbox.add(Kind.DATA, channel.id, *self._cut(channel))
         elif channel.closing:
             channel.close_sent = True
             payload = (memoryview(channel.reason),) if channel.reason else ()
-            frame = self._number_frame(Kind.CLOSE, channel.id, payload, len(channel.reason))
+            frame = self._outbox.add(Kind.CLOSE, channel.id, payload, len(channel.reason))
         else:
             channel.end_sent = True
-            frame = self._number_frame(Kind.END, channel.id, (), 0)
+            frame = self._outbox.add(Kind.END, channel.id, (), 0)
         self._schedule(channel)
         return frame
 
@@ -539,30 +520,25 @@ class SessionCore:
             parser.header.clear()
         length, kind, zero, zeros, parser.channel, parser.number, ack = fields
         check_header(length, kind, zero | zeros, parser.number)
-        if ack > self._number:
-            raise ProtocolError(E.BADFRAME, "acknowledgement", f"{ack} of {self._number}")
+        if ack > self._outbox.number:
+            raise ProtocolError(E.BADFRAME, "acknowledgement", f"{ack} of {self._outbox.number}")
         if parser.number > self._received + 1:
             raise ProtocolError(E.BADFRAME, "number", f"{parser.number} after {self._received}")
-        if ack > self._acked:
+        if ack > self._outbox.acked:
             self._take_ack(ack)
-            if self._link is not None and not self._unacked and self._link.ping is None:
+            if self._link is not None and not self._outbox.unacked and self._link.ping is None:
                 self._link.owed_since = None
         self._confirmed = True
         parser.kind, parser.size, parser.missing = kind, length, length
         return taken
 
     def _take_ack(self, ack: int) -> None:
-        self._acked = ack
-        while self._unacked and self._unacked[0].number <= ack:
-            frame = self._unacked.popleft()
-            self._unacked_bytes -= frame.size
+        for frame in self._outbox.acknowledge(ack):
             if frame.kind == Kind.CLOSE:
                 channel = self.channels[frame.channel]
                 channel.close_known = True
                 self._events.append((Event.CLOSED, channel))
                 self._forget_if_over(channel)
-        while self._resend and self._resend[0].number <= ack:
-            self._resend.popleft()
 
     def _finish(self, parser: _Parser, pieces: list[memoryview], link: _Liveness, now: int) -> None:
         kind = parser.kind
@@ -599,7 +575,7 @@ class SessionCore:
             if link.ping is not None and int.from_bytes(payload, "big") == link.ping:
                 self.rtt = now - link.ping
                 link.ping = None
-                if not self._unacked:
+                if not self._outbox.unacked:
                     link.owed_since = None
         elif kind == Kind.BYE:
             self.lose(*parse_reason(payload))
