@@ -113,6 +113,16 @@ async def test_length_is_set_by_wstat_both_ways(client: Client) -> None:
     await refused(E.INVAL, client.wstat("a", SetStat(length=-1)))
 
 
+async def test_only_plain_files_have_a_length_to_set(client: Client) -> None:
+    await client.mkdir("d")
+    await client.symlink("s", "d")
+    await refused(E.ISDIR, client.wstat("d", SetStat(length=1)))
+    await client.wstat("d", SetStat(length=0, mode=DMDIR | 0o700))
+    assert (await client.stat("d")).mode == DMDIR | 0o700
+    with pytest.raises(FileError):
+        await client.wstat("s", SetStat(length=0))
+
+
 async def test_an_open_file_is_used_only_as_it_was_opened(client: Client) -> None:
     await client.put("a", b"x")
     for mode, readable, writable in (
@@ -363,6 +373,18 @@ async def test_remove_on_close(client: Client) -> None:
     await client.put("b")
     client.server.clunk(await client.open("b", OREAD | ORCLOSE))
     assert await client.names("") == []
+
+
+async def test_remove_on_close_of_what_is_gone_or_filled_harms_nobody(client: Client) -> None:
+    fid = await client.create("a", 0o666, ORDWR | ORCLOSE)
+    await client.remove("a")
+    await client.put("a", b"another")
+    client.server.clunk(fid)
+    assert await client.read("a") == b"another"
+    directory = await client.create("d", DMDIR | 0o777, OREAD | ORCLOSE)
+    await client.put("d/f")
+    client.server.clunk(directory)
+    assert await client.names("d") == ["f"]
 
 
 async def test_wstat_renames_within_the_directory_to_a_free_name(client: Client) -> None:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cognu.devices.host import HostServer
+from cognu.devices.host import LIST_LIMIT, HostFid, HostServer
 from cognu.errors import E, FileError
 from cognu.ninep.types import DMAPPEND, DMDIR, DMNAMEDPIPE, DMSOCKET, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
-from cognu.world import HostStat, World
+from cognu.world import HostNode, HostStat, World
 from cognu.world.real import real_world
 from serving import Client, KeepingTree, Somebody, done
 
@@ -276,6 +276,79 @@ async def test_what_the_host_has_not_is_refused(tree: KeepingTree) -> None:
     client = Client(HostServer(real_world(), tree))
     await refused(E.NOTSUP, client.create("log", DMAPPEND | 0o666))
     assert await client.names("") == ["d"]
+    client.close()
+
+
+class FailingTree(KeepingTree):
+    """Refuses to tell about, or to change, files from some call on."""
+
+    stats_left = 1 << 30
+    refuse_change = False
+
+    def stat(self, node: HostNode) -> HostStat:
+        self.stats_left -= 1
+        if self.stats_left < 0:
+            raise FileError(E.IO)
+        return super().stat(node)
+
+    def change(self, node: HostNode, **changes: int | None) -> None:
+        if self.refuse_change:
+            raise FileError(E.IO)
+        super().change(node, **changes)
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[FailingTree]:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_bytes(b"file")
+    before = len(os.listdir("/dev/fd"))
+    made = FailingTree(str(tmp_path))
+    yield made
+    made.close()
+    assert len(os.listdir("/dev/fd")) == before, "a handle of the host is left open"
+
+
+@pytest.mark.parametrize("stats", range(4))
+@pytest.mark.parametrize("call", [*CALLS, "open", "readdir"])
+async def test_a_request_that_fails_on_its_way_leaves_no_handle(failing: FailingTree, call: str, stats: int) -> None:
+    server = HostServer(world_with(CountingThreads()), failing)
+    client = Client(server)
+    root, file, listing = await client.walk(""), await client.walk("d/f"), await client.open("")
+    calls: dict[str, Callable[[HostServer, Any], Any]] = {
+        **CALLS,
+        "open": lambda server, fid: server.open(file, ORDWR, Somebody()),
+        "readdir": lambda server, fid: server.readdir(listing, 0, 10),
+    }
+    failing.stats_left = stats
+    result: Any = None
+    failed = False
+    try:
+        result = await done(calls[call](server, root))
+    except FileError as error:
+        failed = error.error is E.IO
+    assert failed or result is not None
+    made = getattr(result, "fid", result)
+    for fid in [root, file, listing, *([made] if isinstance(made, HostFid) and made is not file else [])]:
+        server.clunk(fid)
+    client.close()
+
+
+async def test_a_wstat_that_fails_takes_its_rename_back(failing: FailingTree, tmp_path: Path) -> None:
+    client = Client(HostServer(world_with(CountingThreads()), failing))
+    failing.refuse_change = True
+    await refused(E.IO, client.wstat("d/f", SetStat(name="g", mode=0o600)))
+    assert os.listdir(tmp_path / "d") == ["f"]
+    client.close()
+
+
+async def test_a_large_directory_comes_in_bounded_pieces(tree: KeepingTree, inside: Path) -> None:
+    for number in range(LIST_LIMIT + 10):
+        (inside / str(number)).touch()
+    client = Client(HostServer(world_with(CountingThreads()), tree))
+    fid = await client.open("")
+    assert len(await done(client.server.readdir(fid, 0, 1 << 20))) == LIST_LIMIT
+    client.server.clunk(fid)
+    assert len(await client.names("", 1 << 20)) == LIST_LIMIT + 11
     client.close()
 
 

@@ -129,6 +129,7 @@ async def test_sysname_and_user_say_who() -> None:
     client = Client(cons_server(world(), "desk"))
     assert await client.read("sysname") == b"desk"
     assert await client.read("user") == b"glenda"
+    assert await client.read("pid") == b"1"
 
 
 # -- env --------------------------------------------------------------------------------------------------------------

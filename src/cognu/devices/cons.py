@@ -1,4 +1,4 @@
-"""`#c`: null, zero, random, time, sysname, user, pid, as in cons(3). The console itself is the terminal's own server."""
+"""`#c`: null, zero, random, time, sysname, user, pid, as in cons(3). The console is the terminal's own server."""
 
 from __future__ import annotations
 

@@ -52,6 +52,8 @@ T = TypeVar("T")
 
 READ_LIMIT = 1 << 20
 """Bytes of one read."""
+LIST_LIMIT = 1024
+"""Entries of one read of a directory, each with its own stat, so that a large one does not keep a thread for long."""
 _INODE_BITS = 47
 
 
@@ -285,7 +287,9 @@ class HostServer(FileServer):
         if fid.mode is None or not fid.is_directory:
             raise FileError(E.NOTDIR, fid.place.name)
         known = None if cookie == 0 else fid.listing
-        fid.listing, found = await self._world.threads.run(list_some, self.tree, fid.held.node, known, cookie, count)
+        fid.listing, found = await self._world.threads.run(
+            list_some, self.tree, fid.held.node, known, cookie, min(count, LIST_LIMIT)
+        )
         return [Entry(at, self._qid(stat), name, self._stat(stat, name)) for at, name, stat in found]
 
     async def sync(self, fid: Fid, data_only: bool) -> None:
