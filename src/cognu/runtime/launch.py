@@ -1,0 +1,419 @@
+"""Launching a program: its private namespace, its descriptors, its start and its end.
+
+A guest's namespace is a skeleton of empty directories that lead to what was granted, each grant bound to its place
+under a capability minted with just the rights granted. Nothing else has a name there. The guest's capabilities are in
+a domain of its own, which ends with the process, and with it everything the guest held.
+
+A start that fails leaves the process as it was. A process whose program runs is ended by `Programs` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from inspect import isawaitable
+from posixpath import commonpath, normpath
+from typing import NamedTuple
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.launch import Grant, Launch, Mapping
+from cognu.files.listing import read_directory
+from cognu.files.namespace import MAFTER, MCREATE, MREPL, Namespace
+from cognu.files.process import Descriptors, Process, ProcessTable, State
+from cognu.files.server import Fid, FileServer
+from cognu.files.steps import Steps, finish
+from cognu.kernel import CREATE, EXECUTE, READ, WRITE
+from cognu.ninep.types import OACCESS, OEXEC, ORDWR, OREAD, OWRITE, QTDIR
+from cognu.runtime.cache import CompileCache, Progress
+from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage
+from cognu.runtime.scheduler import Scheduler
+from cognu.runtime.wasi import IMPORTS, Program
+from cognu.runtime.wasi.table import FIRST_PREOPEN
+from cognu.world import World
+
+log = logging.getLogger(__name__)
+
+Skeleton = Callable[[Iterable[str], Iterable[str]], FileServer]
+"""`(directories, files)`, absolute paths: a server of them and what leads there (`devices.root.SkeletonServer`)."""
+
+RIGHTS = {"r": READ, "w": WRITE | CREATE, "x": EXECUTE}
+MAPPED = READ | WRITE | CREATE
+"""What a mapped directory may be used for."""
+_MODE_RIGHTS = {OREAD: READ, OWRITE: WRITE, ORDWR: READ | WRITE, OEXEC: EXECUTE}
+NOTES = {"hangup": 1, "interrupt": 2, "quit": 3, "kill": 9, "alarm": 14, "term": 15}
+"""Notes a program can be sent and the signals of POSIX they are; WASI has no handlers, so each ends it."""
+LISTED = 256
+
+
+class Clothes(NamedTuple):
+    """What a process wears: exchanged as a whole when a program starts in it."""
+
+    namespace: Namespace
+    cwd: Chan
+    descriptors: Descriptors
+
+
+# -- namespaces -------------------------------------------------------------------------------------------------------
+
+
+class _Bind(NamedTuple):
+    """`source` in the parent's namespace, to be seen at `place`."""
+
+    source: Chan
+    place: str
+    rights: int
+
+
+def build_namespace(
+    parent: Process, cwd: str, grants: Sequence[Grant], mappings: Sequence[Mapping], skeleton: Skeleton
+) -> Steps[Clothes]:
+    """A guest's namespace, and its working directory `cwd` (an absolute path) there; descriptors are left empty.
+
+    Paths of grants and sources of mappings are the parent's. A relative name of a mapping is taken from `cwd`. Raises
+    NOENT, ACCES (the parent lacks a right itself, or may not hand it on), naming the path; then nothing is left behind.
+    """
+    binds = yield from _binds(parent, cwd, grants, mappings)
+    files = {bind.place for bind in binds if not bind.source.qid.type & QTDIR}
+    directories = {bind.place for bind in binds} - files | {cwd}
+    domain = Domain(parent.namespace.domain.authority, parent.namespace.domain)
+    try:
+        root = yield from _attach(domain, skeleton(sorted(directories), sorted(files)), parent)
+    except BaseException:
+        domain.release()
+        raise
+    namespace = Namespace(domain, root)
+    try:
+        for bind in sorted(binds, key=lambda bind: bind.place.count("/") if bind.place != "/" else 0):
+            yield from _bind(parent, namespace, bind)
+        try:
+            directory = yield from namespace.find(cwd, root, parent)
+        except FileError as error:
+            if error.error not in (E.NOENT, E.NOTDIR):
+                raise
+            directory = root.share()  # a mapping over what led there
+    except BaseException:
+        namespace.release()
+        raise
+    namespace.no_mount = True
+    return Clothes(namespace, directory, Descriptors(parent.descriptors.limit))
+
+
+def _binds(parent: Process, cwd: str, grants: Sequence[Grant], mappings: Sequence[Mapping]) -> Steps[list[_Bind]]:
+    """One for each place; grants of the same path are joined."""
+    wanted: dict[str, tuple[str, int]] = {}
+    for grant in grants:
+        place = _absolute(grant.path, cwd)
+        _, rights = wanted.get(place, ("", 0))
+        wanted[place] = (grant.path, rights | rights_of(grant.rights))
+    for mapping in mappings:
+        wanted[_absolute(mapping.guest, cwd)] = (mapping.source, MAPPED)
+    binds = []
+    for place, (path, rights) in wanted.items():
+        source = yield from parent.namespace.find(path, parent.cwd, parent)
+        if not parent.namespace.cross(source)[0].qid.type & QTDIR:
+            rights &= ~CREATE
+        binds.append(_Bind(source, place, rights))
+    return binds
+
+
+def rights_of(letters: str) -> int:
+    """Raises INVAL for other letters than r, w and x, or none."""
+    rights = 0
+    for letter in letters:
+        rights |= RIGHTS.get(letter, 0)
+    if not letters or set(letters) - set(RIGHTS):
+        raise FileError(E.INVAL, letters, "".join(RIGHTS))
+    return rights
+
+
+def _absolute(path: str, cwd: str) -> str:
+    return "/" + normpath(f"{cwd}/{path}" if not path.startswith("/") else path).lstrip("/")
+
+
+def _attach(domain: Domain, server: FileServer, caller: Process) -> Steps[Chan]:
+    _, cap = domain.authority.new_server(domain.pid)
+    fid = server.attach(caller, "")
+    attached: Fid = (yield fid) if isawaitable(fid) else fid
+    return Chan(Handle(server, attached), domain, cap, Path(None, "/"), Origin(server.spec, ()))
+
+
+def _bind(parent: Process, namespace: Namespace, bind: _Bind) -> Steps[None]:
+    """Put the source, and if it is a union the other members too, in its place."""
+    where = yield from namespace.find(bind.place, namespace.root, parent)
+    target, head = parent.namespace.cross(bind.source)
+    members = [(member.chan, member.create) for member in head.members] if head is not None else [(target, True)]
+    flags = MREPL
+    for chan, create in members:
+        try:
+            chan.domain.check(chan.cap, bind.rights)
+            minted = chan.domain.mint(chan.cap, bind.rights, namespace.domain)
+        except FileError as error:
+            raise FileError(error.error, str(bind.source.path), error.detail) from None
+        source = Chan(chan.handle, namespace.domain, minted, where.path, chan.origin)
+        namespace.mount(source, where, flags | (MCREATE if create and bind.rights & CREATE else 0))
+        flags = MAFTER
+
+
+def preopens(
+    process: Process, mappings: Sequence[Mapping] = (), grants: Sequence[Grant] = ()
+) -> Steps[list[tuple[str, Chan]]]:
+    """The directories a program finds open: the mapped ones, if there are any; else `.` and those at the top.
+
+    Where something was granted that lies above the working directory, so does the program's own name for the way there:
+    `..`, `../..` and so on.
+    """
+    namespace = process.namespace
+    cwd = _place(process.cwd)
+    if mappings:
+        names = {mapping.guest: _absolute(mapping.guest, cwd) for mapping in mappings}
+    else:
+        names = {".": cwd}
+        names.update({f"/{name}": f"/{name}" for name in (yield from _top(process))})
+        for grant in grants:
+            above = commonpath([cwd, _absolute(grant.path, cwd)])
+            if above != cwd:
+                ups = cwd.rstrip("/").count("/") - above.rstrip("/").count("/")
+                names["/".join([".."] * ups)] = above
+    opened = []
+    for name, path in names.items():
+        chan = yield from namespace.find(path, process.cwd, process)
+        if namespace.cross(chan)[0].qid.type & QTDIR:
+            opened.append((name, chan))
+    return opened
+
+
+def _top(process: Process) -> Steps[list[str]]:
+    """Names at the top of a process's namespace."""
+    namespace = process.namespace
+    root = namespace.root.share()
+    try:
+        root = yield from namespace.open(root, OREAD, process)
+        names: list[str] = []
+        cookie = 0
+        while entries := (yield from read_directory(namespace, root, cookie, LISTED, process)):
+            names += (entry.name for entry in entries)
+            cookie = entries[-1].cookie
+    finally:
+        root.close()
+    return sorted(set(names))
+
+
+def _place(cwd: Chan) -> str:
+    """A working directory's path as a guest may know it: one below a device has no name in its namespace."""
+    path = str(cwd.path)
+    return path if path.startswith("/") else "/"
+
+
+# -- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def _hand_streams(process: Process, domain: Domain, to: Descriptors) -> None:
+    """The process's descriptors 0, 1 and 2, each for what it was opened for alone. Raises INVAL if it has others."""
+    for number in process.descriptors:
+        if number >= FIRST_PREOPEN:
+            raise FileError(E.INVAL, f"fd {number}", f"0-{FIRST_PREOPEN - 1}")
+        chan = process.descriptors[number]
+        rights = _MODE_RIGHTS[(chan.handle.mode or OREAD) & OACCESS]
+        if chan.domain is domain:
+            to.add(chan.share(), number)
+            continue
+        cap = chan.domain.mint(chan.cap, rights, domain)
+        to.add(Chan(chan.handle, domain, cap, _flat(chan.path), chan.origin), number)
+
+
+def _flat(path: Path) -> Path:
+    """The same names, without the mount points on the way, which are the parent's."""
+    names = path.names()
+    begin = str(path).partition("/")[0] or "/"
+    return Path(None, begin).step(names)
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------
+
+
+class Programs:
+    """Starts WASI programs in processes and ends the processes with them."""
+
+    def __init__(
+        self, world: World, scheduler: Scheduler, cache: CompileCache, processes: ProcessTable, skeleton: Skeleton
+    ) -> None:
+        self._world = world
+        self._scheduler = scheduler
+        self._cache = cache
+        self._processes = processes
+        self._skeleton = skeleton
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def launch(
+        self,
+        process: Process,
+        launch: Launch,
+        program: str,
+        wasm: bytes,
+        *,
+        confined: bool = True,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Start the program `wasm`, whose hash is `program`, in a NEW process; it is RUNNING when this returns.
+
+        `confined`: in a namespace made of the launch's grants and mappings, taken from the process's own; else in the
+        process's own. Its arguments and environment are the process's. Sets `kill`, `note` and `detail`. Raises
+        `FileError`: NOEXEC, BADPROGRAM, NOSTART, NOMEMORY, NOIMPORT (naming the import), NOMEM, TOOMANY, NOENT and
+        ACCES for grants, INVAL; the process is then as it was, except that it may have ended meanwhile (SRCH).
+        """
+        args = _strings(process.args)
+        environment = _environment(process)
+        limits = _limits(launch)
+        new = await self._dress(process, launch, confined)
+        old = Clothes(process.namespace, process.cwd, process.descriptors)
+        process.namespace, process.cwd, process.descriptors = new
+        running = Program(process, self._world, args, environment)
+        try:
+            await finish(running.adopt_streams())
+            running.preopen(await finish(preopens(process, launch.directories, launch.grants)))
+            module = await self._cache.get(program, wasm, progress)
+            _check_new(process)
+            run = _Run(self, process, running)
+            guest = run.guest = self._scheduler.start(module, IMPORTS, limits, run.exited, running)
+        except BaseException:
+            running.close()
+            if _is_dead(process):
+                _give_back(old)  # the new ones went with the process
+            else:
+                process.namespace, process.cwd, process.descriptors = old
+                _give_back(new)
+            raise
+        _give_back(old)
+        process.state = State.RUNNING
+        process.kill, process.note = run.kill, run.note
+        # It outlives the program, so it must hold nothing of it, and in particular no way back to the process.
+        process.detail = partial(_detail, guest.usage)
+
+    async def _dress(self, process: Process, launch: Launch, confined: bool) -> Clothes:
+        if confined:
+            cwd = _place(process.cwd)
+            build = build_namespace(process, cwd, launch.grants, launch.directories, self._skeleton)
+            new = await finish(build)
+        else:
+            descriptors = Descriptors(process.descriptors.limit)
+            new = Clothes(process.namespace.hold(), process.cwd.share(), descriptors)
+        try:
+            _check_new(process)
+            _hand_streams(process, new.namespace.domain, new.descriptors)
+        except BaseException:
+            _give_back(new)
+            raise
+        return new
+
+    async def close(self) -> None:
+        """End what writes behind programs that are over. The scheduler is closed before this."""
+        for task in self._settling:
+            task.cancel()
+        if self._settling:
+            await asyncio.wait(self._settling)
+
+
+class _Run:
+    """One program in its process, from its start to the process's end."""
+
+    def __init__(self, programs: Programs, process: Process, program: Program) -> None:
+        self._programs = programs
+        self._process = process
+        self._program = program
+        self.guest: Guest | None = None
+        self._ending: tuple[int, str] | None = None
+        self._settling: asyncio.Task[None] | None = None
+
+    def kill(self, by: str) -> None:
+        self._end(EXIT_KILLED, str(FileError(E.KILLED, "", by)))
+
+    def note(self, text: str) -> None:
+        """Raises INVAL for a note that means nothing to a program."""
+        signal = NOTES.get(text)
+        if signal is None:
+            raise FileError(E.INVAL, text, " ".join(NOTES))
+        self._end(128 + signal, text)
+
+    def _end(self, status: int, message: str) -> None:
+        if self._settling is not None:
+            self._ending = status, message
+            self._settling.cancel()
+            return
+        assert self.guest is not None
+        self._ending = self._ending or (status, message)
+        self.guest.kill(message)
+
+    def exited(self, ending: Exit) -> None:
+        """The guest is gone. Unless it was killed, what it wrote without waiting is written before its files close."""
+        if ending.how is How.EXITED and self._program.unsettled:
+            self._ending = ending.code, ending.reason
+            self._settling = asyncio.get_running_loop().create_task(self._program.settle())
+            self._programs._settling.add(self._settling)
+            self._settling.add_done_callback(self._settled)
+            return
+        self._finish(ending)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._programs._settling.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("writing behind a program failed", exc_info=task.exception())
+        assert self._ending is not None
+        self._over(*self._ending)
+
+    def _finish(self, ending: Exit) -> None:
+        if ending.how is How.KILLED and self._ending is not None:
+            self._over(*self._ending)
+        else:
+            self._over(ending.code, ending.reason)
+
+    def _over(self, status: int, message: str) -> None:
+        self._program.close()
+        self._programs._processes.end(self._process, status, message)
+
+
+def _detail(usage: Usage) -> dict[str, int | str]:
+    """Memory in bytes, processor time in ms."""
+    return {
+        "memory": usage.memory, "utime": usage.cpu // 10**6, "stime": 0, "slices": usage.slices, "calls": usage.calls,
+    }  # fmt: skip
+
+
+def _check_new(process: Process) -> None:
+    """Raises SRCH if the process ended meanwhile."""
+    if _is_dead(process):
+        raise FileError(E.SRCH, f"pid {process.pid}")
+
+
+def _is_dead(process: Process) -> bool:
+    return process.state is State.DEAD
+
+
+def _give_back(clothes: Clothes) -> None:
+    clothes.descriptors.release()
+    clothes.cwd.close()
+    clothes.namespace.release()
+
+
+def _strings(texts: Sequence[str]) -> tuple[bytes, ...]:
+    """Raises INVAL for a NUL, which would end the string."""
+    for text in texts:
+        if "\0" in text:
+            raise FileError(E.INVAL, repr(text))
+    return tuple(text.encode("utf-8", "surrogateescape") for text in texts)
+
+
+def _environment(process: Process) -> tuple[bytes, ...]:
+    variables = []
+    for name, value in process.environment.values.items():
+        if not name or "=" in name or "\0" in name or b"\0" in value:
+            raise FileError(E.INVAL, f"{name}={value!r}")
+        variables.append(name.encode("utf-8", "surrogateescape") + b"=" + value)
+    return tuple(variables)
+
+
+def _limits(launch: Launch) -> Limits:
+    usual = Limits()
+    return Limits(memory=launch.limits.get("memory", usual.memory), cpu=launch.limits.get("cpu", usual.cpu))

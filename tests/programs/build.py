@@ -1,0 +1,45 @@
+"""Builds the C programs of the tests with Zig's C compiler: each once, whatever the number of test processes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent.parent / ".cache" / "programs"
+FLAGS = ("-target", "wasm32-wasi", "-O2", "-s")
+"""One level of optimisation for all: each costs a C library compiled anew, which takes about a minute."""
+
+
+def build(name: str) -> bytes:
+    """`name.c` as a WASI program."""
+    source = HERE / f"{name}.c"
+    key = hashlib.sha256(repr(FLAGS).encode() + source.read_bytes()).hexdigest()[:16]
+    made = CACHE / f"{name}-{key}.wasm"
+    if not made.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with open(CACHE / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                _compile(source, made)
+    return made.read_bytes()
+
+
+def _compile(source: Path, made: Path) -> None:
+    kept = str(CACHE.parent / "zig")
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": kept, "ZIG_LOCAL_CACHE_DIR": kept}
+    part = made.with_suffix(".part")
+    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(part), str(source)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    part.rename(made)
+
+
+if __name__ == "__main__":
+    for program in sys.argv[1:] or sorted(path.stem for path in HERE.glob("*.c")):
+        sys.stdout.write(f"{program}: {len(build(program))} bytes\n")

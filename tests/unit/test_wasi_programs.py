@@ -1,0 +1,371 @@
+"""C programs built by Zig's C compiler, run on the scheduler over namespaces of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import pytest
+import pytest_asyncio
+from blake3 import blake3
+
+from cognu.devices.pipe import PipeServer
+from cognu.devices.ram import RamServer
+from cognu.devices.root import SkeletonServer
+from cognu.errors import E, FileError
+from cognu.files.authority import Authority
+from cognu.files.chan import Chan, Domain
+from cognu.files.launch import Grant, Launch, Mapping
+from cognu.files.namespace import MREPL, Namespace
+from cognu.files.process import Fork, Process, ProcessTable, Share, State
+from cognu.files.steps import finish
+from cognu.kernel import GRANT, READ
+from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE
+from cognu.runtime.cache import CompileCache
+from cognu.runtime.engine import Engine
+from cognu.runtime.launch import Programs
+from cognu.runtime.scheduler import Scheduler
+from cognu.world.real import real_world
+from guests import command, until, wat
+from programs.build import build
+from wasi_kit import attach
+
+HOME = "/home/me"
+NOTES = b"one two\nthree\n"
+
+
+class Result(NamedTuple):
+    status: int
+    out: bytes
+    err: bytes
+    message: str
+
+
+class Machine:
+    """A parent process with a tree in memory, an engine and a scheduler."""
+
+    def __init__(self, directory: Path) -> None:
+        self.world = real_world()
+        self.engine = Engine()
+        self.scheduler = Scheduler(self.engine, self.world.clock, 1)
+        self.cache = CompileCache(self.world, str(directory), self.engine)
+        self.authority = Authority()
+        self.processes = ProcessTable(self.world.clock.now)
+        self.programs = Programs(self.world, self.scheduler, self.cache, self.processes, SkeletonServer)
+        domain = Domain(self.authority)
+        root = attach(domain, RamServer(self.world.clock))
+        self.parent = self.processes.add("me", Namespace(domain, root), root.share())
+
+    async def close(self) -> None:
+        await self.scheduler.close()
+        await self.programs.close()
+        await self.cache.close()
+        for process in self.processes:
+            self.processes.end(process, 0)
+        assert self.engine.counts.fibers == 0
+        self.engine.close()
+        gc.collect()  # errors that tests caught hold frames, and those chans
+        assert list(self.authority.kernel.processes.alive) == [0]
+
+    async def make(self, path: str, data: bytes | None = b"") -> None:
+        names, ns = path.strip("/").split("/"), self.parent.namespace
+        at = ns.root.share()
+        for name in names[:-1]:
+            try:
+                at = await finish(ns.walk(at, [name], self.parent))
+            except FileError:
+                made = await finish(ns.create(at, name, DMDIR | 0o777, OREAD, self.parent))
+                made.close()
+                at = await finish(ns.walk(at, [name], self.parent))
+        perm, mode = (DMDIR | 0o777, OREAD) if data is None else (0o666, OWRITE)
+        chan = await finish(ns.create(at, names[-1], perm, mode, self.parent))
+        if data:
+            chan.server.write(chan.fid, 0, data)
+        chan.close()
+
+    async def open(self, path: str, mode: int, process: Process | None = None) -> Chan:
+        process = process or self.parent
+        chan = await finish(process.namespace.find(path, process.cwd, process))
+        return await finish(process.namespace.open(chan, mode, process))
+
+    async def content(self, path: str) -> bytes:
+        chan = await self.open(path, OREAD)
+        data = cast(bytes, chan.server.read(chan.fid, 0, 1 << 24))
+        chan.close()
+        return data
+
+    async def child(self, cwd: str = HOME, stdin: bytes = b"") -> Process:
+        """A NEW process with files as its streams."""
+        process = self.processes.fork(self.parent, Fork(descriptors=Share.CLEAN))
+        process.cwd.close()
+        process.cwd = await finish(process.namespace.find(cwd, process.cwd, process))
+        for number, (name, data, mode) in enumerate((("in", stdin, OREAD), ("out", b"", OWRITE), ("err", b"", OWRITE))):
+            await self.make(f"/streams/{process.pid}-{name}", data)
+            process.descriptors.add(await self.open(f"/streams/{process.pid}-{name}", mode, process), number)
+        return process
+
+    async def start(
+        self, process: Process, wasm: bytes, args: Sequence[str], launch: Launch | None = None, confined: bool = True
+    ) -> None:
+        process.args = list(args)
+        await self.programs.launch(process, launch or Launch(), blake3(wasm).hexdigest(), wasm, confined=confined)
+
+    async def run(
+        self, program: str, *args: str, grants: Sequence[tuple[str, str]] = (), dirs: Sequence[tuple[str, str]] = (),
+        stdin: bytes = b"", cwd: str = HOME, confined: bool = True, env: dict[str, bytes] | None = None,
+        limits: dict[str, int] | None = None,
+    ) -> Result:  # fmt: skip
+        launch = Launch(
+            grants=[Grant(*grant) for grant in grants], directories=[Mapping(*d) for d in dirs], limits=limits or {}
+        )
+        process = await self.child(cwd, stdin)
+        process.environment.values.update(env or {})
+        await self.start(process, build(program), [program, *args], launch, confined)
+        await process.ended.wait()
+        return await self.result(process)
+
+    async def result(self, process: Process) -> Result:
+        assert process.status is not None
+        out, err = [await self.content(f"/streams/{process.pid}-{name}") for name in ("out", "err")]
+        return Result(process.status, out, err, process.message)
+
+
+@pytest_asyncio.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    machine = Machine(tmp_path)
+    await machine.make(f"{HOME}/notes.txt", NOTES)
+    await machine.make("/etc/passwd", b"root\n")
+    await machine.make(f"{HOME}/work/deep", None)
+    yield machine
+    await machine.close()
+
+
+# -- what a confined program sees -------------------------------------------------------------------------------------
+
+
+async def test_a_program_reads_what_was_granted_and_nothing_else(machine: Machine) -> None:
+    grants = [(f"{HOME}/notes.txt", "r")]
+    result = await machine.run("wc", "notes.txt", "/home/me/notes.txt", "/etc/passwd", "nothing", grants=grants)
+    assert result.out == b"2 3 14 notes.txt\n2 3 14 /home/me/notes.txt\n"
+    missing = b"No such file or directory\n"
+    assert result.err == b"wc: /etc/passwd: " + missing + b"wc: nothing: " + missing
+    assert result.status == 1
+
+
+async def test_with_the_grant_it_is_there(machine: Machine) -> None:
+    result = await machine.run("cat", "/etc/passwd", grants=[("/etc/passwd", "r")])
+    assert result == Result(0, b"root\n", b"", "")
+
+
+async def test_without_grants_only_the_streams_are_there(machine: Machine) -> None:
+    assert (await machine.run("wc", stdin=NOTES)).out == b"2 3 14\n"
+    assert (await machine.run("cat", "notes.txt")).err == b"cat: notes.txt: No such file or directory\n"
+
+
+async def test_names_above_the_working_directory_work_where_something_is_granted(machine: Machine) -> None:
+    grants = [(f"{HOME}/notes.txt", "r")]
+    result = await machine.run("wc", "../../notes.txt", cwd=f"{HOME}/work/deep", grants=grants)
+    assert result.out == b"2 3 14 ../../notes.txt\n"
+
+
+async def test_a_file_granted_for_reading_is_not_written(machine: Machine) -> None:
+    result = await machine.run("files", grants=[(HOME, "r")])
+    assert result.status != 0
+    assert await machine.content(f"{HOME}/notes.txt") == NOTES
+    with pytest.raises(FileError) as caught:
+        await machine.content(f"{HOME}/new.txt")
+    assert caught.value.error is E.NOENT
+
+
+async def test_a_c_librarys_files_work_in_a_granted_directory(machine: Machine) -> None:
+    result = await machine.run("files", HOME, grants=[(HOME, "rw")])
+    assert result.out + result.err == b"ok\n"
+    assert result.status == 0
+    assert await machine.content(f"{HOME}/new.txt") == b"LINE\0\0\0\0\0\0"
+
+
+async def test_a_c_librarys_files_work_in_a_mapped_directory(machine: Machine) -> None:
+    result = await machine.run("files", dirs=[(f"{HOME}/work", ".")])
+    assert result.out + result.err == b"ok\n"
+    assert len(await machine.content(f"{HOME}/work/new.txt")) == 10
+
+
+async def test_mapped_directories_are_the_only_ones(machine: Machine) -> None:
+    result = await machine.run("cat", "/data/notes.txt", "notes.txt", dirs=[(HOME, "/data")])
+    assert result.out == NOTES
+    assert result.err.startswith(b"cat: notes.txt: ")
+
+
+async def test_unconfined_a_program_has_the_processes_own_namespace(machine: Machine) -> None:
+    result = await machine.run("cat", "notes.txt", "/etc/passwd", confined=False)
+    assert result == Result(0, NOTES + b"root\n", b"", "")
+
+
+async def test_the_root_can_be_granted(machine: Machine) -> None:
+    result = await machine.run("cat", "notes.txt", "/etc/passwd", grants=[("/", "r")])
+    assert result.out == NOTES + b"root\n"
+
+
+async def test_a_deeper_grant_adds_rights_within_a_granted_directory(machine: Machine) -> None:
+    result = await machine.run("files", cwd=f"{HOME}/work", grants=[(HOME, "r"), (f"{HOME}/work", "rw")])
+    assert result.out + result.err == b"ok\n"
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "message"),
+    [
+        (("exit", "7"), 7, ""),
+        (("exit", "0"), 0, ""),
+        (("exit", "300"), 44, ""),
+        (("raise",), 143, ""),
+        (("wild",), 134, "out of bounds memory access"),
+        (("deep",), 134, "call stack exhausted"),
+        (("trap",), 134, "unreachable"),
+        (("abort",), 134, "unreachable"),
+    ],
+)
+async def test_how_a_program_ends_is_its_status(
+    machine: Machine, how: Sequence[str], status: int, message: str
+) -> None:
+    result = await machine.run("crash", *how)
+    assert result.status == status
+    assert message in result.message
+    assert bool(message) == bool(result.message)
+
+
+async def test_bad_pointers_are_refused_and_the_program_lives(machine: Machine) -> None:
+    assert await machine.run("crash", "pointers") == Result(0, b"refused\n", b"", "")
+
+
+async def test_an_endless_program_is_killed_or_interrupted(machine: Machine) -> None:
+    wasm = build("spin")
+    killed, interrupted = await machine.child(), await machine.child()
+    for process in (killed, interrupted):
+        await machine.start(process, wasm, ["spin"])
+    assert killed.state is State.RUNNING
+    assert killed.kill is not None
+    assert interrupted.note is not None
+    with pytest.raises(FileError):
+        interrupted.note("hello")
+    killed.kill("me, process 1")
+    interrupted.note("interrupt")
+    await killed.ended.wait()
+    await interrupted.ended.wait()
+    assert (killed.status, killed.message) == (137, f"{E.KILLED.text}: me, process 1")
+    assert (interrupted.status, interrupted.message) == (130, "interrupt")
+    assert killed.detail is not None
+    assert killed.detail()["utime"] == 0
+
+
+async def test_processor_time_can_be_limited(machine: Machine) -> None:
+    result = await machine.run("spin", limits={"cpu": 20_000_000})
+    assert result.status == 137
+    assert E.CPULIMIT.text in result.message
+
+
+async def test_a_programs_end_is_the_end_of_its_pipe(machine: Machine) -> None:
+    """`cat` copies until its input ends; whoever reads its output then sees the end of file."""
+    process = await machine.child()
+    ends = attach(machine.parent.namespace.domain, PipeServer())
+    ours = []
+    for number in (0, 1):
+        pipe = attach(machine.parent.namespace.domain, PipeServer()) if number else ends
+        chans = []
+        for name in ("data", "data1"):
+            chan = await finish(machine.parent.namespace.walk(pipe, [name], machine.parent))
+            chans.append(await finish(machine.parent.namespace.open(chan, ORDWR, machine.parent)))
+        process.descriptors.add(chans[0], number)
+        ours.append(chans[1])
+    await machine.start(process, build("cat"), ["cat"])
+    into, out = ours
+    for line in (b"first\n", b"second\n"):
+        into.server.write(into.fid, 0, line)
+        assert await _read(out) == line
+    assert process.state is State.RUNNING
+    into.close()
+    assert await _read(out) == b""
+    await process.ended.wait()
+    assert process.status == 0
+
+
+async def _read(chan: Chan) -> bytes:
+    data = chan.server.read(chan.fid, 0, 4096)
+    return bytes(data if isinstance(data, bytes | memoryview) else await data)
+
+
+# -- what can not be started ------------------------------------------------------------------------------------------
+
+STRANGE = '(module (import "env" "host_magic" (func)) (memory (export "memory") 1) (func (export "_start")))'
+WRONG_TYPE = (
+    '(module (import "wasi_snapshot_preview1" "fd_close" (func (param i64) (result i32)))'
+    ' (memory (export "memory") 1) (func (export "_start")))'
+)
+
+
+@pytest.mark.parametrize(
+    ("wasm", "error", "names"),
+    [
+        (b"#!/bin/sh\n", E.NOEXEC, ""),
+        (b"\0asm\1\0\0\0garbage", E.BADPROGRAM, ""),
+        (wat(STRANGE), E.NOIMPORT, "env.host_magic"),
+        (wat(WRONG_TYPE), E.NOIMPORT, "wasi_snapshot_preview1.fd_close"),
+        (wat("(module)"), E.NOSTART, ""),
+        (wat('(module (func (export "_start")))'), E.NOMEMORY, ""),
+        (command(memory="2000"), E.NOMEM, ""),
+    ],
+)
+async def test_what_can_not_be_started_is_named_and_leaves_the_process_as_it_was(
+    machine: Machine, wasm: bytes, error: E, names: str
+) -> None:
+    process = await machine.child()
+    before = process.namespace, process.cwd, process.descriptors
+    with pytest.raises(FileError) as caught:
+        await machine.start(process, wasm, ["x"])
+    assert caught.value.error is error
+    assert names in str(caught.value)
+    assert process.state is State.NEW
+    assert (process.namespace, process.cwd, process.descriptors) == before
+    assert list(process.descriptors) == [0, 1, 2]
+    await machine.start(process, build("wc"), ["wc"])
+    await process.ended.wait()
+    assert await machine.result(process) == Result(0, b"0 0 0\n", b"", "")
+
+
+async def test_grants_that_can_not_be_given_are_named(machine: Machine) -> None:
+    with pytest.raises(FileError, match="/home/me/nothing") as caught:
+        await machine.run("wc", grants=[("/home/me/nothing", "r")])
+    assert caught.value.error is E.NOENT
+    readonly = attach(machine.parent.namespace.domain, RamServer(machine.world.clock, spec="#s"), READ | GRANT)
+    place = await finish(machine.parent.namespace.find("/etc", machine.parent.cwd, machine.parent))
+    machine.parent.namespace.mount(readonly, place, MREPL)
+    with pytest.raises(FileError, match="/etc") as caught:
+        await machine.run("wc", grants=[("/etc", "rw")])
+    assert caught.value.error is E.ACCES
+
+
+@pytest.mark.parametrize(("args", "env"), [(["a\0b"], {}), ([], {"A": b"x\0"}), ([], {"A=B": b"x"}), ([], {"": b"x"})])
+async def test_strings_that_would_be_cut_are_refused(
+    machine: Machine, args: list[str], env: dict[str, bytes]
+) -> None:
+    process = await machine.child()
+    process.environment.values.update(env)
+    with pytest.raises(FileError) as caught:
+        await machine.start(process, build("wc"), ["wc", *args])
+    assert caught.value.error is E.INVAL
+
+
+async def test_a_process_that_ends_while_its_program_starts_leaves_nothing(machine: Machine) -> None:
+    process = await machine.child()
+    starting = asyncio.ensure_future(machine.start(process, command("(nop)"), ["x"]))
+    await until(lambda: bool(machine.cache._making))
+    machine.processes.end(process, 1)
+    with pytest.raises(FileError) as caught:
+        await starting
+    assert caught.value.error is E.SRCH
+    assert machine.scheduler.guests == []
