@@ -84,7 +84,7 @@ class E(Enum):
     # Rows beyond the errno table's own words; the errno is the nearest one a foreign client understands, and where
     # one is free (128 EKEYREVOKED, 67 ENOLINK …) one that a Cognu client reads back as this row.
     REVOKED = Row(128, "capability revoked", "ask its owner to grant it again: cognu grants")
-    MOUNT = Row(22, "inconsistent mount", "bind directories over directories and files over files, files only by replacing")
+    MOUNT = Row(22, "inconsistent mount", "bind directories over directories; files over files, by replacing only")
     MOUNTPOINT = Row(16, "is a mount point", "unmount it first; ns shows what is mounted there")
     NOTMOUNTED = Row(22, "not mounted", "ns shows what is mounted where")
     NOTINUNION = Row(22, "not in union", "ns shows the members of the union")
@@ -114,7 +114,7 @@ class E(Enum):
     CPULIMIT = Row(4, "processor time used up", "raise the program's time limit")
     TOOMANY = Row(12, "too many processes", "end some: ps, kill; or raise vm.max_map_count")
     KILLED = Row(4, "killed", "whoever ended it may say why; ps shows what still runs")
-    ENGINE = Row(8, "WebAssembly engine does not fit", "install the one Cognu was tested with: pip install 'wasmtime>=50,<51'")
+    ENGINE = Row(8, "WebAssembly engine does not fit", "install the one tested with: pip install 'wasmtime>=50,<51'")
     FIBERS = Row(8, "programs can not run on this host", "cognu doctor names what is missing")
     TRAP = Row(14, "program trapped", "run it under its own debugger; the trap names the reason")
     USAGE = Row(22, "usage", "try --help")
@@ -185,7 +185,8 @@ def _first_rows() -> dict[int, E]:
 
 _BY_ERRNO = _first_rows()
 # Linux names some numbers twice or in ways no row above needs; they fold into the nearest row.
-_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 35: E.BUSY, 61: E.NOENT, 71: E.BADMESSAGE, 100: E.NETUNREACH, 103: E.CONNRESET})
+_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 35: E.BUSY, 61: E.NOENT, 71: E.BADMESSAGE})
+_BY_ERRNO.update({100: E.NETUNREACH, 103: E.CONNRESET})
 _BY_NAME = {"ENOTSUP": E.NOTSUP, "EOPNOTSUPP": E.NOTSUP, "EWOULDBLOCK": E.AGAIN, "ETXTBSY": E.BUSY, "EMLINK": E.NOSPC,
             "ENODATA": E.NOENT, "ENETDOWN": E.NETUNREACH, "ECONNABORTED": E.CONNRESET, "ESHUTDOWN": E.PIPE}
 _BY_TEXT = {member.text: member for member in E}

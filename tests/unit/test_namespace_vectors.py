@@ -1,4 +1,4 @@
-"""All recorded namespace scripts give the recorded results (up to where Plan 9, which we follow, differs from Inferno)."""
+"""All recorded namespace scripts give the recorded results, up to where Plan 9, which we follow, differs."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from cognu.ninep.codec import decode, encode
 from cognu.ninep.messages import Dialect, Message, Reply, Request
 from cognu.ninep.types import NOTAG, Qid
 
-OLD, L = Dialect.LEGACY, Dialect.L
+OLD, L, NG = Dialect
 FILE = Qid(0, 0, 1)
 
 
@@ -104,7 +104,8 @@ class Failure(FileError):
 ERRORS = [
     (OLD, m.Rerror("file does not exist"), E.NOENT), (OLD, m.Rerror("'/a' permission denied"), E.ACCES),
     (OLD, m.Rerror("own words"), E.IO), (L, m.Rlerror(38), E.NOSYS), (L, m.Rlerror(9999), E.IO),
-    (L, m.Rlerror(0), E.IO),
+    (L, m.Rlerror(0), E.IO), (NG, m.Rngerror(13, "NOCREATE", "/x", "why"), E.NOCREATE),
+    (NG, m.Rngerror(13, "NEWWORD", "/x", "why"), E.ACCES),
 ]
 
 

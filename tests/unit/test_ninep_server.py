@@ -69,7 +69,7 @@ class Bench:
         self.do(m.Tattach(number, NOFID, "u", ""), m.Rattach(DIR if directory else FILE), name)
         if state in (FidState.OPEN, FidState.OPENDIR):
             qid = DIR if directory else FILE
-            if self.dialect is L:
+            if self.dialect is not OLD:
                 self.do(m.Tlopen(number, 0), m.Rlopen(qid, 0))
             else:
                 self.do(m.Topen(number, 0), m.Ropen(qid, 0))
@@ -78,8 +78,8 @@ class Bench:
 
     def error(self, event: Event) -> int | str:
         _, message = self.message(event)
-        assert isinstance(message, m.Rlerror | m.Rerror)
-        return message.ecode if isinstance(message, m.Rlerror) else message.ename
+        assert isinstance(message, m.Rlerror | m.Rngerror | m.Rerror)
+        return message.ename if isinstance(message, m.Rerror) else message.ecode
 
 
 def refused(bench: Bench, events: list[Event], error: E) -> None:
@@ -194,7 +194,7 @@ def test_every_message_against_every_state(row: str, dialect: Dialect) -> None:
     for state, cell in zip(COLUMNS, cells, strict=True):
         if type(request) not in messages_of(dialect) or (state is FidState.XATTR and dialect is OLD):
             continue
-        if name == "Tread.fid" and state is FidState.OPENDIR and dialect is L:
+        if name == "Tread.fid" and state is FidState.OPENDIR and dialect is not OLD:
             cell = "ISDIR"  # 9P2000.L reads directories with Treaddir alone
         bench = Bench(dialect)
         bench.fid(20, FidState.DIR)
@@ -507,7 +507,7 @@ def test_notag_is_for_versions_only() -> None:
 # -- versions --
 
 VERSIONS = [
-    ("9P2000", "9P2000"), ("9P2000.L", "9P2000.L"), ("9P2000.u", "9P2000"), ("9P2000.ng", "9P2000"),
+    ("9P2000", "9P2000"), ("9P2000.L", "9P2000.L"), ("9P2000.u", "9P2000"), ("9P2000.ng", "9P2000.ng"),
     ("9P2000.L.x", "9P2000"), ("9P1999", "unknown"), ("9P2000x", "unknown"), ("", "unknown"), ("Q", "unknown"),
     ("unknown", "unknown"),
 ]
@@ -926,3 +926,16 @@ def test_limits_out_of_range_are_misuse() -> None:
     for msize in (255, (16 << 20) + 1):
         with pytest.raises(Misuse):
             ServerSession(Limits(msize))
+
+
+def test_ng_carries_the_whole_error_cut_to_the_message() -> None:
+    bench = Bench(Dialect.NG)
+    bench.fid(1, FidState.FILE)
+    bench.ask(m.Tgetattr(1, 0))
+    bench.session.error(1, FileError(E.NOCREATE, "/p\0\ud800", "d" * 100_000))
+    (event,) = bench.events()
+    _, message = bench.message(event)
+    assert isinstance(message, m.Rngerror)
+    assert (message.ecode, message.symbol, message.subject) == (E.NOCREATE.errno, "NOCREATE", "/p??")
+    assert message.detail == "d" * len(message.detail)
+    assert 1000 < len(message.detail) <= 4096

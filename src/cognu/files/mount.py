@@ -109,15 +109,16 @@ class MountServer(FileServer):
         self._out: list[Buffer] = []
         self._writing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._agreed: asyncio.Future[Agreed] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._agreed: asyncio.Future[Agreed] = self._loop.create_future()
 
     @classmethod
     async def connect(
-        cls, stream: Stream, clock: Clock, spec: str = "#M", offer: Dialect = Dialect.L, msize: int = 1 << 20
+        cls, stream: Stream, clock: Clock, spec: str = "#M", offer: Dialect = Dialect.NG, msize: int = 1 << 20
     ) -> MountServer:
         """Agree on a version and a size. Takes over `stream`. Raises `LinkBroken`, `ProtocolError`."""
         server = cls(stream, ClientSession(offer, msize), clock, spec)
-        server._reader = asyncio.get_running_loop().create_task(server._read_on())
+        server._reader = server._loop.create_task(server._read_on())
         try:
             server._send(server._session.version())
             await server._agreed
@@ -206,7 +207,7 @@ class MountServer(FileServer):
     def _send(self, buffers: Sequence[Buffer]) -> None:
         self._out.extend(buffers)
         if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write_out())
+            self._writing = self._loop.create_task(self._write_out())
 
     async def _write_out(self) -> None:
         try:
@@ -223,7 +224,7 @@ class MountServer(FileServer):
         if self.broken is not None:
             raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
         tag, buffers = self._session.request(request)
-        call = self._calls[tag] = _Call(request, asyncio.get_running_loop().create_future(), late)
+        call = self._calls[tag] = _Call(request, self._loop.create_future(), late)
         self._send(buffers)
         try:
             reply = await call.future
@@ -268,7 +269,7 @@ class MountServer(FileServer):
             # All tags are in flight: the number stays taken, and the server drops the fid with the connection.
             log.warning("%s: no tag is free to clunk fid %d", self._stream.peer, number)
             return
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Reply] = self._loop.create_future()
         future.cancel()
         self._calls[tag] = _Call(request, future, lambda _: self._free(number) if self.broken is None else None)
         self._send(buffers)
@@ -355,7 +356,7 @@ class MountServer(FileServer):
             except BaseException:
                 self.clunk(clone)
                 raise
-        if self.dialect is Dialect.L:
+        if self.dialect is not Dialect.LEGACY:
             flags = open_flags(mode) | (L_APPEND if mode & OAPPEND else 0)
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
         else:
@@ -458,12 +459,27 @@ class MountServer(FileServer):
             rest = replace(change, name=None)
             if rest != SetStat():
                 raise FileError(E.NOTSUP, fid.name(), "a rename goes alone")
+            if change.name == fid.name():
+                return
             above = await self._parent(fid)
             try:
+                await self._must_be_free(above, change.name)  # Trename would replace it
                 await self._call(m.Trename(fid.number, above, change.name), m.Rrename)
             finally:
                 self._discard(above)
             fid.names = (*fid.names[:-1], change.name)
+
+    async def _must_be_free(self, directory: int, name: str) -> None:
+        """Raises EXIST if there is a file of that name."""
+        try:
+            _, number = await self._walk(directory, [name])
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            return
+        assert number is not None  # of one name, all or nothing
+        self._discard(number)
+        raise FileError(E.EXIST, name)
 
     async def _parent(self, fid: FarFid) -> int:
         """The number of a fid on the directory that `fid` was walked in, to be discarded by the caller."""
@@ -492,7 +508,7 @@ class MountServer(FileServer):
         assert isinstance(fid, FarFid)
         if fid.number == NOFID:
             return
-        remove = (fid.mode or 0) & ORCLOSE and self.dialect is Dialect.L  # .L has no bit for it in Tlopen
+        remove = (fid.mode or 0) & ORCLOSE and self.dialect is not Dialect.LEGACY  # .L has no bit for it in Tlopen
         number = self._leave(fid)
         if number != fid.root.number:
             self._discard_by(m.Tremove(number) if remove else m.Tclunk(number), number)
@@ -524,7 +540,7 @@ class MountServer(FileServer):
     async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
         assert isinstance(directory, FarFid)
         assert isinstance(to, FarFid)
-        if self.dialect is Dialect.L:
+        if self.dialect is not Dialect.LEGACY:
             await self._call(m.Trenameat(directory.number, name, to.number, new_name), m.Rrenameat)
             return
         # wstat(5) renames within a directory only, and never over another file.
@@ -540,7 +556,7 @@ class MountServer(FileServer):
 
     async def sync(self, fid: Fid, data_only: bool) -> None:
         assert isinstance(fid, FarFid)
-        if self.dialect is Dialect.L:
+        if self.dialect is not Dialect.LEGACY:
             await self._call(m.Tfsync(fid.number, int(data_only)), m.Rfsync)
         else:
             wire = wire_of_setstat(SetStat(), self._clock.now())
@@ -556,7 +572,7 @@ class MountServer(FileServer):
         )  # fmt: skip
 
     def _need_l(self, what: str) -> None:
-        if self.dialect is not Dialect.L:
+        if self.dialect is Dialect.LEGACY:
             raise FileError(E.NOTSUP, what, "the server speaks 9P2000")
 
 

@@ -78,7 +78,7 @@ class Services:
 
     async def attach(
         self, stream: Stream, domain: Domain, caller: Caller, anames: Sequence[str] = ("",), name: str = "",
-        dialect: Dialect = Dialect.L, msize: int = 1 << 20,
+        dialect: Dialect = Dialect.NG, msize: int = 1 << 20,
     ) -> list[Chan]:  # fmt: skip
         """Attach to each of `anames` of the server behind `stream`: their roots, under a capability of `domain`'s own.
 

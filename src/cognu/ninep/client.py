@@ -68,7 +68,7 @@ class ClientSession:
     propose, and then what was agreed.
     """
 
-    def __init__(self, offer: Dialect = Dialect.L, msize: int = 1 << 20, max_fids: int = 65_536) -> None:
+    def __init__(self, offer: Dialect = Dialect.NG, msize: int = 1 << 20, max_fids: int = 65_536) -> None:
         if not MIN_MSIZE <= msize <= MAX_MSIZE:
             raise Misuse(E.INVAL, f"msize {msize}")
         self.offer = offer
@@ -209,7 +209,7 @@ class ClientSession:
             raise ProtocolError(E.BADVERSION, self.offer.value, str(failure))
         if not isinstance(message, m.Rversion):
             raise bad(type(message).__name__, "Rversion is due")
-        # Offered ".L", a server answers that or plain 9P2000; anything else was never asked for.
+        # Offered ".L" or ".ng", a server answers that or plain 9P2000; anything else was never asked for.
         allowed = {self.offer.value: self.offer, Dialect.LEGACY.value: Dialect.LEGACY}
         dialect = allowed.get(message.version)
         if dialect is None:
@@ -262,6 +262,10 @@ class ClientSession:
 def _failure(message: Message) -> FileError | None:
     if isinstance(message, m.Rlerror):
         return from_errno(message.ecode)
+    if isinstance(message, m.Rngerror):
+        if message.symbol in E.__members__:
+            return FileError(E[message.symbol], message.subject, message.detail)
+        return from_errno(message.ecode, message.subject, message.detail)
     if isinstance(message, m.Rerror):
         return from_text(message.ename)
     return None

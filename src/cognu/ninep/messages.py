@@ -21,6 +21,7 @@ class Dialect(Enum):
 
     LEGACY = "9P2000"
     L = "9P2000.L"
+    NG = "9P2000.ng"
 
 
 class WireStat(NamedTuple):
@@ -42,6 +43,16 @@ class WireStat(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Rlerror:
     ecode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rngerror:
+    """`.ng`'s error: an errno, the symbol of the error table, what was refused, and why or by whom."""
+
+    ecode: int
+    symbol: str
+    subject: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,7 +496,7 @@ Request = (
     | Tremove | Tstat | Twstat
 )
 Reply = (
-    Rlerror | Rstatfs | Rlopen | Rlcreate | Rsymlink | Rmknod | Rrename | Rreadlink | Rgetattr | Rsetattr
+    Rlerror | Rngerror | Rstatfs | Rlopen | Rlcreate | Rsymlink | Rmknod | Rrename | Rreadlink | Rgetattr | Rsetattr
     | Rxattrwalk | Rxattrcreate | Rreaddir | Rfsync | Rlock | Rgetlock | Rlink | Rmkdir | Rrenameat
     | Runlinkat | Rversion | Rauth | Rattach | Rerror | Rflush | Rwalk | Ropen | Rcreate | Rread | Rwrite
     | Rclunk | Rremove | Rstat | Rwstat
@@ -509,11 +520,13 @@ class Row(NamedTuple):
 
 _BOTH = frozenset(Dialect)
 _OLD = frozenset({Dialect.LEGACY})
-_NEW = frozenset({Dialect.L})
+_NEW = frozenset({Dialect.L, Dialect.NG})
+_L_ONLY = frozenset({Dialect.L})
+_NG = frozenset({Dialect.NG})
 
-# 6 (Tlerror) and 106 (Terror) are numbers that nobody may send.
+# 6 (Tlerror), 106 (Terror) and 160 (Tngerror) are numbers that nobody may send.
 TABLE: tuple[Row, ...] = (
-    Row(7, Rlerror, "4", _NEW),
+    Row(7, Rlerror, "4", _L_ONLY),
     Row(8, Tstatfs, "4", _NEW),
     Row(9, Rstatfs, "4 4 8 8 8 8 8 8 4", _NEW),
     Row(12, Tlopen, "4 4", _NEW),
@@ -581,6 +594,7 @@ TABLE: tuple[Row, ...] = (
     Row(125, Rstat, "t", _OLD),
     Row(126, Twstat, "4 t", _OLD),
     Row(127, Rwstat, "", _OLD),
+    Row(161, Rngerror, "4 s s s", _NG),
 )
 
 

@@ -120,7 +120,7 @@ def uses(message: Request, dialect: Dialect) -> tuple[Use, ...]:
         if message.fid == message.newfid:
             return _WALK_IN_PLACE if message.names else _CLONE_ON_ITSELF
         return _WALK_ON if message.names else MOVES[m.Twalk]
-    if type(message) is m.Tread and dialect is Dialect.L:
+    if type(message) is m.Tread and dialect is not Dialect.LEGACY:
         return _READ_L
     return MOVES[type(message)]
 

@@ -392,6 +392,8 @@ class ServerSession:
         self._send(self._error_buffers(tag, error))
 
     def _error_buffers(self, tag: int, error: CognuError) -> list[Buffer]:
+        if self.dialect is Dialect.NG:
+            return encode(_ng_error(error, self.msize), tag, Dialect.NG)
         if self.dialect is Dialect.L:
             return encode(m.Rlerror(error.errno), tag, Dialect.L)
         try:
@@ -414,7 +416,8 @@ class ServerSession:
         if message.msize < MIN_MSIZE:
             return self._refuse(tag, FileError(E.INVAL, f"msize {message.msize}"))
         dialect = next((known for known in self._dialects if known.value == message.version), None)
-        if dialect is None and Dialect.LEGACY in self._dialects and message.version.partition(".")[0] == Dialect.LEGACY.value:
+        family = message.version.partition(".")[0]
+        if dialect is None and Dialect.LEGACY in self._dialects and family == Dialect.LEGACY.value:
             dialect = Dialect.LEGACY
         self._version = _Version(tag, min(message.msize, self.limits.msize), dialect)
         self._abort()
@@ -449,6 +452,19 @@ class ServerSession:
             self._frames.max_size = version.msize
         answer = m.Rversion(version.msize, version.dialect.value if version.dialect else "unknown")
         self._send(encode(answer, version.tag, Dialect.LEGACY))
+
+
+def _ng_error(error: CognuError, msize: int) -> m.Rngerror:
+    """The whole error, its texts cut to what a message holds."""
+    room = (msize - 64) // 2
+    subject, detail = (_cut(text, room) for text in (error.subject, error.detail))
+    return m.Rngerror(error.errno, error.error.name, subject, detail)
+
+
+def _cut(text: str, size: int) -> str:
+    """At most `size` bytes of UTF-8, and nothing in it that 9P can't carry."""
+    raw = text.replace("\0", "?").encode("utf-8", "replace")[: min(size, 4096)]
+    return raw.decode("utf-8", "ignore")
 
 
 def _unopened(qid: Qid) -> FidState:

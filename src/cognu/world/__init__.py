@@ -35,7 +35,7 @@ class Threads(Protocol):
 
 
 class Stream(Protocol):
-    """A byte stream, both ways: a socket, a channel of a link, an end of a pipe. One reader and one writer at a time."""
+    """A byte stream, both ways: a socket, a link's channel, an end of a pipe. One reader and one writer at a time."""
 
     @property
     def peer(self) -> str:
@@ -102,7 +102,9 @@ class Network(Protocol):
 
     async def connect_tls(self, address: str, keys: TlsKeys, timeout: float = 20.0) -> SecureStream: ...
 
-    async def listen_tls(self, address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]) -> Listener:
+    async def listen_tls(
+        self, address: str, keys: Callable[[], TlsKeys], accept: Callable[[SecureStream], Awaitable[None]]
+    ) -> Listener:
         """TLS 1.3; `keys` is asked at every handshake, so that a change of trust holds at once."""
 
     def local_addresses(self) -> list[str]:
@@ -142,7 +144,8 @@ class Disk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostStat:
-    """What a host says of one file. `kind` is one of `-dlpscb` (as ls prints); times in ns; `identity` is (device, inode)."""
+    """What a host says of a file. `kind` is one of `-dlpscb`, as ls prints; times in ns;
+    `identity` is (device, inode)."""
 
     kind: str
     mode: int
@@ -210,7 +213,15 @@ class HostTree(Protocol):
 
     def rename(self, node: HostNode, name: str, to: HostNode, new_name: str) -> None: ...
 
-    def change(self, node: HostNode, *, mode: int | None = None, size: int | None = None, mtime: int | None = None, atime: int | None = None) -> None: ...
+    def change(
+        self,
+        node: HostNode,
+        *,
+        mode: int | None = None,
+        size: int | None = None,
+        mtime: int | None = None,
+        atime: int | None = None,
+    ) -> None: ...
 
     def space(self) -> tuple[int, int, int]:
         """(block size, blocks in all, blocks free) of the file system under the root."""
