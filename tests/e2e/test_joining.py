@@ -1,0 +1,122 @@
+"""Joining by ticket, and what the other machine then shows: what was granted and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cognu.errors import E
+from cognu.ninep.types import ORDWR, OWRITE, QTDIR, QTSYMLINK
+from e2e.harness import Client, pair, refused
+
+
+async def test_a_ticket_joins_once_and_both_sides_know_what_is_lent(place: Path) -> None:
+    async with pair(place) as two, two.pi.client() as pi, two.desk.client() as desk:
+        invitation = await pi.rpc("invite", grants=[f"read:{two.shared}", "net", "run"])
+        ticket = invitation["ticket"]
+        assert invitation["describe"] == [f"read {two.shared}", "use this machine's network (/net)", "run programs here"]
+        joined = await desk.rpc("join", ticket=ticket)
+        assert joined["peer"] == "pi"
+        assert joined["received"] == [f"read:{two.shared}", "net", "run"]
+        assert joined["granted"] == []
+        assert joined["describe_received"] == invitation["describe"]
+        [of_desk], [of_pi] = await desk.rpc("peers"), await pi.rpc("peers")
+        assert of_desk["connected"]
+        assert of_pi["connected"]
+        assert (of_desk["name"], of_pi["name"]) == ("pi", "desk")
+        assert of_pi["granted"] == of_desk["received"] == joined["received"]
+        assert await pi.rpc("grants") == {"desk": joined["received"]}
+
+        await refused(desk.rpc("join", ticket=ticket), E.BADTICKET, "used")
+
+
+async def test_tickets_that_are_altered_or_none_are_refused_with_the_reason(place: Path) -> None:
+    async with pair(place) as two, two.pi.client() as pi, two.desk.client() as desk:
+        ticket = (await pi.rpc("invite"))["ticket"]
+        for place in (8, len(ticket) // 2, len(ticket) - 1):
+            letter = "b" if ticket[place] != "b" else "c"
+            await refused(desk.rpc("join", ticket=ticket[:place] + letter + ticket[place + 1 :]), E.BADTICKET)
+        await refused(desk.rpc("join", ticket=ticket[:-1]), E.BADTICKET)
+        await refused(desk.rpc("join", ticket="nonsense"), E.BADTICKET)
+        assert (await desk.rpc("join", ticket=ticket))["peer"] == "pi"  # none of these spent it
+
+
+async def test_an_expired_ticket_is_refused_even_after_a_restart(place: Path) -> None:
+    async with pair(place) as two:
+        async with two.pi.client() as pi:
+            ticket = (await pi.rpc("invite"))["ticket"]
+            await pi.rpc("invite")  # another, which keeps the listener open
+        await two.pi.stop()
+        table = two.pi.home / "invitations.json"
+        rows = json.loads(table.read_text())
+        rows["invitations"][0]["expires"] = 1
+        table.write_text(json.dumps(rows))
+        await two.pi.start()
+        async with two.desk.client() as desk:
+            await refused(desk.rpc("join", ticket=ticket), E.BADTICKET, "expired")
+            assert await desk.rpc("peers") == []
+
+
+async def tree(client: Client, path: str) -> set[str]:
+    """Every path below a directory."""
+    found: set[str] = set()
+    for name in await client.list(path):
+        below = f"{path}/{name}"
+        found.add(below)
+        if (await client.stat(below)).qid.type & QTDIR:
+            found |= await tree(client, below)
+    return found
+
+
+async def test_a_peer_shows_what_was_granted_and_nothing_else(place: Path) -> None:
+    (place / "secret").write_text("not granted")
+    async with pair(place, "read:{shared}", "run") as two, two.desk.client() as desk:
+        (two.shared / "sub").mkdir()
+        (two.shared / "notes.txt").write_text("from pi\n")
+        (two.shared / "sub" / "more").write_text("more\n")
+        assert await desk.list("/n") == ["pi"]
+        steps = two.shared.relative_to("/").parts
+        way = ["/n/pi/" + "/".join(steps[: count + 1]) for count in range(len(steps))]
+        top = way[-1]
+        assert await desk.list("/n/pi") == sorted([steps[0], "proc"])
+        for above, below in zip(way, way[1:], strict=False):
+            assert await desk.list(above) == [below.rpartition("/")[2]]
+        assert await tree(desk, top) == {f"{top}/notes.txt", f"{top}/sub", f"{top}/sub/more"}
+        # The processes that desk may see there: its own connection's.
+        own, clone = await desk.list("/n/pi/proc")
+        assert (own.isdigit(), clone) == (True, "clone")
+        assert await desk.read(f"{top}/notes.txt") == b"from pi\n"
+
+        for outside in ("etc/passwd", "net", "dev", "mnt", "n", "srv", "tmp/nothing", f"{place}/secret"):
+            await refused(desk.read(f"/n/pi/{outside}"), E.NOENT)
+        await refused(desk.read(f"{top}/../../secret"), E.NOENT)
+        for mode in (OWRITE, ORDWR):
+            await refused(desk.open(f"{top}/notes.txt", mode), E.ACCES)
+        await refused(desk.create(f"{top}/new"), E.ACCES)
+        await refused(desk.write(f"{top}/sub/more", b"x"), E.ACCES)
+        assert (two.shared / "sub" / "more").read_text() == "more\n"
+
+
+async def test_a_link_in_a_granted_tree_leads_nowhere_else(place: Path) -> None:
+    (place / "secret").write_text("not granted")
+    async with pair(place, "read:{shared}") as two, two.desk.client() as desk:
+        top = f"/n/pi{two.shared}"
+        (two.shared / "absolute").symlink_to("/etc/passwd")
+        (two.shared / "up").symlink_to("../secret")
+        for name in ("absolute", "up"):
+            # 9P2000.L shows links to clients, who resolve them in their own namespace: it is never followed here.
+            assert (await desk.stat(f"{top}/{name}")).qid.type & QTSYMLINK
+            await refused(desk.read(f"{top}/{name}"), E.LOOP)
+
+
+async def test_what_is_granted_later_shows_at_once_and_reads_and_writes(place: Path) -> None:
+    async with pair(place, "net") as two, two.pi.client() as pi, two.desk.client() as desk:
+        place = f"/n/pi{two.shared}"
+        assert await desk.list("/n/pi") == ["net"]
+        await refused(desk.list(place), E.NOENT)
+        await pi.rpc("export", path=str(two.shared), peer="desk", write=True)
+        assert await desk.list(place) == []
+        file = await desk.create(f"{place}/new")
+        await file.write(b"written from afar")
+        file.close()
+        assert (two.shared / "new").read_bytes() == b"written from afar"
