@@ -1,0 +1,159 @@
+"""The shell's 9P connection to a node, and files open through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cognu.errors import E, FileError, LinkBroken
+from cognu.files.authority import Authority
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.dispatch import dispatch
+from cognu.files.mount import FarFid, MountServer
+from cognu.files.namespace import Namespace
+from cognu.files.server import Fid, FileServer
+from cognu.files.steps import finish
+from cognu.kernel import READ, WRITE
+from cognu.ninep import messages as m
+from cognu.ninep.client import ClientSession
+from cognu.ninep.messages import Reply
+from cognu.world import Clock, Stream
+
+READ_SIZE = 256 * 1024
+"""Bytes asked for by a read that does not say how many: few trips for large files, little to hold."""
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """Who asks: the caller of local operations."""
+
+    user: str
+    pid: int = 1
+
+
+class Connection(MountServer):
+    """A mount whose cancelled reads lose nothing.
+
+    flush(5): an answer that comes before that of the flush counts. So what a cancelled read brought after all is kept
+    for the next read of its fid, and that one does not ask before it is known what became of the one before.
+    """
+
+    def __init__(self, stream: Stream, session: ClientSession, clock: Clock, spec: str) -> None:
+        super().__init__(stream, session, clock, spec)
+        self._outcomes: dict[int, asyncio.Future[bytes]] = {}  # by fid: what a cancelled read comes to
+
+    async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
+        assert isinstance(fid, FarFid)
+        outcomes = self._outcomes
+        before = outcomes.get(fid.number)
+        if before is not None:
+            data: bytes = await asyncio.shield(before)
+            del outcomes[fid.number]
+            if len(data) > count:
+                rest = outcomes[fid.number] = asyncio.get_running_loop().create_future()
+                rest.set_result(data[count:])
+            if data:
+                return data[:count]
+        outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def late(reply: Reply | None) -> None:
+            outcome.set_result(bytes(reply.data) if isinstance(reply, m.Rread) else b"")
+
+        request = m.Tread(fid.number, offset, min(count, self._session.io_limit))
+        try:
+            answer = (await self._call(request, m.Rread, late)).data
+        except asyncio.CancelledError:
+            outcomes[fid.number] = outcome
+            raise
+        return answer if isinstance(answer, bytes | memoryview) else bytes(answer)
+
+    def clunk(self, fid: Fid) -> None:
+        assert isinstance(fid, FarFid)
+        self._outcomes.pop(fid.number, None)
+        super().clunk(fid)
+
+    @contextmanager
+    def told(self, subject: str) -> Iterator[None]:
+        """Refusals name `subject`, as it was typed; once the node is gone each is a `LinkBroken`."""
+        try:
+            yield
+        except FileError as error:
+            if self.broken is None:
+                raise FileError(error.error, subject, error.detail) from None
+            unknown = error.error is E.NOTRECOVERABLE
+            raise LinkBroken(E.NOTRECOVERABLE if unknown else E.NONODE, self.peer, self.broken.error.text) from None
+
+
+def local_namespace(server: FileServer, fid: Fid, user: str) -> Namespace:
+    """A namespace of this process's own in which `server` is the root, and nothing else is mounted."""
+    domain = Domain(Authority())
+    _, cap = domain.authority.new_server(domain.pid)
+    root = Chan(Handle(server, fid), domain, cap, Path(None, "/"), Origin("/", ()))
+    return Namespace(domain, root)
+
+
+OffsetOf = Callable[[int], Awaitable[int]]
+"""Where a descriptor is, by its fid's number."""
+
+
+class NodeFile:
+    """A `shell.system.File` on the node; its fid there is a descriptor, which can be handed to a child."""
+
+    def __init__(self, connection: Connection, chan: Chan, path: str, subject: str, offset_of: OffsetOf) -> None:
+        """Takes over `chan`, which is open. `path` is what `File.path` says, `subject` what errors name."""
+        self.path = path
+        self._connection = connection
+        self._chan = chan
+        self._subject = subject
+        self._offset_of = offset_of
+        self._offset = 0
+        self._lent = False  # somebody else may have moved the offset
+
+    async def read(self, count: int = READ_SIZE) -> bytes:
+        with self._connection.told(self._subject):
+            await self._settle()
+            chan = self._chan
+            data = await finish(dispatch(chan, READ, chan.server.read, chan.fid, self._offset, count))
+        self._offset += len(data)
+        return bytes(data)
+
+    async def write(self, data: bytes) -> None:
+        with self._connection.told(self._subject):
+            await self._settle()
+            chan, rest = self._chan, memoryview(data)
+            while rest:
+                taken = await finish(dispatch(chan, WRITE, chan.server.write, chan.fid, self._offset, rest))
+                if taken == 0:
+                    raise FileError(E.IO, self._subject)
+                self._offset += taken
+                rest = rest[taken:]
+
+    def rewind(self) -> None:
+        """Read on from the start, where some files answer what was written to them."""
+        self._offset = 0
+
+    async def close(self) -> None:
+        self._chan.close()
+
+    async def lend(self) -> tuple[int, int]:
+        """The fid's number and the offset, for handing it over; from then on the node keeps the offset."""
+        with self._connection.told(self._subject):
+            await self._settle()
+            number = fid_number(self._chan)
+        self._lent = True
+        return number, self._offset
+
+    async def _settle(self) -> None:
+        """After somebody else had it: go on where they stopped, as after fork."""
+        if self._lent:
+            self._offset = await self._offset_of(fid_number(self._chan))
+            self._lent = False
+
+
+def fid_number(chan: Chan) -> int:
+    """The number by which the node knows an open chan as a descriptor. Raises BADF if it is closed."""
+    fid = chan.fid
+    assert isinstance(fid, FarFid)
+    return fid.number

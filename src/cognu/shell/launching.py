@@ -1,0 +1,121 @@
+"""Starting a program through `/proc/clone`: the lines for its ctl file, and waiting for its end (proc(3))."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cognu.errors import CognuError, E, FileError
+from cognu.files.nstext import quote, split_words
+from cognu.shell.connection import NodeFile
+from cognu.shell.system import Note, RunOptions
+
+AT_ONCE = 256 * 1024
+"""Bytes of lines that are written at once; no line may be longer."""
+
+
+@dataclass(frozen=True)
+class ProgramStart:
+    """What is to be started: a path, hash or name, its arguments (with its own name first), in the directory `cwd`."""
+
+    program: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    options: RunOptions
+
+    @property
+    def paths(self) -> list[str]:
+        """What the program is granted."""
+        options = self.options
+        return [*(grant.path for grant in options.grants), *(directory.host for directory in options.directories)]
+
+    def lines(self, fids: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bytes]]:
+        """Texts to write to the ctl file in turn, and what a refusal of each is about.
+
+        `fids` are the streams 0, 1, 2 as numbers of fids and offsets. Raises TOOBIG.
+        """
+        yield self.cwd, f"cd {quote(self.cwd)}\n".encode("utf-8", "surrogateescape")
+        options = self.options
+        lines = [f"env {quote(f'{name}={value}')}" for name, value in self.env.items()]
+        lines += [f"arg {quote(word)}" for word in self.argv[1:]]
+        lines += [f"fd {number} {fid} {offset}" for number, (fid, offset) in enumerate(fids)]
+        lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in options.grants]
+        lines += [f"dir {quote(directory.host)} {quote(directory.guest)}" for directory in options.directories]
+        if options.memory is not None:
+            lines.append(f"limit memory {options.memory}")
+        if options.cpu is not None:
+            lines.append(f"limit cpu {int(options.cpu * 10**9)}")
+        for text in _together(lines):
+            yield self.program, text
+        if options.on is not None:
+            yield options.on, f"on {quote(options.on)}\n".encode("utf-8", "surrogateescape")
+        yield self.program, f"program {quote(self.program)}\nstart\n".encode("utf-8", "surrogateescape")
+
+
+def _together(lines: Sequence[str]) -> Iterator[bytes]:
+    """The lines in as few pieces as may be, none too long for one write: ctl files take whole lines."""
+    piece = bytearray()
+    for line in lines:
+        data = line.encode("utf-8", "surrogateescape") + b"\n"
+        if len(data) > AT_ONCE:
+            raise FileError(E.TOOBIG, line[:40], f"{AT_ONCE} bytes for one of them")
+        if len(piece) + len(data) > AT_ONCE:
+            yield bytes(piece)
+            piece.clear()
+        piece += data
+    if piece:
+        yield bytes(piece)
+
+
+class NodeChild:
+    """A process of the node that this session started. Its end is awaited from the start on, whoever asks for it."""
+
+    def __init__(self, pid: int, ctl: NodeFile, wait: NodeFile) -> None:
+        """Takes over both files."""
+        self._pid = pid
+        self._ctl = ctl
+        self._wait = wait
+        self._message = ""
+        self._end = asyncio.get_running_loop().create_task(self._follow())
+        # Looked at here, for nobody may wait: asyncio complains of errors nobody saw.
+        self._end.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def message(self) -> str:
+        return self._message
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._end)
+
+    async def note(self, note: Note) -> None:
+        if not self._end.done():
+            with suppress(FileError):
+                # The one refusal there is: it has just ended.
+                await self._ctl.write(note.encode())
+
+    def on_end(self, tell: Callable[[NodeChild], None]) -> None:
+        self._end.add_done_callback(lambda _: tell(self))
+
+    async def settled(self) -> None:
+        """Its end is known, or the node is lost."""
+        await asyncio.wait([self._end])
+
+    async def _follow(self) -> int:
+        try:
+            line = (await self._wait.read()).decode("utf-8", "replace")
+            words = split_words(line)
+            self._message, status = words[4], int(words[5])
+            return status
+        except (ValueError, IndexError):
+            raise FileError(E.BADMESSAGE, f"/proc/{self._pid}/wait") from None
+        finally:
+            with suppress(CognuError):
+                await self._wait.close()
+                await self._ctl.close()

@@ -1,0 +1,548 @@
+"""A session with a node: `System` over one 9P connection.
+
+The node gives the connection a process of its own, whose namespace this is; the connection's open fids are that
+process's descriptors. Paths are taken by text (`..` undoes the element before it), symbolic links are resolved here,
+mounts there. When the node is lost every call raises `LinkBroken`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan, Handle, Origin, Path
+from cognu.files.listing import read_directory
+from cognu.files.namespace import Namespace
+from cognu.files.nstext import quote, split_words
+from cognu.files.server import OAPPEND, OEXCL, Entry
+from cognu.files.steps import finish
+from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
+from cognu.shell.connection import Connection, NodeFile, Somebody, local_namespace
+from cognu.shell.fetch import fetch
+from cognu.shell.launching import NodeChild, ProgramStart
+from cognu.shell.system import Child, File, Flags, Mode, Note, ProcessInfo, Program, RunOptions, absolute
+from cognu.world import Clock, Stream
+
+TOKEN = "cap:"
+"""How the attach name begins that asks for a process that is there; its token follows."""
+STREAMS = 3
+"""Descriptors of such a process that must not be taken by a fid of ours."""
+AT_ONCE = 64
+"""Requests in flight while the entries of a directory are asked about."""
+_LISTED = 1024
+Entries = list[Entry]
+Stats = list[Stat | None]
+_FLAGS = {"replace": "", "before": "b", "after": "a"}
+
+
+@dataclass(frozen=True)
+class _Node:
+    """What all views of a session share."""
+
+    connection: Connection
+    namespace: Namespace
+    caller: Somebody
+    clock: Clock
+    pid: int
+    children: set[NodeChild]
+
+
+class NodeSession:
+    """One namespace of a node, with a working directory kept here. See `System` for the methods."""
+
+    def __init__(self, node: _Node, cwd: str) -> None:
+        self._node = node
+        self._cwd = cwd
+
+    @classmethod
+    async def open_session(
+        cls, stream: Stream, clock: Clock, user: str, *, token: str = "", cwd: str = "/"
+    ) -> NodeSession:
+        """Begin a session over `stream`, which it takes over; with a token, as the process that the token stands for.
+
+        `cwd` is not looked at here; `chdir` does. Raises `LinkBroken`, `ProtocolError`, `FileError(NOATTACH)`.
+        """
+        connection = await Connection.connect(stream, clock, "#M")
+        assert isinstance(connection, Connection)
+        try:
+            with connection.told(TOKEN if token else "session"):
+                caller = Somebody(user)
+                root = await connection.attach(caller, TOKEN + token if token else "")
+                if token:
+                    # The root and these have the lowest numbers; never opened, they keep our open fids off the
+                    # descriptors that the process already has.
+                    for _ in range(STREAMS - 1):
+                        await connection.walk(root, [], caller)
+            namespace = local_namespace(connection, root, user)
+            node = _Node(connection, namespace, caller, clock, 0, set())
+            pid = (await cls(node, "/").read_all("/dev/pid")).decode().strip()
+            return cls(_Node(connection, namespace, caller, clock, int(pid), node.children), cwd)
+        except BaseException:
+            await connection.close()
+            raise
+
+    async def close(self) -> None:
+        """End the session: the node ends its process, and what that started. May be called twice."""
+        await self._node.connection.close()
+        for child in list(self._node.children):
+            await child.settled()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the node is gone, or the session closed."""
+        return self._node.connection.broken is not None
+
+    async def wait_lost(self) -> None:
+        """Return when the node has ended the connection."""
+        gone = asyncio.Event()
+        self._node.connection.on_broken = lambda _: gone.set()
+        if not self.lost:
+            await gone.wait()
+
+    # -- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def cwd(self) -> str:
+        return self._cwd
+
+    @property
+    def user(self) -> str:
+        return self._node.caller.user
+
+    @property
+    def pid(self) -> int:
+        return self._node.pid
+
+    @property
+    def clock(self) -> Clock:
+        return self._node.clock
+
+    def view(self) -> NodeSession:
+        return NodeSession(self._node, self._cwd)
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    def _absolute(self, path: str) -> str:
+        """Raises NOENT for an empty path. A slash at the end stays: it asks for a directory."""
+        if not path:
+            raise FileError(E.NOENT, "''")
+        whole = absolute(self._cwd, path)
+        return whole + "/" if path.endswith("/") and whole != "/" else whole
+
+    async def _find(self, path: str, follow: bool = True) -> Chan:
+        namespace = self._node.namespace
+        return await finish(namespace.find(self._absolute(path), namespace.root, self._node.caller, follow))
+
+    async def _open(self, path: str, mode: int) -> Chan:
+        namespace = self._node.namespace
+        return await finish(namespace.open(await self._find(path), mode, self._node.caller))
+
+    async def _create(self, path: str, perm: int, mode: int) -> Chan:
+        namespace = self._node.namespace
+        return await finish(
+            namespace.create_path(self._absolute(path), perm, mode, namespace.root, self._node.caller)
+        )
+
+    def _file(self, chan: Chan, path: str, subject: str) -> NodeFile:
+        return NodeFile(self._node.connection, chan, path, subject, self._offset_of)
+
+    async def _offset_of(self, number: int) -> int:
+        """Where a descriptor is, as `/fd/Nctl` tells: number, access, device, qid (three words), offset, path."""
+        words = (await self.read_all(f"/fd/{number}ctl")).decode("utf-8", "replace").split()
+        return int(words[6])
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    async def chdir(self, path: str) -> None:
+        with self._node.connection.told(path):
+            found = await self._find(path)
+            directory = found.qid.type & QTDIR
+            found.close()
+            if not directory:
+                raise FileError(E.NOTDIR, path)
+        self._cwd = absolute(self._cwd, path)
+
+    async def open(self, path: str, mode: Mode) -> NodeFile:
+        with self._node.connection.told(path):
+            chan = await self._open_as(path, mode)
+        return self._file(chan, absolute(self._cwd, path), path)
+
+    async def _open_as(self, path: str, mode: Mode) -> Chan:
+        if mode == "w":
+            return await self._create(path, 0o666, OWRITE | OTRUNC)
+        if mode == "a":
+            return await self._open_to_append(path)
+        found = await self._find(path)
+        if found.qid.type & QTDIR:
+            found.close()
+            raise FileError(E.ISDIR, path)
+        namespace = self._node.namespace
+        return await finish(namespace.open(found, OREAD if mode == "r" else ORDWR, self._node.caller))
+
+    async def _open_to_append(self, path: str) -> Chan:
+        try:
+            return await self._open(path, OWRITE | OAPPEND)
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+        try:
+            return await self._create(path, 0o666, OWRITE | OAPPEND | OEXCL)
+        except FileError as failure:
+            if failure.error is not E.EXIST:
+                raise
+        return await self._open(path, OWRITE | OAPPEND)  # somebody else made it just now
+
+    async def read_all(self, path: str) -> bytes:
+        """The whole content of a file."""
+        file = await self.open(path, "r")
+        try:
+            return await _read_all(file)
+        finally:
+            await file.close()
+
+    async def write_to(self, path: str, data: bytes) -> None:
+        """One write to a file that takes commands; nothing is cut off first."""
+        with self._node.connection.told(path):
+            chan = await self._open(path, OWRITE)
+        file = self._file(chan, path, path)
+        try:
+            await file.write(data)
+        finally:
+            await file.close()
+
+    async def mkdir(self, path: str) -> None:
+        with self._node.connection.told(path):
+            # A name may end in a slash here, and is the same name.
+            (await self._create(absolute(self._cwd, path), DMDIR | 0o777, OREAD | OEXCL)).close()
+
+    async def stat(self, path: str, follow: bool = True) -> Stat:
+        with self._node.connection.told(path):
+            found = await self._find(path, follow)
+            try:
+                return await finish(self._node.namespace.stat(found))
+            finally:
+                found.close()
+
+    async def list(self, path: str) -> list[Stat]:
+        with self._node.connection.told(path):
+            found = await self._find(path)
+            try:
+                if not found.qid.type & QTDIR:
+                    raise FileError(E.NOTDIR, path)
+                entries = await self._entries(found)
+                stats: Stats = []
+                for start in range(0, len(entries), AT_ONCE):
+                    batch = entries[start : start + AT_ONCE]
+                    asked = await asyncio.gather(
+                        *(self._entry_stat(found, entry) for entry in batch), return_exceptions=True
+                    )
+                    for answer in asked:
+                        if isinstance(answer, BaseException):
+                            raise answer
+                        stats.append(answer)
+                return [stat for stat in stats if stat is not None]
+            finally:
+                found.close()
+
+    async def _entries(self, directory: Chan) -> Sequence[Entry]:
+        namespace, caller = self._node.namespace, self._node.caller
+        opened = await finish(namespace.open(directory.share(), OREAD, caller))
+        try:
+            entries: Entries = []
+            cookie = 0
+            while batch := await finish(read_directory(namespace, opened, cookie, _LISTED, caller)):
+                entries += batch
+                cookie = batch[-1].cookie
+            return entries
+        finally:
+            opened.close()
+
+    async def _entry_stat(self, directory: Chan, entry: Entry) -> Stat | None:
+        """The attributes of an entry, or what its qid tells if they are refused; None if it is gone since."""
+        connection = self._node.connection
+        try:
+            fid = (await connection.walk(directory.fid, [entry.name], self._node.caller)).fid
+            assert fid is not None
+            try:
+                return await connection.stat(fid)
+            finally:
+                connection.clunk(fid)
+        except FileError as error:
+            if connection.broken is not None:
+                raise
+            return None if error.error is E.NOENT else Stat(entry.name, entry.qid, entry.qid.type << 24)
+
+    async def remove(self, path: str) -> None:
+        with self._node.connection.told(path):
+            found = await self._find(path, follow=False)
+            try:
+                await finish(self._node.namespace.remove(found, self._node.caller))
+            finally:
+                found.close()
+
+    async def rename(self, old: str, new: str) -> None:
+        namespace, caller = self._node.namespace, self._node.caller
+        with self._node.connection.told(new):
+            # As a directory is renamed to a name that may end in a slash, the slashes go first.
+            whole = absolute(self._cwd, new)
+            to, new_name = await finish(namespace.find_parent(whole, namespace.root, caller))
+        with self._node.connection.told(old):
+            directory, name = await finish(namespace.find_parent(self._absolute(old), namespace.root, caller))
+            await finish(namespace.rename(directory, name, to, new_name, caller))
+
+    async def wstat(self, path: str, change: SetStat) -> None:
+        with self._node.connection.told(path):
+            found = await self._find(path)
+            try:
+                await finish(self._node.namespace.wstat(found, change))
+            finally:
+                found.close()
+
+    async def pipe(self) -> tuple[NodeFile, NodeFile]:
+        return await self.pipe_ends("r", "w")
+
+    async def pipe_ends(self, near: Mode, far: Mode) -> tuple[NodeFile, NodeFile]:
+        """The two ends of a new pipe; what is written to one is read from the other."""
+        first, second = await self.pipe_chans(near, far)
+        return self._file(first, "pipe", "pipe"), self._file(second, "pipe", "pipe")
+
+    async def pipe_chans(self, near: Mode, far: Mode) -> tuple[Chan, Chan]:
+        node, namespace = self._node, self._node.namespace
+        modes = {"r": OREAD, "w": OWRITE, "rw": ORDWR}
+        with node.connection.told("pipe"):
+            fid = await node.connection.attach(node.caller, "#|")
+            root = namespace.root
+            top = Chan(Handle(node.connection, fid), root.domain, root.cap, Path(None, "#|"), Origin("#|", ()))
+            try:
+                ends: list[Chan] = []
+                for name, mode in (("data", near), ("data1", far)):
+                    found = await finish(namespace.walk(top, [name], node.caller))
+                    ends.append(await finish(namespace.open(found, modes[mode], node.caller)))
+                return ends[0], ends[1]
+            finally:
+                top.close()
+
+    # -- the namespace --------------------------------------------------------------------------------------------
+
+    async def bind(self, new: str, old: str, flags: Flags) -> None:
+        source = new if new.startswith("#") else self._absolute(new)
+        await self._change(["bind", *_options(flags), source, self._absolute(old)], new, old)
+
+    async def mount(self, service: str, old: str, flags: Flags, aname: str = "") -> None:
+        words = ["mount", *_options(flags), self._absolute(service), self._absolute(old), *([aname] if aname else [])]
+        await self._change(words, service, old)
+
+    async def unmount(self, new: str | None, old: str) -> None:
+        source = [] if new is None else [new if new.startswith("#") else self._absolute(new)]
+        await self._change(["unmount", *source, self._absolute(old)], new or old, old)
+
+    async def _change(self, words: Sequence[str], new: str, old: str) -> None:
+        """Have the node carry out a command on this namespace; what it refuses is laid to the name that it is about."""
+        try:
+            await self.write_to(f"/proc/{self.pid}/ns", (" ".join(map(quote, words)) + "\n").encode())
+        except FileError as error:
+            if error.error in (E.NOENT, E.NOTDIR) and not new.startswith("#"):
+                await self.stat(new)  # raises if it is this one
+            raise FileError(error.error, old if error.error in (E.NOENT, E.NOTDIR) else new, error.detail) from None
+
+    # -- processes ------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        program: Program,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdin: File,
+        stdout: File,
+        stderr: File,
+        options: RunOptions,
+    ) -> Child:
+        return await self._started(ProgramStart(program.text, argv, env, self._cwd, options), stdin, stdout, stderr)
+
+    async def cpu(
+        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File
+    ) -> Child:
+        start = ProgramStart("cpu", ("cpu", *argv), env, self._cwd, RunOptions(on=node))
+        return await self._started(start, stdin, stdout, stderr)
+
+    async def _started(self, start: ProgramStart, *streams: File) -> Child:
+        lent: list[NodeFile] = []
+        try:
+            numbers: list[tuple[int, int]] = []
+            for file, mode in zip(streams, ("r", "w", "w"), strict=True):
+                if not isinstance(file, NodeFile):
+                    # A stream of this process's own: the terminal's server shows it at its path.
+                    path = file.path
+                    file = self._file(await self._lendable(path, OREAD if mode == "r" else OWRITE), path, path)
+                    lent.append(file)
+                numbers.append(await file.lend())
+            child = await self._launch(start, numbers)
+        finally:
+            for file in lent:
+                await file.close()
+        self._node.children.add(child)
+        child.on_end(self._node.children.discard)
+        return child
+
+    async def _lendable(self, path: str, mode: int) -> Chan:
+        with self._node.connection.told(path):
+            return await self._open(path, mode)
+
+    async def _launch(self, start: ProgramStart, numbers: Sequence[tuple[int, int]]) -> NodeChild:
+        ctl = await self.open("/proc/clone", "rw")
+        try:
+            pid = int((await ctl.read()).decode())
+            wait = await self.open(f"/proc/{pid}/wait", "r")
+        except BaseException:
+            await ctl.close()
+            raise
+        try:
+            for subject, text in start.lines(numbers):
+                with self._node.connection.told(subject):
+                    await ctl.write(text)
+        except FileError as error:
+            await wait.close()
+            await ctl.close()
+            if error.error is E.NOENT:
+                # It may be what was granted that is not there.
+                for path in start.paths:
+                    await self.stat(path)
+            raise
+        except BaseException:
+            await wait.close()
+            await ctl.close()
+            raise
+        return NodeChild(pid, ctl, wait)
+
+    async def processes(self) -> Sequence[ProcessInfo]:
+        found: list[ProcessInfo] = []
+        for entry in await self.list("/proc"):
+            if not entry.name.isdigit():
+                continue
+            try:
+                status = await self.read_all(f"/proc/{entry.name}/status")
+                args = await self.read_all(f"/proc/{entry.name}/args")
+            except FileError as error:
+                if error.error in (E.NOENT, E.SRCH):
+                    continue  # it ended meanwhile
+                raise
+            found.append(_process_info(status.decode("utf-8", "replace"), args.decode("utf-8", "replace")))
+        return found
+
+    async def note(self, pid: int, note: Note) -> None:
+        with _about_process(pid):
+            await self.write_to(f"/proc/{pid}/ctl", note.encode())
+
+    async def wait(self, pid: int) -> int:
+        with _about_process(pid):
+            line = await self.read_all(f"/proc/{pid}/wait")
+        return int(split_words(line.decode("utf-8", "replace"))[-1])
+
+    # -- the store, other nodes -----------------------------------------------------------------------------------
+
+    async def put(self, path: str, name: str | None) -> str:
+        source = await self.open(path, "r")
+        try:
+            target = await self.open("/mnt/store/put", "rw")
+            try:
+                while data := await source.read():
+                    await target.write(data)
+                digest = (await _answer(target)).decode().strip()
+            finally:
+                await target.close()
+        finally:
+            await source.close()
+        if name is not None:
+            try:
+                await self.write_to("/mnt/store/ctl", f"name {quote(name)} {digest}\n".encode())
+            except FileError as error:
+                raise FileError(error.error, name, error.detail) from None
+        return digest
+
+    async def get(self, digest: str) -> File:
+        with self._node.connection.told(digest):
+            if "/" in digest or digest in ("", ".", ".."):
+                raise FileError(E.NOENT, digest)
+            chan = await self._open(f"/mnt/store/objects/{digest}", OREAD)
+        return self._file(chan, f"/mnt/store/objects/{digest}", digest)
+
+    async def fetch(self, url: str) -> File:
+        return await fetch(self, url)
+
+    async def import_tree(self, node: str, path: str, at: str) -> None:
+        source = absolute(f"/n/{node}", path.lstrip("/") or ".")
+        if absolute(self._cwd, at) == f"/n/{node}":
+            await self.stat(source)
+            return
+        await self.bind(source, at, Flags())
+
+    async def export_tree(self, path: str, node: str | None, write: bool) -> None:
+        await self.rpc("export", path=absolute(self._cwd, path), peer=node, write=write)
+
+    async def rpc(self, verb: str, **arguments: object) -> Any:
+        """Ask the node itself, at /mnt/node/rpc. Raises what it answers; a refusal keeps its own subject and detail."""
+        file = await self.open("/mnt/node/rpc", "rw")
+        try:
+            await file.write(json.dumps({"verb": verb, "arguments": arguments}).encode())
+            answer = json.loads(await _answer(file))
+        finally:
+            await file.close()
+        refusal = answer.get("error")
+        if refusal is not None:
+            raise FileError(E[refusal["symbol"]], refusal["subject"], refusal["detail"])
+        return answer["result"]
+
+
+def _options(flags: Flags) -> list[str]:
+    letters = _FLAGS[flags.order] + ("c" if flags.create else "")
+    return [f"-{letters}"] if letters else []
+
+
+@contextmanager
+def _about_process(pid: int) -> Iterator[None]:
+    """What is refused is about the process, not about a file of /proc."""
+    try:
+        yield
+    except FileError as error:
+        row = E.SRCH if error.error is E.NOENT else error.error
+        raise FileError(row, str(pid), error.detail) from None
+
+
+async def _read_all(file: NodeFile) -> bytes:
+    parts: list[bytes] = []
+    while data := await file.read():
+        parts.append(data)
+    return b"".join(parts)
+
+
+async def _answer(file: NodeFile) -> bytes:
+    """What a file answers to what was written to it."""
+    file.rewind()
+    return await _read_all(file)
+
+
+def _process_info(status: str, args: str) -> ProcessInfo:
+    """One process out of its status and args files. Raises BADMESSAGE for a status without what every process has."""
+    values: dict[str, str] = {}
+    for line in status.splitlines():
+        words = split_words(line)
+        if len(words) == 2:
+            values[words[0]] = words[1]
+    try:
+        return ProcessInfo(
+            pid=int(values["pid"]),
+            parent=int(values["parent"]),
+            user=values["user"],
+            state=values["state"],
+            memory=int(values.get("memory", 0)),
+            cpu=(int(values.get("utime", 0)) + int(values.get("stime", 0))) * 10**6,
+            waits=values.get("waits", ""),
+            argv=tuple(split_words(args)),
+        )
+    except (KeyError, ValueError):
+        raise FileError(E.BADMESSAGE, "status") from None
