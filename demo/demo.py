@@ -24,6 +24,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from blake3 import blake3
 
@@ -35,8 +36,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from programs.build import build
 
 PAGE = "Only pi's side can reach this page.\n"
-OURS = ("bin", "dev", "env", "fd", "mnt", "n", "net", "proc", "srv", "tmp")
-"""Names at the top of a namespace that are Cognu's own; the host's files under the same names are at /mnt/host."""
 
 
 @dataclass
@@ -48,11 +47,6 @@ class Demo:
     page: str  # the Unix socket of a web server that only pi may dial
     notes: Path
     hash: str = ""
-
-
-def inside(path: Path) -> str:
-    """The name that a path of the host has in Cognu."""
-    return f"/mnt/host{path}" if path.parts[1] in OURS else str(path)
 
 
 def name_of(data: bytes) -> str:
@@ -89,7 +83,7 @@ def two_nodes(demo: Demo) -> None:
 
 def join(demo: Demo) -> None:
     """Join by ticket; a ticket works once"""
-    lent = f"read:{inside(demo.pi.work)},net,run"
+    lent = f"read:{demo.pi.work},net,run"
     invited = demo.pi.types("invite", "--grant", lent)
     [ticket] = set(re.findall(r"cognu-[a-z2-7]{40,}", invited.out))
     demo.desk.types("join", ticket)
@@ -104,12 +98,12 @@ def join(demo: Demo) -> None:
 
 def list_files(demo: Demo) -> None:
     """pi's files, from desk"""
-    there = f"/n/pi{inside(demo.pi.work)}"
+    there = f"/n/pi{demo.pi.work}"
     listed = demo.desk.types("sh", "-c", f"ls {there}")
     same(listed.out.split(), sorted(os.listdir(demo.pi.work)), "the directory's names")
     read = demo.desk.types("sh", "-c", f"cat {there}/hello.txt")
     same(read.out, (demo.pi.work / "hello.txt").read_text(), "the file's text")
-    above = demo.desk.refused("sh", "-c", f"ls /n/pi{inside(demo.notes)}")
+    above = demo.desk.refused("sh", "-c", f"ls /n/pi{demo.notes}")
     says(above, E.NOENT)
     found("pi's names and bytes are the same from desk; what was not granted is not there")
 
@@ -153,7 +147,7 @@ def run_there(demo: Demo) -> None:
 
 def fetch_page(demo: Demo) -> None:
     """A page that only pi's side can reach"""
-    url = f"unix://{demo.page}"
+    url = f"http+unix://{quote(demo.page, safe='')}/"
     refused = demo.desk.refused("sh", "-c", f"fetch {url}")
     says(refused, E.NETUNREACH)
     came = demo.desk.types("sh", "-c", f"bind -b /n/pi/net /net; fetch {url}")
@@ -244,8 +238,8 @@ def serve_page(path: str) -> Callable[[], None]:
 
 def prepare(stack: ExitStack) -> Demo:
     """Directories, files, the page; all of it goes when `stack` is closed."""
-    # Sockets need short paths, which the temporary directory of some systems is not.
-    top = Path(os.path.realpath(tempfile.mkdtemp(prefix="cognu-demo-", dir="/tmp")))
+    # Sockets need short paths, which the temporary directory of some systems is not; and /tmp is each node's own.
+    top = Path(os.path.realpath(tempfile.mkdtemp(prefix="cognu-demo-", dir="/var/tmp")))
     stack.callback(shutil.rmtree, top)
     machines = []
     for name in ("desk", "pi"):
