@@ -156,7 +156,12 @@ class MemServer(TreeServer):
         assert isinstance(target, MemDirectory)
         if name not in source.children:
             raise FileError(E.NOENT, name)
-        node = source.children.pop(name)
+        node = source.children[name]
+        if source is target:
+            source.children.pop(new_name if new_name != name else "", None)
+            _rename(node, SetStat(name=new_name))
+            return
+        del source.children[name]
         node.name = new_name
         target.add(node)
 

@@ -11,8 +11,8 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.listing import read_directory
 from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Namespace
-from cognu.files.server import OEXCL, Fid
-from cognu.files.steps import Steps, start
+from cognu.files.server import OEXCL, Fid, FileServer
+from cognu.files.steps import Steps, ready, start
 from cognu.kernel import ALL_RIGHTS
 from cognu.ninep.types import DMDIR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat
 from memfs import MemServer
@@ -42,32 +42,45 @@ def now(steps: Steps[T]) -> T:
     return result
 
 
-def attach_root(authority: Authority, domain: Domain, server: MemServer, spec: str) -> Chan:
+def attach_root(
+    authority: Authority,
+    domain: Domain,
+    server: FileServer,
+    name: str,
+    complete: Callable[[Steps[Any]], Any] = now,
+) -> Chan:
+    """The root of a server that the node itself serves, as a namespace's root called `name`."""
     _, cap = authority.new_server()
     mine = authority.mint(0, cap, ALL_RIGHTS, domain.pid)
-    fid = server.attach(Someone(), "")
-    assert isinstance(fid, Fid)
-    return Chan(Handle(server, fid), domain, mine, Path(None, spec), Origin(spec, ()))
+    fid: Fid = complete(ready(server.attach(Someone(), "")))
+    return Chan(Handle(server, fid), domain, mine, Path(None, name), Origin("#1", ()))
 
 
 class Runner:
     """A namespace as the recorded scripts start with it, and the operations on it."""
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        setup: dict[str, Any],
+        complete: Callable[[Steps[Any]], Any] = now,
+        reach: Callable[[MemServer], FileServer] = lambda server: server,
+    ) -> None:
+        """`complete` runs an operation to its end; `reach` gives a server as the namespace is to see it."""
+        self.complete = complete
         self.me = Someone()
         authority = Authority()
         domain = Domain(authority)
         self.servers = [MemServer("#1"), MemServer("#2")]
-        root = attach_root(authority, domain, self.servers[0], "/")
-        root.origin = Origin("#1", ())
         for entry in setup["tree"]:
             self.servers[0].plant(entry[0], entry[1] if len(entry) > 1 else None)
         for entry in setup["mount"]["tree"]:
             self.servers[1].plant(entry[0].removeprefix(setup["mount"]["at"]), entry[1] if len(entry) > 1 else None)
-        self.namespace = Namespace(domain, root, {"1": (self.servers[0], root.cap), "2": (self.servers[1], root.cap)})
+        first, second = (reach(server) for server in self.servers)
+        root = attach_root(authority, domain, first, "/", complete)
+        self.namespace = Namespace(domain, root, {"1": (first, root.cap), "2": (second, root.cap)})
         self.cwd = root.share()
-        far = now(self.namespace.attach("#2", self.me))
-        place = now(self.namespace.find(setup["mount"]["at"], self.cwd, self.me))
+        far = self.complete(self.namespace.attach("#2", self.me))
+        place = self.complete(self.namespace.find(setup["mount"]["at"], self.cwd, self.me))
         self.namespace.mount(far, place, MREPL | MCREATE)
         self.saved: list[tuple[Namespace, Chan]] = []
         self.operations: dict[str, Callable[..., Any]] = {
@@ -85,32 +98,37 @@ class Runner:
         return {"ok": "" if value is None else value}
 
     def find(self, path: str) -> Chan:
-        return now(self.namespace.find(path, self.cwd, self.me))
+        chan: Chan = self.complete(self.namespace.find(path, self.cwd, self.me))
+        return chan
 
     def open(self, path: str, mode: int) -> Chan:
-        return now(self.namespace.open(self.find(path), mode, self.me))
+        chan: Chan = self.complete(self.namespace.open(self.find(path), mode, self.me))
+        return chan
 
     def make(self, path: str, perm: int, mode: int) -> Chan:
-        return now(self.namespace.create_path(path, perm, mode, self.cwd, self.me))
+        chan: Chan = self.complete(self.namespace.create_path(path, perm, mode, self.cwd, self.me))
+        return chan
 
     def mkdir(self, path: str) -> None:
         self.make(path, DMDIR | 0o777, OREAD | OEXCL).close()
 
     def create(self, path: str, text: str) -> None:
         chan = self.make(path, 0o666, OWRITE)
-        chan.server.write(chan.fid, 0, text.encode())
+        self.complete(ready(chan.server.write(chan.fid, 0, text.encode())))
+        chan.close()
 
     def write(self, path: str, text: str) -> None:
         chan = self.open(path, OWRITE | OTRUNC)
-        chan.server.write(chan.fid, 0, text.encode())
+        self.complete(ready(chan.server.write(chan.fid, 0, text.encode())))
+        chan.close()
 
     def read(self, path: str) -> str:
         chan = self.open(path, OREAD)
         if chan.qid.type & QTDIR:
             raise FileError(E.NOTSUP, path)
-        data = chan.server.read(chan.fid, 0, 65536)
-        assert isinstance(data, bytes)
-        return data.decode()
+        data: bytes | memoryview = self.complete(ready(chan.server.read(chan.fid, 0, 65536)))
+        chan.close()
+        return bytes(data).decode()
 
     def ls(self, path: str) -> list[str]:
         chan = self.open(path, OREAD)
@@ -118,29 +136,29 @@ class Runner:
             raise FileError(E.NOTDIR, path)
         found: list[str] = []
         cookie = 0
-        while entries := now(read_directory(self.namespace, chan, cookie, 2, self.me)):
+        while entries := self.complete(read_directory(self.namespace, chan, cookie, 2, self.me)):
             found += [("d" if entry.qid.type & QTDIR else "-") + entry.name for entry in entries]
             cookie = entries[-1].cookie
         return found
 
     def stat(self, path: str) -> list[Any]:
-        stat = now(self.namespace.stat(self.find(path)))
+        stat = self.complete(self.namespace.stat(self.find(path)))
         return [stat.name, "d" if stat.mode & DMDIR else "-", stat.length]
 
     def remove(self, path: str) -> None:
-        now(self.namespace.remove(self.find(path), self.me))
+        self.complete(self.namespace.remove(self.find(path), self.me))
 
     def rename(self, path: str, name: str) -> None:
-        now(self.namespace.wstat(self.find(path), SetStat(name=name)))
+        self.complete(self.namespace.wstat(self.find(path), SetStat(name=name)))
 
     def bind(self, source: str, place: str, flags: str) -> None:
         bits = 0
         for flag in flags.split("|"):
             bits |= FLAGS[flag]
-        now(self.namespace.bind(source, place, bits, self.cwd, self.me))
+        self.complete(self.namespace.bind(source, place, bits, self.cwd, self.me))
 
     def unmount(self, source: str, place: str) -> None:
-        now(self.namespace.unmount(None if source == "-" else source, place, self.cwd, self.me))
+        self.complete(self.namespace.unmount(None if source == "-" else source, place, self.cwd, self.me))
 
     def chdir(self, path: str) -> None:
         chan = self.find(path)

@@ -413,12 +413,25 @@ class Export:
         return m.Rlink(), None
 
     def _rename(self, message: m.Trename, chan: Chan, to: Chan) -> Steps[Answer]:
-        above = yield from self.process.namespace.walk(chan, [".."], self.process)
+        above = yield from self._above(chan)
         yield from self.process.namespace.rename(above, chan.path.name, to, message.name, self.process)
         target = self.process.namespace.cross(to)[0]
         chan.path = target.path.step([message.name])
         chan.origin = target.origin.step(message.name)
         return m.Rrename(), None
+
+    def _above(self, chan: Chan) -> Steps[Chan]:
+        """The directory that the file was found in. Raises STALE if its name is not its any more, PERM for a root."""
+        namespace, parent = self.process.namespace, chan.path.parent
+        if parent is None:
+            raise FileError(E.PERM, str(chan.path))
+        if chan.qid.type & QTDIR:
+            return (yield from namespace.walk(chan, [".."], self.process))
+        above = yield from namespace.find(str(parent), self.process.cwd, self.process)
+        found = yield from namespace.walk(above, [chan.path.name], self.process, follow=False)
+        if found.key != chan.key and namespace.cross(found)[0].key != chan.key:
+            raise FileError(E.STALE, str(chan.path))
+        return above
 
     def _renameat(self, message: m.Trenameat, chan: Chan, to: Chan) -> Steps[Answer]:
         yield from self.process.namespace.rename(chan, message.oldname, to, message.newname, self.process)
