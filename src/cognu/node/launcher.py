@@ -119,15 +119,15 @@ class Launcher:
             lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
             lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
             program = launch.program
-            if program != SHELL:
-                name, data = await self._program(process, launch.program)
-                program = await self._node.store.put(data)
-                assert program == name
-                await self._confine(process, launch)
-            lines += [f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]
+            # Found in the namespace that the process still has; a program's own has no /n.
             wait = await self._beside(process, peer, ctl, "wait")
             try:
-                for line in lines:
+                if program != SHELL:
+                    name, data = await self._program(process, launch.program)
+                    program = await self._node.store.put(data)
+                    assert program == name
+                    await self._confine(process, launch)
+                for line in [*lines, f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]:
                     await write_all(ctl, line.encode())
             except BaseException:
                 wait.close()

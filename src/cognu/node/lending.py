@@ -10,9 +10,12 @@ from base64 import b32encode
 from dataclasses import dataclass
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan
+from cognu.files.chan import Chan, Handle, Origin, Path
+from cognu.files.dispatch import dispatch
+from cognu.files.namespace import Device
 from cognu.files.process import Process
 from cognu.files.steps import Steps
+from cognu.kernel import READ, WRITE
 from cognu.world import Random
 
 LABEL = "cap:"
@@ -51,10 +54,16 @@ class Lending:
         return lent.process
 
 
-def attach_lent(process: Process, aname: str) -> Steps[Chan]:
-    """The root of a lent process's namespace, or its streams."""
+def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan]:
+    """The root of a lent process's namespace, or its streams, which `descriptors` (`#d`) shows.
+
+    A program's namespace has no devices, so that one is the node's.
+    """
     if aname == "":
         return process.namespace.root.share()
-    if aname == STREAMS:
-        return (yield from process.namespace.attach(STREAMS, process))
-    raise FileError(E.NOATTACH, aname)
+    if aname != STREAMS:
+        raise FileError(E.NOATTACH, aname)
+    domain = process.namespace.domain
+    fid = yield from dispatch(descriptors, 0, descriptors.server.attach, process, "")
+    cap = descriptors.domain.mint(descriptors.cap, READ | WRITE, domain)
+    return Chan(Handle(descriptors.server, fid), domain, cap, Path(None, STREAMS), Origin(STREAMS, ()))

@@ -155,7 +155,8 @@ class Node:
             await self._serve_store(peer, channel)
         elif label.startswith(LABEL):
             process = self.lending.redeem(label, peer.fingerprint)
-            await Export(channel, process, lambda uname, aname: attach_lent(process, aname)).serve()
+            streams = self.base.namespace.devices["d"]
+            await Export(channel, process, lambda uname, aname: attach_lent(process, aname, streams)).serve()
         else:
             raise FileError(E.NOATTACH, label[:40])
 
