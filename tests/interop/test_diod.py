@@ -1,0 +1,173 @@
+"""diod, the 9P2000.L server of Linux (github.com/chaos/diod): its clients on our tree, and our client on its tree."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.files.mount import FarFid, MountServer
+from cognu.files.server import Entry
+from cognu.ninep.messages import Dialect
+from cognu.ninep.types import ORDWR, OREAD
+from cognu.world.net import SocketStream
+from cognu.world.real import RealClock
+from e2e.harness import Me, NodeProcess, end
+
+pytestmark = pytest.mark.interop
+
+# Debian has diod and its clients where only root's PATH looks.
+SEARCH = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+TEXT = b"near and far\n" * 50_000
+"""More than one read of any size that was agreed on."""
+
+
+def program(name: str) -> str:
+    path = shutil.which(name, path=SEARCH)
+    assert path is not None, f"{name} is not here; make interop installs it, or says how"
+    return path
+
+
+@pytest.fixture
+def tree() -> Iterator[Path]:
+    """A directory outside of /tmp, where each node has its own."""
+    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
+    (path / "files/deep").mkdir(parents=True)
+    (path / "files/text").write_bytes(TEXT)
+    (path / "files/empty").write_bytes(b"")
+    (path / "files/deep/leaf").write_bytes(b"leaf\n")
+    yield path
+    shutil.rmtree(path)
+
+
+async def run(name: str, *arguments: str) -> tuple[int, bytes, bytes]:
+    started = await asyncio.create_subprocess_exec(
+        program(name), *arguments, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await started.communicate()
+    assert started.returncode is not None
+    return started.returncode, out, err
+
+
+# -- its clients ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def listening(tree: Path) -> AsyncIterator[list[str]]:
+    """A node that serves `files` on loopback; how diod's clients are told to go there."""
+    node = await NodeProcess(tree / "home", "desk", "--listen", "127.0.0.1:0").start()
+    try:
+        async with node.client() as client:
+            served = await client.rpc("listen", address="127.0.0.1:0", path=str(tree / "files"))
+            yield ["-s", served["address"], "-a", served["token"]]
+    finally:
+        await end(node)
+
+
+async def test_diodls_lists_our_directory(listening: list[str]) -> None:
+    status, out, err = await run("diodls", *listening)
+    assert (status, err) == (0, b"")
+    assert sorted(out.decode().split()) == ["deep", "empty", "text"]
+
+
+async def test_diodcat_reads_our_files_whole(listening: list[str]) -> None:
+    assert await run("diodcat", *listening, "text") == (0, TEXT, b"")
+    assert await run("diodcat", *listening, "empty") == (0, b"", b"")
+    assert await run("diodcat", *listening, "deep/leaf") == (0, b"leaf\n", b"")
+
+
+async def test_diodcat_is_told_of_a_file_that_is_not_there(listening: list[str]) -> None:
+    status, out, err = await run("diodcat", *listening, "nothing")
+    assert status != 0
+    assert out == b""
+    assert b"No such file or directory" in err
+
+
+async def test_diodcat_without_the_token_is_refused(listening: list[str]) -> None:
+    status, out, err = await run("diodcat", *listening[:2], "-a", "guess", "text")
+    assert status != 0
+    assert out == b""
+    assert b"Permission denied" in err
+
+
+# -- its server -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def mounted(tree: Path) -> AsyncIterator[MountServer]:
+    """Our client, connected to a diod that serves one connection."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        served = await asyncio.create_subprocess_exec(
+            program("diod"), "--foreground", "--no-auth", "--config-file=/dev/null", f"--rfdno={theirs.fileno()}",
+            f"--wfdno={theirs.fileno()}", f"--export={tree / 'files'}", "--logdest=stderr", pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+    try:
+        mount = await MountServer.connect(SocketStream(ours, "diod"), RealClock(), offer=Dialect.L)
+        yield mount
+        await mount.close()
+    finally:
+        if served.returncode is None:
+            served.kill()
+        await served.wait()
+
+
+async def attach(mount: MountServer, tree: Path) -> FarFid:
+    fid = await mount.attach(Me(user=getpass.getuser()), str(tree / "files"))
+    assert isinstance(fid, FarFid)
+    return fid
+
+
+async def walk(mount: MountServer, root: FarFid, *names: str) -> FarFid:
+    fid = (await mount.walk(root, names, Me())).fid
+    assert isinstance(fid, FarFid)
+    return fid
+
+
+async def read_all(mount: MountServer, fid: FarFid) -> bytes:
+    data = b""
+    while piece := await mount.read(fid, len(data), 1 << 20):
+        data += piece
+    return data
+
+
+async def test_we_list_and_read_what_diod_serves(mounted: MountServer, tree: Path) -> None:
+    root = await attach(mounted, tree)
+    opened = await mounted.open(await walk(mounted, root), OREAD, Me())
+    entries: list[Entry] = []
+    while batch := await mounted.readdir(opened, entries[-1].cookie if entries else 0, 100):
+        entries += batch
+    assert sorted(entry.name for entry in entries if entry.name not in (".", "..")) == ["deep", "empty", "text"]
+    text = await walk(mounted, root, "text")
+    assert (await mounted.stat(text)).length == len(TEXT)
+    await mounted.open(text, OREAD, Me())
+    assert await read_all(mounted, text) == TEXT
+
+
+async def test_what_we_make_and_write_on_diod_is_there(mounted: MountServer, tree: Path) -> None:
+    root = await attach(mounted, tree)
+    made = await mounted.create(await walk(mounted, root, "deep"), "new", 0o644, ORDWR, Me())
+    assert await mounted.write(made, 0, b"written from afar\n") == 18
+    assert (tree / "files/deep/new").read_bytes() == b"written from afar\n"
+    await mounted.remove(await walk(mounted, root, "deep", "new"))
+    assert not (tree / "files/deep/new").exists()
+
+
+async def test_what_diod_refuses_comes_as_its_error(mounted: MountServer, tree: Path) -> None:
+    root = await attach(mounted, tree)
+    with pytest.raises(FileError) as refused:
+        await mounted.walk(root, ["nothing"], Me())
+    assert refused.value.error is E.NOENT
+    with pytest.raises(FileError) as refused:
+        await mounted.attach(Me(user=getpass.getuser()), "/not/exported")
+    assert refused.value.error in (E.NOENT, E.PERM, E.ACCES)
