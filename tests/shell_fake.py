@@ -195,6 +195,7 @@ class FakeChild:
         self.pid = pid
         self.name = name
         self.status = 0
+        self.message = ""
         self.notes: list[Note] = []
         self.noted = asyncio.Event()
         self.stubborn = stubborn

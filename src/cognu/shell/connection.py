@@ -145,6 +145,10 @@ class NodeFile:
         self._lent = True
         return number, self._offset
 
+    def release(self) -> Chan:
+        """The chan itself, for who uses it from now on instead of this file."""
+        return self._chan
+
     async def _settle(self) -> None:
         """After somebody else had it: go on where they stopped, as after fork."""
         if self._lent:

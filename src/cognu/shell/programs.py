@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from cognu.errors import E, FileError
-from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call
+from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, encode
 from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
 
 _HASH = re.compile(r"[a-z2-7]{8,}")
 _ABSENT = (E.NOENT, E.NOTDIR, E.NAMETOOLONG, E.ILSEQ)
 
 
-async def find_program(system: System, word: str) -> Program:
+async def find_program(system: System, word: str, here: bool = False) -> Program:
     """The program a word means: a path if it holds a slash, else a name in `/bin`, else a hash of 8 characters or more.
 
+    With `here`, a file in the working directory comes after the names in `/bin`: whoever says `run` means a program.
     Raises `FileError(NOTFOUND)`. Whether a hash is known is said by whoever starts it.
     """
     if "/" in word:
         return Program(absolute(system.cwd, word))
     if word not in ("", ".", ".."):
-        path = f"{PROGRAMS}/{word}"
-        try:
-            await system.stat(path)
-            return Program(path)
-        except FileError as error:
-            if error.error not in _ABSENT:
-                raise
+        for path in (f"{PROGRAMS}/{word}", *([absolute(system.cwd, word)] if here else [])):
+            try:
+                await system.stat(path)
+                return Program(path)
+            except FileError as error:
+                if error.error not in _ABSENT:
+                    raise
     if _HASH.fullmatch(word):
         return Program(word, by_hash=True)
     raise FileError(E.NOTFOUND, word)
@@ -54,14 +56,14 @@ async def grants_of(system: System, argv: Sequence[str]) -> tuple[Grant, ...]:
     return tuple(grants.values())
 
 
-async def run_program(call: Call, argv: Sequence[str], options: RunOptions) -> int:
+async def run_program(call: Call, argv: Sequence[str], options: RunOptions, here: bool = False) -> int:
     """Start `argv` and wait for it. The status is the program's; 127 if there is none, 126 if it can't be run."""
     typed = await grants_of(call.system, argv)
     named = {grant.path for grant in options.grants}
     options = replace(options, grants=(*options.grants, *(grant for grant in typed if grant.path not in named)))
     streams = call.streams
     try:
-        program = await find_program(call.system, argv[0])
+        program = await find_program(call.system, argv[0], here)
         child = await call.system.start(
             program, argv, call.environment, streams.stdin, streams.stdout, streams.stderr, options
         )
@@ -88,10 +90,28 @@ async def wait_for(call: Call, child: Child) -> int:
     """
     try:
         await call.release()
-        return await child.wait()
+        status = await child.wait()
     except BaseException:
         await _stop(child)
         raise
+    if child.message:
+        # If the errors went to a file, that has been let go of, and the status is all that tells.
+        with suppress(FileError):
+            await call.streams.stderr.write(encode(f"{call.argv[0]}: {child.message}\n"))
+    return status
+
+
+async def wait_at_terminal(call: Call, child: Child) -> int:
+    """Wait for a shell of another machine that has the terminal: what Ctrl-C ends is decided there, every time."""
+    await call.release()
+    while True:
+        try:
+            return await child.wait()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            await child.note("interrupt")
 
 
 async def _stop(child: Child) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cognu.errors import E, FileError
@@ -80,11 +80,32 @@ class NodeSession:
                         await connection.walk(root, [], caller)
             namespace = local_namespace(connection, root, user)
             node = _Node(connection, namespace, caller, clock, 0, set())
-            pid = (await cls(node, "/").read_all("/dev/pid")).decode().strip()
-            return cls(_Node(connection, namespace, caller, clock, int(pid), node.children), cwd)
+            # Not /dev/pid: another machine's terminal may be mounted there, with that machine's numbers.
+            session = cls(node, cwd)
+            pid = await session._read_device("#c", "pid")
+            session._node = replace(node, pid=int(pid))
+            return session
         except BaseException:
             await connection.close()
             raise
+
+    async def _read_device(self, device: str, name: str) -> bytes:
+        node, namespace = self._node, self._node.namespace
+        with node.connection.told(f"{device}/{name}"):
+            top = await self._attach(device)
+            found = await finish(namespace.walk(top, [name], node.caller))
+            chan = await finish(namespace.open(found, OREAD, node.caller))
+        file = self._file(chan, name, name)
+        try:
+            return await _read_all(file)
+        finally:
+            await file.close()
+            top.close()
+
+    async def _attach(self, device: str) -> Chan:
+        node, root = self._node, self._node.namespace.root
+        fid = await node.connection.attach(node.caller, device)
+        return Chan(Handle(node.connection, fid), root.domain, root.cap, Path(None, device), Origin(device, ()))
 
     async def close(self) -> None:
         """End the session: the node ends its process, and what that started. May be called twice."""
@@ -307,25 +328,19 @@ class NodeSession:
         return await self.pipe_ends("r", "w")
 
     async def pipe_ends(self, near: Mode, far: Mode) -> tuple[NodeFile, NodeFile]:
-        """The two ends of a new pipe; what is written to one is read from the other."""
-        first, second = await self.pipe_chans(near, far)
-        return self._file(first, "pipe", "pipe"), self._file(second, "pipe", "pipe")
-
-    async def pipe_chans(self, near: Mode, far: Mode) -> tuple[Chan, Chan]:
+        """The two ends of a new pipe, opened so; what is written to one is read from the other."""
         node, namespace = self._node, self._node.namespace
         modes = {"r": OREAD, "w": OWRITE, "rw": ORDWR}
         with node.connection.told("pipe"):
-            fid = await node.connection.attach(node.caller, "#|")
-            root = namespace.root
-            top = Chan(Handle(node.connection, fid), root.domain, root.cap, Path(None, "#|"), Origin("#|", ()))
+            top = await self._attach("#|")
             try:
                 ends: list[Chan] = []
                 for name, mode in (("data", near), ("data1", far)):
                     found = await finish(namespace.walk(top, [name], node.caller))
                     ends.append(await finish(namespace.open(found, modes[mode], node.caller)))
-                return ends[0], ends[1]
             finally:
                 top.close()
+        return self._file(ends[0], "pipe", "pipe"), self._file(ends[1], "pipe", "pipe")
 
     # -- the namespace --------------------------------------------------------------------------------------------
 

@@ -109,6 +109,10 @@ class Child(Protocol):
     @property
     def pid(self) -> int: ...
 
+    @property
+    def message(self) -> str:
+        """Once it has ended: why, in words, if it was not by its own exit; else empty."""
+
     async def wait(self) -> int:
         """Its exit status, 128 + n if signal n ended it. May be called again; cancelling only stops the waiting."""
 

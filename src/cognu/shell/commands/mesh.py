@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cognu.shell.commands.reading import chunks
 from cognu.shell.lexer import is_name
-from cognu.shell.programs import wait_for
+from cognu.shell.programs import wait_at_terminal, wait_for
 from cognu.shell.state import Call
-from cognu.shell.system import File
+from cognu.shell.system import File, is_terminal
 
 
 async def _copy_out(call: Call, file: File) -> int:
@@ -55,4 +55,6 @@ async def cpu(call: Call) -> int:
     node, *argv = call.operands
     streams = call.streams
     child = await call.system.cpu(node, argv, call.environment, streams.stdin, streams.stdout, streams.stderr)
+    if not argv and is_terminal(streams.stdin):
+        return await wait_at_terminal(call, child)
     return await wait_for(call, child)

@@ -35,7 +35,7 @@ async def run(call: Call) -> int:
         memory=None if memory is None else parse_size(memory),
         cpu=None if cpu is None else parse_seconds(cpu),
     )
-    return await run_program(replace(call, environment=environment), call.operands, wanted)
+    return await run_program(replace(call, environment=environment), call.operands, wanted, here=True)
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -1,0 +1,238 @@
+"""The shell as a program: a session with a node, this process's streams, signals, and an exit status.
+
+SIGINT is Ctrl-C: it ends what runs in the foreground (a second one kills it). SIGTERM and SIGHUP end the session, and
+with it everything the node runs for it. However it ends, the terminal gets its modes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from cognu.errors import CognuError, E, FileError
+from cognu.files.nstext import split_commands
+from cognu.shell.connection import NodeFile
+from cognu.shell.hostpaths import namespace_path
+from cognu.shell.hoststreams import Modes, host_streams
+from cognu.shell.interactive import NAME, Prompt, run_once
+from cognu.shell.interpreter import execute
+from cognu.shell.session import NodeSession
+from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode
+from cognu.shell.system import TERMINAL, Mode, is_terminal
+from cognu.shell.terminal import Terminal
+from cognu.world.net import RealNetwork
+from cognu.world.real import RealClock, RealThreads
+
+PASSED_ON = ("USER", "TERM", "LANG", "LC_ALL", "TZ")
+"""What of the host's environment a shell starts with, beside HOME."""
+NODE_ENVIRONMENT = "/env"
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to begin. `socket` is a node's. With a `token` the session is a process that is there; `own_streams` False
+    takes that process's streams, `/fd/0` to `/fd/2`, instead of this one's; `terminal` says that they are one.
+
+    `publish`: programs can use the terminal. `cwd` is a path of the namespace, `/` if it is not there.
+    """
+
+    socket: str
+    token: str = ""
+    own_streams: bool = True
+    terminal: bool = False
+    publish: bool = True
+    cwd: str = "/"
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A shell on a session with its streams."""
+
+    session: NodeSession
+    shell: Shell
+    streams: Streams
+
+
+async def connect(start: Start) -> NodeSession:
+    """Raises NONODE if nothing answers at the socket."""
+    try:
+        stream = await RealNetwork().connect_unix(start.socket)
+    except FileError as error:
+        if error.error not in (E.NOENT, E.CONNREFUSED):
+            raise
+        raise FileError(E.NONODE, os.path.dirname(start.socket)) from None
+    user = os.environ.get("USER") or str(os.getuid())
+    return await NodeSession.open_session(stream, RealClock(), user, token=start.token)
+
+
+@asynccontextmanager
+async def begun(start: Start) -> AsyncIterator[Begun]:
+    """A session, which is closed at the end, with the terminal as it was."""
+    session = await connect(start)
+    threads = RealThreads()
+    terminal: Terminal | None = None
+    try:
+        if start.own_streams:
+            streams = host_streams(threads)
+            terminal = Terminal(streams, Modes(0))
+            if start.publish:
+                await terminal.publish(session)
+        else:
+            streams = await _streams_of_process(session, start.terminal)
+        await _enter(session, start)
+        variables = dict(start.variables)
+        if start.token:
+            variables = await _environment(session) | variables
+        yield Begun(session, Shell(session, variables, (NAME,)), streams)
+    finally:
+        if terminal is not None:
+            await terminal.close()
+        await session.close()
+        threads.close()
+
+
+async def _enter(session: NodeSession, start: Start) -> None:
+    """Go to the working directory: the one asked for, or with a token the process's own."""
+    cwd = start.cwd
+    if start.token:
+        lines = (await session.read_all(f"/proc/{session.pid}/ns")).decode("utf-8", "replace")
+        found = [command.words[1] for command in split_commands(lines) if command.words[0] == "cd"]
+        cwd = found[-1] if found else cwd
+    try:
+        await session.chdir(cwd)
+    except FileError:
+        # It may be a directory of the host that the namespace does not show; there is always the root.
+        await session.chdir("/")
+
+
+async def _streams_of_process(session: NodeSession, terminal: bool) -> Streams:
+    """The streams that whoever started the process gave it; `terminal` if they are its user's."""
+    files: list[NodeFile] = []
+    modes: tuple[Mode, ...] = ("r", "w", "w")
+    for number, mode in enumerate(modes):
+        file = await session.open(f"/fd/{number}", mode)
+        if terminal:
+            file.path = TERMINAL
+        files.append(file)
+    return Streams(*files)
+
+
+async def _environment(session: NodeSession) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in await session.list(NODE_ENVIRONMENT):
+        value = await session.read_all(f"{NODE_ENVIRONMENT}/{entry.name}")
+        found[entry.name] = value.decode("utf-8", "surrogateescape")
+    return found
+
+
+def host_variables() -> dict[str, str]:
+    """What a shell started on the host begins with: HOME by its name in the namespace, and a few more."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {"HOME": namespace_path(os.path.expanduser("~")), **variables}
+
+
+def host_cwd() -> str:
+    """The working directory by its name in the namespace."""
+    try:
+        return namespace_path(os.getcwd())
+    except FileNotFoundError:
+        return "/"
+
+
+async def interactive(at: Begun) -> int:
+    """A prompt until `exit` or the end of the input."""
+    prompt = Prompt(at.shell, at.streams)
+    return await _until_signal(at.session, prompt.run(), prompt.interrupt)
+
+
+async def script(at: Begun, text: str) -> int:
+    """`sh -c`."""
+    return await _ended_by_interrupt(at.session, run_once(at.shell, text, at.streams))
+
+
+async def whole_input(at: Begun) -> int:
+    """A script on an input that is no terminal: all of it is read before anything runs."""
+    text = bytearray()
+    while data := await at.streams.stdin.read():
+        text += data
+    return await script(at, decode(bytes(text)))
+
+
+async def words(at: Begun, argv: Sequence[str]) -> int:
+    """One command, its words as they are."""
+    return await _ended_by_interrupt(at.session, _run_words(at, argv))
+
+
+async def _run_words(at: Begun, argv: Sequence[str]) -> int:
+    async def nothing() -> None:
+        """The streams are this process's and stay."""
+
+    call = Call(at.shell, tuple(argv), at.streams, dict(at.shell.variables), execute, nothing)
+    try:
+        try:
+            return await execute(call)
+        except ExitShell as ended:
+            return ended.status
+    except CognuError as error:
+        return await complain(at.streams.stderr, NAME, error)
+    finally:
+        await at.shell.end_jobs()
+
+
+async def _ended_by_interrupt(session: NodeSession, work: Awaitable[int]) -> int:
+    task = asyncio.ensure_future(work)
+
+    def interrupt() -> None:
+        task.cancel()
+
+    return await _until_signal(session, task, interrupt)
+
+
+async def _until_signal(session: NodeSession, work: Awaitable[int], interrupt: Callable[[], None]) -> int:
+    """The status of `work`, or 128 + n if signal n ended it."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    stopped: list[int] = []
+    closing: list[asyncio.Task[None]] = []
+
+    def stop(number: int) -> None:
+        if not stopped:
+            stopped.append(number)
+            # The node ends what it runs for us; `work` then sees a broken link and ends in its own way.
+            closing.append(asyncio.create_task(session.close()))
+            task.cancel()
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    for number in handled[1:]:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await asyncio.wait([task])
+        if closing:
+            await asyncio.wait(closing)
+        if stopped:
+            return 128 + stopped[0]
+        return INTERRUPTED if task.cancelled() else task.result()
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+async def shell(start: Start, command: str | None = None, argv: Sequence[str] = (), prompt: bool = False) -> int:
+    """A whole shell: a command's words, a script, a prompt if asked for or at a terminal, else a script on the input.
+
+    Raises what beginning raises; later refusals are told on the standard error.
+    """
+    async with begun(start) as at:
+        if argv:
+            return await words(at, argv)
+        if command is not None:
+            return await script(at, command)
+        if prompt or is_terminal(at.streams.stdin):
+            return await interactive(at)
+        return await whole_input(at)

@@ -1,0 +1,139 @@
+"""The user's terminal as a 9P server in the shell's own process, so that programs near and far can use it as files:
+
+    cons       reads the keyboard, by lines; writes the screen (cons(3))
+    consctl    write `rawon`, `rawoff`; the file that turned raw mode on turns it off when it is closed
+    winsize    reads `ROWS COLUMNS`
+    stdin stdout stderr   this process's streams, whatever they are
+
+It is served over a pipe of the node, whose other end the node mounts before `/dev` of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.export import Export
+from cognu.files.process import ProcessTable
+from cognu.files.server import Caller
+from cognu.files.services import ChanStream
+from cognu.files.steps import Steps
+from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
+from cognu.shell.connection import Somebody, local_namespace
+from cognu.shell.hoststreams import Modes
+from cognu.shell.session import NodeSession
+from cognu.shell.state import Streams, end_tasks
+from cognu.shell.system import File
+
+
+class _Stream(Node):
+    """Reads one file of this process and writes another."""
+
+    def __init__(self, name: str, reads: File | None, writes: File | None) -> None:
+        super().__init__(name, (0o444 if reads else 0) | (0o222 if writes else 0))
+        self._reads = reads
+        self._writes = writes
+
+    async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        assert self._reads is not None
+        return await self._reads.read(count) if count else b""
+
+    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        assert self._writes is not None
+        await self._writes.write(bytes(data))
+        return len(data)
+
+
+class _Control(Node):
+    """`consctl`."""
+
+    def __init__(self, modes: Modes) -> None:
+        super().__init__("consctl", 0o222)
+        self._modes = modes
+        self._raw: set[TreeFid] = set()
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        return None
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        match bytes(data).strip():
+            case b"rawon":
+                self._modes.raw()
+                self._raw.add(fid)
+            case b"rawoff":
+                self._end(fid)
+            case _:
+                raise FileError(E.USAGE, "consctl", "rawon; rawoff")
+        return len(data)
+
+    def close(self, fid: TreeFid) -> None:
+        self._end(fid)
+
+    def _end(self, fid: TreeFid) -> None:
+        self._raw.discard(fid)
+        if not self._raw:
+            self._modes.restore()
+
+
+def terminal_server(streams: Streams, modes: Modes) -> TreeServer:
+    """The tree that the module's docstring tells of."""
+
+    def size() -> str:
+        rows, columns = modes.size()
+        return f"{rows} {columns}\n"
+
+    return TreeServer(
+        "#t",
+        Directory(
+            "",
+            [
+                _Stream("cons", streams.stdin, streams.stdout),
+                _Control(modes),
+                Text("winsize", size),
+                _Stream("stdin", streams.stdin, None),
+                _Stream("stdout", None, streams.stdout),
+                _Stream("stderr", None, streams.stderr),
+            ],
+        ),
+    )
+
+
+class Terminal:
+    """Serves `streams` to a session. `close` ends that and restores the terminal's modes."""
+
+    def __init__(self, streams: Streams, modes: Modes) -> None:
+        self.streams = streams
+        self.modes = modes
+        self._task: asyncio.Task[None] | None = None
+
+    async def publish(self, session: NodeSession) -> None:
+        """Show the terminal at `/dev` of the session. Raises what the node refuses; nothing is served then."""
+        here, there = await session.pipe_ends("rw", "rw")
+        self._task = asyncio.create_task(self._serve(ChanStream(here.release()), session))
+        try:
+            number, _ = await there.lend()
+            await session.write_to(f"/proc/{session.pid}/ns", f"mount -b /fd/{number} /dev\n".encode())
+        finally:
+            await there.close()
+
+    async def _serve(self, stream: ChanStream, session: NodeSession) -> None:
+        server = terminal_server(self.streams, self.modes)
+        caller = Somebody(session.user)
+        fid = server.attach(caller, "")
+        assert isinstance(fid, TreeFid)
+        namespace = local_namespace(server, fid, session.user)
+        process = ProcessTable(session.clock.now).add(session.user, namespace, namespace.root.share())
+
+        def attach(user: str, name: str) -> Steps[Chan]:
+            if name:
+                raise FileError(E.NOATTACH, name)
+            return namespace.root.share()
+            yield
+
+        await Export(stream, process, attach).serve()
+
+    async def close(self) -> None:
+        self.modes.restore()
+        if self._task is not None:
+            await end_tasks([self._task])
