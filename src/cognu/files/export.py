@@ -325,13 +325,22 @@ class Export:
         return m.Rlopen(opened.qid, 0), self._opened(message.fid, opened, chan)
 
     def _create(self, message: m.Tcreate, chan: Chan, _: object) -> Steps[Answer]:
-        made = yield from self.process.namespace.create(chan, message.name, message.perm, message.mode, self.process)
+        # create(5) refuses a name that is taken; to truncate what is there instead is the client's part.
+        mode = message.mode | OEXCL
+        made = yield from self.process.namespace.create(chan, message.name, message.perm, mode, self.process)
         return m.Rcreate(made.qid, 0), self._opened(message.fid, made, chan)
 
     def _lcreate(self, message: m.Tlcreate, chan: Chan, _: object) -> Steps[Answer]:
         mode = _mode_of_flags(message.flags)
         perm = mode_of_posix(message.mode) & ~DMDIR
-        made = yield from self.process.namespace.create(chan, message.name, perm, mode, self.process)
+        namespace = self.process.namespace
+        try:
+            made = yield from namespace.create(chan, message.name, perm, mode | OEXCL, self.process)
+        except FileError as error:
+            if mode & OEXCL or error.error is not E.EXIST:
+                raise
+            found = yield from namespace.walk(chan, [message.name], self.process)
+            made = yield from namespace.open(found, mode, self.process)
         return m.Rlcreate(made.qid, 0), self._opened(message.fid, made, chan)
 
     def _read(self, message: m.Tread, chan: Chan, _: object) -> Steps[Answer]:

@@ -91,7 +91,13 @@ class _Call:
     def __init__(self, request: Request, future: asyncio.Future[Reply], late: _Late | None) -> None:
         self.request = request
         self.future = future
-        self.late = late  # given what was answered after all, or None, if the caller was cancelled
+        self.late = late
+
+    def too_late(self, reply: Reply | None) -> None:
+        """The caller was cancelled: whoever undoes the call is told, once, what was answered after all, or None."""
+        late, self.late = self.late, None
+        if late is not None:
+            late(reply)
 
 
 class MountServer(FileServer):
@@ -172,8 +178,7 @@ class MountServer(FileServer):
         call = self._calls.pop(event.tag)
         reply = event.message if isinstance(event, Answered) else None
         if call.future.done():  # its caller was cancelled
-            if call.late is not None:
-                call.late(reply)
+            call.too_late(reply)
         elif reply is not None:
             call.future.set_result(reply)
         elif isinstance(event, Failed):
@@ -192,8 +197,8 @@ class MountServer(FileServer):
         for call in calls.values():
             if not call.future.done():
                 call.future.set_exception(self._lost(call.request))
-            elif call.late is not None:
-                call.late(None)
+            else:
+                call.too_late(None)
         self._stream.close()
         if self.on_broken is not None:
             self.on_broken(reason)
@@ -234,9 +239,7 @@ class MountServer(FileServer):
             if self._calls.get(tag) is call:
                 self._flush(tag)
             else:
-                answered = _has_result(call.future)
-                if late is not None:
-                    late(call.future.result() if answered else None)
+                call.too_late(call.future.result() if _has_result(call.future) else None)
             raise
         assert isinstance(reply, reply_type)
         return reply
