@@ -104,6 +104,15 @@ class FakeGuest:
         return pointer
 
 
+async def attach_later(domain: Domain, server: FileServer) -> Chan:
+    """`attach` to a server whose answers have to be awaited."""
+    _, cap = domain.authority.new_server()
+    held = domain.authority.mint(0, cap, ALL_CAP_RIGHTS, domain.pid)
+    fid = server.attach(NOBODY, "")
+    attached = fid if isinstance(fid, Fid) else await fid
+    return Chan(Handle(server, attached), domain, held, Path(None, "/"), Origin(server.spec, ()))
+
+
 def attach(domain: Domain, server: FileServer, rights: int | None = None) -> Chan:
     """The root of a server, held by `domain` with some or all rights."""
     _, cap = domain.authority.new_server()

@@ -58,7 +58,7 @@ static void directories(void) {
     FAILS(mkdir("d", 0777), EEXIST);
     CHECK(mkdir("d/e", 0777) == 0);
     CHECK(close(open("d/f", O_CREAT | O_WRONLY | O_EXCL, 0666)) == 0);
-    CHECK(entries("d", names) == 2 && !strcmp(names, "e/ f "));
+    CHECK(entries("d", names) == 2 && strstr(names, "e/ ") && strstr(names, "f "));
     FAILS(rmdir("d"), ENOTEMPTY);
     FAILS(unlink("d/e"), EISDIR);
     FAILS(rmdir("d/f"), ENOTDIR);

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from blake3 import blake3
 
+from cognu.devices.host import HostServer
 from cognu.devices.pipe import PipeServer
 from cognu.devices.ram import RamServer
 from cognu.devices.root import SkeletonServer
@@ -19,7 +20,7 @@ from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Grant, Launch, Mapping
-from cognu.files.namespace import MREPL, Namespace
+from cognu.files.namespace import MCREATE, MREPL, Namespace
 from cognu.files.process import Fork, Process, ProcessTable, Share, State
 from cognu.files.steps import finish
 from cognu.kernel import GRANT, READ
@@ -28,10 +29,11 @@ from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
 from cognu.runtime.launch import Programs
 from cognu.runtime.scheduler import Scheduler
+from cognu.runtime.states import State as GuestState
 from cognu.world.real import real_world
 from guests import command, until, wat
 from programs.build import build
-from wasi_kit import attach
+from wasi_kit import attach, attach_later
 
 HOME = "/home/me"
 NOTES = b"one two\nthree\n"
@@ -212,6 +214,43 @@ async def test_the_root_can_be_granted(machine: Machine) -> None:
 async def test_a_deeper_grant_adds_rights_within_a_granted_directory(machine: Machine) -> None:
     result = await machine.run("files", cwd=f"{HOME}/work", grants=[(HOME, "r"), (f"{HOME}/work", "rw")])
     assert result.out + result.err == b"ok\n"
+
+
+async def test_a_c_librarys_files_work_in_a_directory_of_the_host(machine: Machine, tmp_path: Path) -> None:
+    """Every call there is a hop to a thread, so each suspends the program."""
+    box = tmp_path / "box"
+    box.mkdir()
+    server = HostServer(machine.world, machine.world.disk.tree(str(box)))
+    source = await attach_later(machine.parent.namespace.domain, server)
+    await machine.make("/host", None)
+    place = await finish(machine.parent.namespace.find("/host", machine.parent.cwd, machine.parent))
+    machine.parent.namespace.mount(source, place, MREPL | MCREATE)
+    result = await machine.run("files", "/host", cwd="/host", grants=[("/host", "rw")])
+    assert result.out + result.err == b"ok\n"
+    assert (box / "new.txt").stat().st_size == 10
+    (box / "notes.txt").write_bytes(NOTES)
+    (box / "way-out").symlink_to("/etc/passwd")
+    result = await machine.run("wc", "notes.txt", "way-out", cwd="/host", grants=[("/host", "r")])
+    assert result.out == b"2 3 14 notes.txt\n"
+    assert result.err == b"wc: way-out: Operation not permitted\n"
+
+
+async def test_killed_in_the_middle_of_a_host_call_leaves_nothing(machine: Machine) -> None:
+    process = await machine.child()
+    pipe = attach(machine.parent.namespace.domain, PipeServer())
+    chans = []
+    for name in ("data", "data1"):
+        chan = await finish(machine.parent.namespace.walk(pipe, [name], machine.parent))
+        chans.append(await finish(machine.parent.namespace.open(chan, ORDWR, machine.parent)))
+    process.descriptors.add(chans[0], 0)
+    await machine.start(process, build("cat"), ["cat"])
+    [guest] = machine.scheduler.guests
+    await until(lambda: guest.state is GuestState.WAITING)
+    assert process.kill is not None
+    process.kill("test")
+    await process.ended.wait()
+    assert process.status == 137
+    chans[1].close()
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------

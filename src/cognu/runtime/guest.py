@@ -186,7 +186,8 @@ class Guest:
         self._generation += 1
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
+            # Cancelled before its first step it would never run, nor clean up; that step is in the queue already.
+            asyncio.get_running_loop().call_soon(task.cancel)
 
     def _stopping(self) -> bool:
         return self._ending is not None or self._fiber.fault is not None

@@ -189,13 +189,17 @@ def _top(process: Process) -> Steps[list[str]]:
     """Names at the top of a process's namespace."""
     namespace = process.namespace
     root = namespace.root.share()
+    names: list[str] = []
+    cookie = 0
     try:
         root = yield from namespace.open(root, OREAD, process)
-        names: list[str] = []
-        cookie = 0
         while entries := (yield from read_directory(namespace, root, cookie, LISTED, process)):
             names += (entry.name for entry in entries)
             cookie = entries[-1].cookie
+    except FileError as error:
+        if error.error is not E.ACCES:
+            raise
+        names = []  # it was granted, and not to be read
     finally:
         root.close()
     return sorted(set(names))

@@ -111,7 +111,7 @@ class ReadAhead:
 
     def close(self) -> None:
         if self.task is not None:
-            self.task.cancel()
+            _cancel(self.task)
 
 
 class WriteBehind:
@@ -151,7 +151,12 @@ class WriteBehind:
 
     def close(self) -> None:
         if self.task is not None:
-            self.task.cancel()
+            _cancel(self.task)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancelled before its first step it would never run, nor clean up; that step is in the loop's queue already."""
+    asyncio.get_running_loop().call_soon(task.cancel)
 
 
 async def settled(task: asyncio.Task[None]) -> None:
