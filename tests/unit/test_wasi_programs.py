@@ -109,6 +109,16 @@ class Machine:
             process.descriptors.add(await self.open(f"/streams/{process.pid}-{name}", mode, process), number)
         return process
 
+    async def pipe(self, process: Process, number: int) -> Chan:
+        """Give a process one end of a pipe as a descriptor; returns the other end."""
+        pipe = attach(self.parent.namespace.domain, PipeServer())
+        chans = []
+        for name in ("data", "data1"):
+            chan = await finish(self.parent.namespace.walk(pipe, [name], self.parent))
+            chans.append(await finish(self.parent.namespace.open(chan, ORDWR, self.parent)))
+        process.descriptors.add(chans[0], number)
+        return chans[1]
+
     async def start(
         self, process: Process, wasm: bytes, args: Sequence[str], launch: Launch | None = None, confined: bool = True
     ) -> None:
@@ -237,12 +247,7 @@ async def test_a_c_librarys_files_work_in_a_directory_of_the_host(machine: Machi
 
 async def test_killed_in_the_middle_of_a_host_call_leaves_nothing(machine: Machine) -> None:
     process = await machine.child()
-    pipe = attach(machine.parent.namespace.domain, PipeServer())
-    chans = []
-    for name in ("data", "data1"):
-        chan = await finish(machine.parent.namespace.walk(pipe, [name], machine.parent))
-        chans.append(await finish(machine.parent.namespace.open(chan, ORDWR, machine.parent)))
-    process.descriptors.add(chans[0], 0)
+    end = await machine.pipe(process, 0)
     await machine.start(process, build("cat"), ["cat"])
     [guest] = machine.scheduler.guests
     await until(lambda: guest.state is GuestState.WAITING)
@@ -250,7 +255,54 @@ async def test_killed_in_the_middle_of_a_host_call_leaves_nothing(machine: Machi
     process.kill("test")
     await process.ended.wait()
     assert process.status == 137
-    chans[1].close()
+    end.close()
+
+
+async def test_clocks_random_numbers_and_environment_reach_a_c_program(machine: Machine) -> None:
+    assert await machine.run("system") == Result(0, b"time ok\nrandom ok\n", b"", "")
+    assert (await machine.run("system", "env", env={"NAME": "größe".encode()})).out == "größe\n".encode()
+    assert (await machine.run("system", "env")).out == b"none\n"
+
+
+async def test_a_c_program_polls_its_input(machine: Machine) -> None:
+    process = await machine.child()
+    end, out = await machine.pipe(process, 0), await machine.pipe(process, 1)
+    await machine.start(process, build("system"), ["system", "poll"])
+    assert await _read(out) == b"nothing yet\n"
+    end.server.write(end.fid, 0, b"hello")
+    assert await _read(out) == b"poll ok\n"
+    await process.ended.wait()
+    assert process.status == 0
+    end.close()
+    out.close()
+
+
+async def test_what_was_written_without_waiting_arrives_after_the_programs_end(machine: Machine) -> None:
+    process = await machine.child()
+    out = await machine.pipe(process, 1)
+    await machine.start(process, build("system"), ["system", "behind"])
+    await until(lambda: not machine.scheduler.guests)
+    assert process.state is State.RUNNING
+    assert len(await _read(out)) == 65536
+    assert await _read(out) == b"last words"
+    assert await _read(out) == b""
+    await process.ended.wait()
+    assert (process.status, process.message) == (0, "")
+    out.close()
+
+
+async def test_a_program_that_ended_and_still_writes_can_be_killed(machine: Machine) -> None:
+    process = await machine.child()
+    out = await machine.pipe(process, 1)
+    await machine.start(process, build("system"), ["system", "behind"])
+    await until(lambda: not machine.scheduler.guests)
+    assert process.kill is not None
+    process.kill("test")
+    await process.ended.wait()
+    assert process.status == 137
+    assert len(await _read(out)) == 65536
+    assert await _read(out) == b""
+    out.close()
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
@@ -311,18 +363,8 @@ async def test_processor_time_can_be_limited(machine: Machine) -> None:
 async def test_a_programs_end_is_the_end_of_its_pipe(machine: Machine) -> None:
     """`cat` copies until its input ends; whoever reads its output then sees the end of file."""
     process = await machine.child()
-    ends = attach(machine.parent.namespace.domain, PipeServer())
-    ours = []
-    for number in (0, 1):
-        pipe = attach(machine.parent.namespace.domain, PipeServer()) if number else ends
-        chans = []
-        for name in ("data", "data1"):
-            chan = await finish(machine.parent.namespace.walk(pipe, [name], machine.parent))
-            chans.append(await finish(machine.parent.namespace.open(chan, ORDWR, machine.parent)))
-        process.descriptors.add(chans[0], number)
-        ours.append(chans[1])
+    into, out = await machine.pipe(process, 0), await machine.pipe(process, 1)
     await machine.start(process, build("cat"), ["cat"])
-    into, out = ours
     for line in (b"first\n", b"second\n"):
         into.server.write(into.fid, 0, line)
         assert await _read(out) == line
@@ -334,7 +376,7 @@ async def test_a_programs_end_is_the_end_of_its_pipe(machine: Machine) -> None:
 
 
 async def _read(chan: Chan) -> bytes:
-    data = chan.server.read(chan.fid, 0, 4096)
+    data = chan.server.read(chan.fid, 0, 1 << 20)
     return bytes(data if isinstance(data, bytes | memoryview) else await data)
 
 
