@@ -1,26 +1,56 @@
-"""What a guest costs: microseconds per synchronous host call, per awaited one, and per start and end of a guest.
+"""What a call from a guest to a Python function costs: answered at once, awaited, and made from a worker thread.
 
-Run: python benchmarks/hostcall.py
+The peer is what `wasmtime`'s own classes offer: `Linker.define_func`. They have no awaited host functions, so those
+are compared with their synchronous ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import wasmtime
 
-from cognu.runtime.engine import Engine
-from cognu.runtime.guest import Exit, Guest, HostFunction, Limits
+from benchmarks.measure import Bench, Case, Unit
+from cognu.runtime.engine import Engine, Module
+from cognu.runtime.guest import Exit, Guest, How, HostFunction, Limits
 from cognu.runtime.scheduler import LOOP_MEMORY, Scheduler
 from cognu.world.real import RealClock
 
-PROGRAM = """(module (import "h" "f" (func $f (param i32 i32) (result i32))) (memory (export "memory") 1)
-  (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))"""
+PROGRAM = wasmtime.wat2wasm("""(module (import "h" "f" (func $f (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))""")
+PEER = "wasmtime-py"
 
 
-async def run(scheduler: Scheduler, engine: Engine, count: int, awaited: bool, memory: int) -> float:
-    """Microseconds per call."""
+async def run(bench: Bench) -> None:
+    engine = Engine()
+    scheduler = Scheduler(engine, RealClock(), workers=2)
+    module = engine.compile(bytes(PROGRAM))
+    many, few = bench.size(200_000, 200), bench.size(20_000, 200)
+
+    def theirs() -> float:
+        return _their_calls(few)
+
+    def ours(count: int, awaited: bool, memory: int) -> Callable[[], Awaitable[float]]:
+        return lambda: _our_calls(scheduler, module, count, awaited, memory)
+
+    small, large = 1 << 20, LOOP_MEMORY * 2
+    try:
+        await bench.measure([
+            Case("ready answer", Unit.US, ours(many, False, small), PEER, theirs, aim="under 2 us"),
+            Case("awaited answer", Unit.US, ours(few, True, small), PEER, theirs),
+            Case("ready answer, guest on a worker", Unit.US, ours(few, False, large), PEER, theirs),
+        ])
+    finally:
+        await scheduler.close()
+        module.close()
+        engine.close()
+
+
+async def _our_calls(scheduler: Scheduler, module: Module, count: int, awaited: bool, memory: int) -> float:
+    """Microseconds per call, the guest's start and end included."""
     left = count
 
     def ready(guest: Guest, a: int, b: int) -> int:
@@ -32,45 +62,37 @@ async def run(scheduler: Scheduler, engine: Engine, count: int, awaited: bool, m
         return ready(guest, a, b)
 
     ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-    module = engine.compile(bytes(wasmtime.wat2wasm(PROGRAM)))
     began = time.perf_counter()
     imports = {("h", "f"): HostFunction("ii", "i", later if awaited else ready)}
     scheduler.start(module, imports, Limits(memory=memory), ended.set_result)
-    await ended
-    return (time.perf_counter() - began) / count * 1e6
+    ending = await ended
+    seconds = time.perf_counter() - began
+    if ending.how is not How.EXITED or left:
+        raise RuntimeError(f"the guest ended with {left} calls left: {ending.reason}")
+    return seconds / count * 1e6
 
 
-async def starts(scheduler: Scheduler, engine: Engine, count: int) -> float:
-    """Microseconds per guest that starts, does nothing and ends."""
-    module = engine.compile(bytes(wasmtime.wat2wasm(
-        '(module (memory (export "memory") 1) (func (export "_start")))')))
-    done = asyncio.Event()
+_engine = wasmtime.Engine()
+_module = wasmtime.Module(_engine, PROGRAM)
+
+
+def _their_calls(count: int) -> float:
+    """The same through `wasmtime`'s own classes."""
     left = count
 
-    def ended(_exit: Exit) -> None:
+    def ready(a: int, b: int) -> int:
         nonlocal left
         left -= 1
-        if left == 0:
-            done.set()
+        return left
 
     began = time.perf_counter()
-    for _ in range(count):
-        scheduler.start(module, {}, Limits(), ended)
-    await done.wait()
-    return (time.perf_counter() - began) / count * 1e6
-
-
-async def main() -> None:
-    engine = Engine()
-    scheduler = Scheduler(engine, RealClock(), workers=2)
-    big = LOOP_MEMORY * 2
-    print(f"host call, ready, on the loop      {await run(scheduler, engine, 200_000, False, 1 << 20):8.2f} us")
-    print(f"host call, awaited, on the loop    {await run(scheduler, engine, 20_000, True, 1 << 20):8.2f} us")
-    print(f"host call, ready, from a worker    {await run(scheduler, engine, 20_000, False, big):8.2f} us")
-    print(f"guest, start and end               {await starts(scheduler, engine, 2_000):8.2f} us")
-    await scheduler.close()
-    engine.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+    store = wasmtime.Store(_engine)
+    linker = wasmtime.Linker(_engine)
+    word = wasmtime.ValType.i32()
+    linker.define_func("h", "f", wasmtime.FuncType([word, word], [word]), ready)
+    start = linker.instantiate(store, _module).exports(store)["_start"]
+    start(store)
+    seconds = time.perf_counter() - began
+    if left:
+        raise RuntimeError(f"the guest ended with {left} calls left")
+    return seconds / count * 1e6
