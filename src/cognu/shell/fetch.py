@@ -244,7 +244,9 @@ async def _request(system: Opener, url: str, files: list[File]) -> File:
             return data
         raise refusal
     except FileError as error:
-        raise FileError(error.error, url, error.detail) from None
+        # A /net without Unix sockets is no way to this one, but another machine's may be.
+        row = E.NETUNREACH if error.error is E.NOPROTO else error.error
+        raise FileError(row, url, error.detail) from None
 
 
 async def _dial(system: Opener, line: str, files: list[File]) -> File:

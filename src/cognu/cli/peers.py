@@ -1,0 +1,132 @@
+"""`invite`, `join`, `peers`, `drop`, `grants`, `listen`: other machines, and what they may do here."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from cognu.cli.asking import ask
+from cognu.cli.daemon import time_text
+from cognu.cli.setting import Setting, home_option, table, verb
+from cognu.shell.hostpaths import translate
+
+_GRANT = click.option(
+    "--grant", "grants", multiple=True, metavar="GRANT[,...]",
+    help="Something it may do here: read:PATH, write:PATH, net, run.",
+)  # fmt: skip
+
+
+def host_grants(texts: tuple[str, ...]) -> list[str]:
+    """Grants as typed, split at commas, with the host's paths by their names in the namespace."""
+    found: list[str] = []
+    for text in ",".join(texts).split(","):
+        kind, colon, path = text.strip().partition(":")
+        if colon and not path.startswith("/"):
+            path = os.path.abspath(path)
+        if kind:
+            found.append(f"{kind}{colon}{translate(path)}")
+    return found
+
+
+def _may(name: str, described: list[str], other: str) -> list[str]:
+    """Who may now do what, one line each."""
+    if not described:
+        return [f"{name} may do nothing {other} yet"]
+    return [f"{name} may {text}" for text in described]
+
+
+@verb("invite", "cognu invite --grant read:/home/me,net,run")
+@_GRANT
+def invite_verb(setting: Setting, grants: tuple[str, ...]) -> None:
+    """Make a ticket. It works once and for ten minutes, and grants nothing unless you say so."""
+    made: dict[str, Any] = ask(setting, "invite", grants=host_grants(grants))
+    until = time_text(made["expires"] * 10**9)
+    setting.show(
+        made,
+        *_may("whoever joins with it", made["describe"], "here"),
+        f"there, until {until}:",
+        f"  cognu join {made['ticket']}",
+    )
+
+
+@verb("join", "cognu join cognu-afke…")
+@_GRANT
+@click.argument("ticket")
+def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
+    """Join the machine that made TICKET. It gets nothing in return unless you say so."""
+    joined: dict[str, Any] = ask(setting, "join", ticket=ticket, grants=host_grants(grants))
+    peer = joined["peer"]
+    setting.show(
+        joined,
+        f"joined {peer} ({joined['fingerprint']})",
+        *_may("this machine", joined["describe_received"], f"on {peer}"),
+        *_may(peer, joined["describe_granted"], "here"),
+    )
+
+
+@verb("peers", "cognu peers")
+def peers_verb(setting: Setting) -> None:
+    """List the machines that were joined."""
+    peers: list[dict[str, Any]] = ask(setting, "peers")
+    rows = [["NAME", "STATE", "RTT", "MAY HERE", "WE MAY THERE", "ADDRESS"]]
+    for peer in peers:
+        rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
+        state = "connected" if peer["connected"] else "away"
+        may = [",".join(peer[key]) or "-" for key in ("granted", "received")]
+        rows.append([peer["name"], state, rtt, *may, peer["address"] or "-"])
+    setting.show(peers, *table(rows))
+
+
+@verb("drop", "cognu drop pi")
+@click.argument("peer")
+def drop_verb(setting: Setting, peer: str) -> None:
+    """Part with a machine: what it was granted ends at once, and it must be invited again to come back."""
+    setting.show(ask(setting, "drop", peer=peer), f"parted with {peer}")
+
+
+@click.group("grants", epilog="Example: cognu grants list", context_settings={"help_option_names": ["-h", "--help"]})
+@home_option
+@click.pass_context
+def grants_verb(context: click.Context, home: str | None) -> None:
+    """What other machines may do here."""
+    context.obj = context.ensure_object(Setting).with_options(home, False)
+
+
+@verb("list", "cognu grants list")
+def _list(setting: Setting) -> None:
+    """List what was granted to whom."""
+    granted: dict[str, list[str]] = ask(setting, "grants")
+    rows = [[peer, text] for peer, texts in granted.items() for text in texts]
+    setting.show(granted, *(table([["PEER", "GRANT"], *rows])))
+
+
+@verb("revoke", "cognu grants revoke pi read:/home/me")
+@click.argument("peer")
+@click.argument("grant")
+def _revoke(setting: Setting, peer: str, grant: str) -> None:
+    """Take a grant back. What runs under it ends at once, open files too."""
+    [text] = host_grants((grant,)) or [grant]
+    setting.show(ask(setting, "revoke", peer=peer, grant=text), f"{peer} may no longer: {text}")
+
+
+grants_verb.add_command(_list)
+grants_verb.add_command(_revoke)
+
+
+@verb("listen", "cognu listen 127.0.0.1:5640 --path /home/me")
+@click.option("--path", default="/", show_default=True, help="The tree to serve, read-only.")
+@click.option("--dialect", metavar="D", help="Speak 9P2000 or 9P2000.L only.")
+@click.argument("address")
+def listen_verb(setting: Setting, path: str, dialect: str | None, address: str) -> None:
+    """Serve ordinary 9P clients at ADDRESS, a Unix socket's path or a port of the loopback, until the node stops.
+
+    On the loopback, where every user of this machine can connect, attaching asks for a token, which is printed.
+    """
+    there = os.path.abspath(address) if "/" in address else address
+    made: dict[str, Any] = ask(setting, "listen", address=there, path=translate(path), dialect=dialect)
+    lines = [f"9P at {made['address']}"]
+    if made["token"]:
+        lines.append(f"attach name: {made['token']}")
+    setting.show(made, *lines)

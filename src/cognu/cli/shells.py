@@ -1,0 +1,112 @@
+"""Verbs that are commands of the shell too: each runs the shell's own, in this process, in a session with the node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+
+from cognu.cli.daemon import answers, start
+from cognu.cli.setting import Setting, verb
+from cognu.shell.commands import COMMANDS
+from cognu.shell.hostpaths import translate, translate_all
+from cognu.shell.options import parse_options
+from cognu.shell.program import Start, host_cwd, host_variables, shell
+
+
+def need_node(setting: Setting) -> None:
+    """Start the node if it does not run."""
+    if not answers(setting):
+        sys.stderr.write(f"cognu: starting the node of {setting.home}\n")
+        start(setting, [])
+
+
+def own_shell(setting: Setting, command: str | None = None) -> int:
+    """A shell with this process's terminal or streams."""
+    begin = Start(setting.socket, cwd=host_cwd(), variables=host_variables())
+    return asyncio.run(shell(begin, command))
+
+
+@verb("sh", "cognu sh -c 'ls /n'")
+@click.option("-c", "command", metavar="TEXT", help="Run a text instead of asking for lines.")
+def sh_verb(setting: Setting, command: str | None) -> int:
+    """A shell in a namespace of its own. Starts the node if it does not run.
+
+    If the input is no terminal, it is a script.
+    """
+    need_node(setting)
+    return own_shell(setting, command)
+
+
+class ShellVerb(click.Command):
+    """A command of the shell. Its words go to the shell as they are, but for paths of the host."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name].summary, add_help_option=False, callback=self._carry_out)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["words"] = args
+        return []
+
+    def _carry_out(self, words: list[str]) -> int:
+        setting = click.get_current_context().find_object(Setting)
+        assert setting is not None
+        name = self.name or ""
+        command = COMMANDS[name]
+        if words in (["--help"], ["-h"]):
+            usage = command.usage.removeprefix(name).strip()
+            click.echo(f"Usage: cognu {name} {usage}\n\n  {command.summary}\n\nExample: cognu {command.example}")
+            return 0
+        if setting.json and "json" in (command.options or ()):
+            words = ["--json", *words]
+        runs = name in ("run", "cpu")
+        if name == "run":
+            need_node(setting)
+            words = host_run(words)
+        elif name in ("put", "export"):
+            words = translate_all(words)
+        begin = Start(setting.socket, publish=runs, cwd=host_cwd())
+        return asyncio.run(shell(begin, argv=(name, *words)))
+
+
+def host_run(words: list[str]) -> list[str]:
+    """The words of `run` with the host's paths by their names in the namespace. Raises USAGE."""
+    command = COMMANDS["run"]
+    options = parse_options(words, ("help", *command.options), mixed=False)  # type: ignore[misc]  # it has options
+    translated: list[str] = []
+    for name, value in options.given:
+        if name == "grant":
+            value = _host_grant(value)
+        elif name == "dir":
+            value = _host_directory(value)
+        translated.append(f"--{name}={value}" if f"{name}=" in (command.options or ()) else f"--{name}")
+    return [*translated, "--", *translate_all(options.operands)]
+
+
+def _host_grant(text: str) -> str:
+    """`PATH[:RIGHTS]`; a path that exists with a colon in it is meant as a whole."""
+    if os.path.lexists(text):
+        return translate(text)
+    path, colon, rights = text.rpartition(":")
+    return f"{translate(path)}:{rights}" if colon else text
+
+
+def _host_directory(text: str) -> str:
+    """`HOST[::GUEST]`; a guest knows the directory by the host's name unless another is given."""
+    host, separator, guest = text.partition("::")
+    there = translate(host)
+    return text if there == host else f"{there}::{guest if separator else host}"
+
+
+_NAMES = ("run", "cpu", "ps", "kill", "wait", "put", "get", "fetch", "ns", "export")
+
+
+def __getattr__(name: str) -> Any:
+    """`ps_verb` and the like, for the table of verbs."""
+    verb_name = name.removesuffix("_verb")
+    if verb_name == name or verb_name not in _NAMES:
+        raise AttributeError(name)
+    return ShellVerb(verb_name)
