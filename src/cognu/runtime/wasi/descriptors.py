@@ -7,7 +7,7 @@ from cognu.files.dispatch import dispatch
 from cognu.files.server import OAPPEND
 from cognu.files.steps import Steps
 from cognu.kernel import WRITE
-from cognu.ninep.types import OACCESS, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, QTSYMLINK, SetStat, Stat
+from cognu.ninep.types import OACCESS, ORDWR, OREAD, OTRUNC, OWRITE, SetStat, Stat
 from cognu.runtime.wasi.abi import (
     ADVICES,
     APPEND,
@@ -35,7 +35,7 @@ from cognu.runtime.wasi.abi import (
 )
 from cognu.runtime.wasi.memory import Guest, Vector, put_u32, put_u64, reserve
 from cognu.runtime.wasi.streams import BEHIND, Data, ReadAhead, WriteBehind, read_at, read_chan, settled, write_chan
-from cognu.runtime.wasi.table import Listing, Program, WasiFd, filetype_of
+from cognu.runtime.wasi.table import PLACELESS, Listing, Program, WasiFd
 
 MAX_OFFSET = (1 << 63) - 1
 MAX_TIME = (1 << 64) - 1
@@ -229,7 +229,7 @@ def fd_pwrite(
 def _seekable(program: Program, entry: WasiFd, rights: int) -> Steps[None]:
     """Raises ESPIPE for streams, ENOTCAPABLE."""
     kind = yield from entry.kind(program.process)
-    if kind in (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM):
+    if kind in PLACELESS:
         raise WasiError(Errno.SPIPE)
     if kind is Filetype.CHARACTER_DEVICE and not entry.rights & Right.FD_SEEK:
         raise WasiError(Errno.SPIPE)
@@ -309,8 +309,7 @@ def fd_allocate(program: Program, guest: Guest, fd: int, offset: int, length: in
 def fd_filestat_get(program: Program, guest: Guest, fd: int, out: int) -> Steps[None]:
     entry = program.table.get(fd, Right.FD_FILESTAT_GET)
     reserve(guest, out, FILESTAT.size)
-    kind = yield from entry.kind(program.process)
-    stat = yield from entry.stat(program.process)
+    stat, kind = yield from entry.look(program.process)
     guest.write(out, pack_filestat(stat, kind, program.device(entry.chan.server)))
 
 
@@ -430,14 +429,7 @@ def _entry_at(program: Program, entry: WasiFd, listing: Listing, cookie: int) ->
     yield from listing.upto(cookie - 1, program.process)
     if cookie - 2 >= len(listing.entries):
         return None
-    found = listing.entries[cookie - 2]
-    if found.qid.type & QTDIR:
-        kind = Filetype.DIRECTORY
-    elif found.qid.type & QTSYMLINK:
-        kind = Filetype.SYMBOLIC_LINK
-    else:
-        kind = filetype_of(found.stat.mode) if found.stat is not None else Filetype.UNKNOWN
-    return _pack_entry(cookie + 1, found.qid.path, found.name.encode("utf-8", "surrogateescape"), kind)
+    return _pack_entry(cookie + 1, *listing.entries[cookie - 2])
 
 
 def _pack_entry(after: int, inode: int, name: bytes, kind: Filetype) -> bytes:

@@ -31,7 +31,7 @@ from cognu.runtime.wasi.abi import (
 from cognu.runtime.wasi.descriptors import pack_filestat, times_change
 from cognu.runtime.wasi.memory import Guest, path_at, put_u32, reserve
 from cognu.runtime.wasi.paths import Found, read_link, resolve
-from cognu.runtime.wasi.table import Program, WasiFd, filetype_of
+from cognu.runtime.wasi.table import Program, WasiFd, kind_of
 
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
@@ -138,8 +138,7 @@ def path_filestat_get(
     found = yield from resolve(process, parent.chan, path, follow=bool(lookup & SYMLINK_FOLLOW))
     chan, _ = process.namespace.cross(found.existing())
     stat = yield from process.namespace.stat(chan)
-    kind = (yield from WasiFd(chan, 0, 0).kind(process)) if not stat.mode >> 16 else filetype_of(stat.mode)
-    guest.write(out, pack_filestat(stat, kind, program.device(chan.server)))
+    guest.write(out, pack_filestat(stat, kind_of(chan, stat), program.device(chan.server)))
 
 
 def path_filestat_set_times(

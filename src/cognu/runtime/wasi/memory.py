@@ -36,7 +36,8 @@ class Guest(Protocol):
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None: ...
 
-    def view(self, pointer: int, count: int) -> memoryview: ...
+    @property
+    def memory_size(self) -> int: ...
 
     def exit(self, code: int) -> NoReturn: ...
 
@@ -52,8 +53,10 @@ class Vector:
             raise WasiError(Errno.INVAL)
         self.regions: list[tuple[int, int]] = []
         self.total = 0
+        end = guest.memory_size
         for start, size in IOVEC.iter_unpack(guest.read(pointer, count * IOVEC.size)):
-            reserve(guest, start, size)
+            if start + size > end:
+                raise WasiError(Errno.FAULT)
             size = min(size, MAX_TRANSFER - self.total)
             self.regions.append((start, size))
             self.total += size
@@ -75,7 +78,8 @@ class Vector:
 
 def reserve(guest: Guest, pointer: int, size: int) -> None:
     """Raises EFAULT unless the guest has these bytes."""
-    guest.view(pointer, size).release()
+    if pointer + size > guest.memory_size:
+        raise WasiError(Errno.FAULT)
 
 
 def put_u32(guest: Guest, pointer: int, value: int) -> None:

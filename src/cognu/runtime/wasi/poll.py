@@ -133,18 +133,16 @@ def _writable(entry: WasiFd) -> _Answer | None:
 async def _wait(program: Program, asked: list[_Subscription]) -> None:
     """Until something may have changed. Reads and writes under way go on if this is cancelled."""
     waits: set[asyncio.Future[None]] = set()
+    for subscription in asked:
+        if subscription.kind != EVENT_CLOCK:
+            entry = program.table.get(subscription.number)
+            transfer = entry.ahead if subscription.kind == EVENT_FD_READ else entry.behind
+            if transfer is None or transfer.task is None:
+                return  # it was over before we came here
+            waits.add(transfer.task)
     sleep = _sleep(program, asked)
     if sleep is not None:
         waits.add(sleep)
-    for subscription in asked:
-        if subscription.kind != EVENT_CLOCK and not subscription.refused:
-            try:
-                entry = program.table.get(subscription.number)
-            except WasiError:
-                continue
-            transfer = entry.ahead if subscription.kind == EVENT_FD_READ else entry.behind
-            if transfer is not None and transfer.task is not None:
-                waits.add(transfer.task)
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -49,6 +49,8 @@ from cognu.runtime.wasi.streams import ReadAhead, WriteBehind, settled
 from cognu.world import World
 
 FIRST_PREOPEN = 3
+PLACELESS = (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM)
+"""Pipes and sockets: nothing in them has an offset."""
 BATCH = 128
 """Entries of a directory asked for at a time."""
 
@@ -58,7 +60,8 @@ class Listing:
 
     def __init__(self, chan: Chan) -> None:
         self.chan = chan
-        self.entries: list[Entry] = []
+        self.entries: list[tuple[int, bytes, Filetype]] = []
+        """Number of the file, name, what it is; without `.` and `..`."""
         self._cookie = 0
         self._ended = False
 
@@ -69,7 +72,17 @@ class Listing:
             if batch:
                 self._cookie = batch[-1].cookie
             self._ended = not batch
-            self.entries += (entry for entry in batch if entry.name not in (".", ".."))
+            self.entries += (_listed(entry) for entry in batch if entry.name not in (".", ".."))
+
+
+def _listed(entry: Entry) -> tuple[int, bytes, Filetype]:
+    if entry.qid.type & QTDIR:
+        kind = Filetype.DIRECTORY
+    elif entry.qid.type & QTSYMLINK:
+        kind = Filetype.SYMBOLIC_LINK
+    else:
+        kind = filetype_of(entry.stat.mode) if entry.stat is not None else Filetype.UNKNOWN
+    return entry.qid.path, entry.name.encode("utf-8", "surrogateescape"), kind
 
 
 @dataclass(slots=True, eq=False)
@@ -111,13 +124,23 @@ class WasiFd:
         """What it is; asked of the server at the first use, and then kept."""
         if self.filetype is None:
             known = _kind_by_path(self.chan)
-            self.filetype = known if known is not None else filetype_of((yield from self.stat(process)).mode)
-            if self.filetype in (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM) or is_terminal(
-                self.chan
-            ):
-                # How a C library tells a terminal: a character device that can't be sought in.
-                self.rights &= ~SEEKING_RIGHTS
+            self._note(known if known is not None else filetype_of((yield from self.stat(process)).mode))
+        assert self.filetype is not None
         return self.filetype
+
+    def look(self, process: Process) -> Steps[tuple[Stat, Filetype]]:
+        """Its attributes and what it is, in one question."""
+        stat = yield from self.stat(process)
+        if self.filetype is None:
+            self._note(kind_of(self.chan, stat))
+        assert self.filetype is not None
+        return stat, self.filetype
+
+    def _note(self, kind: Filetype) -> None:
+        self.filetype = kind
+        if kind in PLACELESS or is_terminal(self.chan):
+            # How a C library tells a terminal: a character device that can't be sought in.
+            self.rights &= ~SEEKING_RIGHTS
 
     def is_stream(self, process: Process) -> Steps[bool]:
         """Whether reading may have to wait for somebody."""
@@ -156,6 +179,11 @@ def connection_names(chan: Chan) -> list[str]:
     if len(names) == 3 and names[0] in ("tcp", "udp", "unix") and names[1].isdecimal():
         return names
     return []
+
+
+def kind_of(chan: Chan, stat: Stat) -> Filetype:
+    known = _kind_by_path(chan)
+    return known if known is not None else filetype_of(stat.mode)
 
 
 def _kind_by_path(chan: Chan) -> Filetype | None:
