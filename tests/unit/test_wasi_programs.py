@@ -20,14 +20,15 @@ from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Grant, Launch, Mapping
-from cognu.files.namespace import MCREATE, MREPL, Namespace
+from cognu.files.listing import read_directory
+from cognu.files.namespace import MAFTER, MCREATE, MREPL, Namespace
 from cognu.files.process import Fork, Process, ProcessTable, Share, State
 from cognu.files.steps import finish
 from cognu.kernel import GRANT, READ
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
-from cognu.runtime.launch import Programs
+from cognu.runtime.launch import Programs, build_namespace
 from cognu.runtime.scheduler import Scheduler
 from cognu.runtime.states import State as GuestState
 from cognu.world.real import real_world
@@ -214,6 +215,91 @@ async def test_mapped_directories_are_the_only_ones(machine: Machine) -> None:
 async def test_unconfined_a_program_has_the_processes_own_namespace(machine: Machine) -> None:
     result = await machine.run("cat", "notes.txt", "/etc/passwd", confined=False)
     assert result == Result(0, NOTES + b"root\n", b"", "")
+
+
+async def test_the_root_can_be_mapped(machine: Machine) -> None:
+    result = await machine.run("cat", "/notes.txt", "notes.txt", dirs=[(HOME, "/")])
+    assert result == Result(0, NOTES + NOTES, b"", "")
+
+
+async def test_a_granted_union_is_seen_whole(machine: Machine) -> None:
+    namespace = machine.parent.namespace
+    await machine.make("/other/more.txt", b"more\n")
+    await finish(namespace.bind("/other", HOME, MAFTER, machine.parent.cwd, machine.parent))
+    result = await machine.run("cat", "notes.txt", "more.txt", grants=[(HOME, "r")])
+    assert result == Result(0, NOTES + b"more\n", b"", "")
+
+
+async def test_grants_of_one_path_are_joined(machine: Machine) -> None:
+    result = await machine.run("files", grants=[(HOME, "r"), (HOME + "/", "w"), ("/home/../home/me", "r")])
+    assert result.out == b"ok\n"
+
+
+async def test_what_may_only_be_written_can_not_be_read(machine: Machine) -> None:
+    result = await machine.run("cat", "notes.txt", grants=[(f"{HOME}/notes.txt", "w")])
+    assert result.err == b"cat: notes.txt: Permission denied\n"
+
+
+async def test_nothing_of_a_grants_surroundings_shows(machine: Machine) -> None:
+    """Seen from the program, the directories that lead to a grant hold that and nothing else."""
+    process = await machine.child()
+    build_it = build_namespace(process, HOME, [Grant(f"{HOME}/notes.txt", "r")], [], SkeletonServer)
+    clothes = await finish(build_it)
+    namespace = clothes.namespace
+    for path, names in (("/", ["home"]), ("/home", ["me"]), (HOME, ["notes.txt"])):
+        chan = await finish(namespace.find(path, clothes.cwd, process))
+        chan = await finish(namespace.open(chan, OREAD, process))
+        entries = await finish(read_directory(namespace, chan, 0, 100, process))
+        assert [entry.name for entry in entries] == names
+        chan.close()
+    assert namespace.devices == {}
+    with pytest.raises(FileError):
+        await finish(namespace.bind("/home", "/", 0, clothes.cwd, process))
+    for part in (clothes.descriptors, namespace):
+        part.release()
+    clothes.cwd.close()
+    machine.processes.end(process, 0)
+
+
+async def test_a_mapped_directory_must_be_the_parents_to_write(machine: Machine) -> None:
+    readonly = attach(machine.parent.namespace.domain, RamServer(machine.world.clock, spec="#s"), READ | GRANT)
+    place = await finish(machine.parent.namespace.find("/etc", machine.parent.cwd, machine.parent))
+    machine.parent.namespace.mount(readonly, place, MREPL)
+    with pytest.raises(FileError, match="/etc") as caught:
+        await machine.run("wc", dirs=[("/etc", "/data")])
+    assert caught.value.error is E.ACCES
+
+
+@pytest.mark.parametrize("rights", ["", "q", "rq"])
+async def test_rights_are_letters_of_rwx(machine: Machine, rights: str) -> None:
+    with pytest.raises(FileError) as caught:
+        await machine.run("wc", grants=[(HOME, rights)])
+    assert caught.value.error is E.INVAL
+
+
+async def test_programs_get_the_first_three_descriptors_only(machine: Machine) -> None:
+    process = await machine.child()
+    end = await machine.pipe(process, 5)
+    with pytest.raises(FileError, match="fd 5") as caught:
+        await machine.start(process, build("wc"), ["wc"])
+    assert caught.value.error is E.INVAL
+    end.close()
+
+
+async def test_a_directory_as_standard_input_is_no_way_in(machine: Machine) -> None:
+    process = await machine.child()
+    process.descriptors.add(await machine.open("/etc", OREAD, process), 0)
+    await machine.start(process, build("cat"), ["cat"])
+    await process.ended.wait()
+    assert (await machine.result(process)).err == b"cat: Bad file descriptor\n"
+
+
+async def test_open_files_are_limited_per_process(machine: Machine) -> None:
+    process = await machine.child()
+    process.descriptors.limit = 7  # the streams, `.`, /etc, /home, /streams
+    await machine.start(process, build("cat"), ["cat", "notes.txt"], Launch(grants=[Grant("/", "r")]), confined=True)
+    await process.ended.wait()
+    assert (await machine.result(process)).err == b"cat: notes.txt: No file descriptors available\n"
 
 
 async def test_the_root_can_be_granted(machine: Machine) -> None:

@@ -350,7 +350,7 @@ class Program:
 def stream_entry(chan: Chan) -> WasiFd:
     """A descriptor for a chan that somebody else opened: its rights follow from how."""
     if chan.qid.type & QTDIR:
-        return WasiFd(chan, DIRECTORY_RIGHTS, ALL_RIGHTS)
+        return WasiFd(chan, Right.FD_FILESTAT_GET, 0)  # it is open, and what is open can't be walked from
     mode = chan.handle.mode or OREAD
     rights = FILE_RIGHTS
     if mode & OACCESS == OWRITE:
