@@ -14,7 +14,7 @@ import wasmtime
 
 from benchmarks.measure import Bench, Case, Unit
 from cognu.runtime.engine import Engine, Module
-from cognu.runtime.guest import Exit, Guest, How, HostFunction, Limits
+from cognu.runtime.guest import Exit, Guest, HostFunction, How, Limits
 from cognu.runtime.scheduler import LOOP_MEMORY, Scheduler
 from cognu.world.real import RealClock
 
