@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import gc
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
+
+import pytest
 
 from cognu.errors import E, FileError
 from cognu.files.authority import Authority
@@ -17,10 +21,14 @@ from cognu.files.process import Descriptors, Process, ProcessTable
 from cognu.files.server import Caller, Fid, FileServer, MaybeAsync, Walk
 from cognu.files.steps import Steps
 from cognu.files.tree import Node, TreeFid
-from cognu.ninep.messages import Dialect
+from cognu.ninep import messages as m
+from cognu.ninep.codec import Frames, decode, encode
+from cognu.ninep.messages import Dialect, Message
 from cognu.ninep.server import Limits
-from memfs import MemServer
+from cognu.ninep.types import NOFID, NOTAG, OREAD
+from memfs import MemDirectory, MemServer
 from script import attach_root
+from serving import Client, Somebody
 from streams import MemoryStream, pair
 
 
@@ -170,3 +178,96 @@ async def joined(
         assert not export._stopping
         assert not export._reading
         assert not export._numbers
+
+
+ME = Somebody()
+
+
+def tree() -> CountingServer:
+    server = CountingServer("#1")
+    for path, data in [("/d", None), ("/d/x", "d/x"), ("/d/e", None), ("/d/e/y", "e/y"), ("/f", "f"), ("/w", None)]:
+        server.plant(path, data)
+    server.plant_link("/l", "d/x")
+    return server
+
+
+def names(entries: list[Any]) -> list[str]:
+    return [entry.name for entry in entries]
+
+
+async def bring(awaitable: Awaitable[object]) -> E:
+    with pytest.raises(FileError) as caught:
+        await awaitable
+    return caught.value.error
+
+
+async def idle() -> None:
+    """Let everything run that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def put_slow(ends: Joined, name: str = "slow") -> Slow:
+    root = ends.server.root
+    assert isinstance(root, MemDirectory)
+    node = Slow(name)
+    root.add(node)
+    return node
+
+
+async def open_at(ends: Joined, path: str, mode: int = OREAD) -> Fid:
+    return await Client(ends.mount, ME).open(path, mode)
+
+
+def only_the_roots_are_left(ends: Joined) -> bool:
+    """Of the server's fids, only those that the exporting process itself has: its root's."""
+    gc.collect()
+    return len(ends.server.live) == 1
+
+
+class Raw:
+    """A connection of its own to the exporting process, whose messages the test writes."""
+
+    def __init__(self, ends: Joined, dialect: Dialect, capacity: int = 1 << 16) -> None:
+        self.dialect = dialect
+        self.here, self.there = pair(capacity)
+        self.export = Export(self.there, ends.process, attach_to(ends.process))
+        self.serving = asyncio.get_running_loop().create_task(self.export.serve())
+        self.frames = Frames(1 << 20)
+        self.pending: list[tuple[int, Message]] = []
+
+    @classmethod
+    async def over(cls, ends: Joined, dialect: Dialect, capacity: int = 1 << 16) -> Raw:
+        raw = cls(ends, dialect, capacity)
+        raw.send((m.Tversion(65536, dialect.value), NOTAG))
+        await raw.answers(1)
+        raw.send((m.Tattach(0, NOFID, "glenda", ""), 0))
+        await raw.answers(1)
+        return raw
+
+    def send(self, *messages: tuple[Message, int]) -> None:
+        """All in one piece."""
+        wire = b"".join(bytes(part) for message, tag in messages for part in encode(message, tag, self.dialect))
+        self.here.other.arrived += wire
+        self.here._wake()
+
+    async def answers(self, count: int) -> list[tuple[int, Message]]:
+        while len(self.pending) < count:
+            data = await self.here.read(1 << 16)
+            assert data, "the server ended the connection"
+            for frame in self.frames.feed(data):
+                message, tag = decode(frame, self.dialect)[::-1]
+                assert isinstance(tag, int)
+                self.pending.append((tag, message))
+        found, self.pending = self.pending[:count], self.pending[count:]
+        return found
+
+    async def open_path(self, name: str, fid: int, mode: int = 2) -> None:
+        opening = m.Tlopen(fid, mode) if self.dialect is Dialect.L else m.Topen(fid, mode)
+        self.send((m.Twalk(0, fid, (name,)), 1), (opening, 2))
+        for _, message in await self.answers(2):
+            assert not isinstance(message, m.Rerror | m.Rlerror)
+
+    async def close(self) -> None:
+        self.here.close()
+        await self.serving

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from cognu.errors import CognuError, E, FileError
-from cognu.files.chan import Chan
+from cognu.errors import CognuError, E
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL
 from cognu.files.process import Descriptors
-from cognu.files.server import OAPPEND, OEXCL, Fid, MaybeAsync
+from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
 from cognu.files.steps import finish
 from cognu.files.tree import Node, TreeFid
-from cognu.ninep import messages as m
-from cognu.ninep.codec import Frames, decode, encode
-from cognu.ninep.messages import Dialect, Message
-from cognu.ninep.server import Limits
+from cognu.ninep.messages import Dialect
 from cognu.ninep.types import (
-    DMDIR,
-    NOFID,
-    NOTAG,
     ORCLOSE,
     ORDWR,
     OREAD,
@@ -35,50 +26,25 @@ from cognu.ninep.types import (
     FileSystemStat,
     SetStat,
 )
-from joined import CountingServer, Joined, Slow, joined, local_process
-from memfs import MemDirectory, MemFile, MemLink, MemServer
-from serving import Client, Somebody
+from joined import (
+    ME,
+    Joined,
+    StoppedClock,
+    bring,
+    idle,
+    joined,
+    names,
+    only_the_roots_are_left,
+    open_at,
+    put_slow,
+    tree,
+)
+from memfs import MemDirectory, MemFile
+from serving import Client
 from streams import pair
 
 OLD, L = Dialect.LEGACY, Dialect.L
 BOTH = pytest.mark.parametrize("dialect", [OLD, L], ids=["9P2000", "9P2000.L"])
-ME = Somebody()
-
-
-def tree() -> CountingServer:
-    server = CountingServer("#1")
-    for path, data in [("/d", None), ("/d/x", "d/x"), ("/d/e", None), ("/d/e/y", "e/y"), ("/f", "f"), ("/w", None)]:
-        server.plant(path, data)
-    server.plant_link("/l", "d/x")
-    return server
-
-
-def names(entries: list[Any]) -> list[str]:
-    return [entry.name for entry in entries]
-
-
-async def bring(awaitable: Awaitable[object]) -> E:
-    with pytest.raises(FileError) as caught:
-        await awaitable
-    return caught.value.error
-
-
-async def idle() -> None:
-    """Let everything run that can."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-def put_slow(ends: Joined, name: str = "slow") -> Slow:
-    root = ends.server.root
-    assert isinstance(root, MemDirectory)
-    node = Slow(name)
-    root.add(node)
-    return node
-
-
-async def open_at(ends: Joined, path: str, mode: int = OREAD) -> Fid:
-    return await Client(ends.mount, ME).open(path, mode)
 
 
 # -- every operation, both ways ---------------------------------------------------------------------------------------
@@ -99,7 +65,8 @@ async def test_files_are_made_read_written_changed_and_removed(dialect: Dialect,
         await client.mkdir("d/n")
         fid = await client.walk("d/new")
         stat = await ends.mount.stat(fid)
-        assert (stat.name, stat.length, stat.mode, stat.qid.path) == ("new", 3, 0o666, ends.server.at("/d/new").qid.path)
+        assert (stat.name, stat.length, stat.mode) == ("new", 3, 0o666)
+        assert stat.qid.path == ends.server.at("/d/new").qid.path
         await ends.mount.wstat(fid, SetStat(name="old"))
         assert (await ends.mount.stat(fid)).name == "old"
         await ends.mount.sync(fid, False) if dialect is OLD else None
@@ -291,25 +258,19 @@ async def test_unions_and_mount_points_of_the_far_namespace_show(dialect: Dialec
 async def test_unions_of_far_trees_can_be_exported_again(dialect: Dialect) -> None:
     """Two hops: entries whose attributes cost a trip are asked for, in later members too."""
     far = tree()
-    async with joined(L, server=far) as first:
-        process = local_process(first.mount) if False else None
-        del process
-        server = tree()
-        async with joined(dialect, server=server) as second:
-            namespace = second.process.namespace
-            cap = namespace.devices["1"].cap
-            namespace.devices["2"] = namespace.devices["1"]._replace(server=first.mount, cap=cap)
-            await bind(second, "#2/d", "/w", MBEFORE)
-            await bind(second, "#2/d/e", "/w", MAFTER)
-            await bind(second, "#2/d", "/d", MAFTER)
-            client = Client(second.mount, ME)
-            listed = await second.mount.readdir(await client.open("w"), 0, 100)
-            assert names(listed) == ["e", "x", "y"]
-            listed = await second.mount.readdir(await client.open("d"), 0, 100)
-            assert names(listed) == ["e", "x", "e", "x"]
-            assert await client.read("w/y") == b"e/y"
-            namespace.release()
-            namespace.hold()
+    async with joined(L, server=far) as first, joined(dialect, server=tree()) as second:
+        namespace = second.process.namespace
+        cap = namespace.devices["1"].cap
+        namespace.devices["2"] = namespace.devices["1"]._replace(server=first.mount, cap=cap)
+        await bind(second, "#2/d", "/w", MBEFORE)
+        await bind(second, "#2/d/e", "/w", MAFTER)
+        await bind(second, "#2/d", "/d", MAFTER)
+        client = Client(second.mount, ME)
+        listed = await second.mount.readdir(await client.open("w"), 0, 100)
+        assert names(listed) == ["e", "x", "y"]
+        listed = await second.mount.readdir(await client.open("d"), 0, 100)
+        assert names(listed) == ["e", "x", "e", "x"]
+        assert await client.read("w/y") == b"e/y"
 
 
 @BOTH
@@ -343,8 +304,7 @@ async def test_creating_asks_the_far_union_where(dialect: Dialect) -> None:
         await client.put("w/new", b"1")
         await client.mkdir("w/sub")
         assert await client.read("d/new") == b"1"
-        assert {"new", "sub"} <= set(names(await client.entries("d") if hasattr(client, "entries") else
-                                           await ends.mount.readdir(await client.open("d"), 0, 9)))
+        assert {"new", "sub"} <= set(names(await ends.mount.readdir(await client.open("d"), 0, 9)))
 
 
 # -- waiting, cancelling, flushing ------------------------------------------------------------------------------------
@@ -369,20 +329,6 @@ async def test_a_cancelled_read_is_flushed_and_the_others_go_on(dialect: Dialect
         await idle()
         assert ends.mount._session.in_flight == []
         assert len(ends.mount._session._sent) == 0  # the flush and its tags are done with
-
-
-@BOTH
-async def test_a_request_flushed_in_the_bytes_that_brought_it_is_stopped_and_the_flush_answered(dialect: Dialect) -> None:
-    async with joined(dialect, server=tree()) as ends:
-        slow = put_slow(ends)
-        raw = await Raw.over(ends, dialect)
-        await raw.open_path("slow", 1)
-        raw.send((m.Tread(1, 0, 10), 7), (m.Tflush(7), 8), (m.Tflush(8), 9))
-        assert await raw.answers(2) == [(8, m.Rflush()), (9, m.Rflush())]
-        raw.send((m.Twrite(1, 0, b"w"), 7))
-        assert await raw.answers(1) == [(7, m.Rwrite(1))]
-        assert slow.written == [b"w"]
-        await raw.close()
 
 
 async def test_an_answer_that_crosses_a_cancellation_is_not_mistaken_for_another_calls() -> None:
@@ -510,12 +456,6 @@ async def test_when_the_link_is_lost_reads_fail_and_writes_have_an_unknown_outco
         assert only_the_roots_are_left(ends)
 
 
-def only_the_roots_are_left(ends: Joined) -> bool:
-    """Of the server's fids, only those that the exporting process itself has: its root's."""
-    gc.collect()
-    return len(ends.server.live) == 1
-
-
 class Blocked(Node):
     """A file whose writes never end by themselves."""
 
@@ -576,65 +516,9 @@ async def test_closing_the_mount_driver_ends_its_calls_and_may_be_repeated() -> 
 
 async def test_a_connection_that_never_answers_can_be_given_up() -> None:
     here, _ = pair()
-    from joined import StoppedClock  # noqa: PLC0415
-
     connecting = asyncio.get_running_loop().create_task(MountServer.connect(here, StoppedClock()))
     await idle()
     connecting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await connecting
     assert here.closed
-
-
-# -- a client played by hand ------------------------------------------------------------------------------------------
-
-
-class Raw:
-    """A connection of its own to the exporting process, whose messages the test writes."""
-
-    def __init__(self, ends: Joined, dialect: Dialect, capacity: int = 1 << 16) -> None:
-        from cognu.files.export import Export  # noqa: PLC0415
-        from joined import attach_to  # noqa: PLC0415
-
-        self.dialect = dialect
-        self.here, self.there = pair(capacity)
-        self.export = Export(self.there, ends.process, attach_to(ends.process))
-        self.serving = asyncio.get_running_loop().create_task(self.export.serve())
-        self.frames = Frames(1 << 20)
-        self.pending: list[tuple[int, Message]] = []
-
-    @classmethod
-    async def over(cls, ends: Joined, dialect: Dialect, capacity: int = 1 << 16) -> Raw:
-        raw = cls(ends, dialect, capacity)
-        raw.send((m.Tversion(65536, dialect.value), NOTAG))
-        await raw.answers(1)
-        raw.send((m.Tattach(0, NOFID, "glenda", ""), 0))
-        await raw.answers(1)
-        return raw
-
-    def send(self, *messages: tuple[Message, int]) -> None:
-        """All in one piece."""
-        wire = b"".join(bytes(part) for message, tag in messages for part in encode(message, tag, self.dialect))
-        self.here.other.arrived += wire
-        self.here._wake()
-
-    async def answers(self, count: int) -> list[tuple[int, Message]]:
-        while len(self.pending) < count:
-            data = await self.here.read(1 << 16)
-            assert data, "the server ended the connection"
-            for frame in self.frames.feed(data):
-                message, tag = decode(frame, self.dialect)[::-1]
-                assert isinstance(tag, int)
-                self.pending.append((tag, message))  # type: ignore[arg-type]
-        found, self.pending = self.pending[:count], self.pending[count:]
-        return found
-
-    async def open_path(self, name: str, fid: int, mode: int = 2) -> None:
-        opening = m.Tlopen(fid, mode) if self.dialect is L else m.Topen(fid, mode)
-        self.send((m.Twalk(0, fid, (name,)), 1), (opening, 2))
-        for _, message in await self.answers(2):
-            assert not isinstance(message, m.Rerror | m.Rlerror)
-
-    async def close(self) -> None:
-        self.here.close()
-        await self.serving
