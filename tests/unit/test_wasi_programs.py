@@ -296,7 +296,7 @@ async def test_a_directory_as_standard_input_is_no_way_in(machine: Machine) -> N
 
 async def test_open_files_are_limited_per_process(machine: Machine) -> None:
     process = await machine.child()
-    process.descriptors.limit = 7  # the streams, `.`, /etc, /home, /streams
+    process.descriptors.limit = 8  # the streams, `.`, /etc, /home, /streams, and `../..`, which is granted
     await machine.start(process, build("cat"), ["cat", "notes.txt"], Launch(grants=[Grant("/", "r")]), confined=True)
     await process.ended.wait()
     assert (await machine.result(process)).err == b"cat: notes.txt: No file descriptors available\n"
@@ -375,6 +375,28 @@ async def test_what_was_written_without_waiting_arrives_after_the_programs_end(m
     await process.ended.wait()
     assert (process.status, process.message) == (0, "")
     out.close()
+
+
+async def test_shutting_down_ends_what_still_runs_or_writes(machine: Machine) -> None:
+    behind, spinning = await machine.child(), await machine.child()
+    out = await machine.pipe(behind, 1)
+    await machine.start(behind, build("system"), ["system", "behind"])
+    await until(lambda: not machine.scheduler.guests)
+    await machine.start(spinning, build("spin"), ["spin"])
+    await machine.scheduler.close()
+    await machine.programs.close()
+    await spinning.ended.wait()
+    await behind.ended.wait()
+    assert (spinning.status, behind.status) == (137, 137)
+    out.close()
+
+
+async def test_many_programs_at_once(machine: Machine) -> None:
+    results = await asyncio.gather(
+        *(machine.run("wc", "notes.txt", grants=[(f"{HOME}/notes.txt", "r")]) for _ in range(50))
+    )
+    assert {result.out for result in results} == {b"2 3 14 notes.txt\n"}
+    assert len(machine.processes) == 1
 
 
 async def test_a_program_that_ended_and_still_writes_can_be_killed(machine: Machine) -> None:

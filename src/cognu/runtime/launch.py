@@ -20,6 +20,7 @@ from typing import NamedTuple
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.launch import Grant, Launch, Mapping
+from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
 from cognu.files.namespace import MAFTER, MCREATE, MREPL, Namespace
 from cognu.files.process import Descriptors, Process, ProcessTable, State
@@ -249,7 +250,7 @@ class Programs:
         self._cache = cache
         self._processes = processes
         self._skeleton = skeleton
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: set[_Run] = set()
 
     async def launch(
         self,
@@ -270,7 +271,6 @@ class Programs:
         """
         args = _strings(process.args)
         environment = _environment(process)
-        limits = _limits(launch)
         new = await self._dress(process, launch, confined)
         old = Clothes(process.namespace, process.cwd, process.descriptors)
         process.namespace, process.cwd, process.descriptors = new
@@ -281,18 +281,26 @@ class Programs:
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
             run = _Run(self, process, running)
-            guest = run.guest = self._scheduler.start(module, IMPORTS, limits, run.exited, running)
+            account = run.account = Account(process.quota, module.memory_minimum, process.weight)
+            try:
+                limits = _limits(process, launch, module.memory_minimum)
+                guest = run.guest = self._scheduler.start(module, IMPORTS, limits, run.exited, running, account)
+            except BaseException:
+                account.end()
+                raise
         except BaseException:
             running.close()
             if _is_dead(process):
                 _give_back(old)  # the new ones went with the process
             else:
+                old.descriptors.succeed(new.descriptors, process.quota)
                 process.namespace, process.cwd, process.descriptors = old
                 _give_back(new)
             raise
         _give_back(old)
         process.state = State.RUNNING
         process.kill, process.note = run.kill, run.note
+        process.pause, process.weigh = run.pause, account.set_weight
         # It outlives the program, so it must hold nothing of it, and in particular no way back to the process.
         process.detail = partial(_detail, guest.usage)
 
@@ -307,17 +315,18 @@ class Programs:
         try:
             _check_new(process)
             _hand_streams(process, new.namespace.domain, new.descriptors)
+            new.descriptors.succeed(process.descriptors, process.quota)
         except BaseException:
             _give_back(new)
             raise
         return new
 
     async def close(self) -> None:
-        """End what writes behind programs that are over. The scheduler is closed before this."""
-        for task in self._settling:
-            task.cancel()
-        if self._settling:
-            await asyncio.wait(self._settling)
+        """Kill what still writes behind programs that are over. The scheduler is closed before this."""
+        for run in list(self._settling):
+            run.kill("")
+        while self._settling:
+            await asyncio.wait([run.settling for run in self._settling if run.settling is not None])
 
 
 class _Run:
@@ -328,8 +337,9 @@ class _Run:
         self._process = process
         self._program = program
         self.guest: Guest | None = None
+        self.account: Account | None = None
         self._ending: tuple[int, str] | None = None
-        self._settling: asyncio.Task[None] | None = None
+        self.settling: asyncio.Task[None] | None = None
 
     def kill(self, by: str) -> None:
         self._end(EXIT_KILLED, str(FileError(E.KILLED, "", by)))
@@ -341,10 +351,17 @@ class _Run:
             raise FileError(E.INVAL, text, " ".join(NOTES))
         self._end(128 + signal, text)
 
+    def pause(self, stop: bool) -> None:
+        assert self.guest is not None
+        if stop:
+            self.guest.stop()
+        else:
+            self.guest.resume()
+
     def _end(self, status: int, message: str) -> None:
-        if self._settling is not None:
+        if self.settling is not None:
             self._ending = status, message
-            self._settling.cancel()
+            self.settling.cancel()
             return
         assert self.guest is not None
         self._ending = self._ending or (status, message)
@@ -352,16 +369,18 @@ class _Run:
 
     def exited(self, ending: Exit) -> None:
         """The guest is gone. Unless it was killed, what it wrote without waiting is written before its files close."""
+        assert self.account is not None
+        self.account.end()
         if ending.how is How.EXITED and self._program.unsettled:
             self._ending = ending.code, ending.reason
-            self._settling = asyncio.get_running_loop().create_task(self._program.settle())
-            self._programs._settling.add(self._settling)
-            self._settling.add_done_callback(self._settled)
+            self.settling = asyncio.get_running_loop().create_task(self._program.settle())
+            self._programs._settling.add(self)
+            self.settling.add_done_callback(self._settled)
             return
         self._finish(ending)
 
     def _settled(self, task: asyncio.Task[None]) -> None:
-        self._programs._settling.discard(task)
+        self._programs._settling.discard(self)
         if not task.cancelled() and task.exception() is not None:
             log.error("writing behind a program failed", exc_info=task.exception())
         assert self._ending is not None
@@ -418,6 +437,11 @@ def _environment(process: Process) -> tuple[bytes, ...]:
     return tuple(variables)
 
 
-def _limits(launch: Launch) -> Limits:
+def _limits(process: Process, launch: Launch, minimum: int) -> Limits:
+    """What was asked for, or is usual; never more memory than there is room for above what it begins with."""
     usual = Limits()
-    return Limits(memory=launch.limits.get("memory", usual.memory), cpu=launch.limits.get("cpu", usual.cpu))
+    memory = launch.limits.get("memory", usual.memory)
+    room = process.quota.room(Resource.MEMORY)
+    if room is not None:
+        memory = min(memory, minimum + room)
+    return Limits(memory=memory, cpu=launch.limits.get("cpu", usual.cpu))
