@@ -14,16 +14,21 @@ from enum import Enum
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Launch
+from cognu.files.limits import USUAL_WEIGHT, Quota, Resource
 from cognu.files.namespace import ChanMover, Namespace
 
 DEFAULT_OPEN_FILES = 1024
 
 
 class Descriptors:
-    """Open files by number. May be shared by processes (rfork without FDG); closed with the last."""
+    """Open files by number. May be shared by processes (rfork without FDG); closed with the last.
 
-    def __init__(self, limit: int = DEFAULT_OPEN_FILES) -> None:
+    `limit` is this table's own (MFILE). Each open file counts in `quota` too, that of the process it was made for.
+    """
+
+    def __init__(self, limit: int = DEFAULT_OPEN_FILES, quota: Quota | None = None) -> None:
         self.limit = limit
+        self._quota = quota
         self._chans: dict[int, Chan] = {}
         self._users = 1
 
@@ -44,14 +49,19 @@ class Descriptors:
         return len(self._chans)
 
     def add(self, chan: Chan, number: int | None = None) -> int:
-        """Take over `chan` at the lowest free number, or at `number` (closing what is there). Raises MFILE, BADF."""
+        """Take over `chan` at the lowest free number, or at `number` (closing what is there).
+
+        Raises MFILE, DQUOT, BADF.
+        """
         if number is None:
             number = next(free for free in range(len(self._chans) + 1) if free not in self._chans)
         if number < 0:
             raise FileError(E.BADF, f"fd {number}")
-        if number not in self._chans and len(self._chans) >= self.limit:
-            raise FileError(E.MFILE)
         old = self._chans.get(number)
+        if old is None:
+            if len(self._chans) >= self.limit:
+                raise FileError(E.MFILE)
+            self._take(1)
         self._chans[number] = chan
         if old is not None:
             old.close()
@@ -62,6 +72,7 @@ class Descriptors:
         chan = self._chans.pop(number, None)
         if chan is None:
             raise FileError(E.BADF, f"fd {number}")
+        self._give(1)
         chan.close()
 
     def move(self, number: int, to: int) -> None:
@@ -72,6 +83,7 @@ class Descriptors:
         del self._chans[number]
         old, self._chans[to] = self._chans.get(to), chan
         if old is not None:
+            self._give(1)
             old.close()
 
     def hold(self) -> Descriptors:
@@ -84,17 +96,47 @@ class Descriptors:
             for number in list(self._chans):
                 self.close(number)
 
-    def copy(self, mover: ChanMover) -> Descriptors:
-        """A table of the same open files (offsets shared) for the mover's domain; what was revoked is not in it."""
-        twin = Descriptors(self.limit)
+    def copy(self, mover: ChanMover, quota: Quota | None = None) -> Descriptors:
+        """A table of the same open files (offsets shared) for the mover's domain; what was revoked is not in it.
+
+        Raises DQUOT; then nothing is left behind.
+        """
+        twin = Descriptors(self.limit, quota)
         try:
             for number, chan in self._chans.items():
                 if mover.can(chan):
+                    twin._take(1)
                     twin._chans[number] = mover.move(chan)
         except BaseException:
             twin.release()
             raise
         return twin
+
+    def succeed(self, other: Descriptors, quota: Quota) -> None:
+        """Count in `quota` from now on, in place of `other`, which counts no more if it was that quota's alone.
+
+        So the two that a process has while it changes its clothes count once. Nothing happens to a table that counts
+        already. Raises DQUOT with nothing changed.
+        """
+        if self._quota is not None:
+            return
+        freed = len(other) if other._quota is quota and other._users == 1 else 0
+        more = len(self) - freed
+        if more > 0:
+            quota.take(Resource.FILES, more)
+        else:
+            quota.give(Resource.FILES, -more)
+        self._quota = quota
+        if freed:
+            other._quota = None
+
+    def _take(self, count: int) -> None:
+        if self._quota is not None:
+            self._quota.take(Resource.FILES, count)
+
+    def _give(self, count: int) -> None:
+        if self._quota is not None:
+            self._quota.give(Resource.FILES, count)
 
 
 class Environment:
@@ -131,8 +173,16 @@ class Process:
     state: State = State.NEW
     status: int | None = None  # exit status once DEAD; 128 + n for a signal
     message: str = ""  # why it ended, if not by exit
+    noteid: int = 0  # its note group: the pid of the process that began it
+    private: bool = False  # others see its status alone
+    stopped: bool = False  # not scheduled until it is started again
+    weight: int = USUAL_WEIGHT  # its share of the processor relative to others', 1 to 1000
+    quota: Quota = field(default_factory=Quota)
     kill: Callable[[str], None] | None = None  # what ends it from outside; the argument says by whom or why
     note: Callable[[str], None] | None = None  # delivers a note such as "interrupt"
+    pause: Callable[[bool], None] | None = None  # True stops it, False lets it go on
+    weigh: Callable[[int], None] | None = None  # makes a new weight hold
+    tell: Callable[[str], None] | None = None  # sends a line of ctl to the node where it really runs
     detail: Callable[[], dict[str, int | str]] | None = None  # more lines of its status: memory, CPU time
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     finished: int = 0  # ns since 1970, once DEAD
@@ -149,13 +199,17 @@ class Share(Enum):
 
 @dataclass(frozen=True)
 class Fork:
-    """What a child gets. The defaults are fork's: everything copied. Inferno's NODEVS is `devices=False`."""
+    """What a child gets. The defaults are fork's: everything copied. Inferno's NODEVS is `devices=False`.
+
+    `notes` false begins a note group (Plan 9's RFNOTEG).
+    """
 
     namespace: Share = Share.COPY
     environment: Share = Share.COPY
     descriptors: Share = Share.COPY
     mount: bool = True
     devices: bool = True
+    notes: bool = True
 
 
 class ProcessTable:
@@ -183,6 +237,10 @@ class ProcessTable:
     def __len__(self) -> int:
         return len(self._processes)
 
+    def group(self, noteid: int) -> list[Process]:
+        """The live processes of a note group."""
+        return [process for process in self if process.noteid == noteid]
+
     def descendants(self, of: Process) -> list[Process]:
         """Live processes that `of` made, or that these made. Not `of` itself."""
         return [process for process in self if any(ancestor is of for ancestor in _ancestors(process))]
@@ -195,20 +253,29 @@ class ProcessTable:
         parent: Process | None = None,
         descriptors: Descriptors | None = None,
         environment: Environment | None = None,
+        quota: Quota | None = None,
     ) -> Process:
-        """A process of these parts, which it takes over; they are released when it ends. Raises AGAIN at the limit."""
-        if len(self._processes) >= self._limit:
-            raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
+        """A process of these parts, which it takes over; they are released when it ends.
+
+        `quota` is its own, one below the parent's if None. Raises AGAIN at the node's limit, DQUOT at one above.
+        """
+        if quota is None:
+            quota = Quota(parent.quota if parent is not None else None)
+        self._check_room(quota)
+        quota.take(Resource.PROCESSES)
         self._last += 1
+        quota.name = quota.name or f"process {self._last}"
         process = Process(
             self._last,
             parent,
             user,
             namespace,
             cwd,
-            Descriptors() if descriptors is None else descriptors,
+            Descriptors(quota=quota) if descriptors is None else descriptors,
             Environment() if environment is None else environment,
             self._now(),
+            noteid=self._last,
+            quota=quota,
         )
         self._processes[process.pid] = process
         return process
@@ -219,57 +286,66 @@ class ProcessTable:
         A clean namespace is the root alone (the parent's root directory, with nothing mounted). As in Plan 9, giving
         up mounting or devices in a namespace that is shared gives it up for all who share it.
 
+        Its quota is one below the parent's.
+
         Raises AGAIN, DQUOT, and REVOKED if the parent lost its root; nothing is left behind then.
         """
         how = how or Fork()
-        if len(self._processes) >= self._limit:
-            raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
-        if how.namespace is Share.SHARE:
-            namespace = parent.namespace.hold()
-        else:
-            namespace = self._new_namespace(parent, how)
+        self._check_room(parent.quota)
+        namespace, mover = self._namespace_for(parent, how)
         try:
-            return self._fork_into(namespace, parent, how)
+            return self._fork_into(namespace, mover, parent, how)
         except BaseException:
             namespace.release()
             raise
 
-    def _fork_into(self, namespace: Namespace, parent: Process, how: Fork) -> Process:
+    def _check_room(self, quota: Quota) -> None:
+        if len(self._processes) >= self._limit:
+            raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
+        quota.check(Resource.PROCESSES)
+
+    def _fork_into(self, namespace: Namespace, mover: ChanMover, parent: Process, how: Fork) -> Process:
         """The child with its namespace, which is the caller's again if this raises."""
-        mover = ChanMover(namespace.domain)
         if how.namespace is Share.CLEAN or not mover.can(parent.cwd):
             cwd = namespace.root.share()
         else:
             cwd = mover.move(parent.cwd)
+        quota = Quota(parent.quota, f"process {self._last + 1}")
         if how.descriptors is Share.SHARE:
             descriptors = parent.descriptors.hold()
         elif how.descriptors is Share.COPY:
-            descriptors = parent.descriptors.copy(mover)
+            descriptors = parent.descriptors.copy(mover, quota)
         else:
-            descriptors = Descriptors(parent.descriptors.limit)
+            descriptors = Descriptors(parent.descriptors.limit, quota)
         environment = {
             Share.SHARE: lambda: parent.environment,
             Share.COPY: parent.environment.copy,
             Share.CLEAN: Environment,
         }[how.environment]()
-        child = self.add(parent.user, namespace, cwd, parent, descriptors, environment)
+        child = self.add(parent.user, namespace, cwd, parent, descriptors, environment, quota)
+        child.weight = parent.weight
+        if how.notes:
+            child.noteid = parent.noteid
         if not how.mount:
             namespace.no_mount = True
         if not how.devices:
             namespace.devices.clear()
         return child
 
-    def _new_namespace(self, parent: Process, how: Fork) -> Namespace:
+    def _namespace_for(self, parent: Process, how: Fork) -> tuple[Namespace, ChanMover]:
+        """The child's namespace, and what brings the rest of the parent's to it, under the same capabilities."""
+        if how.namespace is Share.SHARE:
+            return parent.namespace.hold(), ChanMover(parent.namespace.domain)
         domain = Domain(parent.namespace.domain.authority, parent.namespace.domain)
+        mover = ChanMover(domain)
         try:
             if how.namespace is Share.COPY:
-                return parent.namespace.copy(domain, how.devices)
-            mover = ChanMover(domain)
+                return parent.namespace.copy(domain, how.devices, mover=mover), mover
             namespace = Namespace(domain, mover.move(parent.namespace.root))
             if how.devices:
                 namespace.devices = mover.devices(parent.namespace.devices)
             namespace.no_mount = parent.namespace.no_mount
-            return namespace
+            return namespace, mover
         except BaseException:
             domain.release()
             raise
@@ -279,10 +355,8 @@ class ProcessTable:
         parent = process.parent
         if parent is None or parent.state is State.DEAD:
             raise FileError(E.SRCH, f"parent of {process.pid}")
-        shared = share is Share.SHARE
-        namespace = parent.namespace.hold() if shared else self._new_namespace(parent, Fork(namespace=share))
+        namespace, mover = self._namespace_for(parent, Fork(namespace=share))
         try:
-            mover = ChanMover(namespace.domain)
             stays = share is not Share.CLEAN and mover.can(parent.cwd)
             cwd = mover.move(parent.cwd) if stays else namespace.root.share()
         except BaseException:
@@ -301,10 +375,12 @@ class ProcessTable:
         process.message = message
         process.finished = self._now()
         process.kill = process.note = None
+        process.pause = process.weigh = process.tell = None
         self._processes.pop(process.pid, None)
         process.descriptors.release()
         process.cwd.close()
         process.namespace.release()
+        process.quota.give(Resource.PROCESSES)
         process.ended.set()
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cognu.errors import CognuError, E, FileError
+from cognu.files.limits import Account
 from cognu.runtime.engine import Module, shimmable
 from cognu.runtime.fiber import PENDING, Bounds, Fiber, GuestFault, Pending, Slot, Value
 from cognu.runtime.states import Event, State, move
@@ -99,13 +100,19 @@ class Guest:
     Host functions may keep what they need in `data`; the scheduler does not look at it.
     """
 
-    def __init__(self, scheduler: Scheduler, module: Module, imports: Imports, limits: Limits, data: Any) -> None:
+    def __init__(
+        self, scheduler: Scheduler, module: Module, imports: Imports, limits: Limits, data: Any,
+        account: Account | None = None,
+    ) -> None:  # fmt: skip
         slots, self._functions = _resolve(module, imports)
         self.module = module
         self.limits = limits
         self.usage = Usage()
         self.data = data
         self.state = State.NEW
+        self.account = account
+        self.stopped = False
+        self._left: int | None = None  # ns of processor time that it may use until a thread lets go of it
         self._scheduler = scheduler
         bounds = Bounds(limits.memory, limits.table_elements)
         self._fiber = Fiber(module, slots, bounds, self._host_call)
@@ -143,6 +150,18 @@ class Guest:
         """End it, whatever it is doing. `on_exit` follows soon, never from inside this call. Twice is
         fine."""
         self._end(Exit(How.KILLED, EXIT_KILLED, FileError(E.KILLED, "", reason)))
+
+    def stop(self) -> None:
+        """Don't run it until `resume`. A host call under way goes on; a thread that runs it lets go at the next tick.
+        """
+        self.stopped = True
+        if self.state is State.RUNNING:
+            self._scheduler._engine.tick()
+
+    def resume(self) -> None:
+        """Let it run again. Nothing happens if it was not stopped, or has ended."""
+        self.stopped = False
+        self._scheduler._unpark(self)
 
     # For the scheduler
 
@@ -188,6 +207,11 @@ class Guest:
         if task is not None:
             # Cancelled before its first step it would never run, nor clean up; that step is in the queue already.
             asyncio.get_running_loop().call_soon(task.cancel)
+
+    def _let_go(self) -> bool:
+        """Whether a worker is to bring it back after this slice: it ends, was stopped, or its memory must be
+        counted."""
+        return self.stopped or self._stopping() or self._fiber.memory_size != self.usage.memory
 
     def _stopping(self) -> bool:
         return self._ending is not None or self._fiber.fault is not None

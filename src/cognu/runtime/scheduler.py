@@ -27,6 +27,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from cognu.errors import E, FileError, Misuse
+from cognu.files.limits import Account
 from cognu.runtime.engine import Engine, Module
 from cognu.runtime.fiber import Pending, Step
 from cognu.runtime.guest import EXIT_KILLED, Answer, Exit, Guest, GuestExit, How, Imports, Limits, drop
@@ -90,6 +91,8 @@ class Scheduler:
         self._turn_due = False
         self._batch: list[tuple[int, int, Guest]] = []
         """A heap: guests for the workers by virtual time, the one that had least of its share first."""
+        self._parked: set[Guest] = set()
+        """Guests that could run but were stopped; they are in no queue."""
         self._order = itertools.count()
         self._virtual = 0
         self._dead: list[Guest] = []
@@ -109,8 +112,12 @@ class Scheduler:
 
     def start(
         self, module: Module, imports: Imports, limits: Limits, on_exit: Callable[[Exit], None], data: Any = None,
-    ) -> Guest:
+        account: Account | None = None,
+    ) -> Guest:  # fmt: skip
         """Start a command (see `Module.check_command`); it runs from the loop's next turn on.
+
+        With an `account` its memory and processor time are charged there whenever a thread lets go of it, and it
+        is ended when that says so; its weight is then the account's. The caller ends the account in `on_exit`.
 
         `on_exit` is called once, on the loop, after the guest was deleted; what it raises is logged. Raises
         `FileError`: NOSTART, NOMEMORY, NOIMPORT for a program that can't run here, NOMEM if its memory is
@@ -125,7 +132,7 @@ class Scheduler:
             raise Misuse(E.INVAL, "weight", str(limits.weight))
         if len(self._guests) >= self._engine.settings.max_guests:
             raise FileError(E.TOOMANY, "", str(len(self._guests)))
-        guest = Guest(self, module, imports, limits, data)
+        guest = Guest(self, module, imports, limits, data, account)
         most = min(limits.memory, module.memory_maximum)
         self._guests[guest] = _Place(most <= LOOP_MEMORY, on_exit)
         self._empty.clear()
@@ -155,6 +162,9 @@ class Scheduler:
         return threading.get_ident() == self._thread
 
     def _enqueue(self, guest: Guest) -> None:
+        if guest.stopped:
+            self._parked.add(guest)
+            return
         place = self._guests[guest]
         if place.on_loop:
             self._turns.append(guest)
@@ -164,6 +174,11 @@ class Scheduler:
         place.virtual = max(place.virtual, self._virtual)
         heapq.heappush(self._batch, (place.virtual, next(self._order), guest))
         self._dispatch()
+
+    def _unpark(self, guest: Guest) -> None:
+        if guest in self._parked:
+            self._parked.discard(guest)
+            self._enqueue(guest)
 
     def _want_turn(self) -> None:
         if not self._turn_due:
@@ -179,7 +194,7 @@ class Scheduler:
                 guest = self._turns.popleft()
                 if guest.state not in (State.NEW, State.READY):
                     continue  # killed meanwhile
-                if not self._guests[guest].on_loop:
+                if guest.stopped or not self._guests[guest].on_loop:
                     self._enqueue(guest)
                     continue
                 guest._move(Event.RUN)
@@ -196,6 +211,10 @@ class Scheduler:
             self._virtual, _, guest = heapq.heappop(self._batch)
             if guest.state not in (State.NEW, State.READY):
                 continue
+            if guest.stopped:
+                self._parked.add(guest)
+                continue
+            guest._left = _time_left(guest)
             guest._move(Event.RUN)
             self._idle.pop().inbox.put(guest)
 
@@ -204,13 +223,12 @@ class Scheduler:
         while (guest := worker.inbox.get()) is not None:
             began = self._clock.monotonic()
             elapsed = slices = 0
-            step = Step.SLICE
-            left = guest.limits.cpu - guest.usage.cpu if guest.limits.cpu is not None else None
+            step, left = Step.SLICE, guest._left
             while step is Step.SLICE:
                 step = self._poll(guest)
                 slices += 1
                 elapsed = self._clock.monotonic() - began
-                if self._batch or guest._stopping() or (left is not None and elapsed >= left):
+                if self._batch or guest._let_go() or (left is not None and elapsed >= left):
                     break
             self._loop.call_soon_threadsafe(self._worker_done, worker, guest, _Stint(step, elapsed, slices))
             del guest  # a thread that waits must not keep the last one alive
@@ -237,12 +255,17 @@ class Scheduler:
         usage.cpu += stint.elapsed
         usage.slices += stint.slices
         usage.memory = guest._fiber.memory_size
-        place.virtual += stint.elapsed * 100 // guest.limits.weight
+        weight = guest.account.weight if guest.account is not None else guest.limits.weight * 1000
+        place.virtual += stint.elapsed * 100_000 // weight
+        over = guest.account.charge(stint.elapsed, usage.memory) if guest.account is not None else None
         self._replace(place, stint)
         if stint.step is Step.ENDED or guest._stopping():
             self._finish(guest)
         elif guest.limits.cpu is not None and usage.cpu >= guest.limits.cpu:
             guest._ending = Exit(How.KILLED, EXIT_KILLED, FileError(E.CPULIMIT, "", f"{guest.limits.cpu} ns"))
+            self._finish(guest)
+        elif over is not None:
+            guest._ending = Exit(How.KILLED, EXIT_KILLED, over)
             self._finish(guest)
         elif stint.step is Step.SLICE:
             guest._move(Event.YIELD)
@@ -336,6 +359,7 @@ class Scheduler:
         fault = guest._fiber.fault
         if fault is not None and not isinstance(fault, GuestExit):
             log.error("a host function failed; the guest was ended", exc_info=fault)
+        self._parked.discard(guest)
         guest._fiber.delete()
         guest._fiber.fault = None  # its traceback holds the frames that hold the guest
         on_exit = self._guests.pop(guest).on_exit
@@ -345,3 +369,10 @@ class Scheduler:
             on_exit(ending)
         except Exception as error:
             log.error("what was to hear of a guest's end failed", exc_info=error)
+
+
+def _time_left(guest: Guest) -> int | None:
+    """ns of processor time until a limit of the guest or of its account; None without one."""
+    own = guest.limits.cpu - guest.usage.cpu if guest.limits.cpu is not None else None
+    tree = guest.account.left if guest.account is not None else None
+    return min((left for left in (own, tree) if left is not None), default=None)
