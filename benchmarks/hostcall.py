@@ -18,16 +18,16 @@ from cognu.runtime.guest import Exit, Guest, HostFunction, How, Limits
 from cognu.runtime.scheduler import LOOP_MEMORY, Scheduler
 from cognu.world.real import RealClock
 
-PROGRAM = wasmtime.wat2wasm("""(module (import "h" "f" (func $f (param i32 i32) (result i32)))
+PROGRAM = bytes(wasmtime.wat2wasm("""(module (import "h" "f" (func $f (param i32 i32) (result i32)))
   (memory (export "memory") 1)
-  (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))""")
+  (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))"""))
 PEER = "wasmtime-py"
 
 
 async def run(bench: Bench) -> None:
     engine = Engine()
     scheduler = Scheduler(engine, RealClock(), workers=2)
-    module = engine.compile(bytes(PROGRAM))
+    module = engine.compile(PROGRAM)
     many, few = bench.size(200_000, 200), bench.size(20_000, 200)
 
     def theirs() -> float:
@@ -91,6 +91,7 @@ def _their_calls(count: int) -> float:
     word = wasmtime.ValType.i32()
     linker.define_func("h", "f", wasmtime.FuncType([word, word], [word]), ready)
     start = linker.instantiate(store, _module).exports(store)["_start"]
+    assert isinstance(start, wasmtime.Func)
     start(store)
     seconds = time.perf_counter() - began
     if left:

@@ -152,12 +152,11 @@ class _Machine:
         """Microseconds for each."""
         module = await self.cache.get(self.name, self.wasm)
         process = self.child()
-        done = self._loop_future()
         began = time.perf_counter()
         for _ in range(count):
             program = Program(process, self.world, (b"nothing",), ())
             await finish(program.adopt_streams())
-            done = self._loop_future()
+            done: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
             self.scheduler.start(module, IMPORTS, Limits(), done.set_result, program)
             ending = await done
             program.close()
@@ -166,9 +165,6 @@ class _Machine:
         seconds = time.perf_counter() - began
         self.processes.end(process, 0)
         return seconds / count * 1e6
-
-    def _loop_future(self) -> asyncio.Future[Exit]:
-        return asyncio.get_running_loop().create_future()
 
 
 class _Somebody:
@@ -190,7 +186,7 @@ def _spawns(program: HostPath, count: int) -> float:
     """Microseconds for each, from this process, which is as large as a node."""
     began = time.perf_counter()
     for _ in range(count):
-        pid = os.posix_spawn(program, [program], {})
+        pid = os.posix_spawn(program, [str(program)], {})
         _, status = os.waitpid(pid, 0)
         if status:
             raise RuntimeError(f"{program} ended with {status}")
@@ -215,6 +211,7 @@ class _Wasmtime:
             linker = wasmtime.Linker(self._engine)
             linker.define_wasi()
             start = linker.instantiate(store, self._module).exports(store)["_start"]
+            assert isinstance(start, wasmtime.Func)
             try:
                 start(store)
             except wasmtime.ExitTrap as ending:

@@ -1,0 +1,102 @@
+"""The benchmarks run, and print what their readers rely on. How fast anything is is not tested here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.measure import Bench, Case, Unit
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_DIOD = """\
+import sys
+from benchmarks import __main__, servers
+servers.find_diod = lambda: None
+sys.argv[1:] = ["ninep", "--json", "--quick"]
+sys.exit(__main__.main())
+"""
+SUMMARY = {"median", "low", "high"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def check(result: dict[str, Any], name: str) -> None:
+    """`result` is what `docs/performance.md` promises."""
+    assert result["benchmark"] == name
+    assert result["quick"] is True
+    assert {"cpu", "cores", "python", "wasmtime", "load"} <= result["machine"].keys()
+    assert result["ratios"].keys() == result["cases"].keys()
+    for case, row in result["cases"].items():
+        assert row["peer"]
+        assert row["ours"].keys() == row["theirs"].keys() == row["ratio"].keys() == SUMMARY
+        assert result["ratios"][case] == row["ratio"]["median"] > 0
+    for row in result["figures"].values():
+        assert row["ours"].keys() == SUMMARY
+    for row in (result["cases"] | result["figures"]).values():
+        assert row["unit"] in {unit.text for unit in Unit}
+        assert row["ours"]["median"] > 0
+    assert result["cases"] or result["figures"]
+    assert all(isinstance(reason, str) and reason for reason in result["missing"].values())
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_runs_and_prints_one_json_object(name: str) -> None:
+    ran = run(name, "--json", "--quick")
+    assert ran.returncode == 0, ran.stderr
+    [line] = ran.stdout.splitlines()
+    check(json.loads(line), name)
+    assert " left\n" in ran.stderr
+
+
+def test_a_peer_that_is_not_there_is_missing_and_nothing_is_compared_with_it() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_DIOD], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert "diod" in result["missing"]
+    assert result["ratios"] == {}
+    assert "Unix: getattr" in result["figures"]
+
+
+def test_the_list_names_each_benchmark() -> None:
+    assert [line.split()[0] for line in run("--list").stdout.splitlines()] == list(BENCHMARKS)
+
+
+def test_an_unknown_name_is_refused_before_anything_runs() -> None:
+    ran = run("nothing-of-that-name", "--json")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert "nothing-of-that-name" in ran.stderr
+
+
+@pytest.mark.parametrize(("unit", "ours", "theirs"), [(Unit.US, 2.0, 6.0), (Unit.PER_SECOND, 6.0, 2.0)])
+async def test_a_ratio_above_one_means_that_ours_is_faster(unit: Unit, ours: float, theirs: float) -> None:
+    bench = Bench("test", quick=False)
+    await bench.measure([Case("case", unit, lambda: ours, "peer", lambda: theirs)])
+    assert bench.results.ratios == {"case": 3.0}
+
+
+async def test_runs_are_taken_in_turn_and_the_median_of_the_pairs_ratios_counts() -> None:
+    """Between the pairs the machine gets slower; that must not show in the ratio."""
+    order: list[str] = []
+    slow = iter([1, 1, 1, 1, 2, 2, 40, 40])
+
+    def ours() -> float:
+        order.append("ours")
+        return 1.0 * next(slow)
+
+    async def theirs() -> float:
+        order.append("theirs")
+        return 5.0 * next(slow)
+
+    bench = Bench("test", quick=False)
+    await bench.measure([Case("case", Unit.MS, ours, "peer", theirs, runs=3)])
+    assert order == ["ours", "theirs"] * 4
+    assert bench.results.ratios == {"case": 5.0}
+    assert bench.results.cases["case"]["runs"] == 3
