@@ -35,6 +35,7 @@ def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, ca
         chan.listing = None
         entries = yield from dispatch(chan, READ, chan.server.readdir, chan.fid, cookie, count)
         return [_mounted(namespace, chan, chan.server, entry) for entry in entries]
+    chan.domain.check(chan.cap, READ)  # the members are skipped if they err, this is not
     if not isinstance(listing, _UnionListing):
         assert isinstance(chan.union, MountHead)
         listing = chan.listing = _UnionListing(list(chan.union.members))

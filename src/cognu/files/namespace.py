@@ -143,15 +143,17 @@ class Namespace:
         self.devices.clear()
         self.domain.release()
 
-    def copy(self, domain: Domain, devices: bool = True, rights: int = ALL_RIGHTS) -> Namespace:
+    def copy(
+        self, domain: Domain, devices: bool = True, rights: int = ALL_RIGHTS, mover: ChanMover | None = None
+    ) -> Namespace:
         """A copy for another domain, every capability derived from this one's and with at most `rights`.
 
-        Takes over one use of `domain`.
+        Takes over one use of `domain`. `mover`: what else goes to that domain with it, under the same capabilities.
 
         Without `devices` the copy can't attach any (Inferno's NODEVS). Raises DQUOT with nothing left behind. What
         was revoked or never had GRANT is not copied: such members and mounts are absent from the copy.
         """
-        mover = ChanMover(domain, rights)
+        mover = mover or ChanMover(domain, rights)
         twin = Namespace(domain, mover.move(self.root))
         for key, head in self.heads.items():
             members = [
