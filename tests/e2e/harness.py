@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cognu.errors import E, FileError
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.nstext import quote, split_words
-from cognu.node.control import answer_of
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, QTDIR, Stat
+from cognu.node.control import answer_of
 from cognu.world.real import RealClock, real_world
 
 CHUNK = 1 << 20
@@ -277,12 +279,13 @@ def far(fid: object) -> FarFid:
 
 
 class NodeProcess:
-    """`python -m cognu.node` with a home of its own."""
+    """`python -m cognu.node`, or another module, with a home of its own."""
 
-    def __init__(self, home: Path, name: str, *options: str) -> None:
+    def __init__(self, home: Path, name: str, *options: str, module: Sequence[str] = ("-m", "cognu.node")) -> None:
         self.home = home
         self.name = name
         self.options = options
+        self.module = module
         self.process: asyncio.subprocess.Process | None = None
 
     @property
@@ -302,7 +305,7 @@ class NodeProcess:
         """Returns once it serves. Raises `RuntimeError` with what it says if it does not."""
         ours, theirs = os.pipe()
         try:
-            argv = ["-m", "cognu.node", "--home", str(self.home), "--name", self.name, "--ready-fd", str(theirs)]
+            argv = [*self.module, "--home", str(self.home), "--name", self.name, "--ready-fd", str(theirs)]
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, *argv, *self.options, pass_fds=[theirs], stderr=subprocess.DEVNULL
             )
@@ -349,6 +352,9 @@ class NodeProcess:
         return [int(pid) for pid, parent in rows if int(parent) == self.pid]
 
 
+LOOPBACK = ("--listen", "127.0.0.1:0", "--host", "127.0.0.1")
+
+
 class Pair:
     """Two nodes, `desk` and `pi`; `shared` is a directory of pi's."""
 
@@ -357,17 +363,17 @@ class Pair:
         self.shared = path / "pi-shared"
         self.notes = path / "desk-files"
         for directory in (self.shared, self.notes):
-            directory.mkdir()
-        usual = ("--listen", "127.0.0.1:0", "--host", "127.0.0.1")
-        self.desk = NodeProcess(path / "desk", "desk", *(desk_options or usual))
-        self.pi = NodeProcess(path / "pi", "pi", *(pi_options or usual))
+            directory.mkdir(parents=True)
+        self.desk = NodeProcess(path / "desk", "desk", *LOOPBACK, *desk_options)
+        self.pi = NodeProcess(path / "pi", "pi", *LOOPBACK, *pi_options)
 
-    async def join(self, *grants: str) -> dict[str, Any]:
-        """Pi invites desk and grants it `grants`; what desk's `join` answers."""
-        async with self.pi.client() as pi, self.desk.client() as desk:
-            invitation = await pi.rpc("invite", grants=list(grants))
-            answer: dict[str, Any] = await desk.rpc("join", ticket=invitation["ticket"])
-            return answer
+
+async def join(inviter: NodeProcess, joiner: NodeProcess, *grants: str) -> dict[str, Any]:
+    """`inviter` invites `joiner` and grants it `grants`; what `join` answers there."""
+    async with inviter.client() as theirs, joiner.client() as ours:
+        invitation = await theirs.rpc("invite", grants=list(grants))
+        answer: dict[str, Any] = await ours.rpc("join", ticket=invitation["ticket"])
+        return answer
 
 
 @asynccontextmanager
@@ -377,10 +383,13 @@ async def pair(path: Path, *grants: str, **options: Sequence[str]) -> AsyncItera
     try:
         await asyncio.gather(two.desk.start(), two.pi.start())
         if grants:
-            await two.join(*(grant.format(shared=two.shared) for grant in grants))
+            await join(two.pi, two.desk, *(grant.format(shared=two.shared) for grant in grants))
         yield two
     finally:
         await asyncio.gather(end(two.desk), end(two.pi))
+    for node in (two.desk, two.pi):
+        trouble = log_trouble(node)
+        assert trouble == [], f"{node.name}: {trouble}"
 
 
 async def end(node: NodeProcess) -> None:
@@ -406,17 +415,16 @@ async def until(client: Client, condition: Callable[[], bool] | Callable[[], Awa
 
 async def refused(call: Awaitable[object], error: E, *words: str) -> FileError:
     """The call must be refused with this error; its message must have all of `words`."""
-    try:
+    with pytest.raises(FileError) as caught:
         await call
-    except FileError as refusal:
-        assert refusal.error is error, refusal
-        for word in words:
-            assert word in str(refusal), refusal
-        return refusal
-    raise AssertionError(f"not refused with {error.name}")
+    assert caught.value.error is error, caught.value
+    for word in words:
+        assert word in str(caught.value)
+    return caught.value
 
 
 def log_trouble(node: NodeProcess) -> list[str]:
     """Lines of a node's log that tell of an error, or hold a trace."""
     lines = [json.loads(line) for line in node.log.splitlines()]
-    return [f"{line['message']} {line.get('trace', '')}" for line in lines if line["level"] == "error" or "trace" in line]
+    bad = [line for line in lines if line["level"] == "error" or "trace" in line]
+    return [f"{line['message']} {line.get('trace', '')}" for line in bad]

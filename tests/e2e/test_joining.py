@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from cognu.errors import E
@@ -14,7 +15,8 @@ async def test_a_ticket_joins_once_and_both_sides_know_what_is_lent(place: Path)
     async with pair(place) as two, two.pi.client() as pi, two.desk.client() as desk:
         invitation = await pi.rpc("invite", grants=[f"read:{two.shared}", "net", "run"])
         ticket = invitation["ticket"]
-        assert invitation["describe"] == [f"read {two.shared}", "use this machine's network (/net)", "run programs here"]
+        told = [f"read {two.shared}", "use this machine's network (/net)", "run programs here"]
+        assert invitation["describe"] == told
         joined = await desk.rpc("join", ticket=ticket)
         assert joined["peer"] == "pi"
         assert joined["received"] == [f"read:{two.shared}", "net", "run"]
@@ -33,9 +35,9 @@ async def test_a_ticket_joins_once_and_both_sides_know_what_is_lent(place: Path)
 async def test_tickets_that_are_altered_or_none_are_refused_with_the_reason(place: Path) -> None:
     async with pair(place) as two, two.pi.client() as pi, two.desk.client() as desk:
         ticket = (await pi.rpc("invite"))["ticket"]
-        for place in (8, len(ticket) // 2, len(ticket) - 1):
-            letter = "b" if ticket[place] != "b" else "c"
-            await refused(desk.rpc("join", ticket=ticket[:place] + letter + ticket[place + 1 :]), E.BADTICKET)
+        for at in (8, len(ticket) // 2, len(ticket) - 1):
+            letter = "b" if ticket[at] != "b" else "c"
+            await refused(desk.rpc("join", ticket=ticket[:at] + letter + ticket[at + 1 :]), E.BADTICKET)
         await refused(desk.rpc("join", ticket=ticket[:-1]), E.BADTICKET)
         await refused(desk.rpc("join", ticket="nonsense"), E.BADTICKET)
         assert (await desk.rpc("join", ticket=ticket))["peer"] == "pi"  # none of these spent it
@@ -79,7 +81,7 @@ async def test_a_peer_shows_what_was_granted_and_nothing_else(place: Path) -> No
         way = ["/n/pi/" + "/".join(steps[: count + 1]) for count in range(len(steps))]
         top = way[-1]
         assert await desk.list("/n/pi") == sorted([steps[0], "proc"])
-        for above, below in zip(way, way[1:], strict=False):
+        for above, below in pairwise(way):
             assert await desk.list(above) == [below.rpartition("/")[2]]
         assert await tree(desk, top) == {f"{top}/notes.txt", f"{top}/sub", f"{top}/sub/more"}
         # The processes that desk may see there: its own connection's.
@@ -111,12 +113,12 @@ async def test_a_link_in_a_granted_tree_leads_nowhere_else(place: Path) -> None:
 
 async def test_what_is_granted_later_shows_at_once_and_reads_and_writes(place: Path) -> None:
     async with pair(place, "net") as two, two.pi.client() as pi, two.desk.client() as desk:
-        place = f"/n/pi{two.shared}"
+        far = f"/n/pi{two.shared}"
         assert await desk.list("/n/pi") == ["net"]
-        await refused(desk.list(place), E.NOENT)
+        await refused(desk.list(far), E.NOENT)
         await pi.rpc("export", path=str(two.shared), peer="desk", write=True)
-        assert await desk.list(place) == []
-        file = await desk.create(f"{place}/new")
+        assert await desk.list(far) == []
+        file = await desk.create(f"{far}/new")
         await file.write(b"written from afar")
         file.close()
         assert (two.shared / "new").read_bytes() == b"written from afar"

@@ -69,7 +69,8 @@ class Mesh:
     async def connect(self, peer: str) -> None:
         """Link up with a peer now, by fingerprint, pet name or the beginning of a fingerprint; at once if it is.
 
-        Raises `FileError`: NOPEER, AMBIGUOUS, HOSTUNREACH; `LinkBroken(BADPEER)` if another machine answers there.
+        Raises `FileError`: NOPEER, AMBIGUOUS, HOSTUNREACH, CONNREFUSED; `LinkBroken(BADPEER)` if another machine
+        answers there.
         """
         await self._session(self._book.find(peer)).connect()
 
@@ -149,16 +150,22 @@ class Mesh:
         return peer
 
     async def _dial(self, fingerprint: str) -> SecureStream:
-        """A pinned connection to the first address that answers; raises `LinkBroken(BADPEER)`, `FileError`."""
+        """A pinned connection to the first address that answers.
+
+        Raises `LinkBroken(BADPEER)`, `FileError`: HOSTUNREACH, or CONNREFUSED if at every address a machine said that
+        nothing listens there.
+        """
         peer = self._book.find(fingerprint)
         keys = TlsKeys(self._identity.certificate, self._identity.private_key, (peer.certificate,))
         tried: list[str] = []
+        refused = 0
         wrong: LinkBroken | None = None
         for address in peer.addresses:
             try:
                 stream = await self._world.network.connect_tls(address, keys, DIAL_SECONDS)
             except CognuError as error:
                 tried.append(str(error))
+                refused += error.error is E.CONNREFUSED
                 if isinstance(error, LinkBroken) and error.error is E.BADPEER:
                     wrong = error
                 continue
@@ -174,6 +181,8 @@ class Mesh:
             return stream
         if wrong is not None:
             raise LinkBroken(E.BADPEER, peer.name, "; ".join(tried))
+        if tried and refused == len(tried):
+            raise FileError(E.CONNREFUSED, peer.name, "; ".join(tried))
         raise FileError(E.HOSTUNREACH, peer.name, "; ".join(tried) or "no address known; it must connect to this node")
 
     def _learn(self, fingerprint: str, stream: SecureStream, port: int, dialled: bool) -> None:

@@ -401,9 +401,14 @@ class Session:
         """From the loss of a link until the next one (which cancels this) or the end of the retention time."""
         over = self._now() + int(self._timing.retention * SECOND)
         delay = self._timing.first_delay
+        refused: int | None = None
+        reason = f"away for {self._timing.retention:g} seconds"
         while True:
             left = (over - self._now()) / SECOND
             if left <= 0:
+                break
+            if refused is not None and (self._now() - refused) / SECOND >= self._timing.refused:
+                reason = "no node runs there any more"
                 break
             # Both sides notice a cut at about the same time; chance keeps them from dialling in step.
             chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536
@@ -411,10 +416,12 @@ class Session:
             await self._world.clock.sleep(min(pause, left))
             if self.core.channels:
                 delay = min(delay * 2, self._timing.last_delay)
-                with suppress(CognuError):
+                try:
                     await self.connect()
+                except CognuError as error:
+                    refused = (refused or self._now()) if error.error is E.CONNREFUSED else None
         self._away = None
-        self.core.lose(E.SESSIONLOST, f"away for {self._timing.retention:g} seconds")
+        self.core.lose(E.SESSIONLOST, reason)
         self.settle()
 
 

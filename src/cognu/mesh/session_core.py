@@ -50,12 +50,14 @@ SECOND = 1_000_000_000
 class Timing:
     """Seconds. `silence`: a link on which nothing is heard for so long is dead; `answer`: one that owes an
     acknowledgement or a pong is dead after so long; `retention`: a session without a link is lost after so long;
+    `refused`: it is lost after so long already if the peer's machine says all the time that no node runs there;
     `first_delay` and `last_delay`: pauses between attempts to reconnect.
     """
 
     silence: float = 10.0
     answer: float = 3.0
     retention: float = 600.0
+    refused: float = 10.0
     first_delay: float = 0.1
     last_delay: float = 30.0
 

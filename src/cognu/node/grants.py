@@ -14,6 +14,7 @@ from cognu.errors import E, FileError
 from cognu.files.namespace import split_path
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 
+NET, RUN = "net", "run"
 USAGE = "read:PATH, write:PATH, net, run"
 _READ_ONLY = READ | EXECUTE | GRANT
 
@@ -34,9 +35,9 @@ class PeerGrant:
 
 def parse_grant(text: str) -> PeerGrant:
     """One grant. Raises USAGE with what there is."""
-    if text == "net":
+    if text == NET:
         return PeerGrant(text, "/net", "/net", _READ_ONLY | WRITE | CREATE)
-    if text == "run":
+    if text == RUN:
         return PeerGrant(text, "#q", "/proc", _READ_ONLY | WRITE)
     kind, colon, path = text.partition(":")
     if kind in ("read", "write") and colon:
@@ -57,6 +58,6 @@ def parse_grants(text: str) -> tuple[str, ...]:
 def describe_grant(text: str) -> str:
     """What a person reads before agreeing to it."""
     grant = parse_grant(text)
-    if text in ("net", "run"):
-        return {"net": "use this machine's network (/net)", "run": "run programs here"}[text]
+    if text in (NET, RUN):
+        return {NET: "use this machine's network (/net)", RUN: "run programs here"}[text]
     return f"{'read and change' if grant.creates else 'read'} {grant.source}"

@@ -137,7 +137,7 @@ class Launcher:
             ctl.close()
             raise
         process.node = peer.name
-        process.kill = lambda by: self._tell(process, ctl, "kill")
+        process.kill = lambda by: self._kill_far(process, peer, ctl, by)
         process.note = lambda text: self._tell(process, ctl, f"note {quote(text)}")
         self._spawn(self._follow(process, ctl, wait, token))
 
@@ -168,6 +168,12 @@ class Launcher:
             wait.close()
             ctl.close()
             self._node.processes.end(process, status, message)
+
+    def _kill_far(self, process: Process, peer: Peer, ctl: Chan, by: str) -> None:
+        """The far one ends first, so that its last output comes; if its node is away, when that is back."""
+        self._tell(process, ctl, "kill")
+        if not any(row.peer.fingerprint == peer.fingerprint and row.connected for row in self._node.mesh.status()):
+            self._node.processes.end(process, 128 + 9, str(FileError(E.KILLED, "", f"{by}; {peer.name} is away")))
 
     def _tell(self, process: Process, ctl: Chan, line: str) -> None:
         async def tell() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -76,6 +76,7 @@ class Node:
         self.listening: Listening
         self.launcher: Launcher
         self.address = ""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- parts that need each other, late-bound ---------------------------------------------------------------------
 
@@ -103,8 +104,9 @@ class Node:
         return [peer.name for peer in self.book.all()]
 
     def sources(self) -> list[tuple[str, Source]]:
-        """Peers to fetch objects from: the connected ones first."""
-        rows = sorted(self.mesh.status(), key=lambda row: not row.connected)
+        """Peers to fetch objects from: those that gave wrong bytes last, the connected ones first."""
+        lies = self.store.bad_sources
+        rows = sorted(self.mesh.status(), key=lambda row: (lies.get(row.peer.name, 0), not row.connected))
         return [(row.peer.name, self._source(row.peer)) for row in rows]
 
     def _source(self, peer: Peer) -> Source:
@@ -134,7 +136,39 @@ class Node:
 
     def joined(self, peer: Peer) -> None:
         """A new peer was pinned on this side: its grants are in force from now on."""
-        asyncio.get_running_loop().create_task(self.put_in_force(peer))
+        self.spawn(self.put_in_force(peer))
+
+    async def announce(self, peer: Peer) -> None:
+        """Link up with a peer, so that it learns that this node is there, and where, and that it began anew."""
+        try:
+            await self.mesh.connect(peer.fingerprint)
+        except CognuError as error:
+            log.info("%s can't be reached now: %s", peer.name, error)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end_tasks(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    async def listen(self) -> str:
+        """Listen for links; where the port is any, at the one of the last time, for peers know it. The address."""
+        address, host = self.settings.listen, self.settings.listen.rpartition(":")[0]
+        disk = self.world.disk
+        if address.endswith(":0") and disk.exists(self.home.port):
+            before = disk.read(self.home.port).decode("ascii", "replace").strip()
+            try:
+                return await self.mesh.listen(f"{host}:{before}")
+            except CognuError as error:
+                log.warning("port %s is not to be had again, so peers must be met anew: %s", before, error)
+        found = await self.mesh.listen(address)
+        disk.write(self.home.port, found.rpartition(":")[2].encode())
+        return found
 
     async def put_in_force(self, peer: Peer) -> None:
         for text in peer.granted:
@@ -154,11 +188,20 @@ class Node:
         elif label == STORE:
             await self._serve_store(peer, channel)
         elif label.startswith(LABEL):
-            process = self.lending.redeem(label, peer.fingerprint)
-            streams = self.base.namespace.devices["d"]
-            await Export(channel, process, lambda uname, aname: attach_lent(process, aname, streams)).serve()
+            await self._serve_lent(self.lending.redeem(label, peer.fingerprint), channel)
         else:
             raise FileError(E.NOATTACH, label[:40])
+
+    async def _serve_lent(self, process: Process, channel: Channel) -> None:
+        """Until either side has enough: what the peer holds open of a process must not outlive that."""
+        streams = self.base.namespace.devices["d"]
+        export = Export(channel, process, lambda uname, aname: attach_lent(process, aname, streams))
+        ended = asyncio.ensure_future(process.ended.wait())
+        ended.add_done_callback(lambda _: channel.close())
+        try:
+            await export.serve()
+        finally:
+            ended.cancel()
 
     async def _serve_store(self, peer: Peer, channel: Channel) -> None:
         domain = Domain(self.authority, self.base.namespace.domain)
@@ -223,10 +266,11 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         scheduler = Scheduler(engine, world.clock)
         stack.push_async_callback(scheduler.close)
         stack.push_async_callback(node.services.close)
-        node.mesh = Mesh(world, node.identity, node.book, node.on_channel)
-        stack.push_async_callback(node.mesh.close)
+        # The mesh ends first: a connection to a peer that is away would wait for it to say goodbye.
         node.network = NetworkServer(node.peer_names, node.dial)
         stack.push_async_callback(node.network.close)
+        node.mesh = Mesh(world, node.identity, node.book, node.on_channel)
+        stack.push_async_callback(node.mesh.close)
         node.launcher = Launcher(node, scheduler, cache)
         stack.push_async_callback(node.launcher.close)
         control = control_server(make_verbs(node), node.status)
@@ -239,7 +283,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         await apply_script(world, node.base, home.namespace, node)
         for peer in node.book.all():
             await node.put_in_force(peer)
-        node.address = await node.mesh.listen(settings.listen)
+        node.address = await node.listen()
         bind = settings.listen.rpartition(":")[0]
         node.inviter = Inviter(world, node.me(), node.book, home.path, bind, node.hosts, node.joined)
         await node.inviter.start()
@@ -249,6 +293,9 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         sessions = Sessions(node)
         listener = await world.network.listen_unix(home.socket, sessions.accept)
         stack.push_async_callback(listener.close)
+        stack.push_async_callback(node.end_tasks)
+        for peer in node.book.all():
+            node.spawn(node.announce(peer))
         log.info("node %s serves %s and listens at %s", settings.name, home.socket, node.address)
         yield node
 

@@ -20,7 +20,7 @@ from cognu.files.server import Caller, Fid
 from cognu.files.steps import finish
 from cognu.kernel import Cap
 from cognu.ninep.types import QTDIR
-from cognu.node.grants import PeerGrant, parse_grant
+from cognu.node.grants import RUN, PeerGrant, parse_grant
 
 log = logging.getLogger("cognu.peers")
 
@@ -62,11 +62,17 @@ class PeerExports:
         self._end(await self._hold(parse_grant(text)))
 
     def revoke(self, peer: str, text: str) -> None:
-        """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOENT."""
+        """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOENT.
+
+        Without `run`, the peer's programs end too.
+        """
         held = self._held.get(peer, {}).pop(text, None)
         if held is None:
             raise FileError(E.NOENT, text, "not granted")
         self._end(held)
+        if text == RUN:
+            for session in self._sessions.get(peer, []):
+                self._kill_below(session, f"{text} was revoked")
 
     def forget(self, peer: str) -> None:
         """End all grants of a peer."""
@@ -139,10 +145,13 @@ class PeerExports:
 
     def disconnect(self, peer: str, session: Process) -> None:
         self._sessions[peer].remove(session)
+        self._kill_below(session, "its peer's connection ended")
+        self._processes.end(session, 0)
+
+    def _kill_below(self, session: Process, why: str) -> None:
         for child in self._processes.descendants(session):
             if child.kill is not None:
-                child.kill("its peer's connection ended")
-        self._processes.end(session, 0)
+                child.kill(why)
 
     async def _show(self, namespace: Namespace, held: _Held) -> None:
         """Bind a granted tree into a connection's namespace."""

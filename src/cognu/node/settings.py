@@ -48,6 +48,11 @@ class Home:
         return f"{self.path}/settings.json"
 
     @property
+    def port(self) -> str:
+        """The port of the last time, where the settings leave it open."""
+        return f"{self.path}/port"
+
+    @property
     def namespace(self) -> str:
         return f"{self.path}/namespace"
 

@@ -68,6 +68,7 @@ def make_verbs(node: Node) -> dict[str, Verb]:
                 "rtt": row.rtt,
                 "granted": list(row.peer.granted),
                 "received": list(row.peer.received),
+                "lies": node.store.bad_sources.get(row.peer.name, 0),
             }
             for row in node.mesh.status()
         ]
@@ -75,8 +76,8 @@ def make_verbs(node: Node) -> dict[str, Verb]:
     async def drop(arguments: Arguments) -> Any:
         peer = node.book.find(arguments["peer"])
         node.exports.forget(peer.fingerprint)
-        await node.network.drop(peer.name)
         await node.mesh.drop(peer.fingerprint)
+        await node.network.drop(peer.name)
         return {}
 
     async def export(arguments: Arguments) -> Any:
