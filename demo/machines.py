@@ -16,6 +16,8 @@ from typing import Any
 COGNU = str(Path(sys.executable).with_name("cognu"))
 PATIENCE = 30.0
 """Seconds that one command may take before the demo gives up on it."""
+NOT_RUNNING = 3
+"""The exit status of a command that finds no node."""
 SHOWN_LINES = 12
 LONG = 100
 """Characters of a line, or of a word, above which its middle is left out where it is shown."""
@@ -68,25 +70,15 @@ class Machine:
     name: str
     home: Path
     work: Path
-    node: subprocess.Popen[bytes] | None = None
+    pid: int = 0
+    """The node's, once it told."""
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def start(self, *options: str) -> float:
-        """Start the node; returns the seconds until it answered."""
-        began = time.monotonic()
-        line = ["up", "-f", "--name", self.name, *options]
-        self.shows(line)
-        # A session of its own: Ctrl-C is for the demo, which then stops the nodes in order.
-        self.node = subprocess.Popen(
-            self._argv(line), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            cwd=self.work, start_new_session=True,
-        )  # fmt: skip
-        while self.quietly("status").status != 0:
-            if self.node.poll() is not None:
-                assert self.node.stderr is not None
-                raise Failed(f"{self.name} ended: {self.node.stderr.read().decode(errors='replace').strip()}")
-            need(time.monotonic() - began < PATIENCE, f"{self.name} did not answer within {PATIENCE:.0f} s")
-        return time.monotonic() - began
+    def start(self, *options: str) -> Ran:
+        """Start the node."""
+        ran = self.types("up", "--name", self.name, *options)
+        self.pid = self.asks("status")["pid"]
+        return ran
 
     def types(self, *words: str, stdin: str = "", status: int = 0) -> Ran:
         """Type `cognu WORDS`, show it and what came, and check its exit status."""
@@ -109,13 +101,19 @@ class Machine:
 
     def quietly(self, *words: str, stdin: str = "") -> Ran:
         began = time.monotonic()
+        typed = self._popen(list(words))
         try:
-            ran = subprocess.run(
-                self._argv(list(words)), input=stdin, capture_output=True, text=True, cwd=self.work, timeout=PATIENCE
-            )
+            out, err = typed.communicate(stdin, timeout=PATIENCE)
         except subprocess.TimeoutExpired as slow:
             raise Failed(f"cognu {' '.join(words)}: no end after {slow.timeout:.0f} s") from None
-        return Ran(ran.returncode, ran.stdout, ran.stderr, time.monotonic() - began)
+        except KeyboardInterrupt:
+            # Ctrl-C while a node starts: it would be there after we looked for what to stop.
+            if words[0] == "up":
+                typed.wait(PATIENCE)
+            raise
+        finally:
+            _kill(typed)
+        return Ran(typed.returncode, out, err, time.monotonic() - began)
 
     def asks(self, *words: str) -> Any:
         """What a command says with --json, not shown."""
@@ -126,11 +124,7 @@ class Machine:
     def begins(self, *words: str) -> subprocess.Popen[str]:
         """Type a command that goes on while others are typed; it is ended when the demo is."""
         self.shows([*words, "&"])
-        pipe = subprocess.PIPE
-        started = subprocess.Popen(
-            self._argv(list(words)), stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=self.work,
-            start_new_session=True,
-        )  # fmt: skip
+        started = self._popen(list(words))
         self.running.append(started)
         return started
 
@@ -154,15 +148,20 @@ class Machine:
         """End everything that was started here, the node last, by force if it doesn't go by itself."""
         for started in self.running:
             _kill(started)
-        if self.node is None:
-            return
-        if self.node.poll() is None:
-            self.node.terminate()
-            try:
-                self.node.wait(10)
-            except subprocess.TimeoutExpired:
-                print(f"{self.name} did not stop when told to; killed", file=sys.stderr)
-        _kill(self.node)
+        try:
+            ended = self.quietly("down").status in (0, NOT_RUNNING)
+        except Failed:
+            ended = False
+        if not ended and self.pid:
+            print(f"{self.name} did not stop when told to; killed", file=sys.stderr)
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _popen(self, words: list[str]) -> subprocess.Popen[str]:
+        """A session of its own: Ctrl-C is for the demo, which then stops everything in order."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self._argv(words), stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=self.work, start_new_session=True
+        )
 
     def _argv(self, words: list[str]) -> list[str]:
         return [COGNU, "--home", str(self.home), *words]
@@ -174,12 +173,10 @@ class Machine:
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:
-    """End a process and all of its session, and close our ends of its pipes."""
-    try:
+    """End a process and all of its session if it hasn't ended, and close our ends of its pipes."""
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it and its children have ended
-    process.wait()
+        process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             try:
