@@ -14,7 +14,7 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.namespace import Namespace
 from cognu.files.process import ProcessTable
-from cognu.files.server import Fid, FileServer
+from cognu.files.server import Caller, Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS as ALL_CAP_RIGHTS
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE
@@ -113,11 +113,11 @@ async def attach_later(domain: Domain, server: FileServer) -> Chan:
     return Chan(Handle(server, attached), domain, held, Path(None, "/"), Origin(server.spec, ()))
 
 
-def attach(domain: Domain, server: FileServer, rights: int | None = None) -> Chan:
+def attach(domain: Domain, server: FileServer, rights: int | None = None, caller: Caller | None = None) -> Chan:
     """The root of a server, held by `domain` with some or all rights."""
     _, cap = domain.authority.new_server()
     held = domain.authority.mint(0, cap, ALL_CAP_RIGHTS if rights is None else rights, domain.pid)
-    fid = cast(Fid, server.attach(NOBODY, ""))
+    fid = cast(Fid, server.attach(caller or NOBODY, ""))
     return Chan(Handle(server, fid), domain, held, Path(None, "/"), Origin(server.spec, ()))
 
 

@@ -217,6 +217,13 @@ async def test_unconfined_a_program_has_the_processes_own_namespace(machine: Mac
     assert result == Result(0, NOTES + b"root\n", b"", "")
 
 
+async def test_unconfined_mappings_say_what_is_found_open(machine: Machine) -> None:
+    """As on the machine that runs a program for another: the namespace it gets is made already."""
+    dirs = [("/etc", "/etc")]
+    result = await machine.run("cat", "/etc/passwd", "notes.txt", dirs=dirs, confined=False)
+    assert result == Result(1, b"root\n", b"cat: notes.txt: No such file or directory\n", "")
+
+
 async def test_the_root_can_be_mapped(machine: Machine) -> None:
     result = await machine.run("cat", "/notes.txt", "notes.txt", dirs=[(HOME, "/")])
     assert result == Result(0, NOTES + NOTES, b"", "")

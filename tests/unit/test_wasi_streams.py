@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.devices.cons import cons_server
+from cognu.devices.fd import fd_server
 from cognu.errors import FileError
 from cognu.files.chan import Chan
 from cognu.files.namespace import MREPL
@@ -289,6 +290,24 @@ async def test_only_the_console_looks_like_a_terminal(bench: Bench) -> None:
     assert rights & Right.FD_SEEK
     assert bench.read(0) == (OK, b"")
     assert bench.write(0, b"gone") == (OK, 4)
+
+
+async def test_what_stands_for_an_open_file_is_a_stream_and_the_console_stays_one(bench: Bench) -> None:
+    """As a program run for a peer has its streams: through `/fd`."""
+    await _devices(bench)
+    console = await finish(bench.namespace.find("/dev/cons", bench.process.cwd, bench.process))
+    file = await finish(bench.namespace.find("/notes.txt", bench.process.cwd, bench.process))
+    for number, chan in ((10, console), (11, file)):
+        bench.process.descriptors.add(await finish(bench.namespace.open(chan, ORDWR, bench.process)), number)
+    numbers = attach(bench.namespace.domain, fd_server(bench.processes), caller=bench.process)
+    for number, lent in ((0, "10"), (1, "11")):
+        chan = await finish(bench.namespace.walk(numbers, [lent], bench.process))
+        bench.process.descriptors.add(await finish(bench.namespace.open(chan, ORDWR, bench.process)), number)
+    await finish(bench.program.adopt_streams())
+    for number, kind in ((0, Filetype.CHARACTER_DEVICE), (1, Filetype.UNKNOWN)):
+        assert bench.fdstat(number)[0] == kind
+        assert not bench.fdstat(number)[2] & (Right.FD_SEEK | Right.FD_TELL)
+    assert bench.read(1) == (OK, b"one\ntwo\n")
 
 
 # -- poll_oneoff ------------------------------------------------------------------------------------------------------

@@ -10,17 +10,17 @@ from cognu.files.chan import Chan
 from cognu.files.process import ProcessTable
 from cognu.files.server import Caller
 from cognu.files.tree import Node, TreeFid, TreeServer
-from cognu.ninep.types import OACCESS, QTDIR, Qid
+from cognu.ninep.types import DMDEVICE, OACCESS, QTDIR, Qid
 
 _MODES = ("r", "w", "rw", "x")
 _ROOT = 1
 
 
 class DescriptorFile(LentFile):
-    """`/fd/N`."""
+    """`/fd/N`. Shown as a device if it is the console: a program that runs elsewhere has only this to tell it by."""
 
-    def __init__(self, processes: ProcessTable, number: int) -> None:
-        super().__init__(str(number), 0o600)
+    def __init__(self, processes: ProcessTable, number: int, console: bool = False) -> None:
+        super().__init__(str(number), 0o600 | (DMDEVICE if console else 0))
         self.qid = Qid(0, 0, _ROOT + 1 + 2 * number)
         self._processes = processes
         self._number = number
@@ -59,18 +59,24 @@ class DescriptorDirectory(Node):
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and str(int(digits)) == digits):
             raise FileError(E.NOENT, name)
         number = int(digits)
-        if number not in self._processes[caller.pid].descriptors:
+        descriptors = self._processes[caller.pid].descriptors
+        if number not in descriptors:
             raise FileError(E.NOENT, name)
-        return self._node(number, name != digits)
+        return self._node(number, name != digits, descriptors[number])
 
     def entries(self, caller: Caller | None) -> Iterable[Node]:
         assert caller is not None
-        for number in self._processes[caller.pid].descriptors:
-            yield self._node(number, False)
-            yield self._node(number, True)
+        descriptors = self._processes[caller.pid].descriptors
+        for number in descriptors:
+            yield self._node(number, False, descriptors[number])
+            yield self._node(number, True, descriptors[number])
 
-    def _node(self, number: int, control: bool) -> Node:
-        node = ControlFile(self._processes, number) if control else DescriptorFile(self._processes, number)
+    def _node(self, number: int, control: bool, chan: Chan) -> Node:
+        node: Node
+        if control:
+            node = ControlFile(self._processes, number)
+        else:
+            node = DescriptorFile(self._processes, number, chan.path.names()[-2:] == ["dev", "cons"])
         node.parent = self
         return node
 

@@ -51,6 +51,8 @@ from cognu.world import World
 FIRST_PREOPEN = 3
 PLACELESS = (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM)
 """Pipes and sockets: nothing in them has an offset."""
+LENT = ("#d", "#s")
+"""Devices whose files stand for files that somebody has open."""
 BATCH = 128
 """Entries of a directory asked for at a time."""
 
@@ -124,7 +126,7 @@ class WasiFd:
         """What it is; asked of the server at the first use, and then kept."""
         if self.filetype is None:
             known = _kind_by_path(self.chan)
-            self._note(known if known is not None else filetype_of((yield from self.stat(process)).mode))
+            self._note(known if known is not None else kind_of(self.chan, (yield from self.stat(process))))
         assert self.filetype is not None
         return self.filetype
 
@@ -138,7 +140,7 @@ class WasiFd:
 
     def _note(self, kind: Filetype) -> None:
         self.filetype = kind
-        if kind in PLACELESS or is_terminal(self.chan):
+        if kind in PLACELESS or (kind is Filetype.CHARACTER_DEVICE and is_terminal(self.chan)):
             # How a C library tells a terminal: a character device that can't be sought in.
             self.rights &= ~SEEKING_RIGHTS
 
@@ -169,8 +171,8 @@ class WasiFd:
 
 
 def is_terminal(chan: Chan) -> bool:
-    """As Plan 9's isatty(2) has it: by the name it was reached by."""
-    return chan.path.names()[-2:] == ["dev", "cons"]
+    """For a character device. As Plan 9's isatty(2) has it by the name it was reached by, or a lent descriptor."""
+    return chan.path.names()[-2:] == ["dev", "cons"] or chan.origin.spec in LENT
 
 
 def connection_names(chan: Chan) -> list[str]:
@@ -183,7 +185,11 @@ def connection_names(chan: Chan) -> list[str]:
 
 def kind_of(chan: Chan, stat: Stat) -> Filetype:
     known = _kind_by_path(chan)
-    return known if known is not None else filetype_of(stat.mode)
+    if known is not None:
+        return known
+    kind = filetype_of(stat.mode)
+    # What stands for an open file (dup(3), srv(3)) is read where that file stands, whatever offset one asks for.
+    return Filetype.UNKNOWN if kind is Filetype.REGULAR_FILE and chan.origin.spec in LENT else kind
 
 
 def _kind_by_path(chan: Chan) -> Filetype | None:
@@ -193,7 +199,7 @@ def _kind_by_path(chan: Chan) -> Filetype | None:
         return Filetype.SYMBOLIC_LINK
     if chan.origin.spec.startswith("#|"):
         return Filetype.UNKNOWN
-    if chan.origin.spec == "#c" or is_terminal(chan):
+    if chan.origin.spec == "#c" or chan.path.names()[-2:] == ["dev", "cons"]:
         return Filetype.CHARACTER_DEVICE
     connection = connection_names(chan)
     if connection and connection[2] == "data":
