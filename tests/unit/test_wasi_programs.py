@@ -36,6 +36,8 @@ from guests import command, until, wat
 from programs.build import build
 from wasi_kit import attach, attach_later
 
+pytestmark = pytest.mark.timeout(600)  # the first build of all makes the C library too
+
 HOME = "/home/me"
 NOTES = b"one two\nthree\n"
 

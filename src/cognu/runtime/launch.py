@@ -265,9 +265,10 @@ class Programs:
         """Start the program `wasm`, whose hash is `program`, in a NEW process; it is RUNNING when this returns.
 
         `confined`: in a namespace made of the launch's grants and mappings, taken from the process's own; else in the
-        process's own, as it is, where mappings only say which directories are found open. Its arguments and environment are the process's. Sets `kill`, `note` and `detail`. Raises
-        `FileError`: NOEXEC, BADPROGRAM, NOSTART, NOMEMORY, NOIMPORT (naming the import), NOMEM, TOOMANY, NOENT and
-        ACCES for grants, INVAL; the process is then as it was, except that it may have ended meanwhile (SRCH).
+        process's own, as it is, where mappings only say which directories are found open. Its arguments and environment
+        are the process's. Sets `kill`, `note` and `detail`. Raises `FileError`: NOEXEC, BADPROGRAM, NOSTART, NOMEMORY,
+        NOIMPORT (naming the import), NOMEM, TOOMANY, NOENT and ACCES for grants, INVAL; the process is then as it was,
+        except that it may have ended meanwhile (SRCH).
         """
         args = _strings(process.args)
         environment = _environment(process)
