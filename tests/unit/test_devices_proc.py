@@ -125,15 +125,18 @@ async def test_status_and_args_tell_about_a_process() -> None:
     child.args = ["/bin/wc.wasm", "a b", ""]
     child.detail = lambda: {"memory": 65536, "engine": "one two"}
     client = Client(desk.proc, init)
-    assert await client.names(str(child.pid)) == ["args", "ctl", "ns", "status", "wait"]
+    names = ["args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait"]
+    assert await client.names(str(child.pid)) == names
     assert await client.read(f"{child.pid}/args") == b"/bin/wc.wasm 'a b' ''\n"
     lines = dict(line.split(" ", 1) for line in (await client.read(f"{child.pid}/status")).decode().splitlines())
     assert lines == {
         "name": "wc.wasm", "state": "Running", "pid": str(child.pid), "parent": str(init.pid), "user": "glenda",
-        "node": "-", "started": "1000000000", "memory": "65536", "engine": "'one two'",
+        "node": "-", "started": "1000000000", "memory": "65536", "engine": "'one two'", "noteid": str(init.pid),
+        "weight": "100", "limit.memory": "0/-", "limit.cpu": "0/-", "limit.files": "0/-", "limit.processes": "1/-",
+        "limit.pipe": "0/-", "limit.disk": "0/-",
     }  # fmt: skip
     stats = [await client.stat(f"{child.pid}/{name}") for name in await client.names(str(child.pid))]
-    assert len({stat.qid.path for stat in stats}) == 5
+    assert len({stat.qid.path for stat in stats}) == len(names)
     assert stats[0].qid == (await client.stat(f"{child.pid}/args")).qid
 
 
@@ -300,7 +303,14 @@ async def test_a_started_process_whose_ctl_closed_meanwhile_runs() -> None:
         ("fd -1 0", E.USAGE),
         ("fd 0 77", E.BADF),
         ("limit memory", E.USAGE),
-        ("limit disk 1", E.USAGE),
+        ("limit paper 1", E.USAGE),
+        ("noteg x", E.USAGE),
+        ("noteg 999", E.SRCH),
+        ("pri 0", E.USAGE),
+        ("pri 1001", E.USAGE),
+        ("stop", E.NOTSUP),
+        ("close 3", E.BADF),
+        ("close x", E.USAGE),
         ("limit cpu 99999999999999999999", E.USAGE),
         ("limit cpu -1", E.USAGE),
         ("import", E.USAGE),
@@ -319,7 +329,7 @@ async def test_a_wrong_line_is_refused_with_what_the_verb_takes(line: str, error
     failure = await refused(error, tell(client, ctl, f"arg before\n{line}\narg after\n"))
     if error is E.USAGE:
         verb = line.split()[0]
-        assert (NEW_VERBS[verb].usage if verb in NEW_VERBS else "start") in failure.detail or verb == "start"
+        assert (NEW_VERBS.get(verb) or RUNNING_VERBS.get(verb) or NEW_VERBS["start"]).usage in failure.detail
     assert child.launch.args == ["before"]
     assert child.state is State.NEW
     desk.proc.clunk(ctl)

@@ -3,13 +3,17 @@
 What is written to one end is read from the other, both ways. The last close of an end is the end of file for the
 other's reader, once it read what was sent, and an error (PIPE) for its writer. An end may be opened again; when both
 are closed the pipe is as new. Bytes stay in order, but the boundaries of writes don't show.
+
+Bytes that wait are charged (`Resource.PIPE`) to the process that opened the end they were written to.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from cognu.errors import E, FileError
+from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
 from cognu.files.server import Caller, Fid, MaybeAsync
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 
@@ -42,13 +46,49 @@ class _Changes:
                 waiter.set_result(None)
 
 
+class Waiting(bytearray):
+    """Bytes on their way, and whose quota they count in, in the order they came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owed: deque[tuple[Quota, int]] = deque()
+
+    def put(self, data: bytes | memoryview, quota: Quota | None) -> None:
+        """Raises DQUOT with nothing put."""
+        size = len(data)
+        if quota is not None:
+            quota.take(Resource.PIPE, size)
+            self._owed.append((quota, size))
+        self += data
+
+    def take(self, count: int) -> bytes:
+        """The first `count` bytes, or all."""
+        taken = bytes(memoryview(self)[:count])
+        del self[:count]
+        left = len(taken)
+        while left and self._owed:
+            quota, size = self._owed[0]
+            paid = min(left, size)
+            quota.give(Resource.PIPE, paid)
+            left -= paid
+            if paid < size:
+                self._owed[0] = quota, size - paid
+            else:
+                self._owed.popleft()
+        return taken
+
+    def clear(self) -> None:
+        self.take(len(self))
+
+
 class End(Node):
     """One end. `incoming` is what the other end wrote and this one has not read."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, quota_of: QuotaOf = nobodys) -> None:
         super().__init__(name, 0o660)
         self.other = self
-        self.incoming = bytearray()
+        self.incoming = Waiting()
+        self._quota_of = quota_of
         self.opens = 0
         self.used = False  # was open since the pipe was new
         self.changes = _Changes()  # of `incoming` and of the other end's being open
@@ -65,6 +105,7 @@ class End(Node):
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
         self.opens += 1
         self.used = True
+        fid.state = self._quota_of(caller)
         return None
 
     def close(self, fid: TreeFid) -> None:
@@ -90,18 +131,21 @@ class End(Node):
         return self._take(count)
 
     def _take(self, count: int) -> bytes:
-        taken = bytes(memoryview(self.incoming)[:count])
-        del self.incoming[:count]
+        taken = self.incoming.take(count)
         if taken:
             self.changes.tell()
         return taken
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
-        """All of `data`. Up to `CAPACITY` bytes go in one piece or, if this is cancelled, not at all."""
+        """All of `data`. Up to `CAPACITY` bytes go in one piece or, if this is cancelled, not at all.
+
+        Raises PIPE, and DQUOT if the writer's tree may have no more bytes in pipes; a longer write that it cuts short
+        returns what went.
+        """
         if self.other.hung_up:
             raise FileError(E.PIPE, self.name)
         if not self._turn.locked() and len(data) <= self._room:
-            self._put(data)
+            self._put(fid, data)
             return len(data)
         return self._write_later(fid, data)
 
@@ -109,8 +153,9 @@ class End(Node):
     def _room(self) -> int:
         return CAPACITY - len(self.other.incoming)
 
-    def _put(self, data: bytes | memoryview) -> None:
-        self.other.incoming += data
+    def _put(self, fid: TreeFid, data: bytes | memoryview) -> None:
+        assert fid.state is None or isinstance(fid.state, Quota)
+        self.other.incoming.put(data, fid.state)
         self.other.changes.tell()
 
     async def _write_later(self, fid: TreeFid, data: bytes | memoryview) -> int:
@@ -122,29 +167,34 @@ class End(Node):
                 if self.other.hung_up:
                     raise FileError(E.PIPE, self.name)
                 room = self._room
-                if len(left) <= room:
-                    self._put(left)
-                    return len(data)
-                if len(left) > CAPACITY and room:
-                    self._put(left[:room])
+                if len(left) <= room or (len(left) > CAPACITY and room):
+                    try:
+                        self._put(fid, left[:room])
+                    except FileError:
+                        if len(left) == len(data):
+                            raise
+                        return len(data) - len(left)
                     left = left[room:]
+                    if not left:
+                        return len(data)
                 await self.other.changes.next()
 
 
 class PipeServer(TreeServer):
     """Makes a pipe at each attach; it lives as long as somebody holds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, quota_of: QuotaOf = nobodys) -> None:
         super().__init__("#|", Directory(""))
+        self._quota_of = quota_of
 
     def attach(self, caller: Caller, aname: str) -> Fid:
         if aname:
             raise FileError(E.NOATTACH, self.spec + aname)
-        return TreeFid(new_pipe())
+        return TreeFid(new_pipe(self._quota_of))
 
 
-def new_pipe() -> Directory:
+def new_pipe(quota_of: QuotaOf = nobodys) -> Directory:
     """The directory of a new pipe."""
-    data, data1 = End("data"), End("data1")
+    data, data1 = End("data", quota_of), End("data1", quota_of)
     data.other, data1.other = data1, data
     return Directory("", [data, data1])

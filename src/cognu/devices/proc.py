@@ -1,15 +1,33 @@
-"""`#p`: processes as files, as proc(3): `/proc/N/{args,ctl,ns,status,wait}` and `/proc/clone`.
+"""`#p`: processes as files, as proc(3): `/proc/clone` and for each process N a directory `/proc/N`.
+
+args        the arguments, quoted as in rc(1), on one line; read-only, for a program has its own copy
+ctl         reads as the pid; takes the lines of `procctl`
+fd          the working directory on the first line, then a line for each open file: number, access, server, qid (path,
+            version, type), offset, path
+mem-limits  a line for each resource of `Resource`: name, used (by it and all it started), least limit that holds, how
+            much more may be had now (what others under the same limits use counts too); `-` for no limit
+note        what is written is a note to the process
+noteid      the number of its note group
+notepg      what is written is a note to its note group, the writer left out
+ns          reads as commands that rebuild the namespace; takes such commands
+status      `key value` lines: name, state (New, Running, Stopped or Dead), pid, parent, user, node (where it really
+            runs, `-` for here), started (ns since 1970), noteid, weight, for a program memory (bytes), utime and stime
+            (ms), slices, calls, then `limit.RESOURCE USED/LIMIT` for each resource, and status (exit) once it ended
+wait        once it ended its wait(3) line and its exit status
 
 A process sees itself and its descendants. Opening `clone` makes a new child; the fid is then the child's ctl, and
 closing it before `start` ends the child. Whoever holds a file of a process open may go on reading it when that ended.
+Of a process that is private others open only ctl, status and wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from cognu.devices.procctl import Control, Launcher, control
+from cognu.devices.fd import describe as describe_open
+from cognu.devices.procctl import MAX_NOTE, Control, Launcher, control, send_note, send_notes
 from cognu.errors import E, FileError
+from cognu.files.limits import Resource
 from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import describe, quote
 from cognu.files.process import Fork, Process, ProcessTable, Share, State
@@ -18,7 +36,9 @@ from cognu.files.steps import Steps, start
 from cognu.files.tree import Node, Text, TreeFid, TreeServer
 from cognu.ninep.types import OACCESS, ORDWR, OWRITE, QTDIR, QTFILE, Qid
 
-_FILES = ("args", "ctl", "ns", "status", "wait")
+_FILES = ("args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait")
+_PUBLIC = ("ctl", "status", "wait")
+"""Files of a private process that others may open."""
 _MADE_HERE = object()
 """The state of the fid that made a process by opening clone."""
 
@@ -26,17 +46,23 @@ _MADE_HERE = object()
 class _ProcText(Text):
     def __init__(self, process: Process, name: str, get: Callable[[Process], str]) -> None:
         super().__init__(name, lambda: get(process))
+        self._process = process
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        _check_private(self._process, self.name, caller)
+        super().open(fid, mode, caller)
 
 
 class _Writable(Node):
     """A file whose writes are lines that change the process: for the process itself and those above it alone."""
 
-    def __init__(self, server: ProcServer, process: Process, name: str) -> None:
-        super().__init__(name, 0o600)
+    def __init__(self, server: ProcServer, process: Process, name: str, mode: int = 0o600) -> None:
+        super().__init__(name, mode)
         self.server = server
         self.process = process
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        _check_private(self.process, self.name, caller)
         if mode & OACCESS in (OWRITE, ORDWR) and not self.server.sees(caller, self.process):
             raise FileError(E.ACCES, f"/proc/{self.process.pid}/{self.name}", "it is not below you")
         return None
@@ -66,7 +92,7 @@ class Ctl(_Writable):
     def carry_out(self, fid: TreeFid, text: str) -> Steps[None]:
         assert fid.caller is not None
         server = self.server
-        return control(Control(self.process, fid.caller, server.processes, server.launcher), text)
+        return control(Control(self.process, fid.caller, server.processes, server.launcher, server.sees), text)
 
     def close(self, fid: TreeFid) -> None:
         if fid.state is not _MADE_HERE or self.process.state is not State.NEW:
@@ -98,6 +124,28 @@ class Ns(_Writable):
     def _alive(self) -> None:
         if self.process.state is State.DEAD:
             raise FileError(E.SRCH, f"pid {self.process.pid}")
+
+
+class Note(_Writable):
+    """`note` and `notepg`: each write is a note, to the process or to its group, less a newline at its end."""
+
+    def __init__(self, server: ProcServer, process: Process, name: str) -> None:
+        super().__init__(server, process, name, 0o200)
+
+    def carry_out(self, fid: TreeFid, text: str) -> Steps[None]:
+        assert fid.caller is not None
+        process, caller, server = self.process, fid.caller, self.server
+        note = text.removesuffix("\n")
+        if len(note.encode()) >= MAX_NOTE:
+            raise FileError(E.MSGSIZE, self.name, f"a note has less than {MAX_NOTE} bytes")
+        if process.state is State.DEAD:
+            raise FileError(E.SRCH, f"pid {process.pid}")
+        if self.name == "note":
+            send_note(process, note)
+        else:
+            send_notes(server.processes, process.noteid, note, caller, lambda member: server.sees(caller, member))
+        return
+        yield
 
 
 class Wait(Node):
@@ -159,12 +207,12 @@ class ProcessDirectory(Node):
                 node = Ctl(self.server, self.process, name)
             case "ns":
                 node = Ns(self.server, self.process, name)
+            case "note" | "notepg":
+                node = Note(self.server, self.process, name)
             case "wait":
                 node = Wait(self.process)
-            case "args":
-                node = _ProcText(self.process, name, args_line)
             case _:
-                node = _ProcText(self.process, name, status_lines)
+                node = _ProcText(self.process, name, _TEXTS[name])
         node.qid = Qid(QTFILE, 0, _number(self.process, 1 + _FILES.index(name)))
         node.mtime = node.atime = self.mtime
         node.user = node.group = self.user
@@ -231,20 +279,45 @@ def args_line(process: Process) -> str:
     return " ".join(map(quote, process.args)) + "\n"
 
 
+def fd_lines(process: Process) -> str:
+    """Raises SRCH once it ended: then it has no files."""
+    if process.state is State.DEAD:
+        raise FileError(E.SRCH, f"pid {process.pid}")
+    files = process.descriptors
+    return f"{process.cwd.path}\n" + "".join(describe_open(number, files[number]) for number in files)
+
+
+def limit_lines(process: Process) -> str:
+    quota = process.quota
+    return "".join(
+        f"{resource} {quota.used(resource)} {_or_none(quota.bound(resource))} {_or_none(quota.room(resource))}\n"
+        for resource in Resource
+    )
+
+
+def _or_none(limit: int | None) -> str:
+    return "-" if limit is None else str(limit)
+
+
 def status_lines(process: Process) -> str:
-    """One `key value` per line; `started` in nanoseconds since 1970."""
+    """See the head of this module."""
     program = process.args[0] if process.args else process.program
     lines: dict[str, int | str] = {
         "name": program.rstrip("/").rpartition("/")[2] or "-",
-        "state": process.state.value,
+        "state": "Stopped" if process.stopped and process.state is State.RUNNING else process.state.value,
         "pid": process.pid,
         "parent": process.parent.pid if process.parent else 0,
         "user": process.user,
         "node": process.node or "-",
         "started": process.started,
+        "noteid": process.noteid,
+        "weight": process.weight,
     }
     if process.detail is not None:
         lines.update(process.detail())
+    quota = process.quota
+    for resource in Resource:
+        lines[f"limit.{resource}"] = f"{quota.used(resource)}/{_or_none(quota.bound(resource))}"
     if process.status is not None:
         lines["status"] = process.status
     return "".join(f"{key} {value if isinstance(value, int) else quote(value)}\n" for key, value in lines.items())
@@ -258,10 +331,24 @@ def wait_line(process: Process) -> str:
     return f"{process.pid} {used} {_quoted(process.message)} {process.status}\n"
 
 
+_TEXTS: dict[str, Callable[[Process], str]] = {
+    "args": args_line,
+    "fd": fd_lines,
+    "mem-limits": limit_lines,
+    "noteid": lambda process: f"{process.noteid}\n",
+    "status": status_lines,
+}
+
+
+def _check_private(process: Process, name: str, caller: Caller) -> None:
+    if process.private and name not in _PUBLIC and caller.pid != process.pid:
+        raise FileError(E.ACCES, f"/proc/{process.pid}/{name}", "it is private")
+
+
 def _quoted(message: str) -> str:
     return "'" + message.replace("\n", " ").replace("'", "''") + "'"
 
 
 def _number(process: Process, file: int) -> int:
     """A qid path; far above those of the nodes that are made once."""
-    return 1 << 62 | process.pid << 3 | file
+    return 1 << 62 | process.pid << 4 | file

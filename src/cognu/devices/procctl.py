@@ -1,6 +1,8 @@
 """The lines that `/proc/N/ctl` takes: what a new process is to be, and what is done to a running one.
 
-One table says for each verb what it takes, and in which states. Words are quoted as in rc(1).
+One table says for each verb what it takes, and in which states. Words are quoted as in rc(1). Of proc(3)'s verbs these
+are here: close, closefiles, kill, pri, private, start, stop; what is about debugging machine code is not. What is done
+to a process that really runs on another node is passed on to there.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.launch import Grant, Launch, Mapping
+from cognu.files.limits import MAX_WEIGHT, USUAL_WEIGHT, Resource
 from cognu.files.namespace import ChanMover
 from cognu.files.nscommands import change_directory
 from cognu.files.nstext import split_commands
@@ -22,9 +25,13 @@ MAX_ITEMS = 1024
 MAX_ARGUMENTS = 1 << 20
 """Bytes of all arguments, as Linux has it in the order of magnitude (execve(2))."""
 MAX_NUMBER = (1 << 63) - 1
+MAX_NOTE = 128
+"""Bytes of a note, as ERRMAX in Plan 9."""
+_LIMIT = f"limit {'|'.join(Resource)} N (bytes, ns of processor time, descriptors, processes)"
 
 Launcher = Callable[[Process, Launch], Awaitable[None]]
-"""Given by the node: makes a NEW process run, or raises with nothing left running. May set `kill`, `note`, `detail`."""
+"""Given by the node: makes a NEW process run, or raises with nothing left running. May set `kill`, `note`, `pause`,
+`weigh`, `tell`, `detail`."""
 
 
 class Control(NamedTuple):
@@ -34,6 +41,7 @@ class Control(NamedTuple):
     caller: Caller
     processes: ProcessTable
     launcher: Launcher
+    sees: Callable[[Caller, Process], bool]
 
 
 class _Verb(NamedTuple):
@@ -54,14 +62,13 @@ def _line(to: Control, words: list[str]) -> Steps[None]:
     state = to.process.state
     if state is State.DEAD:
         raise FileError(E.SRCH, f"pid {to.process.pid}")
-    new, running = NEW_VERBS.get(name), RUNNING_VERBS.get(name)
-    if new is None and running is None:
-        known = NEW_VERBS if state is State.NEW else RUNNING_VERBS
+    fresh = state is State.NEW and not to.process.launch.starting
+    verb = (NEW_VERBS.get(name) if fresh else None) or RUNNING_VERBS.get(name)
+    if verb is None:
+        if name in NEW_VERBS:
+            raise FileError(E.ALREADY, name, "it is started")
+        known = {**RUNNING_VERBS, **NEW_VERBS} if state is State.NEW else RUNNING_VERBS
         raise FileError(E.USAGE, name, "; ".join(verb.usage for verb in known.values()))
-    if new is not None and (state is not State.NEW or to.process.launch.starting):
-        raise FileError(E.ALREADY, name, "it is started")
-    verb = new or running
-    assert verb is not None
     if len(rest) < verb.least or (verb.most is not None and len(rest) > verb.most):
         raise FileError(E.USAGE, name, verb.usage)
     steps = verb.act(to, rest)
@@ -143,13 +150,28 @@ def _fd(to: Control, words: list[str]) -> None:
 
 
 def _limit(to: Control, words: list[str]) -> None:
-    what, usage = words[0], NEW_VERBS["limit"].usage
-    if what not in ("memory", "cpu", "files"):
-        raise FileError(E.USAGE, "limit", usage)
-    value = _number(words[1], "limit", usage)
-    to.process.launch.limits[what] = value
-    if what == "files":
+    resource, value = _limit_words(words)
+    to.process.launch.limits[resource.value] = value
+    to.process.quota.set_limit(resource, value)
+    if resource is Resource.FILES:
         to.process.descriptors.limit = value
+
+
+def _limit_words(words: list[str]) -> tuple[Resource, int]:
+    if words[0] not in list(Resource):
+        raise FileError(E.USAGE, "limit", _LIMIT)
+    return Resource(words[0]), _number(words[1], "limit", _LIMIT)
+
+
+def _noteg(to: Control, words: list[str]) -> None:
+    """Begin a note group, or join that of a process which whoever writes may see."""
+    if not words:
+        to.process.noteid = to.process.pid
+        return
+    other = to.processes[_number(words[0], "noteg", NEW_VERBS["noteg"].usage)]
+    if not to.sees(to.caller, other):
+        raise FileError(E.SRCH, f"pid {other.pid}")
+    to.process.noteid = other.noteid
 
 
 def _import(to: Control, words: list[str]) -> None:
@@ -199,17 +221,100 @@ def _kill(to: Control, words: list[str]) -> None:
 
 
 def _interrupt(to: Control, words: list[str]) -> None:
-    _send_note(to, "interrupt")
+    send_note(to.process, "interrupt")
 
 
 def _note(to: Control, words: list[str]) -> None:
-    _send_note(to, " ".join(words))
+    send_note(to.process, " ".join(words))
 
 
-def _send_note(to: Control, text: str) -> None:
-    if to.process.note is None:
-        raise FileError(E.NOTSUP, "note", f"process {to.process.pid} takes none")
-    to.process.note(text)
+def send_note(process: Process, text: str) -> None:
+    """Raises NOTSUP if it takes no notes, INVAL for one that means nothing to it."""
+    if process.note is None:
+        raise FileError(E.NOTSUP, "note", f"process {process.pid} takes none")
+    process.note(text)
+
+
+def send_notes(
+    processes: ProcessTable, noteid: int, text: str, sender: Caller, sees: Callable[[Process], bool]
+) -> None:
+    """A note to the processes of a group that the sender sees, itself left out, as notepg in proc(3).
+
+    All get it, even if one refuses, whose refusal is raised. Raises SRCH if no process of the group takes notes.
+    """
+    members = [
+        process for process in processes.group(noteid)
+        if process.note is not None and process.pid != sender.pid and sees(process)
+    ]  # fmt: skip
+    if not members:
+        raise FileError(E.SRCH, f"note group {noteid}", "nobody in it takes notes")
+    refusals = []
+    for process in members:
+        try:
+            send_note(process, text)
+        except FileError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+
+
+def _stop(to: Control, words: list[str]) -> None:
+    _pause(to.process, True)
+
+
+def _go_on(to: Control, words: list[str]) -> None:
+    if not to.process.stopped:
+        raise FileError(E.ALREADY, "start", "it is started")
+    _pause(to.process, False)
+
+
+def _pause(process: Process, stop: bool) -> None:
+    if process.pause is None:
+        raise FileError(E.NOTSUP, "stop", f"process {process.pid} can't be stopped from outside")
+    process.pause(stop)
+    process.stopped = stop
+
+
+def _close(to: Control, words: list[str]) -> None:
+    number = _number(words[0], "close", RUNNING_VERBS["close"].usage)
+    to.process.descriptors.close(number)
+    _pass_on(to.process, f"close {number}")
+
+
+def _close_files(to: Control, words: list[str]) -> None:
+    for number in to.process.descriptors:
+        to.process.descriptors.close(number)
+    _pass_on(to.process, "closefiles")
+
+
+def _pri(to: Control, words: list[str]) -> None:
+    usage = RUNNING_VERBS["pri"].usage
+    weight = _number(words[0], "pri", usage)
+    if not 1 <= weight <= MAX_WEIGHT:
+        raise FileError(E.USAGE, "pri", usage)
+    process = to.process
+    if process.weigh is not None:
+        process.weigh(weight)
+    process.weight = weight
+
+
+def _private(to: Control, words: list[str]) -> None:
+    to.process.private = True
+
+
+def _lower(to: Control, words: list[str]) -> None:
+    resource, value = _limit_words(words)
+    process = to.process
+    process.quota.lower(resource, value)
+    if resource is Resource.FILES:
+        process.descriptors.limit = min(process.descriptors.limit, value)
+    _pass_on(process, f"limit {resource.value} {value}")
+
+
+def _pass_on(process: Process, line: str) -> None:
+    """To the node where it really runs, if that is not this one."""
+    if process.tell is not None:
+        process.tell(line)
 
 
 NEW_VERBS = {
@@ -221,7 +326,8 @@ NEW_VERBS = {
     "grant": _Verb(2, 2, "grant /PATH RIGHTS (letters of rwx)", _grant),
     "dir": _Verb(2, 2, "dir SOURCE GUESTPATH", _dir),
     "fd": _Verb(2, 3, "fd CHILD FD [OFFSET]", _fd),
-    "limit": _Verb(2, 2, "limit memory|cpu|files N (bytes, nanoseconds, descriptors)", _limit),
+    "limit": _Verb(2, 2, _LIMIT, _limit),
+    "noteg": _Verb(0, 1, "noteg [PID]", _noteg),
     "import": _Verb(1, 2, "import TOKEN [PATH]", _import),
     "on": _Verb(1, 1, "on NODE", _on),
     "start": _Verb(0, 0, "start", _start),
@@ -230,4 +336,11 @@ RUNNING_VERBS = {
     "kill": _Verb(0, 0, "kill", _kill),
     "interrupt": _Verb(0, 0, "interrupt", _interrupt),
     "note": _Verb(1, None, "note TEXT", _note),
+    "stop": _Verb(0, 0, "stop", _stop),
+    "start": _Verb(0, 0, "start", _go_on),
+    "close": _Verb(1, 1, "close FD", _close),
+    "closefiles": _Verb(0, 0, "closefiles", _close_files),
+    "private": _Verb(0, 0, "private", _private),
+    "pri": _Verb(1, 1, f"pri N (1-{MAX_WEIGHT}, {USUAL_WEIGHT} is usual)", _pri),
+    "limit": _Verb(2, 2, f"{_LIMIT}, no more than it has", _lower),
 }

@@ -1,7 +1,7 @@
 """A file system in memory, `#r`: what `/tmp` is, and what tests stand on. As ramfs(4), with rename, symlinks, limits.
 
 A file that was removed lives on for those who have it open and for nobody else; its bytes count until the last of
-them closes it.
+them closes it. They are charged (`Resource.DISK`) to the process that made the file, as in Unix to a file's owner.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cognu.errors import E, FileError
+from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
 from cognu.files.server import OAPPEND, Caller, Fid, MaybeAsync, Walk
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import (
@@ -44,6 +45,7 @@ class _Store:
     clock: Clock
     max_bytes: int
     max_files: int
+    quota_of: QuotaOf = nobodys
     used: int = 0
     files: int = 1  # the root
 
@@ -162,9 +164,10 @@ class _RamNode(Node):
 class RamFile(_RamNode):
     """A plain file: one bytearray, so that writes anywhere cost what they write."""
 
-    def __init__(self, name: str, mode: int) -> None:
+    def __init__(self, name: str, mode: int, quota: Quota | None = None) -> None:
         super().__init__(name, mode & DMPERM, qid_type=qid_type(mode & _KEPT_BITS))
         self.data = bytearray()
+        self._quota = quota
 
     @property
     def length(self) -> int:
@@ -187,28 +190,35 @@ class RamFile(_RamNode):
             offset = len(self.data)
         end = offset + len(data)
         if len(data) and end > len(self.data):
-            self.store.take(end - len(self.data))
+            self._take(end - len(self.data))
             self.data.extend(bytes(max(0, offset - len(self.data))))
         self.data[offset:end] = data
         self.changed(fid.caller.user)
         return len(data)
 
     def resize(self, length: int) -> None:
-        """Cut off, or fill up with zeros. Raises NOSPC, INVAL."""
+        """Cut off, or fill up with zeros. Raises NOSPC, DQUOT, INVAL."""
         if length < 0:
             raise FileError(E.INVAL, self.name, f"length {length}")
+        self._take(length - len(self.data))
         if length < len(self.data):
-            self.store.take(length - len(self.data))
             del self.data[length:]
         else:
-            self.store.take(length - len(self.data))
             self.data.extend(bytes(length - len(self.data)))
         self.changed()
 
     def free(self) -> None:
         super().free()
-        self.store.take(-len(self.data))
+        self._take(-len(self.data))
         self.data = bytearray()
+
+    def _take(self, count: int) -> None:
+        """Room for `count` more bytes (fewer, if negative). Raises NOSPC, DQUOT."""
+        if self._quota is not None and count > 0:
+            self._quota.check(Resource.DISK, count)
+        self.store.take(count)
+        if self._quota is not None:
+            self._quota.add(Resource.DISK, count)
 
 
 class RamLink(_RamNode):
@@ -242,7 +252,7 @@ class RamDirectory(_RamNode, Directory):
         if perm & DMDIR:
             made: RamFile | RamDirectory = RamDirectory(name, (), perm & (~0o777 | self.mode) & DMPERM)
         else:
-            made = RamFile(name, perm & (~0o666 | self.mode))
+            made = RamFile(name, perm & (~0o666 | self.mode), self.store.quota_of(caller))
         return self.put(made, caller.user)
 
     def put(self, node: RamFile | RamDirectory | RamLink, user: str) -> Node:
@@ -286,8 +296,9 @@ class RamServer(TreeServer):
         spec: str = "#r",
         user: str = "cognu",
         mode: int = 0o777,
+        quota_of: QuotaOf = nobodys,
     ) -> None:
-        self._store = _Store(clock, max_bytes, max_files)
+        self._store = _Store(clock, max_bytes, max_files, quota_of)
         root = RamDirectory("", (), mode)
         root.adopt(self._store, user)
         super().__init__(spec, root)

@@ -11,10 +11,11 @@ time), the tables of descriptors, the table of processes, the pipe device and th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 
 from cognu.errors import E, FileError
+from cognu.files.server import Caller
 
 USUAL_WEIGHT = 100
 MAX_WEIGHT = 1000
@@ -169,6 +170,14 @@ class Quota:
             if at._share is not None:
                 weight = weight * at._share // at._load
         return max(1, weight)
+
+
+QuotaOf = Callable[[Caller], Quota | None]
+"""The quota that a caller's use of a server is charged to (`ProcessTable.quota_of`); None: nobody's."""
+
+
+def nobodys(caller: Caller) -> None:
+    """A `QuotaOf` of servers that charge nobody."""
 
 
 class Account:

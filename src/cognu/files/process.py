@@ -16,6 +16,7 @@ from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT, Quota, Resource
 from cognu.files.namespace import ChanMover, Namespace
+from cognu.files.server import Caller
 
 DEFAULT_OPEN_FILES = 1024
 
@@ -236,6 +237,11 @@ class ProcessTable:
 
     def __len__(self) -> int:
         return len(self._processes)
+
+    def quota_of(self, caller: Caller) -> Quota | None:
+        """What `caller` uses of servers is charged there; None for one that is no process."""
+        process = self._processes.get(caller.pid)
+        return None if process is None else process.quota
 
     def group(self, noteid: int) -> list[Process]:
         """The live processes of a note group."""

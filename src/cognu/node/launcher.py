@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import Launch
+from cognu.files.limits import USUAL_WEIGHT
 from cognu.files.namespace import MREPL, ChanMover, Device, Namespace
 from cognu.files.nscommands import apply
 from cognu.files.nstext import quote, split_words
@@ -116,6 +118,7 @@ class Launcher:
             lines = [f"arg {quote(word)}" for word in launch.args]
             lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
             lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
+            lines += [f"pri {process.weight}"] if process.weight != USUAL_WEIGHT else []
             lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
             lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
             program = launch.program
@@ -139,6 +142,9 @@ class Launcher:
         process.node = peer.name
         process.kill = lambda by: self._kill_far(process, peer, ctl, by)
         process.note = lambda text: self._tell(process, ctl, f"note {quote(text)}")
+        process.tell = lambda line: self._tell(process, ctl, line)
+        process.pause = lambda stop: self._tell(process, ctl, "stop" if stop else "start")
+        process.weigh = lambda weight: self._tell(process, ctl, f"pri {weight}")
         self._spawn(self._follow(process, ctl, wait, token))
 
     async def _far_process(self, process: Process, peer: Peer) -> Chan:
@@ -253,6 +259,7 @@ class Launcher:
         child = await node.world.spawn.start([*argv, *command], {"LANG": "C.UTF-8"})
         process.kill = lambda by: child.signal(9)
         process.note = lambda text: child.signal(2)
+        process.pause = lambda stop: child.signal(signal.SIGSTOP if stop else signal.SIGCONT)
 
         async def follow() -> None:
             status = await child.wait()
@@ -277,7 +284,7 @@ class Launcher:
             namespace.devices[letter] = Device(device.server, domain, cap, Path(None, "#" + letter))
         for letter, server in (
             ("c", cons_server(node.world, node.settings.name)),
-            ("r", RamServer(node.world.clock)),
+            ("r", RamServer(node.world.clock, quota_of=node.processes.quota_of)),
         ):
             _, cap = node.authority.new_server(domain.pid)
             namespace.devices[letter] = Device(server, domain, cap, Path(None, "#" + letter))

@@ -41,6 +41,8 @@ TURN = 1_000_000
 """ns that guests get of the loop's thread before everything else there gets its turn."""
 LONG = 1_000_000
 """A run of at least so many ns counts as a slice used up. Less, and the tick merely came early."""
+STINT = 100_000_000
+"""ns after which a worker brings a guest back though no other waits, so that what it used is seen and charged."""
 QUICK = 200_000
 QUICK_CALLS = 4
 """So many host calls in a row, each after at most QUICK ns on a worker, and a guest is back on the loop."""
@@ -228,7 +230,7 @@ class Scheduler:
                 step = self._poll(guest)
                 slices += 1
                 elapsed = self._clock.monotonic() - began
-                if self._batch or guest._let_go() or (left is not None and elapsed >= left):
+                if self._batch or guest._let_go() or elapsed >= (STINT if left is None else min(left, STINT)):
                     break
             self._loop.call_soon_threadsafe(self._worker_done, worker, guest, _Stint(step, elapsed, slices))
             del guest  # a thread that waits must not keep the last one alive

@@ -2,7 +2,8 @@
 
     bin/NAME          a named object's bytes; removing it removes the name
     objects/HASH      an object's bytes; fetched from a peer if it is not here. Any unambiguous prefix will do
-    put               write an object, then read its hash, which is there once the object is durable
+    put               write an object, then read its hash, which is there once the object is durable; its bytes are
+                      charged (`Resource.DISK`) to the process that put it, for as long as the node runs
     ctl               write `name LABEL HASH`
 
 A server for peers has `objects` alone, takes whole hashes only, and never asks further peers.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cognu.errors import E, FileError
+from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
@@ -90,18 +92,20 @@ class _Objects(Node):
 
 
 class _Upload:
-    def __init__(self) -> None:
+    def __init__(self, quota: Quota | None) -> None:
         self.parts = bytearray()
         self.name: bytes | None = None
+        self.quota = quota
 
 
 class _Put(Node):
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, quota_of: QuotaOf) -> None:
         super().__init__("put", 0o666)
         self._store = store
+        self._quota_of = quota_of
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        fid.state = _Upload()
+        fid.state = _Upload(self._quota_of(caller))
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
         upload = fid.state
@@ -110,6 +114,8 @@ class _Put(Node):
             raise FileError(E.INVAL, "put", "an object is written once, from its start to its end")
         if offset + len(data) > MAX_OBJECT:
             raise FileError(E.FBIG, "put", f"at most {MAX_OBJECT} bytes")
+        if upload.quota is not None:
+            upload.quota.take(Resource.DISK, len(data))
         upload.parts += data
         return len(data)
 
@@ -122,10 +128,14 @@ class _Put(Node):
         return upload.name[offset : offset + count]
 
     def close(self, fid: TreeFid) -> None:
+        upload = fid.state
+        assert isinstance(upload, _Upload)
+        if upload.name is None and upload.quota is not None:
+            upload.quota.give(Resource.DISK, len(upload.parts))
         fid.state = None
 
 
-def store_server(store: Store) -> TreeServer:
+def store_server(store: Store, quota_of: QuotaOf = nobodys) -> TreeServer:
     """The whole store, for this node's users."""
 
     def control(data: bytes) -> None:
@@ -134,7 +144,7 @@ def store_server(store: Store) -> TreeServer:
             raise FileError(E.USAGE, "ctl", "name LABEL HASH")
         store.set_name(words[1], store.resolve(words[2]))
 
-    tree = Directory("", [_Bin(store), _Objects(store, False), _Put(store), Text("ctl", None, control)])
+    tree = Directory("", [_Bin(store), _Objects(store, False), _Put(store, quota_of), Text("ctl", None, control)])
     return TreeServer("#V", tree)
 
 
