@@ -123,7 +123,7 @@ class Client:
         self.root = root
 
     @classmethod
-    async def connect(cls, socket: str, aname: str = "", dialect: Dialect = Dialect.L) -> Client:
+    async def connect(cls, socket: str, aname: str = "", dialect: Dialect = Dialect.NG) -> Client:
         network = real_world().network
         stream = await (network.connect_unix(socket) if socket.startswith("/") else network.connect_tcp(socket))
         mount = await MountServer.connect(stream, RealClock(), offer=dialect)
@@ -143,6 +143,13 @@ class Client:
         names = [name for name in path.split("/") if name]
         walked = await self.mount.walk(at or self.root, names, Me())
         if walked.fid is None:
+            # The walk does not say why (walk(5)), but one of the last name alone does.
+            above = await self.mount.walk(at or self.root, names[: len(walked.qids)], Me())
+            assert above.fid is not None
+            try:
+                await self.mount.walk(above.fid, names[len(walked.qids) : len(walked.qids) + 1], Me())
+            finally:
+                self.mount.clunk(above.fid)
             raise FileError(E.NOENT, path)
         return far(walked.fid)
 
@@ -206,6 +213,16 @@ class Client:
             return answer_of(await file.read_all())
         finally:
             file.close()
+
+    async def dial(self, protocol: str, address: str, net: str = "/net") -> File:
+        """Connect through a /net: the conversation's data file."""
+        ctl = await self.open(f"{net}/{protocol}/clone", ORDWR)
+        try:
+            number = (await ctl.read()).decode().strip()
+            await self.mount.write(ctl.fid, 0, f"connect {address}".encode())
+            return await self.open(f"{net}/{protocol}/{number}/data", ORDWR)
+        finally:
+            ctl.close()
 
     # -- namespace and processes ----------------------------------------------------------------------------------
 

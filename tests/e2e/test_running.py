@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cognu.errors import E
+from cognu.errors import E, FileError
 from e2e.harness import LOOPBACK, NodeProcess, end, join, pair, refused, until
 from programs.build import build
 
@@ -93,10 +94,15 @@ async def test_a_read_only_file_stays_so_on_the_peer(place: Path) -> None:
         assert (done.output, done.status) == (b"ok\n", 0)
 
 
-async def spinning(client_of: NodeProcess) -> list[str]:
-    async with client_of.client() as client:
-        statuses = [await client.read(f"/proc/{pid}/status") for pid in await client.list("/proc") if pid.isdigit()]
-        return [status.decode() for status in statuses if b"utime" in status]
+async def spinning(node: NodeProcess) -> list[str]:
+    """The status of each program that runs on a node."""
+    found = []
+    async with node.client() as client:
+        for pid in await client.list("/proc"):
+            with suppress(FileError):  # it ended meanwhile
+                status = (await client.read(f"/proc/{pid}/status")).decode() if pid.isdigit() else ""
+                found += [status] if "utime" in status else []
+    return found
 
 
 async def test_killed_from_here_it_ends_over_there(place: Path) -> None:

@@ -49,6 +49,18 @@ class SkeletonServer(TreeServer):
         if names[-1] not in parent.children:
             parent.add(Node(names[-1], 0))
 
+    def uproot(self, keep: Iterable[str]) -> None:
+        """Take away all but what leads to the paths in `keep`, which are as they were planted."""
+        wanted = {tuple(names[:count]) for names in map(_split, keep) for count in range(1, len(names) + 1)}
+        self._prune(self._root, (), wanted)
+
+    def _prune(self, at: Directory, above: tuple[str, ...], wanted: set[tuple[str, ...]]) -> None:
+        for name, node in list(at.children.items()):
+            if (*above, name) not in wanted:
+                at.discard(name)
+            elif isinstance(node, Directory):
+                self._prune(node, (*above, name), wanted)
+
     def _directory(self, names: list[str], path: str) -> Directory:
         at = self._root
         for name in names:

@@ -268,7 +268,9 @@ class Namespace:
                 chan, above = yield from self._link_base(chan, member, batch[:link], target, caller)
                 names = above + split_path(target)[1] + names[link + 1 :]
             elif walked.fid is None:
-                if trail is not None:
+                if trail is None:
+                    yield from self._ask_why(member, chan.path, batch[: len(walked.qids) + 1], walked.qids, caller)
+                else:
                     trail += walked.qids
                 raise _walk_failed(walked.qids, str(chan.path.step(batch[: len(walked.qids) + 1])))
             else:
@@ -336,6 +338,19 @@ class Namespace:
             if (member.server, qid.path) in self.heads:
                 return index
         return None
+
+    def _ask_why(
+        self, member: Chan, path: Path, names: Sequence[str], qids: Sequence[Qid], caller: Caller
+    ) -> Steps[None]:
+        """Raise what the server says of the last of `names`, where a walk of them ended: the walk itself does not tell
+        (walk(5)), and it may be that a peer is away, or its grant revoked.
+        """
+        if len(names) > 1 and qids[-1].type & QTDIR:
+            above = yield from self._step(member, path, names[:-1], caller)
+            try:
+                _drop(above, (yield from dispatch(above, 0, above.server.walk, above.fid, names[-1:], caller)))
+            except FileError as error:
+                raise FileError(error.error, error.subject or str(path.step(names)), error.detail) from None
 
     def _step(self, member: Chan, path: Path, names: Sequence[str], caller: Caller) -> Steps[Chan]:
         """A walk that is known to cross nothing."""

@@ -367,8 +367,8 @@ class Session:
     async def _read(self, link: _Link) -> None:
         while self._link is link and self.core.up:
             data = await link.stream.read(READ_BYTES)
-            if not data or self._link is not link:
-                return
+            if not data or self._link is not link or not self.core.up:
+                return  # it may have been closed on this side with bytes on their way
             try:
                 self.core.receive(data, self._now())
             finally:

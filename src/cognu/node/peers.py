@@ -70,8 +70,9 @@ class PeerExports:
         if held is None:
             raise FileError(E.NOENT, text, "not granted")
         self._end(held)
-        if text == RUN:
-            for session in self._sessions.get(peer, []):
+        for session in self._sessions.get(peer, []):
+            self._hide(session.namespace, held, self._held[peer].values())
+            if text == RUN:
                 self._kill_below(session, f"{text} was revoked")
 
     def forget(self, peer: str) -> None:
@@ -165,6 +166,24 @@ class PeerExports:
         for where, members in held.below:
             for index, chan in enumerate(members):
                 namespace.mount(mover.move(chan), mover.move(where), MREPL if index == 0 else MAFTER)
+
+    def _hide(self, namespace: Namespace, held: _Held, others: Iterable[_Held]) -> None:
+        """Take a tree that was revoked, and what led there alone, out of a connection's namespace."""
+        skeleton = namespace.root.server
+        assert isinstance(skeleton, SkeletonServer)
+        for key, head in list(namespace.heads.items()):
+            if not all(_alive(member.chan) for member in head.members):
+                del namespace.heads[key]
+                head.close()
+        skeleton.uproot([other.grant.place for other in others])
+
+
+def _alive(chan: Chan) -> bool:
+    try:
+        chan.domain.check(chan.cap, 0)
+    except FileError:
+        return False
+    return True
 
 
 def attach_skeleton(domain: Domain, skeleton: SkeletonServer, caller: Caller) -> Chan:

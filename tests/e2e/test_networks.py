@@ -1,0 +1,97 @@
+"""The other machine's network, and the namespace that says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cognu.errors import E
+from e2e.harness import Client, pair, refused
+
+PAGE = b"HTTP/1.0 200 OK\r\n\r\nonly from pi's side\n"
+
+
+@asynccontextmanager
+async def serving(path: Path, answer: bytes = PAGE) -> AsyncIterator[None]:
+    """A server at a Unix socket that answers each request with `answer` and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_unix_server(serve, path):
+        yield
+
+
+async def fetch(client: Client, protocol: str, address: str) -> bytes:
+    data = await client.dial(protocol, address)
+    try:
+        await data.write(b"GET /\n")
+        return await data.read_all()
+    finally:
+        data.close()
+
+
+async def test_after_bind_before_net_the_other_machines_network_comes_first(place: Path) -> None:
+    page = place / "page.sock"
+    async with serving(page), pair(place, "net", pi_options=["--unix", str(page)]) as two, two.desk.client() as desk:
+        await refused(fetch(desk, "unix", str(page)), E.NOENT)
+        await desk.change_ns("bind -b /n/pi/net /net\n")
+        assert await fetch(desk, "unix", str(page)) == PAGE
+        await refused(fetch(desk, "unix", str(place / "another.sock")), E.ACCES)
+        assert "bind #N/pi/net /net\nbind -a #I /net\n" in await desk.ns()
+
+        async with two.desk.client() as another:  # a namespace is of one session
+            await refused(fetch(another, "unix", str(page)), E.NOENT)
+        await desk.change_ns("unmount /n/pi/net /net\n")
+        await refused(fetch(desk, "unix", str(page)), E.NOENT)
+
+
+async def test_a_tcp_dial_goes_out_from_the_machine_whose_network_is_bound(place: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with pair(place, "net") as two, two.desk.client() as desk, two.pi.client() as pi:
+            before = two.pi.open_files()
+            await desk.change_ns("bind -b /n/pi/net /net")
+            data = await desk.dial("tcp", f"127.0.0.1!{port}")
+            [number] = [name for name in await pi.list("/net/tcp") if name.isdigit()]
+            assert (await pi.read(f"/net/tcp/{number}/status")).startswith(b"Established")
+            assert two.pi.open_files() == before + 1
+            await data.write(b"through pi\n")
+            assert await data.read_all() == b"through pi\n"
+            data.close()
+            await refused(desk.dial("tcp", "127.0.0.1!1"), E.CONNREFUSED)
+
+
+async def test_the_text_of_a_namespace_makes_the_same_one_in_another_session(place: Path) -> None:
+    page = place / "page.sock"
+    async with serving(page), pair(place, "net", "read:{shared}", pi_options=["--unix", str(page)]) as two:
+        (two.shared / "of-pi").write_text("pi's")
+        (two.notes / "of-desk").write_text("desk's")
+        async with two.desk.client() as desk, two.desk.client() as other:
+            await desk.change_ns(
+                "bind -b /n/pi/net /net\n"
+                f"bind -a /n/pi{two.shared} {two.notes}\n"
+                f"bind {two.notes} /mnt/term\n"
+                "bind -c '#r' /srv\n"
+                f"cd {two.notes}\n"
+            )
+            text = await desk.ns()
+            await other.change_ns(text)
+            assert await other.ns() == text
+            for client in (desk, other):
+                assert await fetch(client, "unix", str(page)) == PAGE
+                assert await client.list("/mnt/term") == ["of-desk", "of-pi"]
+                assert await client.read("/mnt/term/of-pi") == b"pi's"
+            again = await other.ns()
+            assert again == text
