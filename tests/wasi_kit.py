@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import isawaitable
 from typing import Any, NoReturn, cast
 
@@ -14,7 +14,7 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.namespace import Namespace
 from cognu.files.process import ProcessTable
-from cognu.files.server import Caller, Fid, FileServer
+from cognu.files.server import Caller, Fid, FileServer, MaybeAsync
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS as ALL_CAP_RIGHTS
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE
@@ -129,10 +129,37 @@ class Nobody:
 NOBODY = Nobody()
 
 
+class Slowly(FileServer):
+    """Another server, each of whose answers has to be awaited."""
+
+    def __init__(self, inner: FileServer) -> None:
+        self.inner = inner
+        self.spec = inner.spec
+        for name in ("walk", "open", "create", "read", "write", "readdir", "stat", "wstat", "remove", "symlink",
+                     "readlink", "link", "rename", "sync", "statfs"):  # fmt: skip
+            setattr(self, name, self._later(getattr(inner, name)))
+
+    def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
+        return self.inner.attach(caller, aname)
+
+    def clunk(self, fid: Fid) -> None:
+        self.inner.clunk(fid)
+
+    def _later(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def later(*arguments: object) -> object:
+            await asyncio.sleep(0)
+            result = method(*arguments)
+            return await result if isawaitable(result) else result
+
+        return later
+
+
 class Bench:
     """A process whose namespace is one tree in memory, `/`, with `.` (the root) and `/` preopened as 3 and 4."""
 
-    def __init__(self, args: Sequence[bytes] = (), environment: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, args: Sequence[bytes] = (), environment: Sequence[bytes] = (), *, slow: bool = False
+    ) -> None:
         self.clock = HandClock()
         self.random = CountingRandom()
         nothing = cast(Any, None)
@@ -140,7 +167,7 @@ class Bench:
         self.authority = Authority()
         self.ram = RamServer(self.clock)
         domain = Domain(self.authority)
-        root = attach(domain, self.ram)
+        root = attach(domain, Slowly(self.ram) if slow else self.ram)
         self.processes = ProcessTable(self.clock.now)
         self.process = self.processes.add("u", Namespace(domain, root), root.share())
         self.program = Program(self.process, self.world, tuple(args), tuple(environment))
@@ -164,7 +191,7 @@ class Bench:
         perm, mode = (DMDIR | 0o777, OREAD) if data is None else (0o666, OWRITE)
         chan = await finish(self.namespace.create(directory, name, perm, mode, self.process))
         if data:
-            chan.server.write(chan.fid, 0, data)
+            self.ram.write(chan.fid, 0, data)
         chan.close()
 
     async def link(self, path: str, target: str) -> None:

@@ -579,14 +579,14 @@ NAMES = st.lists(st.sampled_from(["dir", "notes.txt", "..", ".", "", "link", "x"
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(CALLS, max_size=25), st.binary(max_size=64), NAMES)
+@given(st.lists(CALLS, max_size=25), st.binary(max_size=64), NAMES, st.booleans())
 def test_no_sequence_of_calls_does_more_than_return_a_number(
-    calls: list[tuple[str, int]], data: bytes, names: list[str]
+    calls: list[tuple[str, int]], data: bytes, names: list[str], slow: bool
 ) -> None:
     """Whatever the arguments: an errno, or the guest's own end; never an exception, and nothing is left behind."""
 
     async def run() -> None:
-        bench = Bench([b"prog"])
+        bench = Bench([b"prog"], slow=slow)
         await bench.make("/notes.txt", b"one")
         await bench.make("/dir", None)
         await bench.link("/link", "dir/../notes.txt")
@@ -603,12 +603,12 @@ def test_no_sequence_of_calls_does_more_than_return_a_number(
 
 
 @settings(max_examples=500, deadline=None)
-@given(NAMES, st.booleans(), st.booleans())
-def test_no_path_leads_out_of_its_directory(names: list[str], follow: bool, place: bool) -> None:
+@given(NAMES, st.booleans(), st.booleans(), st.booleans())
+def test_no_path_leads_out_of_its_directory(names: list[str], follow: bool, place: bool, slow: bool) -> None:
     """Against a plain model: where the names lead, counted without servers, links or batches."""
 
     async def run() -> None:
-        bench = Bench()
+        bench = Bench(slow=slow)
         await bench.make("/box", None)
         await bench.make("/box/dir", None)
         await bench.make("/box/notes.txt", b"inside")
