@@ -86,6 +86,7 @@ class E(Enum):
     REVOKED = Row(128, "capability revoked", "ask its owner to grant it again: cognu grants")
     MOUNT = Row(22, "inconsistent mount", "bind directories over directories; files over files, by replacing only")
     MOUNTPOINT = Row(16, "is a mount point", "unmount it first; ns shows what is mounted there")
+    NOTANNOUNCED = Row(22, "not announced", "write 'announce PORT' to ctl first")
     NOTMOUNTED = Row(22, "not mounted", "ns shows what is mounted where")
     NOTINUNION = Row(22, "not in union", "ns shows the members of the union")
     NOCREATE = Row(13, "mounted directory forbids creation", "bind a member with -c to let it take new files")

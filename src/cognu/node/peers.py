@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cognu.devices.root import SkeletonServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.limits import PEER_LIMITS, PEER_SHARE, Quota
 from cognu.files.namespace import MAFTER, MCREATE, MREPL, ChanMover, Namespace
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.server import Caller, Fid
@@ -47,6 +48,8 @@ class PeerExports:
         self._processes = processes
         self._held: dict[str, dict[str, _Held]] = {}
         self._sessions: dict[str, list[Process]] = {}
+        self._quotas: dict[str, Quota] = {}
+        """What a peer's connections may use together. Kept when they end: what they left here counts on."""
 
     async def grant(self, peer: str, text: str) -> None:
         """Put a grant in force, also for connections that are there. Raises NOENT, ACCES and what finding raises."""
@@ -118,7 +121,15 @@ class PeerExports:
     async def connect(self, peer: str, name: str) -> Process:
         """A process for one connection of a peer; the caller ends it with `disconnect`."""
         namespace = await self.namespace(peer)
-        session = self._processes.add(name, namespace, namespace.root.share(), self._base)
+        if peer not in self._quotas:
+            self._quotas[peer] = Quota(self._base.quota, f"peer {name}", PEER_LIMITS)
+            self._quotas[peer].set_share(PEER_SHARE)
+        quota = Quota(self._quotas[peer])
+        try:
+            session = self._processes.add(name, namespace, namespace.root.share(), self._base, quota=quota)
+        except FileError:
+            namespace.release()
+            raise
         session.args, session.state = ["peer", name], State.RUNNING
         self._sessions.setdefault(peer, []).append(session)
         return session

@@ -67,7 +67,7 @@ class _Session:
         if aname.startswith(LABEL):
             process = node.lending.redeem(aname, "")
         else:
-            process = node.processes.fork(node.base, Fork(descriptors=Share.CLEAN))
+            process = node.processes.fork(node.base, Fork(descriptors=Share.CLEAN, notes=False))
             process.descriptors.limit = OPEN_FILES
             process.args, process.state = ["session"], State.RUNNING
             self._own = True

@@ -56,6 +56,45 @@ class Stream(Protocol):
     async def wait_closed(self) -> None: ...
 
 
+class TcpStream(Stream, Protocol):
+    @property
+    def local(self) -> str:
+        """Its address on this side, `HOST:PORT`."""
+
+
+class Announcement(Protocol):
+    """A port where calls come in and wait to be accepted."""
+
+    @property
+    def address(self) -> str:
+        """`HOST:PORT` with the real port."""
+
+    async def accept(self) -> TcpStream:
+        """The next call; one may wait at a time. Cancelling loses none. Raises `LinkBroken(PIPE)` after `close`."""
+
+    def close(self) -> None:
+        """Take no more calls; those that wait are refused. What was accepted goes on. May be called twice."""
+
+
+class Datagrams(Protocol):
+    """A udp socket. Datagrams may be lost, and are whole or not there."""
+
+    @property
+    def local(self) -> str:
+        """`HOST:PORT`."""
+
+    async def receive(self) -> tuple[bytes, str]:
+        """The next datagram and where it is from; one may wait at a time.
+
+        Raises `LinkBroken(PIPE)` after `close`, `FileError(CONNREFUSED)` if a connected socket's other side says so.
+        """
+
+    async def send(self, data: bytes | bytearray | memoryview, to: str = "") -> None:
+        """One datagram, to the address connected to if `to` is empty. Raises `FileError` (MSGSIZE, NETUNREACH …)."""
+
+    def close(self) -> None: ...
+
+
 class SecureStream(Stream, Protocol):
     @property
     def peer_certificate(self) -> bytes:
@@ -91,7 +130,13 @@ class TlsKeys:
 class Network(Protocol):
     """Addresses: `HOST:PORT` (IPv6 hosts in brackets) for tcp, a path for unix. Refusals raise `FileError`."""
 
-    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream: ...
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> TcpStream: ...
+
+    async def announce_tcp(self, address: str) -> Announcement:
+        """Like `listen_tcp`, but calls wait until they are asked for."""
+
+    async def open_udp(self, local: str, remote: str = "") -> Datagrams:
+        """A socket at `local` (port 0: any), connected to `remote` if given. Numeric addresses of one family."""
 
     async def listen_tcp(self, address: str, accept: Accept) -> Listener: ...
 

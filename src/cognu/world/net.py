@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Any
 
 from cognu.errors import E, FileError, LinkBroken, Misuse, from_oserror
-from cognu.world import Accept, Listener, SecureStream, Stream, TlsKeys
+from cognu.world import Accept, Announcement, Datagrams, Listener, SecureStream, Stream, TcpStream, TlsKeys
 from cognu.world.refusals import printable, refusals
 
 RECEIVE_LIMIT = 1 << 20
@@ -42,6 +42,8 @@ UNIX_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 """sun_path holds 108 bytes on Linux and 104 on macOS, with a NUL at the end (unix(7))."""
 UNIX_CONNECT_SECONDS = 5.0
 
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
 SocketAddress = Any
 """What the socket module takes for one family."""
 
@@ -58,6 +60,7 @@ class SocketStream:
         self._socket = sock
         self._fd = sock.fileno()
         self._peer = peer
+        self._local = join_address(sock.getsockname()) if sock.family in _INTERNET else ""
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._turns = 0
@@ -72,6 +75,11 @@ class SocketStream:
     @property
     def peer(self) -> str:
         return self._peer
+
+    @property
+    def local(self) -> str:
+        """`HOST:PORT` on this side; empty for a Unix socket."""
+        return self._local
 
     async def read(self, count: int) -> bytes:
         """1 to `count` bytes, `b""` at the end or after `close`. Raises `LinkBroken`; cancelling loses no
@@ -308,7 +316,7 @@ class SocketListener:
 
     def _serve(self, sock: socket.socket, name: SocketAddress) -> None:
         if sock.family != socket.AF_UNIX:
-            _no_delay(sock)
+            no_delay(sock)
         stream = SocketStream(sock, self._address if sock.family == socket.AF_UNIX else join_address(name))
         task = self._loop.create_task(self._handle(stream))
         self._streams[task] = stream
@@ -331,7 +339,7 @@ class SocketListener:
 class RealNetwork:
     """`Network` on the host's sockets; TLS is `cognu.world.tls`."""
 
-    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream:
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> TcpStream:
         """Tries the host's addresses in order, each with its share of what is left of `timeout` seconds."""
         host, port = split_address(address)
         if port == 0:
@@ -354,17 +362,23 @@ class RealNetwork:
     async def listen_tcp(self, address: str, accept: Accept) -> Listener:
         """Listens on the first address the host part has; `0.0.0.0` and `[::]` mean every interface."""
         host, port = split_address(address)
-        family, name = (await lookup(host, port))[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = _listening(*(await lookup(host, port))[0], address)
         try:
-            with refusals(address):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind(name)
-                sock.listen(BACKLOG)
-                return SocketListener(sock, join_address(sock.getsockname()), accept)
+            return SocketListener(sock, join_address(sock.getsockname()), accept)
         except BaseException:
             sock.close()
             raise
+
+    async def announce_tcp(self, address: str) -> Announcement:
+        from cognu.world.calls import SocketAnnouncement  # It is made of this module's streams.
+
+        host, port = split_address(address)
+        return SocketAnnouncement(_listening(*(await lookup(host, port))[0], address))
+
+    async def open_udp(self, local: str, remote: str = "") -> Datagrams:
+        from cognu.world.calls import open_datagrams
+
+        return await open_datagrams(local, remote)
 
     async def connect_unix(self, path: str) -> Stream:
         _check_unix_path(path)
@@ -474,11 +488,24 @@ async def lookup(host: str, port: int) -> list[tuple[int, SocketAddress]]:
     return pairs
 
 
+def _listening(family: int, name: SocketAddress, address: str) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        with refusals(address):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(name)
+            sock.listen(BACKLOG)
+            return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
 async def _connect(family: int, name: SocketAddress, address: str, timeout: float) -> SocketStream:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        _no_delay(sock)
+        no_delay(sock)
         try:
             async with asyncio.timeout(timeout):
                 with refusals(address):
@@ -494,7 +521,7 @@ async def _connect(family: int, name: SocketAddress, address: str, timeout: floa
         raise
 
 
-def _no_delay(sock: socket.socket) -> None:
+def no_delay(sock: socket.socket) -> None:
     # macOS refuses options on a connection that already ended; its reads will say so.
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
