@@ -262,6 +262,7 @@ class Client:
         """Start a program with pipes as its streams. `grants`: as `/path rights`; `lines`: more for its ctl."""
         ctl = await self.open("/proc/clone", ORDWR)
         ends: list[tuple[File, File]] = []
+        wait: File | None = None
         try:
             pid = int(await ctl.read())
             for number in range(3):
@@ -279,9 +280,8 @@ class Client:
             wait = await self.open(f"/proc/{pid}/wait")
             await ctl.write(b"start")
         except BaseException:
-            for near, _ in ends:
-                near.close()
-            ctl.close()
+            for file in [near for near, _ in ends] + [ctl] + ([wait] if wait else []):
+                file.close()
             raise
         return Running(self, pid, ctl, wait, [near for near, _ in ends])
 
