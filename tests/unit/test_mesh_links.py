@@ -100,7 +100,7 @@ async def test_an_unknown_peer_and_one_that_is_down_are_told_apart(tmp_path: Pat
         await b.mesh.close()
         with pytest.raises(FileError) as caught:
             await a.mesh.open("b", "x")
-        assert caught.value.error is E.CONNREFUSED
+        assert caught.value.error is E.HOSTUNREACH
         assert b.address in str(caught.value)
         c = Node(tmp_path / "c")
         a.knows(c, "c")

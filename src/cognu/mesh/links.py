@@ -54,6 +54,7 @@ class Mesh:
         self._timing = timing or Timing()
         self._boot = world.random.bytes(ID_SIZE)
         self._sessions: dict[str, Session] = {}
+        self._answered: set[str] = set()  # addresses at which a peer was reached
         self._listener: Listener | None = None
         self._port = 0
         self._closed = False
@@ -152,8 +153,8 @@ class Mesh:
     async def _dial(self, fingerprint: str) -> SecureStream:
         """A pinned connection to the first address that answers.
 
-        Raises `LinkBroken(BADPEER)`, `FileError`: HOSTUNREACH, or CONNREFUSED if at every address a machine said that
-        nothing listens there.
+        Raises `LinkBroken(BADPEER)`, `FileError`: HOSTUNREACH, or CONNREFUSED if at every address, one of which was the
+        peer's, a machine said that nothing listens there.
         """
         peer = self._book.find(fingerprint)
         keys = TlsKeys(self._identity.certificate, self._identity.private_key, (peer.certificate,))
@@ -178,10 +179,11 @@ class Mesh:
                 tried.append(str(error))
                 wrong = error
                 continue
+            self._answered.add(address)
             return stream
         if wrong is not None:
             raise LinkBroken(E.BADPEER, peer.name, "; ".join(tried))
-        if tried and refused == len(tried):
+        if tried and refused == len(tried) and not self._answered.isdisjoint(peer.addresses):
             raise FileError(E.CONNREFUSED, peer.name, "; ".join(tried))
         raise FileError(E.HOSTUNREACH, peer.name, "; ".join(tried) or "no address known; it must connect to this node")
 

@@ -244,7 +244,7 @@ class Launcher:
             await finish(apply_to(process, namespace, SHELL_NAMESPACE, node))
             place = await finish(namespace.find("/mnt/term", namespace.root, process))
             namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
-            await finish(apply_to(process, namespace, "bind -b /mnt/term/dev /dev\n", node))
+            await finish(apply_to(process, namespace, "bind -a /mnt/term/dev /dev\n", node))
             cwd = await self._start_directory(namespace, process, f"/mnt/term{launch.cwd}")
         except BaseException:
             namespace.release()

@@ -1,0 +1,142 @@
+"""A link between two nodes goes dead in the middle, without a word, and comes back: what ran over it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+from cognu.errors import E
+from e2e.harness import LOOPBACK, Client, NodeProcess, Pair, end, join, log_trouble, refused
+from mesh_support import Forwarder
+
+MIB = 1 << 20
+SIZE = 256 * MIB
+READERS = 4
+CUT_SECONDS = 10
+
+
+def address_of(node: NodeProcess, peer: str, *addresses: str) -> None:
+    """Write into a stopped node's book where it finds a peer."""
+    book = node.home / "peers.json"
+    rows = json.loads(book.read_text())
+    for row in rows["peers"]:
+        if row["name"] == peer:
+            row["addresses"] = list(addresses)
+    book.write_text(json.dumps(rows))
+
+
+@asynccontextmanager
+async def over_a_line(place: Path, *grants: str) -> AsyncIterator[tuple[Pair, Forwarder]]:
+    """`desk` reaches `pi` over a line that the test can cut; `pi` can't reach `desk`, which listens elsewhere."""
+    two = Pair(place)
+    two.desk.options = ("--listen", "[::1]:0", "--host", "[::1]")
+    assert two.pi.options == LOOPBACK
+    line: Forwarder | None = None
+    try:
+        await asyncio.gather(two.desk.start(), two.pi.start())
+        await join(two.pi, two.desk, *(grant.format(shared=two.shared) for grant in grants))
+        async with two.pi.client() as pi:
+            at = (await pi.rpc("status"))["listen"]
+        await asyncio.gather(two.desk.stop(), two.pi.stop())
+        line = await Forwarder(at).start()
+        address_of(two.desk, "pi", line.address)
+        address_of(two.pi, "desk")
+        await two.pi.start()
+        async with two.pi.client() as pi:
+            assert (await pi.rpc("status"))["listen"] == at  # where the line leads
+        await two.desk.start()
+        yield two, line
+    finally:
+        await asyncio.gather(end(two.desk), end(two.pi))
+        if line is not None:
+            await line.close()
+    for node in (two.desk, two.pi):
+        trouble = log_trouble(node)
+        assert trouble == [], f"{node.name}: {trouble}"
+
+
+def contents(megabyte: int) -> bytes:
+    """A megabyte unlike the others."""
+    return blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
+
+
+async def checksum(client: Client, path: str, half: asyncio.Event) -> str:
+    """Of a file, read in order with several reads on their way at any time."""
+    file = await client.open(path)
+    digest, done = blake2b(), 0
+    reads = [asyncio.create_task(piece(client, file.fid, at * MIB)) for at in range(READERS)]
+    while done < SIZE:
+        digest.update(await reads[0])
+        done += MIB
+        following = done + (READERS - 1) * MIB
+        reads = reads[1:] + [asyncio.create_task(piece(client, file.fid, following))]
+        if done == SIZE // 2:
+            half.set()
+    assert await asyncio.gather(*reads) == [b""] * READERS
+    file.close()
+    return digest.hexdigest()
+
+
+async def piece(client: Client, fid: object, offset: int) -> bytes:
+    """A megabyte, or what there is of it."""
+    data = b""
+    while len(data) < MIB:
+        part = bytes(await client.mount.read(fid, offset + len(data), MIB - len(data)))  # type: ignore[arg-type]
+        if not part:
+            break
+        data += part
+    return data
+
+
+async def converse(client: Client, two: Pair, cut: asyncio.Event, over: asyncio.Event) -> list[bytes]:
+    """A shell on pi, given a line before, two during and one after the cut; what it wrote."""
+    shell = await client.start("cpu", on="pi")
+    said = []
+
+    async def ask(line: str) -> None:
+        await shell.stdin.write(f"{line}\n".encode())
+        said.append(await shell.stdout.read())
+
+    await ask("echo before")
+    await cut.wait()
+    await ask("echo during >/tmp/kept; cat /tmp/kept")
+    await over.wait()
+    await ask("cat /tmp/kept")
+    await shell.stdin.write(f"cat /mnt/term{two.notes}/notes.txt\nexit 3\n".encode())
+    ended = await shell.end()
+    assert ended.status == 3
+    return [*said, ended.output]
+
+
+async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(place: Path) -> None:
+    digest = blake2b()
+    async with over_a_line(place, "read:{shared}", "run") as (two, line):
+        (two.notes / "notes.txt").write_text("of desk\n")
+        with open(two.shared / "big", "wb") as big:
+            for megabyte in range(SIZE // MIB):
+                data = contents(megabyte)
+                big.write(data)
+                digest.update(data)
+        cut, over = asyncio.Event(), asyncio.Event()
+        async with two.desk.client() as reading, two.desk.client() as talking:
+            read = asyncio.create_task(checksum(reading, f"/n/pi{two.shared}/big", cut))
+            talk = asyncio.create_task(converse(talking, two, cut, over))
+            await asyncio.wait({read, asyncio.create_task(cut.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            line.deaf = True
+            await asyncio.sleep(CUT_SECONDS)  # this is the fault itself, not a wait for something
+            assert not read.done()
+            assert not talk.done()
+            before = line.connections
+            line.deaf = False
+            over.set()
+            assert await read == digest.hexdigest()
+            assert await talk == [b"before\n", b"during\n", b"during\n", b"of desk\n"]
+            assert line.connections > before
+            row = (await talking.rpc("peers"))[0]
+            assert row["connected"]
+            assert row["address"] == line.address
+            await refused(talking.list("/n/pi/etc"), E.NOENT)
