@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import servers, wire
-from benchmarks.machine import pinned
+from benchmarks.machine import CAN_ACCOUNT, pinned, spent
 from benchmarks.measure import Bench, Case, Measure, Unit
 from benchmarks.servers import Server
 from benchmarks.wire import READ_ROOM, Wire
@@ -57,24 +57,45 @@ def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, 
     for tcp in (False, True):
         kind = "TCP" if tcp else "Unix"
 
-        def both(work: Work, free: bool = False, large: bool = False, tcp: bool = tcp) -> Pair:
+        def both(work: Work, free: bool = False, large: bool = False, tcp: bool = tcp, cpu: bool = False) -> Pair:
             pair = []
             for server in (ours, theirs):
                 if server is not None:
                     connection = stack.enter_context(_open(server, tcp, LARGE_MSIZE if large else SMALL_MSIZE))
-                    pair.append(_measure(work, connection, None if free else server.pid))
+                    pair.append(_measure(work, connection, server.pid, free, cpu))
             return pair[0], pair[1] if len(pair) > 1 else None
 
+        def getattrs(c: Wire) -> float:
+            return _getattr(c, operations)
+
+        def flight(c: Wire) -> float:
+            return _getattr_flight(c, operations * 2)
+
+        def bytes_(c: Wire) -> float:
+            return _read_byte(c, operations)
+
+        def opens(c: Wire) -> float:
+            return _small_files(c, files)
+
+        def reads(c: Wire) -> float:
+            return _read_all(c, size, 1)
+
         rows: list[tuple[str, Unit, Pair]] = [
-            ("getattr", per_second, both(lambda c: _getattr(c, operations))),
-            ("getattr, 32 in flight", per_second, both(lambda c: _getattr_flight(c, operations * 2))),
-            ("getattr, 32 in flight, free", per_second, both(lambda c: _getattr_flight(c, operations * 2), free=True)),
-            ("read 1 byte", per_second, both(lambda c: _read_byte(c, operations))),
-            ("walk, open, read, clunk", per_second, both(lambda c: _small_files(c, files))),
-            ("read 64 MiB, msize 64 KiB", mb, both(lambda c: _read_all(c, size, 1))),
-            ("read 64 MiB, each its own msize", mb, both(lambda c: _read_all(c, size, 1), large=True)),
+            ("getattr", per_second, both(getattrs)),
+            ("getattr, 32 in flight", per_second, both(flight)),
+            ("getattr, 32 in flight, free", per_second, both(flight, free=True)),
+            ("read 1 byte", per_second, both(bytes_)),
+            ("walk, open, read, clunk", per_second, both(opens)),
+            ("read 64 MiB, msize 64 KiB", mb, both(reads)),
+            ("read 64 MiB, each its own msize", mb, both(reads, large=True)),
             ("read 64 MiB, 8 in flight, free", mb, both(lambda c: _read_all(c, size, READS_IN_FLIGHT), True, True)),
         ]
+        if CAN_ACCOUNT:
+            rows += [
+                ("server's CPU per getattr", Unit.US, both(getattrs, cpu=True)),
+                ("server's CPU per read of 1 byte", Unit.US, both(bytes_, cpu=True)),
+                ("server's CPU per small file", Unit.US, both(opens, cpu=True)),
+            ]
         for name, unit, (mine, peer) in rows:
             cases.append(Case(f"{kind}: {name}", unit, mine, "diod", peer, runs=7))
     return cases
@@ -88,12 +109,17 @@ def _open(server: Server, tcp: bool, msize: int) -> Wire:
     return connection
 
 
-def _measure(work: Work, connection: Wire, pin: int | None) -> Measure:
+def _measure(work: Work, connection: Wire, server: int, free: bool, cpu: bool) -> Measure:
+    """One run of `work`: what it says, or with `cpu` the microseconds of processor that the server had for each."""
+
     def measure() -> float:
-        if pin is None:
+        if free:
             return work(connection)
-        with pinned(pin):
-            return work(connection)
+        with pinned(server):
+            began, before = time.perf_counter(), spent(server) if cpu else 0
+            rate = work(connection)
+            count = rate * (time.perf_counter() - began)
+            return (spent(server) - before) / count / 1000 if cpu else rate
 
     return measure
 
