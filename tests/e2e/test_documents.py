@@ -55,7 +55,7 @@ def test_the_tutorial_does_what_it_says(user: dict[str, str]) -> None:
     script = script.replace("cognu --home ~/pi up", "cognu --home ~/pi up 2>>started")
     ran = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env=user, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100,
     )  # fmt: skip
     printed = ran.stdout.split(f"{END}\n")
     for (commands, wanted), got in zip(steps, printed, strict=False):
