@@ -7,8 +7,10 @@ cancelled that ran under a capability that died. So what a callback finds, and d
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 
 from cognu.errors import E, FileError
 from cognu.kernel import ERRORS, NODE, Cap, Code, Kernel
@@ -30,6 +32,9 @@ class Authority:
         self.kernel = Kernel() if kernel is None else kernel
         self.on_death: list[Callable[[Cap], None]] = []
         """Each is called with each capability that died, after the operations under it were cancelled."""
+        self.thread = get_ident()
+        self.orphans: deque[Callable[[], None]] = deque()
+        """Ends of what the garbage collector found, which may run in the midst of anything: to be called soon."""
         self._limited: set[int] = set()
         self._running: dict[Cap, dict[int, Callable[[], None]]] = {}
         self._caps: dict[int, Cap] = {}

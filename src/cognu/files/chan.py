@@ -7,7 +7,9 @@ kernel, not Python references, decides what may be done through it.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
+from threading import get_ident
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
@@ -15,6 +17,18 @@ from cognu.files.authority import Authority
 from cognu.files.server import Fid, FileServer
 from cognu.kernel import Cap
 from cognu.ninep.types import Qid
+
+_collecting = False
+"""The collector runs whenever it likes, on any thread: also while the kernel or a 9P session is half way through a
+change. What it finds must not call into them then."""
+
+
+def _watch_collector(phase: str, _: dict[str, int]) -> None:
+    global _collecting
+    _collecting = phase == "start"
+
+
+gc.callbacks.append(_watch_collector)
 
 
 class Domain:
@@ -168,7 +182,12 @@ class Chan:
         self.origin = Origin(self.origin.spec, (*self.origin.names[:-1], name))
 
     def close(self) -> None:
+        """May be called again. In the midst of a garbage collection it is put off to the next `dispatch`."""
         if self.closed:
+            return
+        authority = self.domain.authority
+        if _collecting or get_ident() != authority.thread:
+            authority.orphans.append(self.close)
             return
         self.closed = True
         self.listing = None

@@ -39,6 +39,9 @@ def dispatch(
     chan: Held, rights: int, method: Callable[P, T | Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Steps[T]:
     """Call `method` under the chan's capability, which must have all of `rights`; else raises ACCES or REVOKED."""
+    orphans = chan.domain.authority.orphans
+    while orphans:
+        orphans.popleft()()
     chan.domain.check(chan.cap, rights)
     result = method(*args, **kwargs)
     if isawaitable(result):

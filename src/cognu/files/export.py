@@ -189,6 +189,7 @@ class Export:
             self._session.cancelled(tag)
         else:  # the server gave up by itself, or the whole loop is ending
             self._session.error(tag, FileError(E.CANCELED))
+        failure = None  # its traceback holds this frame, and what the call held with it
         self._after_call()
 
     def _succeed(self, tag: int, answer: Answer) -> None:
@@ -222,10 +223,10 @@ class Export:
     # -- sending --------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
-        if self._out:
-            self._writing = asyncio.get_running_loop().create_task(self._write_out())
+        """Wait until all is sent. Calls that end meanwhile may start the writer too: there is never more than one."""
+        while self._out or self._writing is not None:
+            if self._writing is None:
+                self._writing = asyncio.get_running_loop().create_task(self._write_out())
             await asyncio.shield(self._writing)
 
     async def _write_out(self) -> None:

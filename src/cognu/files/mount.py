@@ -112,6 +112,7 @@ class MountServer(FileServer):
         self._session = session
         self._clock = clock
         self._calls: dict[int, _Call] = {}
+        self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
         self._writing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -228,6 +229,7 @@ class MountServer(FileServer):
         """Send a request and wait for its reply. If cancelled it is flushed, and `late` is told the outcome."""
         if self.broken is not None:
             raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
+        self._discard_doomed()  # what was dropped before is told before
         tag, buffers = self._session.request(request)
         call = self._calls[tag] = _Call(request, self._loop.create_future(), late)
         self._send(buffers)
@@ -241,6 +243,8 @@ class MountServer(FileServer):
             else:
                 call.too_late(call.future.result() if _has_result(call.future) else None)
             raise
+        finally:
+            del call  # its error holds this frame: together they would keep the chans in use further up
         assert isinstance(reply, reply_type)
         return reply
 
@@ -264,8 +268,23 @@ class MountServer(FileServer):
         self._discard_by(m.Tclunk(number), number)
 
     def _discard_by(self, request: Request, number: int) -> None:
-        if self.broken is not None:
+        """A fid may be dropped in the midst of anything, with the last use of a chan: so it is told a little later.
+
+        Told at once, it could take the tag of an answer that is just being handed out.
+        """
+        if self.broken is not None or self._loop.is_closed():
             return
+        if not self._doomed:
+            self._loop.call_soon(self._discard_doomed)
+        self._doomed.append((request, number))
+
+    def _discard_doomed(self) -> None:
+        doomed, self._doomed = self._doomed, []
+        for request, number in doomed:
+            if self.broken is None:
+                self._end_fid(request, number)
+
+    def _end_fid(self, request: Request, number: int) -> None:
         try:
             tag, buffers = self._session.request(request)
         except FileError:

@@ -311,25 +311,20 @@ class Namespace:
         self, chan: Chan, head: MountHead | None, names: Sequence[str], caller: Caller
     ) -> Steps[tuple[Chan, Walk]]:
         """Walk from `chan`, or from the first later member of its union that has the first name."""
-        try:
-            return chan, (yield from dispatch(chan, 0, chan.server.walk, chan.fid, names, caller))
-        except FileError as error:
-            failure = error
-        try:
-            for member in head.members[1:] if head else ():
-                try:
-                    method = member.chan.server.walk
-                    walked = yield from dispatch(member.chan, 0, method, member.chan.fid, names, caller)
-                except FileError as error:
-                    if failure.error is E.NOENT:
-                        failure = error
-                else:
-                    return member.chan, walked
-            if not failure.subject:
-                raise FileError(failure.error, str(chan.path.step(names[:1])), failure.detail)
-            raise failure
-        finally:
-            del failure  # it holds this frame, and that the chan, which is to be closed as soon as it is dropped
+        members = head.members[1:] if head else []
+        refusal: tuple[E, str, str] | None = None  # no exception is kept: its traceback would keep this frame
+        for member in (chan, *(member.chan for member in members)):
+            try:
+                return member, (yield from dispatch(member, 0, member.server.walk, member.fid, names, caller))
+            except FileError as error:
+                if not members:
+                    if error.subject:
+                        raise
+                    raise FileError(error.error, str(chan.path.step(names[:1])), error.detail) from None
+                if refusal is None or refusal[0] is E.NOENT:
+                    refusal = (error.error, error.subject, error.detail)
+        assert refusal is not None
+        raise FileError(refusal[0], refusal[1] or str(chan.path.step(names[:1])), refusal[2])
 
     def _mount_on_the_way(self, member: Chan, qids: Sequence[Qid], before: int) -> int | None:
         if not self.heads:
