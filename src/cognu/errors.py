@@ -66,7 +66,7 @@ class E(Enum):
     OVERFLOW = Row(75, "value too large", "the value does not fit the field")
     ILSEQ = Row(84, "bad character in file name", "names are UTF-8 without NUL and slash")
     MSGSIZE = Row(90, "message too large", "send it in smaller pieces")
-    NOPROTO = Row(93, "protocol not supported", "this node has tcp; check /net")
+    NOPROTO = Row(93, "protocol not supported", "this node has tcp and udp; check /net")
     NOTSUP = Row(95, "operation not supported", "the server or dialect can't do this")
     ADDRINUSE = Row(98, "address in use", "choose another port, or stop what listens there")
     NETUNREACH = Row(101, "no route", "bind another machine's network: bind -b /n/NODE/net /net")

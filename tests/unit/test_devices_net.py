@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cognu.devices.conversation import MAX_CONVERSATIONS
 from cognu.devices.cs import MAX_QUERY, SERVICES, parse_query
-from cognu.devices.net import MAX_CONVERSATIONS, NetServer
+from cognu.devices.net import NetServer
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.server import Fid
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from cognu.world import Stream
+from cognu.world import Stream, TcpStream
 from cognu.world.net import RealNetwork
 from serving import Client, Somebody
 
@@ -26,6 +27,7 @@ class Line:
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
+        self.local = "10.0.0.9:1234"
         self.sent = b""
         self.closed = False
         self.broken: E | None = None
@@ -66,7 +68,7 @@ class FakeNetwork(RealNetwork):
         self.gate: asyncio.Event | None = None
         self.dialled: list[str] = []
 
-    async def connect_tcp(self, address: str, timeout: float = 20.0) -> Stream:
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> TcpStream:
         self.dialled.append(address)
         if self.gate is not None:
             await self.gate.wait()
@@ -75,7 +77,7 @@ class FakeNetwork(RealNetwork):
         self.lines.append(Line(address))
         return self.lines[-1]
 
-    async def connect_unix(self, path: str) -> Stream:
+    async def connect_unix(self, path: str) -> TcpStream:
         return await self.connect_tcp(path)
 
     async def resolve(self, host: str) -> list[str]:
@@ -117,10 +119,10 @@ async def test_a_conversation_from_clone_to_the_last_close() -> None:
     ctl, data, line = await dialler.dial()
     assert dialler.network.dialled == ["10.0.0.1:80"]
     assert await client.names("tcp") == ["0", "clone"]
-    assert await client.names("tcp/0") == ["ctl", "data", "local", "remote", "status"]
+    assert await client.names("tcp/0") == ["ctl", "data", "listen", "local", "remote", "status"]
     assert await client.read("tcp/0/status") == b"Established\n"
     assert await client.read("tcp/0/remote") == b"10.0.0.1!80\n"
-    assert await client.read("tcp/0/local") == b"::!0\n"
+    assert await client.read("tcp/0/local") == b"10.0.0.9!1234\n"
     assert await client.write_fid(data, b"GET /") == 5
     assert line.sent == b"GET /"
     line.incoming.put_nowait(b"200 OK")
@@ -179,7 +181,7 @@ async def test_what_refuses_a_connection_is_told_and_another_try_may_follow(erro
 @pytest.mark.parametrize(
     "line",
     ["", "connect", "connect 10.0.0.1", "connect !80", "connect a!http", "connect a!0", "connect a!65536",
-     "connect a!٣", "connect a!1 b", "announce *!80", "hangup now"],
+     "connect a!٣", "connect a!1 b", "announce", "headers", "accept", "hangup now"],
 )  # fmt: skip
 async def test_a_wrong_line_is_refused_with_what_ctl_takes(line: str) -> None:
     dialler = Dialler()
@@ -205,7 +207,7 @@ async def test_a_cancelled_connect_leaves_the_conversation_closed() -> None:
     ctl = await client.open("tcp/clone", ORDWR)
     connecting = asyncio.ensure_future(client.write_fid(ctl, b"connect 10.0.0.1!80"))
     await turns()
-    assert await client.read("tcp/0/status") == b"Connecting\n"
+    assert await client.read("tcp/0/status") == b"Connect\n"
     await refused(E.ALREADY, client.write_fid(ctl, b"connect 10.0.0.1!80"))
     connecting.cancel()
     await asyncio.wait([connecting])
@@ -240,7 +242,7 @@ async def test_hangup_ends_waiting_reads_and_refuses_writes() -> None:
     assert line.closed
     assert await asyncio.gather(*reading) == [b"", b""]
     await refused(E.PIPE, client.write_fid(data, b"x"))
-    assert await client.read("tcp/0/status") == b"Hangup\n"
+    assert await client.read("tcp/0/status") == b"Finwait\n"
 
 
 async def test_a_cancelled_read_frees_the_line_for_the_next() -> None:
@@ -275,7 +277,7 @@ async def test_conversations_are_limited() -> None:
 async def test_unix_sockets_are_dialled_only_where_allowed() -> None:
     network = FakeNetwork()
     none = Client(NetServer(network))
-    assert await none.names("") == ["cs", "tcp"]
+    assert await none.names("") == ["cs", "tcp", "udp"]
     await refused(E.NOPROTO, none.write("cs", b"unix!/run/web"))
     some = Client(NetServer(network, unix=["/run/web server"]))
     ctl = await some.open("unix/clone", ORDWR)
@@ -329,6 +331,9 @@ async def test_names_are_translated_to_what_to_open_and_write() -> None:
     expected = [b"/net/tcp/clone 10.0.0.1!564\n", b"/net/tcp/clone fe80::1!564\n"]
     assert await ask(client, "net!pi!9fs") == expected
     assert await ask(client, "tcp!pi!564") == expected
+    assert (await ask(client, "udp!pi!domain"))[:1] == [b"/net/udp/clone 10.0.0.1!53\n"]
+    assert await ask(client, "tcp!*!9fs") == await ask(client, "net!*!564") == [b"/net/tcp/clone *!564\n"]
+    assert await ask(client, "udp!*!0") == [b"/net/udp/clone *!0\n"]
     assert await ask(client, "unix!/run/web") == [b"/net/unix/clone /run/web\n"]
     assert await ask(client, "tcp!fe80::1!https\n") == [line.replace(b"564", b"443") for line in expected]
 
@@ -352,7 +357,8 @@ async def test_what_was_asked_is_the_fids_own_and_a_new_query_replaces_it() -> N
         ("net!!http", E.USAGE),
         ("net!pi!", E.USAGE),
         ("net!a b!80", E.USAGE),
-        ("udp!pi!53", E.NOPROTO),
+        ("il!pi!53", E.NOPROTO),
+        ("tcp!*!65536", E.NOENT),
         ("net!pi!frobnicate", E.NOENT),
         ("net!pi!0", E.NOENT),
         ("net!pi!65536", E.NOENT),
@@ -368,7 +374,7 @@ async def test_what_is_no_query_is_refused(query: str, error: E) -> None:
 
 @given(
     st.text(max_size=40)
-    | st.lists(st.sampled_from(["net", "tcp", "unix", "!", "/a", "pi", "80", *SERVICES])).map("".join)
+    | st.lists(st.sampled_from(["net", "tcp", "udp", "unix", "!", "/a", "pi", "*", "0", "80", *SERVICES])).map("".join)
 )
 def test_any_query_parses_or_is_refused(query: str) -> None:
     answer: tuple[str, str, int] | E
@@ -380,7 +386,9 @@ def test_any_query_parses_or_is_refused(query: str) -> None:
         assert answer in (E.USAGE, E.NOPROTO, E.NOENT)
     else:
         protocol, host, port = answer
-        assert (protocol == "unix" and host.startswith("/")) or (protocol == "tcp" and host and 0 < port < 65536)
+        assert (protocol == "unix" and host.startswith("/")) or (
+            protocol in ("tcp", "udp") and host and port < 65536 and (port or host == "*")
+        )
 
 
 def test_the_owner_is_shown() -> None:

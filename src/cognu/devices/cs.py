@@ -1,9 +1,12 @@
 """`/net/cs`, the connection server, as ndb(8): from `net!host!service` to what to open and what to write there.
 
-Write a query, then read from offset 0: each read gives one line `/net/PROTOCOL/clone ADDRESS`, the best first.
+Write a query, then read from offset 0: each read gives one line `/net/PROTOCOL/clone ADDRESS`, the best first. The host
+`*` is for announcing: `tcp!*!9fs` gives `/net/tcp/clone *!564`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from cognu.errors import E, FileError
 from cognu.files.server import Caller, MaybeAsync
@@ -36,7 +39,9 @@ SERVICES = {
 
 
 def parse_query(query: str) -> tuple[str, str, int]:
-    """(protocol, host, port) of `tcp!host!service` or `net!host!service`, ("unix", path, 0) of `unix!/path`.
+    """(protocol, host, port) of `tcp!host!service`, `udp!…` or `net!…` (tcp), ("unix", path, 0) of `unix!/path`.
+
+    Port 0 only with the host `*`.
 
     Raises USAGE, and NOENT for a service nobody knows, NOPROTO for a protocol that is not here.
     """
@@ -47,10 +52,11 @@ def parse_query(query: str) -> tuple[str, str, int]:
         return protocol, rest, 0
     host, _, service = rest.rpartition("!")
     if not host or not service or set(host) & set("! \0/"):
-        raise FileError(E.USAGE, query, "net!HOST!SERVICE, tcp!HOST!SERVICE or unix!/PATH")
-    if protocol not in ("tcp", "net"):
+        raise FileError(E.USAGE, query, "net!HOST!SERVICE, tcp!…, udp!… or unix!/PATH")
+    if protocol not in ("tcp", "udp", "net"):
         raise FileError(E.NOPROTO, protocol)
-    return "tcp", host, parse_service(service)
+    port = 0 if (host, service) == ("*", "0") else parse_service(service)
+    return "udp" if protocol == "udp" else "tcp", host, port
 
 
 def parse_service(service: str) -> int:
@@ -66,10 +72,10 @@ def parse_service(service: str) -> int:
 class ConnectionServer(Node):
     """`cs`. What a fid asked and got is the fid's own."""
 
-    def __init__(self, network: Network, unix: bool) -> None:
+    def __init__(self, network: Network, protocols: Collection[str]) -> None:
         super().__init__("cs", 0o666)
         self._network = network
-        self._unix = unix
+        self._protocols = protocols
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
         fid.state = []
@@ -97,10 +103,12 @@ class ConnectionServer(Node):
 
     def _ask(self, fid: TreeFid, query: str, size: int) -> Steps[int]:
         protocol, host, port = parse_query(query)
+        if protocol not in self._protocols:
+            raise FileError(E.NOPROTO, protocol)
         if protocol == "unix":
-            if not self._unix:
-                raise FileError(E.NOPROTO, protocol)
             found = [host]
+        elif host == "*":
+            found = [f"*!{port}"]
         else:
             addresses: list[str] = yield self._network.resolve(host)
             found = [f"{address}!{port}" for address in addresses]

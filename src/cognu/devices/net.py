@@ -1,8 +1,8 @@
-"""`#I`: dialling out, as ip(3): `/net/tcp/{clone,N/{ctl,data,local,remote,status}}`, the same for unix, and `/net/cs`.
+"""`#I`: the network, as ip(3): `/net/tcp`, `/net/udp`, `/net/unix` (dialling alone) and `/net/cs`.
 
-A conversation begins by opening `clone`, which gives its ctl; `connect ADDRESS!PORT` written there connects it, and
-`data` carries the bytes. It ends, connected or not, when the last open file of it is closed. Who holds this server's
-capability may dial whatever the node can reach; Unix sockets only where the server was made with their paths.
+What a conversation is and what its files take is in `conversation`, what is particular to udp in `udp`. Who may write
+here may dial whatever the node can reach; Unix sockets only where the server was made with their paths; and announce
+only at a server made for that.
 """
 
 from __future__ import annotations
@@ -10,211 +10,201 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
+from cognu.devices.conversation import (
+    ANNOUNCED,
+    CLOSED,
+    CLOSEWAIT,
+    CONNECT,
+    ESTABLISHED,
+    FINWAIT,
+    Conversation,
+    Protocol,
+    announced_address,
+    ip_address,
+    split_address,
+    world_address,
+)
 from cognu.devices.cs import ConnectionServer
+from cognu.devices.udp import UdpConversation
 from cognu.errors import E, FileError, LinkBroken
-from cognu.files.nstext import split_words
-from cognu.files.server import Caller, MaybeAsync
-from cognu.files.steps import Steps, start
-from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
-from cognu.world import Network, Stream
+from cognu.files.tree import Directory, TreeServer
+from cognu.world import Announcement, Network, Stream, TcpStream
 
-MAX_CONVERSATIONS = 1024
-UNKNOWN = "::!0"
-"""An address that is not known or not chosen, as ip(3) prints it."""
-
-Dial = Callable[[str], Awaitable[Stream]]
-"""Connects to what was written after `connect`."""
+USAGE = "connect ADDRESS!PORT; announce [ADDRESS!]PORT; accept N; reject N; hangup"
+UNIX_USAGE = "connect PATH; hangup"
 
 
-class Conversation(Directory):
-    """One conversation; a directory of its protocol while anything of it is open."""
+class StreamConversation(Conversation):
+    """A conversation that is one stream: what tcp and Unix sockets share."""
 
-    def __init__(self, number: int, owner: str, dial: Dial, usage: str) -> None:
-        self.ctl = Ctl(self)
-        files = [
-            self.ctl,
-            Data(self),
-            # A stream of the world does not say from where it goes out, so the local address is the unknown one.
-            _Counted(self, "local", lambda: f"{UNKNOWN}\n"),
-            _Counted(self, "remote", lambda: f"{self.remote}\n"),
-            _Counted(self, "status", lambda: f"{self.state}\n"),
-        ]
-        super().__init__(str(number), files)
-        for node in (self, *files):
-            node.user = node.group = owner
-        self.dial = dial
-        self.usage = usage
-        self.state = "Closed"
-        self.remote = UNKNOWN
-        self.stream: Stream | None = None
-        self.opens = 0
+    def __init__(self, protocol: Protocol, number: int, owner: str, *, listens: bool) -> None:
+        super().__init__(protocol, number, owner, listens=listens)
+        self._stream: Stream | None = None
         # A stream takes one reader and one writer at a time.
-        self.reading = asyncio.Lock()
-        self.writing = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._writing = asyncio.Lock()
 
-    def hold(self) -> None:
-        if self.parent is None:
-            raise FileError(E.NOENT, self.name)
-        self.opens += 1
-
-    def release(self) -> None:
-        self.opens -= 1
-        if self.opens == 0:
-            self.hang_up()
-            if isinstance(self.parent, Directory):
-                self.parent.discard(self.name)
-
-    async def connect(self, address: str) -> None:
-        """Raises ALREADY, and what the world says: CONNREFUSED, NETUNREACH, HOSTUNREACH, TIMEDOUT …"""
-        if self.state in ("Connecting", "Established"):
+    async def _dial(self, address: str, dial: Callable[[], Awaitable[Stream]]) -> Stream:
+        """Raises what `connect` does."""
+        if self.state != CLOSED:
             raise FileError(E.ALREADY, address, self.state)
-        self.state = "Connecting"
+        self.state = CONNECT
         try:
-            stream = await self.dial(address)
+            stream = await dial()
         except BaseException as error:
-            self.state = "Closed"
+            if self.state == CONNECT:
+                self.state = CLOSED
             if isinstance(error, LinkBroken):
                 raise FileError(error.error, error.subject, error.detail) from None
             raise
-        if self.opens == 0 or self.state != "Connecting":
+        if self.is_over:
             stream.close()
             raise FileError(E.CONNRESET, address, "hung up meanwhile")
-        self.stream, self.state, self.remote = stream, "Established", address
+        self._stream, self.state, self.remote = stream, ESTABLISHED, address
+        return stream
 
-    def hang_up(self) -> None:
-        """A waiting read ends; later ones too; a write is PIPE."""
-        if self.state != "Closed":
-            self.state = "Hangup"
-        if self.stream is not None:
-            self.stream.close()
-
-    def connected(self) -> Stream:
-        if self.stream is None:
+    def _connected(self) -> Stream:
+        if self._stream is None:
             raise FileError(E.NOTCONN, self.name)
-        return self.stream
+        return self._stream
 
-
-class _Counted(Text):
-    """A text of a conversation; open, it keeps the conversation there."""
-
-    def __init__(self, conversation: Conversation, name: str, get: Callable[[], str]) -> None:
-        super().__init__(name, get)
-        self._conversation = conversation
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        self._conversation.hold()
-        super().open(fid, mode, caller)
-
-    def close(self, fid: TreeFid) -> None:
-        self._conversation.release()
-
-
-class _File(Node):
-    def __init__(self, conversation: Conversation, name: str) -> None:
-        super().__init__(name, 0o660)
-        self.conversation = conversation
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
-        self.conversation.hold()
-        return None
-
-    def close(self, fid: TreeFid) -> None:
-        self.conversation.release()
-
-
-class Ctl(_File):
-    """Reads as the conversation's number; takes `connect ADDRESS` and `hangup`, one to a write."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        super().__init__(conversation, "ctl")
-
-    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        return self.conversation.name.encode()[offset : offset + count]
-
-    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
-        return start(self._write(bytes(data)))
-
-    def _write(self, data: bytes) -> Steps[int]:
-        try:
-            words = split_words(data.decode())
-        except UnicodeDecodeError:
-            raise FileError(E.ILSEQ, "ctl") from None
-        match words:
-            case ["connect", address]:
-                yield self.conversation.connect(address)
-            case ["hangup"]:
-                self.conversation.hang_up()
-            case _:
-                raise FileError(E.USAGE, " ".join(words[:1]), f"connect {self.conversation.usage}; hangup")
-        return len(data)
-
-
-class Data(_File):
-    def __init__(self, conversation: Conversation) -> None:
-        super().__init__(conversation, "data")
-
-    async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        conversation = self.conversation
+    async def receive(self, count: int) -> bytes:
         if count == 0:
             return b""
-        async with conversation.reading:
+        async with self._reading:
+            stream = self._connected()
             try:
-                return await conversation.connected().read(count)
+                data = await stream.read(count)
             except LinkBroken as error:
-                raise FileError(error.error, conversation.remote, error.detail) from None
+                raise FileError(error.error, self.remote, error.detail) from None
+        if not data and self.state == ESTABLISHED and stream is self._stream:
+            self.state = CLOSEWAIT
+        return data
 
-    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
-        conversation = self.conversation
-        async with conversation.writing:
-            if conversation.state == "Hangup":
-                raise FileError(E.PIPE, conversation.remote)
+    async def send(self, data: bytes | memoryview) -> int:
+        async with self._writing:
+            if self.state == FINWAIT:
+                raise FileError(E.PIPE, self.remote)
             try:
-                await conversation.connected().write(data)
+                await self._connected().write(data)
             except LinkBroken as error:
-                raise FileError(error.error, conversation.remote, error.detail) from None
+                raise FileError(error.error, self.remote, error.detail) from None
         return len(data)
 
+    def hang_up(self) -> None:
+        if self.state != CLOSED:
+            self.state = FINWAIT
+        if self._stream is not None:
+            self._stream.close()
 
-class Clone(Node):
-    """Opening it makes a conversation; the fid is its ctl."""
 
-    def __init__(self, dial: Dial, usage: str) -> None:
-        super().__init__("clone", 0o666)
-        self._dial = dial
-        self._usage = usage
-        self._last = -1
+class TcpConversation(StreamConversation):
+    usage = USAGE
 
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
-        protocol = self.parent
-        assert isinstance(protocol, Directory)
-        if len(protocol.children) > MAX_CONVERSATIONS:
-            raise FileError(E.AGAIN, "conversations", f"{MAX_CONVERSATIONS} are open")
-        # Numbers are not used again, so that nobody finds another's conversation where theirs was.
-        self._last += 1
-        conversation = Conversation(self._last, caller.user, self._dial, self._usage)
-        protocol.add(conversation)
-        conversation.hold()
-        return TreeFid(conversation.ctl, TreeFid(conversation, fid.above))
+    def __init__(self, protocol: Protocol, number: int, owner: str, network: Network, announces: bool) -> None:
+        super().__init__(protocol, number, owner, listens=True)
+        self._network = network
+        self._announces = announces
+        self._announcement: Announcement | None = None
+        self._listening = asyncio.Lock()
+
+    async def connect(self, address: str) -> None:
+        to = world_address(*split_address(address, USAGE))
+        stream: list[TcpStream] = []
+
+        async def dial() -> Stream:
+            stream.append(await self._network.connect_tcp(to))
+            return stream[0]
+
+        await self._dial(address, dial)
+        self.local = ip_address(stream[0].local)
+
+    async def announce(self, address: str) -> None:
+        if not self._announces:
+            raise not_lent(address)
+        at = announced_address(address, USAGE)
+        if self.state != CLOSED:
+            raise FileError(E.ALREADY, address, self.state)
+        self.state = CONNECT
+        try:
+            announcement = await self._network.announce_tcp(at)
+        except BaseException:
+            if self.state == CONNECT:
+                self.state = CLOSED
+            raise
+        if self.is_over:
+            announcement.close()
+            raise FileError(E.CONNRESET, address, "hung up meanwhile")
+        self._announcement, self.state, self.local = announcement, ANNOUNCED, ip_address(announcement.address)
+
+    async def call(self) -> Conversation:
+        async with self._listening:
+            if self._announcement is None or self.state != ANNOUNCED:
+                raise FileError(E.NOTANNOUNCED, self.name)
+            self.protocol.check_room()
+            try:
+                stream = await self._announcement.accept()
+            except LinkBroken as error:
+                raise FileError(E.NOTANNOUNCED, self.name, error.error.text) from None
+        try:
+            call = self.protocol.new(self.user)
+        except FileError:
+            stream.close()
+            raise
+        assert isinstance(call, TcpConversation)
+        call._stream, call.state = stream, ESTABLISHED
+        call.local, call.remote = ip_address(stream.local), ip_address(stream.peer)
+        return call
+
+    def hang_up(self) -> None:
+        super().hang_up()
+        if self._announcement is not None:
+            self._announcement.close()
+
+
+class UnixConversation(StreamConversation):
+    usage = UNIX_USAGE
+
+    def __init__(self, protocol: Protocol, number: int, owner: str, network: Network, paths: Collection[str] | None):
+        super().__init__(protocol, number, owner, listens=False)
+        self._network = network
+        self._paths = paths
+
+    async def connect(self, address: str) -> None:
+        """A path alone is the address; raises ACCES for one that is not lent."""
+
+        async def dial() -> Stream:
+            if self._paths is not None and address not in self._paths:
+                raise FileError(E.ACCES, address)
+            return await self._network.connect_unix(address)
+
+        await self._dial(address, dial)
+
+
+def not_lent(address: str) -> FileError:
+    """The refusal to announce. Names the grant, for only who uses another machine's network meets it."""
+    return FileError(E.ACCES, f"announce {address}", "the grant net is for dialling; write:/net is for announcing too")
 
 
 class NetServer(TreeServer):
-    """`unix`: paths of Unix sockets that may be dialled; None: any; empty: there is no `/net/unix`."""
+    """`unix`: paths of Unix sockets that may be dialled; None: any; empty: there is no `/net/unix`.
 
-    def __init__(self, network: Network, *, unix: Collection[str] | None = (), spec: str = "#I") -> None:
-        self._network = network
-        self._unix = unix
-        protocols = [Directory("tcp", [Clone(self._dial_tcp, "ADDRESS!PORT")])]
+    `announce`: whether calls may be taken here, and not only made.
+    """
+
+    def __init__(
+        self, network: Network, *, unix: Collection[str] | None = (), announce: bool = False, spec: str = "#I"
+    ) -> None:
+        protocols = [
+            Protocol("tcp", lambda protocol, number, owner: TcpConversation(
+                protocol, number, owner, network, announce)),
+            Protocol("udp", lambda protocol, number, owner: UdpConversation(
+                protocol, number, owner, network, None if announce else not_lent)),
+        ]  # fmt: skip
         if unix is None or unix:
-            protocols.append(Directory("unix", [Clone(self._dial_unix, "PATH")]))
-        super().__init__(spec, Directory("", [*protocols, ConnectionServer(network, len(protocols) > 1)]))
+            protocols.append(Protocol("unix", lambda protocol, number, owner: UnixConversation(
+                protocol, number, owner, network, unix)))  # fmt: skip
+        names = [protocol.name for protocol in protocols]
+        super().__init__(spec, Directory("", [*protocols, ConnectionServer(network, names)]))
 
-    async def _dial_tcp(self, address: str) -> Stream:
-        host, _, port = address.rpartition("!")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
-            raise FileError(E.USAGE, address, "connect ADDRESS!PORT, both numeric; /net/cs translates names")
-        return await self._network.connect_tcp(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
-    async def _dial_unix(self, path: str) -> Stream:
-        if self._unix is not None and path not in self._unix:
-            raise FileError(E.ACCES, path)
-        return await self._network.connect_unix(path)

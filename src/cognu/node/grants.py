@@ -2,7 +2,7 @@
 
 read:PATH     the file or tree at PATH, read-only
 write:PATH    the same, and change it
-net           this machine's network, as /net
+net           this machine's network, as /net: to dial out, not to announce
 run           run programs here, in /proc, as processes that see what the peer brings along
 """
 
@@ -36,7 +36,7 @@ class PeerGrant:
 def parse_grant(text: str) -> PeerGrant:
     """One grant. Raises USAGE with what there is."""
     if text == NET:
-        return PeerGrant(text, "/net", "/net", _READ_ONLY | WRITE | CREATE)
+        return PeerGrant(text, "#i", "/net", _READ_ONLY | WRITE | CREATE)
     if text == RUN:
         return PeerGrant(text, "#q", "/proc", _READ_ONLY | WRITE)
     kind, colon, path = text.partition(":")

@@ -10,7 +10,7 @@ import asyncio
 import socket
 
 from cognu.errors import E, FileError, LinkBroken, Misuse, from_oserror
-from cognu.world.net import SocketAddress, SocketStream, join_address, lookup, no_delay, split_address
+from cognu.world.net import BURST, SocketAddress, SocketStream, join_address, lookup, no_delay, split_address
 from cognu.world.refusals import printable, refusals
 
 MAX_DATAGRAM = 1 << 16
@@ -26,12 +26,20 @@ class _Waiting:
         self.address = address
         self.closed = False
         self._loop = asyncio.get_running_loop()
+        self._turns = 0
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
 
     def check_open(self) -> None:
         if self.closed:
             raise LinkBroken(E.PIPE, self.address)
+
+    async def take_turn(self) -> None:
+        """So that what is always ready never holds up the others."""
+        self._turns += 1
+        if self._turns > BURST:
+            self._turns = 0
+            await asyncio.sleep(0)
 
     async def readable(self) -> None:
         """Raises `LinkBroken(PIPE)` if it was closed meanwhile, `Misuse(ALREADY)` for a second that waits."""
@@ -92,6 +100,7 @@ class SocketAnnouncement:
     async def accept(self) -> SocketStream:
         """Raises `FileError` too: NFILE or NOMEM if the host has none left; the call keeps waiting."""
         waiting = self._waiting
+        await waiting.take_turn()
         while True:
             waiting.check_open()
             try:
@@ -122,6 +131,7 @@ class SocketDatagrams:
 
     async def receive(self) -> tuple[bytes, str]:
         waiting = self._waiting
+        await waiting.take_turn()
         while True:
             waiting.check_open()
             try:

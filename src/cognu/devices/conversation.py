@@ -1,0 +1,258 @@
+"""Conversations of a network, as ip(3): what `/net/tcp`, `/net/udp` and `/net/unix` have in common.
+
+    PROTOCOL/clone              opening it makes a conversation N and gives its ctl
+    PROTOCOL/N/ctl              reads as N; takes the lines below, one to a write
+    PROTOCOL/N/data             the bytes, or one datagram for each read and write
+    PROTOCOL/N/listen           opening it waits for a call and gives the ctl of the call's own conversation
+    PROTOCOL/N/{local,remote}   `ADDRESS!PORT`, `::!0` while it is not known
+    PROTOCOL/N/status           one word: Closed, Connect, Established, Announced, Closewait (the other side ended),
+                                Finwait (hung up here)
+
+    connect ADDRESS!PORT        call somebody
+    announce PORT               take calls; also *!PORT (every IPv4 address of this machine) and ADDRESS!PORT. Port 0
+                                is any; `local` says which
+    hangup                      end it: a waiting read ends, later ones too; a write is PIPE
+    accept N, reject N [WHY]    to a call: take it (it is taken as it comes), or hang up
+
+A conversation ends, connected or not, when the last open file of it is closed. Numbers are not used again, so that
+nobody finds another's conversation where theirs was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cognu.errors import E, FileError
+from cognu.files.nstext import split_words
+from cognu.files.server import Caller, MaybeAsync
+from cognu.files.steps import Steps, start
+from cognu.files.tree import Directory, Node, Text, TreeFid
+
+MAX_CONVERSATIONS = 1024
+"""Of one protocol."""
+UNKNOWN = "::!0"
+"""An address that is not known or not chosen, as ip(3) prints it."""
+CLOSED, CONNECT, ESTABLISHED = "Closed", "Connect", "Established"
+ANNOUNCED, CLOSEWAIT, FINWAIT = "Announced", "Closewait", "Finwait"
+
+
+class Conversation(Directory):
+    """One conversation; a directory of its protocol while anything of it is open. Protocols derive from it."""
+
+    usage = ""
+
+    def __init__(self, protocol: Protocol, number: int, owner: str, *, listens: bool) -> None:
+        self.ctl = Ctl(self)
+        files: list[Node] = [self.ctl, Data(self)]
+        if listens:
+            files.append(Listen(self))
+        files += [
+            _Counted(self, "local", lambda: f"{self.local}\n"),
+            _Counted(self, "remote", lambda: f"{self.remote}\n"),
+            _Counted(self, "status", lambda: f"{self.state}\n"),
+        ]
+        super().__init__(str(number), files)
+        for node in (self, *files):
+            node.user = node.group = owner
+        self.protocol = protocol
+        self.state = CLOSED
+        self.local = UNKNOWN
+        self.remote = UNKNOWN
+        self.opens = 0
+
+    def hold(self) -> None:
+        """Raises NOENT if it has ended."""
+        if self.parent is None:
+            raise FileError(E.NOENT, self.name)
+        self.opens += 1
+
+    def release(self) -> None:
+        self.opens -= 1
+        if self.opens == 0:
+            self.hang_up()
+            if isinstance(self.parent, Directory):
+                self.parent.discard(self.name)
+
+    @property
+    def is_over(self) -> bool:
+        """Nobody has it open, or it was hung up: what comes now comes too late."""
+        return self.opens == 0 or self.state == FINWAIT
+
+    # What a protocol fills in. Each is called on a conversation that is held.
+
+    async def connect(self, address: str) -> None:
+        """Raises ALREADY, USAGE, and what the world says: CONNREFUSED, NETUNREACH, HOSTUNREACH, TIMEDOUT …"""
+        raise FileError(E.NOTSUP, "connect")
+
+    async def announce(self, address: str) -> None:
+        """Raises ALREADY, USAGE, ACCES where announcing is not lent, ADDRINUSE …"""
+        raise FileError(E.NOTSUP, "announce", self.usage)
+
+    async def call(self) -> Conversation:
+        """Wait for the next call: a new conversation, not yet held. Raises NOTANNOUNCED, AGAIN."""
+        raise FileError(E.NOTANNOUNCED, self.name)
+
+    def more(self, words: list[str]) -> None:
+        """A line of ctl that only this protocol takes."""
+        raise FileError(E.USAGE, " ".join(words[:1]), self.usage)
+
+    async def receive(self, count: int) -> bytes:
+        raise NotImplementedError
+
+    async def send(self, data: bytes | memoryview) -> int:
+        raise NotImplementedError
+
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
+
+Make = Callable[["Protocol", int, str], Conversation]
+"""(protocol, number, owner): a new conversation."""
+
+
+class Protocol(Directory):
+    """`/net/NAME`."""
+
+    def __init__(self, name: str, make: Make) -> None:
+        super().__init__(name, [Clone()])
+        self._make = make
+        self._last = -1
+
+    def new(self, owner: str) -> Conversation:
+        """A conversation that is not held yet; whoever gets no fid of it releases it. Raises AGAIN."""
+        self.check_room()
+        self._last += 1
+        conversation = self._make(self, self._last, owner)
+        self.add(conversation)
+        return conversation
+
+    def check_room(self) -> None:
+        if len(self.children) > MAX_CONVERSATIONS:
+            raise FileError(E.AGAIN, "conversations", f"{MAX_CONVERSATIONS} are open")
+
+
+def opened(conversation: Conversation, above: TreeFid | None) -> TreeFid:
+    """A fid on the ctl of a new conversation, which it holds; `above` is its protocol's."""
+    conversation.hold()
+    return TreeFid(conversation.ctl, TreeFid(conversation, above))
+
+
+class Clone(Node):
+    """Opening it makes a conversation; the fid is its ctl."""
+
+    def __init__(self) -> None:
+        super().__init__("clone", 0o666)
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+        protocol = self.parent
+        assert isinstance(protocol, Protocol)
+        return opened(protocol.new(caller.user), fid.above)
+
+
+class _Counted(Text):
+    """A text of a conversation; open, it keeps the conversation there."""
+
+    def __init__(self, conversation: Conversation, name: str, get: Callable[[], str]) -> None:
+        super().__init__(name, get)
+        self._conversation = conversation
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        self._conversation.hold()
+        super().open(fid, mode, caller)
+
+    def close(self, fid: TreeFid) -> None:
+        self._conversation.release()
+
+
+class _File(Node):
+    def __init__(self, conversation: Conversation, name: str) -> None:
+        super().__init__(name, 0o660)
+        self.conversation = conversation
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> MaybeAsync[TreeFid | None]:
+        self.conversation.hold()
+        return None
+
+    def close(self, fid: TreeFid) -> None:
+        self.conversation.release()
+
+
+class Ctl(_File):
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation, "ctl")
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return self.conversation.name.encode()[offset : offset + count]
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        return start(self._write(bytes(data)))
+
+    def _write(self, data: bytes) -> Steps[int]:
+        try:
+            words = split_words(data.decode())
+        except UnicodeDecodeError:
+            raise FileError(E.ILSEQ, "ctl") from None
+        conversation = self.conversation
+        match words:
+            case ["connect", address]:
+                yield conversation.connect(address)
+            case ["announce", address]:
+                yield conversation.announce(address)
+            case ["hangup"] | ["reject", _, *_]:
+                conversation.hang_up()
+            case ["accept", _]:
+                pass
+            case _:
+                conversation.more(words)
+        return len(data)
+
+
+class Data(_File):
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation, "data")
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        return self.conversation.receive(count)
+
+    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        return self.conversation.send(data)
+
+
+class Listen(_File):
+    """Opening it waits for a call; the fid is then the ctl of the call's conversation."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation, "listen")
+
+    async def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+        self.conversation.hold()
+        try:
+            call = await self.conversation.call()
+        finally:
+            self.conversation.release()
+        protocol = fid.above.above if fid.above is not None else None
+        return opened(call, protocol)
+
+
+def split_address(address: str, usage: str, least_port: int = 1) -> tuple[str, int]:
+    """(host, port) of `HOST!PORT`, numeric. Raises USAGE."""
+    host, _, port = address.rpartition("!")
+    if not host or not port.isascii() or not port.isdigit() or not least_port <= int(port[:6]) <= 65535:
+        raise FileError(E.USAGE, address, f"{usage}; all numeric, /net/cs translates names")
+    return host, int(port)
+
+
+def announced_address(word: str, usage: str) -> str:
+    """The world's `HOST:PORT` for what is written after `announce`. Raises USAGE."""
+    host, port = split_address(word if "!" in word else f"*!{word}", usage, 0)
+    return world_address("0.0.0.0" if host == "*" else host, port)
+
+
+def world_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def ip_address(address: str) -> str:
+    """`ADDRESS!PORT` for the world's `HOST:PORT` or `[HOST]:PORT`."""
+    host, colon, port = address.rpartition(":")
+    return f"{host.strip('[]')}!{port}" if colon else UNKNOWN
