@@ -22,6 +22,7 @@ class MemoryStream:
         self.closed = False
         self.cut_off = False
         self._changed = asyncio.Event()
+        self._writers = 0
 
     def _wake(self) -> None:
         for end in (self, self.other):
@@ -46,13 +47,18 @@ class MemoryStream:
 
     async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
         self._check()
-        for buffer in buffers:
-            self.other.arrived += buffer
-            self.written += len(buffer)
-        self._wake()
-        while len(self.other.arrived) > self.capacity:
-            await self._changed.wait()
-            self._check()
+        assert self._writers == 0, "a stream has one writer at a time"
+        self._writers += 1
+        try:
+            for buffer in buffers:
+                self.other.arrived += buffer
+                self.written += len(buffer)
+            self._wake()
+            while len(self.other.arrived) > self.capacity:
+                await self._changed.wait()
+                self._check()
+        finally:
+            self._writers -= 1
 
     def _check(self) -> None:
         if self.cut_off or self.closed or self.other.closed:

@@ -78,6 +78,23 @@ async def test_two_parked_reads_and_a_write_share_a_fid() -> None:
         await raw.close()
 
 
+async def test_answers_that_come_while_others_are_sent_wait_for_the_one_writer() -> None:
+    async with joined(L, server=tree()) as ends:
+        ends.server.plant("/big", "x" * 5000)
+        slow = put_slow(ends)
+        raw = await Raw.over(ends, L, capacity=100)
+        await raw.open_path("slow", 1)
+        await raw.open_path("big", 2)
+        raw.send(*((m.Tread(1, 0, 10), tag) for tag in range(20)))
+        await slow.parked(20)
+        raw.send(*((m.Tread(2, 0, 5000), 100 + tag) for tag in range(5)))
+        for future in slow.reads:
+            future.set_result(b"late")
+            await asyncio.sleep(0)
+        assert sorted(tag for tag, _ in await raw.answers(25)) == [*range(20), *range(100, 105)]
+        await raw.close()
+
+
 async def test_a_client_that_never_reads_is_waited_for_and_then_let_go() -> None:
     async with joined(L, server=tree()) as ends:
         ends.server.plant("/big", "x" * 60_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -279,6 +280,33 @@ def test_an_ended_process_is_ended_once_and_its_number_is_not_used_again() -> No
     assert system.table.fork(system.first).pid == 4
     assert system.refused(lambda: system.table[2]) is E.SRCH
     assert system.table.descendants(system.first)[0] is grandchild
+
+
+def test_what_the_collector_finds_is_closed_before_the_next_operation_and_not_in_the_midst_of_another() -> None:
+    system = System()
+    live = set(system.server.live)
+    chan = system.find(system.first, "/b/y")
+    fid = chan.fid
+    ring: list[object] = [chan]
+    ring.append(ring)
+    del chan, ring
+    gc.collect()
+    assert fid in system.server.live
+    assert len(system.authority.orphans) == 1
+    assert system.read(system.first, 3) == b"te"
+    assert system.server.live == live
+
+
+def test_a_chan_dropped_on_another_thread_is_closed_on_its_own() -> None:
+    system = System()
+    live = set(system.server.live)
+    holder = [system.find(system.first, "/b/y")]
+    thread = threading.Thread(target=holder.clear)
+    thread.start()
+    thread.join()
+    assert len(system.server.live) == len(live) + 1
+    assert system.read(system.first, 3) == b"te"
+    assert system.server.live == live
 
 
 def test_a_table_of_descriptors_shared_by_two_is_closed_with_the_second() -> None:
