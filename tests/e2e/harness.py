@@ -354,6 +354,22 @@ class NodeProcess:
         finally:
             await client.close()
 
+    async def command(self, *words: str, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
+        """The installed command, as a user of this node types it."""
+        made = await self.begin(*words, cwd=cwd)
+        out, err = await made.communicate(stdin)
+        assert made.returncode is not None
+        return Ended(out, err, made.returncode, "")
+
+    async def begin(self, *words: str, cwd: Path | None = None) -> asyncio.subprocess.Process:
+        """The same with pipes as its streams, left running."""
+        return await asyncio.create_subprocess_exec(
+            *self.argv(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd
+        )
+
+    def argv(self, *words: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("cognu")), "--home", str(self.home), *words]
+
     def open_files(self) -> int:
         """How many descriptors it has open."""
         listed = Path(f"/proc/{self.pid}/fd")

@@ -59,9 +59,15 @@ async def over_a_line(place: Path, *grants: str) -> AsyncIterator[tuple[Pair, Fo
         assert trouble == [], f"{node.name}: {trouble}"
 
 
-def contents(megabyte: int) -> bytes:
-    """A megabyte unlike the others."""
-    return blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
+def write_big(path: Path) -> str:
+    """A file in which no megabyte is like another; its checksum."""
+    digest = blake2b()
+    with open(path, "wb") as big:
+        for megabyte in range(SIZE // MIB):
+            data = blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
+            big.write(data)
+            digest.update(data)
+    return digest.hexdigest()
 
 
 async def checksum(client: Client, path: str, half: asyncio.Event) -> str:
@@ -113,14 +119,9 @@ async def converse(client: Client, two: Pair, cut: asyncio.Event, over: asyncio.
 
 
 async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(place: Path) -> None:
-    digest = blake2b()
     async with over_a_line(place, "read:{shared}", "run") as (two, line):
         (two.notes / "notes.txt").write_text("of desk\n")
-        with open(two.shared / "big", "wb") as big:
-            for megabyte in range(SIZE // MIB):
-                data = contents(megabyte)
-                big.write(data)
-                digest.update(data)
+        sum_here = write_big(two.shared / "big")
         cut, over = asyncio.Event(), asyncio.Event()
         async with two.desk.client() as reading, two.desk.client() as talking:
             read = asyncio.create_task(checksum(reading, f"/n/pi{two.shared}/big", cut))
@@ -133,7 +134,7 @@ async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(pla
             before = line.connections
             line.deaf = False
             over.set()
-            assert await read == digest.hexdigest()
+            assert await read == sum_here
             assert await talk == [b"before\n", b"during\n", b"during\n", b"of desk\n"]
             assert line.connections > before
             row = (await talking.rpc("peers"))[0]

@@ -110,7 +110,10 @@ class Launcher:
     # -- on a peer ------------------------------------------------------------------------------------------------
 
     async def _on_peer(self, process: Process, launch: Launch) -> None:
-        peer = self._node.book.find(launch.on)
+        try:
+            peer = self._node.book.find(launch.on)
+        except FileError as error:
+            raise FileError(error.error, process.program, launch.on) from None
         ctl = await self._far_process(process, peer)
         token = self._node.lending.lend(process, peer.fingerprint)
         try:
@@ -283,7 +286,7 @@ class Launcher:
             cap = base.domain.mint(device.cap, ALL_RIGHTS, domain)
             namespace.devices[letter] = Device(device.server, domain, cap, Path(None, "#" + letter))
         for letter, server in (
-            ("c", cons_server(node.world, node.settings.name)),
+            ("c", cons_server(node.world, node.settings.name, node.processes)),
             ("r", RamServer(node.world.clock, quota_of=node.processes.quota_of)),
         ):
             _, cap = node.authority.new_server(domain.pid)
