@@ -1,7 +1,8 @@
 """What a call from a guest to a Python function costs: answered at once, awaited, and made from a worker thread.
 
 The peer is what `wasmtime`'s own classes offer: `Linker.define_func`. They have no awaited host functions, so those
-are compared with their synchronous ones.
+are compared with their synchronous ones. A read is a C program's `pread` of one byte, through WASI: ours through the
+process's namespace, capabilities and dispatch, theirs Wasmtime's own WASI, in Rust, on a preopened directory.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import wasmtime
 
+from benchmarks import programs
+from benchmarks.launching import DIRECTORY, Machine, launching
 from benchmarks.measure import Bench, Case, Unit
 from cognu.runtime.engine import Engine, Module
 from cognu.runtime.guest import Exit, Guest, HostFunction, How, Limits
@@ -37,12 +43,15 @@ async def run(bench: Bench) -> None:
         return lambda: _our_calls(scheduler, module, count, awaited, memory)
 
     small, large = 1 << 20, LOOP_MEMORY * 2
+    cases = [
+        Case("ready answer", Unit.US, ours(many, False, small), PEER, theirs, aim="under 2 us"),
+        Case("awaited answer", Unit.US, ours(few, True, small), PEER, theirs),
+        Case("ready answer, guest on a worker", Unit.US, ours(few, False, large), PEER, theirs),
+    ]
     try:
-        await bench.measure([
-            Case("ready answer", Unit.US, ours(many, False, small), PEER, theirs, aim="under 2 us"),
-            Case("awaited answer", Unit.US, ours(few, True, small), PEER, theirs),
-            Case("ready answer, guest on a worker", Unit.US, ours(few, False, large), PEER, theirs),
-        ])
+        with TemporaryDirectory() as directory:
+            async with AsyncExitStack() as stack:
+                await bench.measure(cases + await _reads(stack, Path(directory), few))
     finally:
         await scheduler.close()
         module.close()
@@ -96,4 +105,55 @@ def _their_calls(count: int) -> float:
     seconds = time.perf_counter() - began
     if left:
         raise RuntimeError(f"the guest ended with {left} calls left")
+    return seconds / count * 1e6
+
+
+async def _reads(stack: AsyncExitStack, directory: Path, count: int) -> list[Case]:
+    """A program's reads of a file in memory, and of one of the host."""
+    wasm = programs.wasi("reads")
+    host = directory / "host"
+    host.mkdir()
+    cache = str(directory / "cache")
+    in_memory = await stack.enter_async_context(launching(cache, wasm, "reads"))
+    on_host = await stack.enter_async_context(launching(cache, wasm, "reads", str(host)))
+    module = wasmtime.Module(_engine, wasm)
+
+    def ours(machine: Machine, count: int) -> Callable[[], Awaitable[float]]:
+        async def measure() -> float:
+            """Microseconds per read; the launch is of little weight."""
+            began = time.perf_counter()
+            await machine.launch(f"/{DIRECTORY}/file", str(count))
+            return (time.perf_counter() - began) / count * 1e6
+
+        return measure
+
+    def theirs() -> float:
+        return _their_reads(module, host, count)
+
+    peer = "Wasmtime's WASI, host's file"
+    return [
+        Case("WASI read of 1 byte, file in memory", Unit.US, ours(in_memory, count), peer, theirs),
+        Case("WASI read of 1 byte, host's file", Unit.US, ours(on_host, count // 4), peer, theirs),
+    ]
+
+
+def _their_reads(module: wasmtime.Module, host: Path, count: int) -> float:
+    """Microseconds per read; the start is of no weight."""
+    store = wasmtime.Store(_engine)
+    wasi = wasmtime.WasiConfig()
+    wasi.argv = ["reads", f"/{DIRECTORY}/file", str(count)]
+    wasi.preopen_dir(str(host / DIRECTORY), f"/{DIRECTORY}")
+    store.set_wasi(wasi)
+    linker = wasmtime.Linker(_engine)
+    linker.define_wasi()
+    start = linker.instantiate(store, module).exports(store)["_start"]
+    assert isinstance(start, wasmtime.Func)
+    began = time.perf_counter()
+    try:
+        start(store)
+    except wasmtime.ExitTrap as ending:
+        if ending.code:
+            raise
+    seconds = time.perf_counter() - began
+    store.close()
     return seconds / count * 1e6
