@@ -94,6 +94,16 @@ def test_a_namespace_is_printed_as_ns_does() -> None:
     )
 
 
+def test_a_bind_on_a_place_that_was_bound_before_is_printed_as_it_was_typed() -> None:
+    runner = Runner(SETUP)
+    for line in ("bind /w/b /w/a MREPL", "bind /m/s /w/a MBEFORE"):
+        assert runner.run(line.split()) == {"ok": ""}
+    text = describe(runner.namespace, runner.cwd)
+    assert text == "bind -c #2 /m\nbind /w/b /w/a\nbind -b /m/s /w/a\ncd /\n"
+    fresh, _ = rebuild(runner, text)
+    assert table(runner, fresh) == table(runner, runner.namespace)
+
+
 def test_names_with_odd_characters_are_rebuilt_too() -> None:
     runner = Runner(SETUP)
     for name in ("it's", "two words", "#", "line\nbreak", "''", "ümlaut", "a\u2028b", "-a", "tab\t"):

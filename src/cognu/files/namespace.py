@@ -68,8 +68,12 @@ class Device(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Member:
+    """`order` is how it was joined, `turn` when: only `ns` cares, to print the binds as they were made."""
+
     chan: Chan
     create: bool
+    order: int = MREPL
+    turn: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +161,7 @@ class Namespace:
         twin = Namespace(domain, mover.move(self.root))
         for key, head in self.heads.items():
             members = [
-                Member(mover.move(member.chan), member.create) for member in head.members if mover.can(member.chan)
+                replace(member, chan=mover.move(member.chan)) for member in head.members if mover.can(member.chan)
             ]
             if members and mover.can(head.place):
                 twin.heads[key] = MountHead(mover.move(head.place), members)
@@ -513,12 +517,17 @@ class Namespace:
             raise FileError(E.MOUNT, str(place.path))
         if flags & MCREATE and union is not None and (len(union.members) > 1 or not union.members[0].create):
             raise FileError(E.MOUNT, str(source.path), "a union can't be bound with create")
-        added = [_member(source, bool(flags & MCREATE))]
-        added += [_member(member.chan, False) for member in (union.members[1:] if union else ())]
-        head = self.heads.get(place.key)
+        # The head goes last in the table: what `ns` prints before it, its sources may be named by.
+        head = self.heads.pop(place.key, None)
         if head is None:
-            original = [] if order == MREPL else [_member(place, False)]
-            head = self.heads[place.key] = MountHead(place.share(), original)
+            head = MountHead(place.share(), [] if order == MREPL else [_member(place, False, MREPL, 0)])
+        self.heads[place.key] = head
+        turn = 1 + max((member.turn for member in head.members), default=0)
+        added = [_member(source, bool(flags & MCREATE), order, turn)]
+        added += [
+            _member(member.chan, False, order, turn + index)
+            for index, member in enumerate(union.members[1:] if union else (), 1)
+        ]
         replaced: list[Member] = []
         if order == MREPL:
             replaced, head.members = head.members, added
@@ -610,7 +619,7 @@ class ChanMover:
 
     def _union(self, head: MountHead) -> MountHead | None:
         if head not in self._unions:
-            members = [Member(self._move(each.chan), each.create) for each in head.members if self.can(each.chan)]
+            members = [replace(each, chan=self._move(each.chan)) for each in head.members if self.can(each.chan)]
             whole = bool(members) and self.can(head.place)
             self._unions[head] = MountHead(self._move(head.place), members) if whole else None
         return self._unions[head]
@@ -658,10 +667,10 @@ def _behind(head: MountHead, place: Chan) -> Chan:
     return chan
 
 
-def _member(chan: Chan, create: bool) -> Member:
+def _member(chan: Chan, create: bool, order: int, turn: int) -> Member:
     twin = chan.share()
     twin.union = None
-    return Member(twin, create)
+    return Member(twin, create, order, turn)
 
 
 def _batch(names: Sequence[str]) -> list[str]:

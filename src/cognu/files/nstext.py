@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Origin
-from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, MountHead, Namespace
+from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Member, MountHead, Namespace
 
 MAX_TEXT = 64 * 1024
 _BLANK = " \t\r\n"
@@ -111,7 +111,25 @@ def describe(namespace: Namespace, cwd: Chan) -> str:
 
 
 def _binds(head: MountHead) -> list[tuple[int, Chan]]:
-    """Flags and source of the binds that make this head out of nothing, in order."""
+    """Flags and source of the binds that make this head out of nothing, in order; as they were made if that will do."""
+    return _binds_made(head) or _binds_anew(head)
+
+
+def _binds_made(head: MountHead) -> list[tuple[int, Chan]]:
+    """The binds as they were made, or none if carrying them out would not give this chain."""
+    chain: list[Member] = []
+    binds = []
+    for member in sorted(head.members, key=lambda member: member.turn):
+        chain = {MREPL: [member], MBEFORE: [member, *chain], MAFTER: [*chain, member]}[member.order]
+        if member.turn:
+            binds.append((member.order | (MCREATE if member.create else 0), member.chan))
+    # Turn 0 is the place itself, which is there by itself unless the first bind replaces it.
+    place = any(member.turn == 0 for member in head.members)
+    sound = chain == head.members and bool(binds) and (place or binds[0][0] & 3 == MREPL)
+    return binds if sound else []
+
+
+def _binds_anew(head: MountHead) -> list[tuple[int, Chan]]:
     members = head.members
     create = [MCREATE if member.create else 0 for member in members]
     own = [index for index, member in enumerate(members) if member.chan.key == head.place.key and not member.create]
