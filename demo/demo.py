@@ -162,8 +162,8 @@ def show_namespace(demo: Demo) -> None:
     demo.desk.shows(["sh", "-c", f"{bind}; ns"])
     lines = [line for line in shown.out.splitlines() if line.split()[-1:] == ["/net"]]
     show("\n".join(lines))
-    # ns names things by where they really are: #N is /n, #I is desk's own network.
-    same(lines, ["bind #N/pi/net /net", "bind -a #I /net"], "what ns says of /net")
+    # #I is desk's own network.
+    same(lines, ["bind #I /net", "bind -b /n/pi/net /net"], "what ns says of /net")
     other = [line for line in demo.desk.quietly("sh", "-c", "ns").out.splitlines() if line.split()[-1:] == ["/net"]]
     same(other, ["bind #I /net"], "what ns says of /net in another shell")
     found("pi's network comes first in that shell's namespace, and is in no other's")

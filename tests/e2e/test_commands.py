@@ -60,7 +60,7 @@ async def test_the_readmes_first_lines_on_two_machines(place: Path) -> None:
         bound = await desk.command("sh", "-c", dial)
         assert b"/net/unix/clone: file does not exist" in bound.errors
         assert b"clone\n" in bound.output
-        assert b"bind #N/pi/net /net\n" in bound.output
+        assert b"bind -b /n/pi/net /net\n" in bound.output
 
         far = await desk.command("cpu", "pi", "cat", f"/mnt/term{two.notes}/notes.txt", str(two.shared / "on-pi.txt"))
         assert (far.output, far.status) == (b"one two\nthree\nof pi\n", 0), far

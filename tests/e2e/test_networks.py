@@ -44,7 +44,7 @@ async def test_after_bind_before_net_the_other_machines_network_comes_first(plac
         await desk.change_ns("bind -b /n/pi/net /net\n")
         assert await fetch(desk, "unix", str(page)) == PAGE
         await refused(fetch(desk, "unix", str(place / "another.sock")), E.ACCES)
-        assert "bind #N/pi/net /net\nbind -a #I /net\n" in await desk.ns()
+        assert "bind #I /net\nbind -b /n/pi/net /net\n" in await desk.ns()
 
         async with two.desk.client() as another:  # a namespace is of one session
             await refused(fetch(another, "unix", str(page)), E.NOENT)
