@@ -12,7 +12,7 @@ from cognu.devices.cons import MAX_RANDOM, MAX_READ, cons_server
 from cognu.devices.env import MAX_VALUE, MAX_VARIABLES, env_server
 from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer, root_server
 from cognu.errors import E, FileError
-from cognu.files.process import Fork, Process, Share
+from cognu.files.process import Fork, Process, ProcessTable, Share
 from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world import World
 from cognu.world.real import real_world
@@ -96,14 +96,14 @@ def test_a_skeleton_of_any_texts_is_made_or_refused(directories: list[str], file
 
 
 async def test_null_takes_all_and_gives_nothing() -> None:
-    client = Client(cons_server(world(), "desk"))
+    client = Client(cons_server(world(), "desk", ProcessTable(lambda: 0)))
     assert await client.read("null") == b""
     assert await client.write("null", b"x" * 1000) == 1000
     client.server.clunk(await client.open("null", OWRITE | OTRUNC))
 
 
 async def test_zero_and_random_give_as_much_as_is_asked_within_bounds() -> None:
-    client = Client(cons_server(world(), "desk"))
+    client = Client(cons_server(world(), "desk", ProcessTable(lambda: 0)))
     fid = await client.open("zero")
     assert await client.read_fid(fid, 10, 1 << 50) == bytes(10)
     assert len(await client.read_fid(fid, 1 << 40)) == MAX_READ
@@ -119,17 +119,31 @@ async def test_zero_and_random_give_as_much_as_is_asked_within_bounds() -> None:
 
 
 async def test_time_has_the_fields_of_cons_3() -> None:
-    client = Client(cons_server(world(), "desk"))
+    client = Client(cons_server(world(), "desk", ProcessTable(lambda: 0)))
     text = await client.read("time")
     assert [int(word) for word in text.split()] == [1_700_000_000, 1_700_000_000_123_456_789, 42, 10**9]
     assert len(text) == 12 + 3 * 22
 
 
 async def test_sysname_and_user_say_who() -> None:
-    client = Client(cons_server(world(), "desk"))
+    client = Client(cons_server(world(), "desk", ProcessTable(lambda: 0)))
     assert await client.read("sysname") == b"desk"
     assert await client.read("user") == b"glenda"
     assert await client.read("pid") == b"1"
+
+
+async def test_drivers_are_those_that_the_opener_may_attach() -> None:
+    node = Node(root_server())
+    process = await node.start()
+    child = node.processes.fork(process, Fork(devices=False))
+    server = cons_server(world(), "desk", node.processes)
+    process.namespace.devices["x"] = process.namespace.devices["R"]
+    assert await Client(server, process).read("drivers") == b"#R root\n#x -\n"
+    assert await Client(server, child).read("drivers") == b""
+    node.processes.end(child, 0)
+    with pytest.raises(FileError) as caught:
+        await Client(server, child).read("drivers")
+    assert error_of(caught) is E.SRCH
 
 
 # -- env --------------------------------------------------------------------------------------------------------------

@@ -281,7 +281,7 @@ async def test_only_the_console_looks_like_a_terminal(bench: Bench) -> None:
     kind, _, rights, _ = bench.fdstat(bench.open("dev/cons"))
     assert kind == Filetype.CHARACTER_DEVICE
     assert not rights & (Right.FD_SEEK | Right.FD_TELL)
-    server = attach(bench.namespace.domain, cons_server(bench.world, "here"))
+    server = attach(bench.namespace.domain, cons_server(bench.world, "here", bench.processes))
     null = await finish(bench.namespace.walk(server, ["null"], bench.process))
     bench.process.descriptors.add(await finish(bench.namespace.open(null, ORDWR, bench.process)), 0)
     await finish(bench.program.adopt_streams())

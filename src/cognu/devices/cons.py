@@ -1,9 +1,16 @@
-"""`#c`: null, zero, random, time, sysname, user, pid, as in cons(3). The console is the terminal's own server."""
+"""`#c`: null, zero, random, time, sysname, user, pid, drivers, as in cons(3).
+
+    drivers     a line for each device that whoever opens it may attach: `#` and its letter, and its name
+
+cons and consctl are not here: they are the terminal's own server's, mounted before this by whoever has a terminal.
+Lines written to consctl are `rawon` and `rawoff`, as in cons(3); cons ends its raw state when consctl is closed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from cognu.files.process import ProcessTable
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.world import Clock, Random, World
@@ -59,7 +66,20 @@ def time_text(clock: Clock) -> str:
     return f"{now // 10**9:11d} {now:21d} {clock.monotonic():21d} {10**9:21d} "
 
 
-def cons_server(world: World, sysname: str) -> TreeServer:
+DRIVERS = {
+    "|": "pipe", "I": "ip", "N": "nodes", "R": "root", "U": "host", "V": "store", "c": "cons", "d": "dup", "e": "env",
+    "i": "dial", "k": "log", "n": "node", "p": "proc", "q": "children", "r": "ram", "s": "srv",
+}  # fmt: skip
+"""What each device is called. `#i` is `#I` for dialling alone, `#q` is `#p` with one's own processes alone."""
+
+
+def drivers_text(processes: ProcessTable, caller: Caller) -> str:
+    """The devices of a caller's namespace. Raises SRCH for one that is no process."""
+    letters = sorted(processes[caller.pid].namespace.devices)
+    return "".join(f"#{letter} {DRIVERS.get(letter, '-')}\n" for letter in letters)
+
+
+def cons_server(world: World, sysname: str, processes: ProcessTable) -> TreeServer:
     return TreeServer(
         "#c",
         Directory(
@@ -72,6 +92,7 @@ def cons_server(world: World, sysname: str) -> TreeServer:
                 Text("sysname", lambda: sysname),
                 OfCaller("user", lambda caller: caller.user),
                 OfCaller("pid", lambda caller: str(caller.pid)),
+                OfCaller("drivers", lambda caller: drivers_text(processes, caller)),
             ],
         ),
     )

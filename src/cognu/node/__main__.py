@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-import json
 import logging
 import os
 import signal
@@ -15,25 +14,11 @@ from dataclasses import replace
 
 import uvloop
 
+from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.node.node import running
 from cognu.node.settings import Home, load_settings, save_settings
 from cognu.world.real import real_world
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object per line: time (ns since 1970), level, logger, message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": int(record.created * 1e9),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
 
 
 def _arguments() -> argparse.Namespace:
@@ -53,7 +38,7 @@ def _log_to(home: Home, stderr: bool) -> None:
     if stderr:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
-        handler.setFormatter(_JsonLines())
+        handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=handlers)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cognu.devices.cons import cons_server
 from cognu.devices.env import env_server
 from cognu.devices.fd import fd_server
 from cognu.devices.host import HostServer
+from cognu.devices.log import Ring, log_server
 from cognu.devices.net import NetServer
 from cognu.devices.pipe import PipeServer
 from cognu.devices.proc import ProcServer
@@ -35,6 +36,7 @@ log = logging.getLogger("cognu.node")
 MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
 NAMESPACE = """\
 bind '#c' /dev
+bind -a '#k' /dev
 bind -c '#e' /env
 bind '#d' /fd
 bind '#p' /proc
@@ -61,6 +63,7 @@ class Parts:
     unix: tuple[str, ...]
     sysname: str
     user: str
+    log: Ring = field(default_factory=Ring)  # the node's log
 
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
@@ -72,13 +75,14 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "R": root,
         "U": host,
         "r": RamServer(world.clock, user=parts.user, quota_of=processes.quota_of),
-        "c": cons_server(world, parts.sysname),
+        "c": cons_server(world, parts.sysname, processes),
         "e": env_server(processes),
         "d": fd_server(processes),
         "|": PipeServer(processes.quota_of),
         "s": srv_server(processes),
         "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True),
         "q": ProcServer(processes, parts.mounter, parts.launcher),
+        "k": log_server(parts.log),
         "I": NetServer(world.network, unix=parts.unix, announce=True),
         "i": NetServer(world.network, unix=parts.unix, spec="#i"),
         "V": store_server(parts.store, processes.quota_of),

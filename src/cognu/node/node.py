@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from cognu import __version__
+from cognu.devices.log import Ring, RingHandler
 from cognu.errors import CognuError, E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
@@ -249,6 +250,11 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
     """Start a node, and stop it in the end: everything it started ends, in reverse order."""
     node = Node(world, home, settings, user)
     async with AsyncExitStack() as stack:
+        kept = Ring()
+        handler = RingHandler(kept)
+        logging.getLogger().addHandler(handler)
+        stack.callback(handler.close)
+        stack.callback(logging.getLogger().removeHandler, handler)
         home.check()
         world.disk.make_directory(home.path)
         release = world.disk.lock(home.lock)
@@ -274,7 +280,9 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         node.launcher = Launcher(node, scheduler, cache)
         stack.push_async_callback(node.launcher.close)
         control = control_server(make_verbs(node), node.status)
-        parts = Parts(node.store, node.network, control, node, node.launcher.launch, settings.unix, settings.name, user)
+        parts = Parts(
+            node.store, node.network, control, node, node.launcher.launch, settings.unix, settings.name, user, kept
+        )
         node.base = await make_base(world, node.authority, node.processes, parts)
         stack.push_async_callback(_end_processes, node)
         node.store.fetch_from(node.sources)
