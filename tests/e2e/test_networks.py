@@ -64,8 +64,9 @@ async def test_a_tcp_dial_goes_out_from_the_machine_whose_network_is_bound(place
             before = two.pi.open_files()
             await desk.change_ns("bind -b /n/pi/net /net")
             data = await desk.dial("tcp", f"127.0.0.1!{port}")
-            [number] = [name for name in await pi.list("/net/tcp") if name.isdigit()]
-            assert (await pi.read(f"/net/tcp/{number}/status")).startswith(b"Established")
+            [number] = [name for name in await desk.list("/n/pi/net/tcp") if name.isdigit()]
+            assert (await desk.read(f"/n/pi/net/tcp/{number}/status")).startswith(b"Established")
+            assert not [name for name in await pi.list("/net/tcp") if name.isdigit()]  # pi's own users see none of it
             assert two.pi.open_files() == before + 1
             await data.write(b"through pi\n")
             assert await data.read_all() == b"through pi\n"
