@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("shells", "run a program in a sandbox"),
     "cpu": ("shells", "a shell or a command on another machine"),
     "ps": ("shells", "list processes"),
+    "top": ("shells", "what processes use, live"),
     "kill": ("shells", "end processes"),
     "wait": ("shells", "wait for processes"),
     "put": ("shells", "store a file; prints its hash"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.shell.commands import files, mesh, namespace, processes, text
+from cognu.shell.commands import files, mesh, namespace, processes, text, top
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
@@ -68,6 +68,8 @@ _ROWS = (
     Command("run", processes.run, "run a program in a sandbox", _RUN, "run --on pi wc.wasm notes.txt",
             ("on=", "grant=", "dir=", "env=", "memory=", "cpu="), (1, ANY), mixed=False),
     Command("ps", processes.ps, "list processes", "ps [--waits] [--json]", "ps", ("waits", "json"), (0, 0)),
+    Command("top", top.top, "what processes use, live", "top [-n TIMES] [-d SECONDS]", "top -n 1",
+            ("n=", "d="), (0, 0)),
     Command("kill", processes.kill, "end processes or jobs", "kill [-INT | -KILL] PID|%JOB...", "kill 42", None),
     Command("wait", processes.wait, "wait for jobs or processes", "wait [PID|%JOB...]", "wait %1"),
     Command("jobs", processes.jobs, "list what runs in the background", "jobs", "jobs", (), (0, 0)),

@@ -1,0 +1,159 @@
+"""`top`: what the processes that one sees use, live. It reads `/proc/*/status` alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from cognu.errors import E, FileError
+from cognu.files.nstext import split_words
+from cognu.shell.options import parse_count, parse_seconds
+from cognu.shell.state import Call, decode
+from cognu.shell.system import System, is_terminal
+
+USUAL_DELAY = 2.0
+CLEAR = "\033[H\033[2J"
+"""To the top left, and erase the screen (ECMA-48 CUP, ED)."""
+HEADS = ("PID", "USER", "STATE", "CPU%", "MEMORY", "LIMIT", "FILES", "PROCS", "NODE", "PROGRAM")
+AT_ONCE = 32
+_UNITS = "KMGTPE"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One process at one moment. `cpu` and `started` in ns; `memory`, `limit` in bytes; `files` with all it started."""
+
+    pid: int
+    user: str
+    state: str
+    cpu: int
+    started: int
+    memory: int
+    limit: int | None
+    files: int
+    processes: int
+    node: str
+    program: str
+
+
+async def top(call: Call) -> int:
+    """Prints a table every `-d` seconds, `-n` times or until it is interrupted."""
+    options = call.options
+    times, delay = options.value("n"), options.value("d")
+    left = None if times is None else parse_count(times)
+    seconds = USUAL_DELAY if delay is None else parse_seconds(delay)
+    screen = is_terminal(call.streams.stdout)
+    before: dict[int, Sample] = {}
+    then = 0
+    while left is None or left > 0:
+        now = call.system.clock.monotonic()
+        samples = {sample.pid: sample for sample in await look(call.system)}
+        lines = table(list(samples.values()), before, now - then, call.system.clock.now())
+        if screen and left != 1:
+            lines[0] = CLEAR + lines[0]
+        elif before:
+            lines.insert(0, "")
+        await call.print(*lines)
+        before, then = samples, now
+        if left is not None:
+            left -= 1
+        if left != 0:
+            await call.system.clock.sleep(seconds)
+    return 0
+
+
+async def look(system: System) -> list[Sample]:
+    """The processes there are; those that end meanwhile are left out."""
+    names = [entry.name for entry in await system.list("/proc") if entry.name.isdigit()]
+    found: list[Sample] = []
+    for start in range(0, len(names), AT_ONCE):
+        batch = names[start : start + AT_ONCE]
+        answers = await asyncio.gather(*(_sample(system, name) for name in batch), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer is not None:
+                found.append(answer)
+    return found
+
+
+async def _sample(system: System, name: str) -> Sample | None:
+    try:
+        file = await system.open(f"/proc/{name}/status", "r")
+        try:
+            text = b""
+            while data := await file.read():
+                text += data
+        finally:
+            await file.close()
+    except FileError as error:
+        if error.error in (E.NOENT, E.SRCH):
+            return None
+        raise
+    return parse_status(decode(text))
+
+
+def parse_status(text: str) -> Sample:
+    """A process's status file. Raises BADMESSAGE without what every process has."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        words = split_words(line)
+        if len(words) == 2:
+            values[words[0]] = words[1]
+    memory_limit = _used(values, "memory")[1]
+    try:
+        return Sample(
+            pid=int(values["pid"]),
+            user=values["user"],
+            state=values["state"],
+            cpu=(int(values.get("utime", 0)) + int(values.get("stime", 0))) * 10**6,
+            started=int(values["started"]),
+            memory=int(values.get("memory", 0)),
+            limit=memory_limit,
+            files=_used(values, "files")[0],
+            processes=_used(values, "processes")[0],
+            node=values.get("node", "-"),
+            program=values["name"],
+        )
+    except (KeyError, ValueError):
+        raise FileError(E.BADMESSAGE, "status") from None
+
+
+def _used(values: dict[str, str], resource: str) -> tuple[int, int | None]:
+    """Used and limit of `limit.RESOURCE USED/LIMIT`. Raises BADMESSAGE."""
+    used, _, limit = values.get(f"limit.{resource}", "0/-").partition("/")
+    try:
+        return int(used), None if limit == "-" else int(limit)
+    except ValueError:
+        raise FileError(E.BADMESSAGE, "status") from None
+
+
+def table(samples: list[Sample], before: dict[int, Sample], elapsed: int, now: int) -> list[str]:
+    """The lines to print, busiest first. CPU% is of one processor since the last look, `elapsed` ns ago; for a process
+    that was not there then, since its start (`now` is the wall clock, in ns)."""
+
+    def busy(sample: Sample) -> float:
+        old = before.get(sample.pid)
+        used, span = (sample.cpu - old.cpu, elapsed) if old is not None else (sample.cpu, now - sample.started)
+        return max(0.0, 100 * used / span) if span > 0 else 0.0
+
+    ordered = sorted(samples, key=lambda sample: (-busy(sample), sample.pid))
+    rows = [HEADS] + [
+        (
+            str(sample.pid), sample.user, sample.state, f"{busy(sample):.1f}", size(sample.memory),
+            "-" if sample.limit is None else size(sample.limit), str(sample.files), str(sample.processes), sample.node,
+            sample.program,
+        )
+        for sample in ordered
+    ]  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: `64M`, rounded up."""
+    unit = -1
+    while count >= 1024 * 10 and unit + 1 < len(_UNITS):
+        count = -(-count // 1024)
+        unit += 1
+    return f"{count}{_UNITS[unit]}" if unit >= 0 else str(count)
