@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.machine import load
 
-BUDGET = 40.0
+BUDGET = 30.0
 """Seconds that the measuring of one benchmark may take in all; what it sets up and takes down comes on top."""
 LEAST_PAIRS = 3
 
