@@ -94,7 +94,7 @@ async def test_a_peer_shows_what_was_granted_and_nothing_else(place: Path) -> No
         await refused(desk.read(f"{top}/../../secret"), E.NOENT)
         for mode in (OWRITE, ORDWR):
             await refused(desk.open(f"{top}/notes.txt", mode), E.ACCES)
-        await refused(desk.create(f"{top}/new"), E.ACCES)
+        await refused(desk.create(f"{top}/new"), E.NOCREATE)
         await refused(desk.write(f"{top}/sub/more", b"x"), E.ACCES)
         assert (two.shared / "sub" / "more").read_text() == "more\n"
 

@@ -143,7 +143,8 @@ async def test_a_program_lost_with_its_peer_ends_with_an_error_whether_the_peer_
         async with pair(home, "run") as two, two.desk.client() as desk:
             await desk.put(build("spin"), "spin.wasm")
             running = await desk.start("spin.wasm", on="pi")
-            reading = asyncio.create_task(desk.read("/n/pi/proc/1/wait"))
+            wait = await desk.open(f"/n/pi/proc/{(await desk.list('/n/pi/proc'))[0]}/wait")
+            reading = asyncio.create_task(wait.read())
             await two.pi.signal(signal.SIGKILL)
             if comes_back:
                 await two.pi.start()
@@ -151,7 +152,7 @@ async def test_a_program_lost_with_its_peer_ends_with_an_error_whether_the_peer_
             assert ended.status != 0
             assert "pi" in ended.message
             assert "session lost" in ended.message
-            await refused(reading, E.NOENT if reading.done() else E.SESSIONLOST)
+            await refused(reading, E.SESSIONLOST)
             if comes_back:
                 assert (await desk.run("spin.wasm", on="pi", lines=["limit cpu 1000000"])).status != 0
 
