@@ -222,6 +222,7 @@ async def open_at(ends: Joined, path: str, mode: int = OREAD) -> Fid:
 def only_the_roots_are_left(ends: Joined) -> bool:
     """Of the server's fids, only those that the exporting process itself has: its root's."""
     gc.collect()
+    ends.process.namespace.domain.authority.close_orphans()
     return len(ends.server.live) == 1
 
 

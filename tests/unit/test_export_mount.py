@@ -499,6 +499,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind() -> None:
         ends.process.namespace.release()
         ends.process.cwd.close()
         gc.collect()
+        ends.process.namespace.domain.authority.close_orphans()
         assert not ends.server.live
 
 

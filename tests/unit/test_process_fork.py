@@ -144,6 +144,7 @@ def test_a_child_outlives_its_parent_with_its_files_and_its_unions(how: Fork) ->
     assert system.find(grandchild, "/a/x")
     system.table.end(grandchild, 0)
     gc.collect()
+    system.authority.close_orphans()
     assert not system.server.live
 
 
@@ -180,6 +181,7 @@ def test_a_fork_whose_root_was_revoked_is_refused_and_leaves_nothing() -> None:
         if how.namespace is not Share.SHARE:
             assert system.refused(lambda how=how: system.table.fork(child, how)) is E.REVOKED  # type: ignore[misc]
     gc.collect()
+    system.authority.close_orphans()
     assert system.used() == before
     assert len(system.table) == 2
 
@@ -215,6 +217,7 @@ def test_forking_with_a_shared_namespace_takes_no_capability() -> None:
     for _ in range(50):
         system.table.end(system.table.fork(system.first, how), 0)
     gc.collect()
+    system.authority.close_orphans()
     assert system.used() == before
 
 
@@ -243,6 +246,7 @@ def test_a_fork_beyond_the_quota_or_the_table_is_refused_and_leaves_nothing() ->
         except FileError as error:
             refusals.add(error.error)
             gc.collect()
+            system.authority.close_orphans()
             assert system.used() == before
         else:
             system.table.end(child, 0)
@@ -317,4 +321,5 @@ def test_a_table_of_descriptors_shared_by_two_is_closed_with_the_second() -> Non
     assert isinstance(child.descriptors, Descriptors)
     system.table.end(child, 0)
     gc.collect()
+    system.authority.close_orphans()
     assert not system.server.live

@@ -73,6 +73,7 @@ class Machine:
         assert self.engine.counts.fibers == 0
         self.engine.close()
         gc.collect()  # errors that tests caught hold frames, and those chans
+        self.authority.close_orphans()
         assert list(self.authority.kernel.processes.alive) == [0]
 
     async def make(self, path: str, data: bytes | None = b"") -> None:

@@ -34,11 +34,16 @@ class Authority:
         """Each is called with each capability that died, after the operations under it were cancelled."""
         self.thread = get_ident()
         self.orphans: deque[Callable[[], None]] = deque()
-        """Ends of what the garbage collector found, which may run in the midst of anything: to be called soon."""
+        """Ends of what the garbage collector found, which may run in the midst of anything; see `close_orphans`."""
         self._limited: set[int] = set()
         self._running: dict[Cap, dict[int, Callable[[], None]]] = {}
         self._caps: dict[int, Cap] = {}
         self._last_token = 0
+
+    def close_orphans(self) -> None:
+        """Close what the garbage collector found. `dispatch` calls it before every operation."""
+        while self.orphans:
+            self.orphans.popleft()()
 
     def new_process(self, creator: int, quota: int | None = None) -> int:
         """A process that may hold `quota` capabilities, its own processes' included.

@@ -39,9 +39,8 @@ def dispatch(
     chan: Held, rights: int, method: Callable[P, T | Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Steps[T]:
     """Call `method` under the chan's capability, which must have all of `rights`; else raises ACCES or REVOKED."""
-    orphans = chan.domain.authority.orphans
-    while orphans:
-        orphans.popleft()()
+    if chan.domain.authority.orphans:
+        chan.domain.authority.close_orphans()
     chan.domain.check(chan.cap, rights)
     result = method(*args, **kwargs)
     if isawaitable(result):
