@@ -113,6 +113,19 @@ async def test_a_call_is_a_conversation_of_its_own(net: Net) -> None:
     assert await net.text(f"{caller}/status") == "Closewait"
 
 
+async def test_ipv6_addresses_are_announced_without_brackets(net: Net) -> None:
+    for protocol in ("tcp", "udp"):
+        _, there = await net.began(protocol, "announce ::1!0")
+        address = await net.text(f"{there}/local")
+        assert address.startswith("::1!")
+        _, caller = await net.began(protocol, f"connect {address}")
+        data = await net.use(f"{caller}/data")
+        await net.write_fid(data, b"x")
+        _, call = await net.called(there)
+        assert await net.text(f"{call}/remote") == await net.text(f"{caller}/local")
+        assert await net.read_fid(await net.use(f"{call}/data")) == b"x"
+
+
 async def test_calls_wait_until_somebody_listens_and_may_be_rejected(net: Net) -> None:
     _, there = await net.began("tcp", f"announce {LOOPBACK}!0")
     address = await net.text(f"{there}/local")

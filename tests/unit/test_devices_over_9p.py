@@ -12,9 +12,11 @@ import pytest
 from cognu.devices.pipe import PipeServer
 from cognu.devices.proc import ProcServer
 from cognu.devices.ram import RamServer
+from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.launch import Launch
+from cognu.files.limits import Resource
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.steps import Steps
@@ -108,3 +110,37 @@ async def test_a_connection_that_goes_away_ends_what_it_had_not_started_and_clos
     assert isinstance(pipe, PipeServer)
     assert end.node.opens == 0  # type: ignore[attr-defined]
     assert list(session.process.descriptors) == []
+
+
+async def test_a_descriptor_closed_through_ctl_is_gone_and_the_clients_fid_stays_its_own(session: Session) -> None:
+    client = session.client
+    file, other = await client.open("f"), await client.open("f")
+    assert isinstance(file, FarFid)
+    ctl = f"proc/{session.process.pid}/ctl"
+    await client.write(ctl, f"close {file.number}".encode())
+    assert file.number not in session.process.descriptors
+    with pytest.raises(FileError) as caught:
+        await client.write("proc/clone", f"fd 0 {file.number}".encode(), ORDWR)
+    assert caught.value.error is E.BADF
+    assert await client.read_fid(file) == b"0123456789"
+    client.server.clunk(file)
+    assert await client.read_fid(other) == b"0123456789"
+    again = await client.open("f")  # may well have the number of the one before
+    assert await client.read_fid(again) == b"0123456789"
+    for fid in (other, again):
+        client.server.clunk(fid)
+
+
+async def test_descriptors_of_a_connection_count_and_are_refused_beyond_its_limit(session: Session) -> None:
+    client = session.client
+    session.process.quota.set_limit(Resource.FILES, 3)
+    fids = [await client.open("f") for _ in range(3)]
+    with pytest.raises(FileError) as caught:
+        await client.open("f")
+    assert caught.value.error is E.DQUOT
+    client.server.clunk(fids.pop())
+    fids.append(await client.open("f"))
+    for fid in fids:
+        client.server.clunk(fid)
+    await client.stat("f")  # what was clunked has been carried out
+    assert session.process.quota.used(Resource.FILES) == 0

@@ -128,9 +128,10 @@ class _Shared:
             call.queue.append(data)
             call.came.set()
 
-    def take(self, call: _Call) -> None:
-        """A conversation uses it from now on."""
+    def next(self) -> _Call:
+        """The first fresh call, for a conversation that uses this from now on."""
         self._users += 1
+        return self.fresh.popleft()
 
     def forget(self, call: _Call) -> None:
         self._calls.pop(call.remote, None)
@@ -222,8 +223,7 @@ class UdpConversation(Conversation):
                     raise FileError(E.NOTANNOUNCED, self.name, "hung up")
             made = self.protocol.new(self.user)
             assert isinstance(made, UdpConversation)
-            call = shared.fresh.popleft()
-            shared.take(call)
+            call = shared.next()
             made._shared, made._call = shared, call
             made.state, made.local, made.remote = ESTABLISHED, self.local, ip_address(call.remote)
             return made
