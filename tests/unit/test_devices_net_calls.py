@@ -17,7 +17,7 @@ from cognu.errors import E, FileError, LinkBroken
 from cognu.files.server import Fid
 from cognu.files.tree import TreeFid
 from cognu.ninep.types import ORDWR
-from cognu.world import Datagrams
+from cognu.world import Announcement, Datagrams, TcpStream
 from cognu.world.net import RealNetwork
 from serving import Client
 
@@ -383,6 +383,40 @@ async def test_what_comes_faster_than_it_is_read_is_dropped_beyond_a_bound() -> 
     assert not line.closed
     net.end()
     assert line.closed
+
+
+class Refusing(FakeNetwork):
+    """No tcp, and udp that nothing comes from."""
+
+    async def connect_tcp(self, address: str, timeout: float = 20.0) -> TcpStream:
+        raise FileError(E.CONNREFUSED, address)
+
+    async def announce_tcp(self, address: str) -> Announcement:
+        raise FileError(E.ADDRINUSE, address)
+
+
+WORDS = ["connect", "announce", "hangup", "accept", "reject", "headers", "*!0", "10.0.0.1!9", "::1!9", "9", "'", "\n"]
+
+
+@given(st.sampled_from(["tcp", "udp"]), st.lists(st.lists(st.sampled_from(WORDS), max_size=4), max_size=6))
+def test_any_lines_to_ctl_are_carried_out_or_refused(protocol: str, lines: list[list[str]]) -> None:
+    async def scenario() -> None:
+        network = Refusing()
+        net = Net(network)
+        ctl, there = await net.began(protocol)
+        refusals: list[E] = []
+        for line in lines:
+            try:
+                await net.write_fid(ctl, " ".join(line).encode())
+            except FileError as error:
+                refusals.append(error.error)
+        assert {*refusals} <= {E.USAGE, E.SYNTAX, E.ALREADY, E.CONNREFUSED, E.ADDRINUSE}
+        state = await net.text(f"{there}/status")
+        assert state in ("Closed", "Finwait") or (protocol == "udp" and state in ("Established", "Announced"))
+        net.end()
+        assert all(line.closed for line in network.lines)
+
+    asyncio.run(scenario())
 
 
 addresses = st.tuples(st.ip_addresses(), st.integers(0, 65535)).map(

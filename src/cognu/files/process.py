@@ -382,11 +382,11 @@ class ProcessTable:
         process.finished = self._now()
         process.kill = process.note = None
         process.pause = process.weigh = process.tell = None
-        self._processes.pop(process.pid, None)
+        if self._processes.pop(process.pid, None) is not None:
+            process.quota.give(Resource.PROCESSES)
         process.descriptors.release()
         process.cwd.close()
         process.namespace.release()
-        process.quota.give(Resource.PROCESSES)
         process.ended.set()
 
 
