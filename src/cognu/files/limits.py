@@ -32,6 +32,8 @@ class Resource(StrEnum):
     DISK = "disk"  # bytes kept in file systems in memory and put into the store
 
 
+_CPU, _MEMORY = Resource.CPU, Resource.MEMORY
+
 PEER_LIMITS: Mapping[Resource, int] = {
     Resource.MEMORY: 1 << 30,
     Resource.FILES: 4096,
@@ -60,6 +62,7 @@ class Quota:
         self._load = 0  # weights of the programs, and shares of the busy quotas, that this one's share is divided among
 
     def _up(self) -> Iterator[Quota]:
+        """This quota and those above it; which they are never changes."""
         at: Quota | None = self
         while at is not None:
             yield at
@@ -108,8 +111,10 @@ class Quota:
 
     def add(self, resource: Resource, count: int) -> None:
         """Account for what was used already, whatever the limits."""
-        for at in self._up():
+        at: Quota | None = self
+        while at is not None:
             at._used[resource] += count
+            at = at.parent
 
     def give(self, resource: Resource, count: int = 1) -> None:
         """What was taken is used no more."""
@@ -121,11 +126,14 @@ class Quota:
         return self._over(resource, 0)
 
     def _over(self, resource: Resource, count: int) -> FileError | None:
-        for at in self._up():
-            limit = at._limits.get(resource)
-            if limit is not None and at._used[resource] + count > limit:
-                used = at._used[resource]
-                return FileError(E.DQUOT, resource.value, f"the limit of {at.name} is {limit}, in use are {used}")
+        at: Quota | None = self
+        while at is not None:
+            if at._limits:
+                limit = at._limits.get(resource)
+                if limit is not None and at._used[resource] + count > limit:
+                    used = at._used[resource]
+                    return FileError(E.DQUOT, resource.value, f"the limit of {at.name} is {limit}, in use are {used}")
+            at = at.parent
         return None
 
     # -- shares of the processor ------------------------------------------------------------------------------------
@@ -163,13 +171,6 @@ class Quota:
                     return
                 weight = at._share
 
-    def _weight(self, own: int) -> int:
-        """What a program of weight `own` that joined here weighs among all, in thousandths; at least 1."""
-        weight = own * 1000
-        for at in self._up():
-            if at._share is not None:
-                weight = weight * at._share // at._load
-        return max(1, weight)
 
 
 QuotaOf = Callable[[Caller], Quota | None]
@@ -183,21 +184,28 @@ def nobodys(caller: Caller) -> None:
 class Account:
     """A running program's standing with its process's quota: memory in bytes, processor time in ns, weight."""
 
-    __slots__ = ("_ended", "_memory", "_own", "_quota")
+    __slots__ = ("_chain", "_ended", "_memory", "_own", "_quota", "_shares")
 
     def __init__(self, quota: Quota, memory: int, weight: int = USUAL_WEIGHT) -> None:
         """A program that begins with `memory` bytes. Raises DQUOT."""
         quota.take(Resource.MEMORY, memory)
         quota._join(weight)
         self._quota = quota
+        # Kept at hand, for it is charged whenever a thread lets go of the program.
+        self._chain = tuple(quota._up())
+        self._shares = tuple(at for at in self._chain if at._share is not None)
         self._memory = memory
         self._own = weight
         self._ended = False
 
     @property
     def weight(self) -> int:
-        """In thousandths, among all programs of the node."""
-        return self._quota._weight(self._own)
+        """What it weighs among all programs of the node, in thousandths; at least 1. Not to be asked after `end`."""
+        weight = self._own * 1000
+        for at in self._shares:
+            assert at._share is not None
+            weight = weight * at._share // at._load
+        return weight or 1
 
     def set_weight(self, weight: int) -> None:
         if not self._ended:
@@ -215,11 +223,12 @@ class Account:
         grown = memory - self._memory
         self._memory = memory
         limited = False
-        for at in self._quota._up():
-            at._used[Resource.CPU] += cpu
+        for at in self._chain:
+            at._used[_CPU] += cpu
             if grown:
-                at._used[Resource.MEMORY] += grown
-            limited = limited or bool(at._limits)
+                at._used[_MEMORY] += grown
+            if at._limits:
+                limited = True
         if not limited:
             return None
         over = self._quota.exceeded(Resource.CPU)
