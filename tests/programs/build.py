@@ -1,4 +1,4 @@
-"""Builds the C programs of the tests with Zig's C compiler: each once, whatever the number of test processes."""
+"""Builds the tests' programs in C and Zig with Zig's compiler: each once, whatever the number of test processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "programs"
-FLAGS = ("-target", "wasm32-wasi", "-O2", "-s")
-"""One level of optimisation for all: each costs a C library compiled anew, which takes about a minute."""
+FLAGS = {
+    ".c": ("cc", "-target", "wasm32-wasi", "-O2", "-s"),
+    ".zig": ("build-exe", "-target", "wasm32-wasi", "-OReleaseSmall", "-fstrip"),
+}
+"""One level of optimisation for all of C: each costs a C library compiled anew, which takes about a minute."""
 
 
 def build(name: str) -> bytes:
-    """`name.c` as a WASI program."""
-    source = HERE / f"{name}.c"
-    key = hashlib.sha256(repr(FLAGS).encode() + source.read_bytes()).hexdigest()[:16]
+    """`name.c` or `name.zig` as a WASI program."""
+    [source] = [path for suffix in FLAGS if (path := HERE / f"{name}{suffix}").exists()]
+    key = hashlib.sha256(repr(FLAGS[source.suffix]).encode() + source.read_bytes()).hexdigest()[:16]
     made = CACHE / f"{name}-{key}.wasm"
     if not made.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -33,13 +36,17 @@ def _compile(source: Path, made: Path) -> None:
     kept = str(CACHE.parent / "zig")
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": kept, "ZIG_LOCAL_CACHE_DIR": kept}
     part = made.with_suffix(".part")
-    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(part), str(source)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command, *flags = FLAGS[source.suffix]
+    into = ("-o", str(part)) if command == "cc" else (f"-femit-bin={part}",)
+    done = subprocess.run(
+        [sys.executable, "-m", "ziglang", command, *flags, *into, str(source)],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr)
     part.rename(made)
 
 
 if __name__ == "__main__":
-    for program in sys.argv[1:] or sorted(path.stem for path in HERE.glob("*.c")):
+    for program in sys.argv[1:] or sorted(path.stem for path in HERE.iterdir() if path.suffix in FLAGS):
         sys.stdout.write(f"{program}: {len(build(program))} bytes\n")

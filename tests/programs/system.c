@@ -54,7 +54,10 @@ static int behind(void) {
 
 int main(int argc, char **argv) {
     if (argc < 2) return now() | chance();
-    if (!strcmp(argv[1], "env")) return puts(getenv("NAME") ? getenv("NAME") : "none") < 0;
+    if (!strcmp(argv[1], "env")) {
+        const char *value = getenv(argc > 2 ? argv[2] : "NAME");
+        return puts(value ? value : "none") < 0;
+    }
     if (!strcmp(argv[1], "poll")) return waiting();
     if (!strcmp(argv[1], "behind")) return behind();
     if (!strcmp(argv[1], "bytes")) {

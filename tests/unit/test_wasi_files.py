@@ -266,6 +266,19 @@ async def test_inheriting_rights_bound_what_is_opened_below(bench: Bench) -> Non
     assert bench.try_open("notes.txt", TRUNC, Right.FD_READ, inheriting=0)[0] is Errno.NOTCAPABLE
 
 
+async def test_only_setting_rights_narrows_what_a_directory_bequeaths(bench: Bench) -> None:
+    """Zig opens directories with too few inheriting rights for the files it makes in them later."""
+    await bench.make("/d", None)
+    errno, fd = bench.try_open("d", DIRECTORY, Right.PATH_OPEN | Right.PATH_CREATE_FILE, inheriting=0)
+    assert errno is OK
+    assert bench.try_open("new", CREAT, Right.FD_WRITE, fd=fd, inheriting=Right.FD_WRITE)[0] is OK
+    assert bench.ready("fd_fdstat_set_rights", fd, Right.PATH_OPEN, Right.FD_READ) is OK
+    assert bench.try_open("new", 0, Right.FD_WRITE, fd=fd, inheriting=0)[0] is Errno.NOTCAPABLE
+    errno, below = bench.try_open(".", DIRECTORY, Right.FD_READ, fd=fd, inheriting=0)
+    assert errno is OK
+    assert bench.fdstat(below)[3] == Right.FD_READ
+
+
 NEEDS = {
     "fd_advise": (Right.FD_ADVISE, (0, 0, 0)),
     "fd_allocate": (Right.FD_ALLOCATE, (0, 10)),

@@ -203,6 +203,46 @@ async def test_a_c_librarys_files_work_in_a_granted_directory(machine: Machine) 
     assert await machine.content(f"{HOME}/new.txt") == b"LINE\0\0\0\0\0\0"
 
 
+TOP = b"at the top\n"
+
+
+async def test_c_and_zig_open_files_by_absolute_paths_wherever_they_stand(machine: Machine) -> None:
+    await machine.make("/motd", TOP)
+    paths = ["/motd", "/etc/passwd", f"{HOME}/notes.txt", "notes.txt", "./notes.txt"]
+    grants = [("/motd", "r"), ("/etc/passwd", "r"), (f"{HOME}/notes.txt", "r"), (f"{HOME}/work", "rw")]
+    for cwd, here in ((HOME, paths), (f"{HOME}/work", paths[:3]), ("/", paths[:3] + ["motd"])):
+        expected = b"".join(TOP if "motd" in path else b"root\n" if "etc" in path else NOTES for path in here)
+        result = await machine.run("cat", *here, cwd=cwd, grants=grants)
+        assert result == Result(0, expected, b"", ""), cwd
+        if cwd != f"{HOME}/work":
+            continue
+        result = await machine.run("tree", *here, cwd=cwd, grants=grants)
+        assert result == Result(0, expected + b"ok\n", b"", "")
+
+
+async def test_a_file_at_the_top_is_not_taken_for_one_of_the_working_directory(machine: Machine) -> None:
+    """A C library strips the slash: only what is not in the working directory is looked for at the top."""
+    await machine.make("/notes.txt", TOP)
+    await machine.make("/dir/file", b"")
+    await machine.make(f"{HOME}/work/new.txt", b"")
+    await machine.make("/new.txt", TOP)
+    grants = [("/notes.txt", "rw"), ("/new.txt", "rw"), (HOME, "rw"), ("/dir", "r")]
+    assert (await machine.run("cat", "notes.txt", grants=grants)).out == NOTES
+    made = await machine.run("files", cwd=f"{HOME}/work", grants=grants)
+    assert made.out + made.err == b"ok\n"
+    assert await machine.content("/new.txt") == TOP
+
+
+async def test_zigs_standard_library_works_in_a_granted_and_in_a_mapped_directory(machine: Machine) -> None:
+    absolute = f"{HOME}/notes.txt"
+    assert await machine.run("tree", absolute, grants=[(HOME, "rw")]) == Result(0, NOTES + b"ok\n", b"", "")
+    assert await machine.content(f"{HOME}/three") == bytes(6) + b"ta"
+    mapped = await machine.run("tree", "notes.txt", dirs=[(HOME, ".")])
+    assert mapped == Result(0, NOTES + b"ok\n", b"", "")
+    fenced = await machine.run("tree", absolute, dirs=[(f"{HOME}/work", ".")])
+    assert fenced == Result(1, b"", b"error: PermissionDenied\n", "")
+
+
 async def test_a_c_librarys_files_work_in_a_mapped_directory(machine: Machine) -> None:
     result = await machine.run("files", dirs=[(f"{HOME}/work", ".")])
     assert result.out + result.err == b"ok\n"
@@ -225,6 +265,18 @@ async def test_unconfined_mappings_say_what_is_found_open(machine: Machine) -> N
     dirs = [("/etc", "/etc")]
     result = await machine.run("cat", "/etc/passwd", "notes.txt", dirs=dirs, confined=False)
     assert result == Result(1, b"root\n", b"cat: notes.txt: No such file or directory\n", "")
+
+
+async def test_directories_are_mapped_below_one_another(machine: Machine) -> None:
+    """The outer one need not have the inner one's name."""
+    await machine.make("/share/doc/text", TOP)
+    for guest in ("/doc", "/a/b"):
+        dirs = [("/share/doc", guest), (HOME, "/")]
+        result = await machine.run("cat", f"{guest}/text", "/notes.txt", "notes.txt", dirs=dirs)
+        assert result == Result(0, TOP + NOTES + NOTES, b"", "")
+    result = await machine.run("files", dirs=[("/share/doc", "/doc"), (f"{HOME}/work", "/")])
+    assert result.out + result.err == b"ok\n"
+    assert len(await machine.content(f"{HOME}/work/new.txt")) == 10
 
 
 async def test_the_root_can_be_mapped(machine: Machine) -> None:
@@ -358,6 +410,13 @@ async def test_clocks_random_numbers_and_environment_reach_a_c_program(machine: 
     assert await machine.run("system") == Result(0, b"time ok\nrandom ok\n", b"", "")
     assert (await machine.run("system", "env", env={"NAME": "größe".encode()})).out == "größe\n".encode()
     assert (await machine.run("system", "env")).out == b"none\n"
+
+
+async def test_a_program_knows_its_working_directory_from_pwd_unless_directories_were_mapped(machine: Machine) -> None:
+    """Go's standard library begins there."""
+    assert (await machine.run("system", "env", "PWD")).out == f"{HOME}\n".encode()
+    assert (await machine.run("system", "env", "PWD", env={"PWD": b"/mine"})).out == b"/mine\n"
+    assert (await machine.run("system", "env", "PWD", dirs=[(HOME, "/")])).out == b"none\n"
 
 
 async def test_a_c_program_polls_its_input(machine: Machine) -> None:

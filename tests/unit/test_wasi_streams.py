@@ -23,7 +23,7 @@ from cognu.ninep.types import ORDWR
 from cognu.runtime.guest import GuestExit
 from cognu.runtime.wasi import FUNCTIONS, abi
 from cognu.runtime.wasi.abi import NONBLOCK, SEEK_CUR, Errno, Filetype, Right, WasiError
-from cognu.runtime.wasi.paths import resolve
+from cognu.runtime.wasi.paths import Start, resolve
 from guests import until
 from wasi_kit import BAD, MEMORY, Bench, attach
 
@@ -618,7 +618,7 @@ def test_no_path_leads_out_of_its_directory(names: list[str], follow: bool, plac
         base = await finish(bench.namespace.find("/box", bench.process.cwd, bench.process))
         path = "/".join(names)
         try:
-            found = await finish(resolve(bench.process, base, path, follow=follow, place=place))
+            found = await finish(resolve(bench.process, Start(base, None), path, follow=follow, place=place))
         except (WasiError, FileError):
             bench.close()
             return

@@ -22,7 +22,7 @@ from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
-from cognu.files.namespace import MAFTER, MCREATE, MREPL, Namespace
+from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Namespace
 from cognu.files.process import Descriptors, Process, ProcessTable, State
 from cognu.files.server import Fid, FileServer
 from cognu.files.steps import Steps, finish
@@ -79,6 +79,7 @@ def build_namespace(
     binds = yield from _binds(parent, cwd, grants, mappings)
     files = {bind.place for bind in binds if not bind.source.qid.type & QTDIR}
     directories = {bind.place for bind in binds} - files | {cwd}
+    mapped = [_absolute(mapping.guest, cwd) for mapping in mappings]
     domain = Domain(parent.namespace.domain.authority, parent.namespace.domain)
     try:
         root = yield from _attach(domain, skeleton(sorted(directories), sorted(files)), parent)
@@ -88,7 +89,7 @@ def build_namespace(
     namespace = Namespace(domain, root)
     try:
         for bind in sorted(binds, key=lambda bind: bind.place.count("/") if bind.place != "/" else 0):
-            yield from _bind(parent, namespace, bind)
+            yield from _bind(parent, namespace, bind, any(_is_below(place, bind.place) for place in mapped))
         try:
             directory = yield from namespace.find(cwd, root, parent)
         except FileError as error:
@@ -141,12 +142,19 @@ def _attach(domain: Domain, server: FileServer, caller: Process) -> Steps[Chan]:
     return Chan(Handle(server, attached), domain, cap, Path(None, "/"), Origin(server.spec, ()))
 
 
-def _bind(parent: Process, namespace: Namespace, bind: _Bind) -> Steps[None]:
-    """Put the source, and if it is a union the other members too, in its place."""
+def _is_below(path: str, place: str) -> bool:
+    return path != place and path.startswith(place.rstrip("/") + "/")
+
+
+def _bind(parent: Process, namespace: Namespace, bind: _Bind, keep: bool) -> Steps[None]:
+    """Put the source, and if it is a union the other members too, in its place.
+
+    `keep` what was there behind it: the way to directories mapped to names that the source does not have.
+    """
     where = yield from namespace.find(bind.place, namespace.root, parent)
     target, head = parent.namespace.cross(bind.source)
     members = [(member.chan, member.create) for member in head.members] if head is not None else [(target, True)]
-    flags = MREPL
+    flags = MBEFORE if keep else MREPL
     for chan, create in members:
         try:
             chan.domain.check(chan.cap, bind.rights)
@@ -271,14 +279,15 @@ class Programs:
         except that it may have ended meanwhile (SRCH).
         """
         args = _strings(process.args)
-        environment = _environment(process)
+        environment = _environment(process, mapped=bool(launch.directories))
         new = await self._dress(process, launch, confined)
         old = Clothes(process.namespace, process.cwd, process.descriptors)
         process.namespace, process.cwd, process.descriptors = new
         running = Program(process, self._world, args, environment)
         try:
             await finish(running.adopt_streams())
-            running.preopen(await finish(preopens(process, launch.directories, launch.grants)))
+            opened = await finish(preopens(process, launch.directories, launch.grants))
+            running.preopen(opened, mapped=bool(launch.directories))
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
             run = _Run(self, process, running)
@@ -429,8 +438,14 @@ def _strings(texts: Sequence[str]) -> tuple[bytes, ...]:
     return tuple(text.encode("utf-8", "surrogateescape") for text in texts)
 
 
-def _environment(process: Process) -> tuple[bytes, ...]:
+def _environment(process: Process, mapped: bool) -> tuple[bytes, ...]:
+    """Its variables, and PWD as a shell sets it (POSIX XBD 8.3), from which Go knows its working directory.
+
+    Not if directories were `mapped`: then names are what was mapped. Raises INVAL for what would be cut.
+    """
     variables = []
+    if not mapped and "PWD" not in process.environment.values:
+        variables.append(b"PWD=" + _place(process.cwd).encode("utf-8", "surrogateescape"))
     for name, value in process.environment.values.items():
         if not name or "=" in name or "\0" in name or b"\0" in value:
             raise FileError(E.INVAL, f"{name}={value!r}")

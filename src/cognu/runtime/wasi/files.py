@@ -23,14 +23,13 @@ from cognu.runtime.wasi.abi import (
     OFLAGS,
     SYMLINK_FOLLOW,
     TRUNC,
-    WRITING_RIGHTS,
     Errno,
     Right,
     WasiError,
 )
 from cognu.runtime.wasi.descriptors import pack_filestat, times_change
 from cognu.runtime.wasi.memory import Guest, path_at, put_u32, reserve
-from cognu.runtime.wasi.paths import Found, read_link, resolve
+from cognu.runtime.wasi.paths import Found, Start, read_link, resolve
 from cognu.runtime.wasi.table import Program, WasiFd, kind_of
 
 FILE_MODE = 0o644
@@ -52,10 +51,13 @@ def path_open(
     path = path_at(guest, pointer, size)
     base, inheriting = base & ALL_RIGHTS, inheriting & ALL_RIGHTS
     _check_open(parent, oflags, base, inheriting, fdflags)
+    # What is opened below bequeaths all that this directory does, not just `inheriting`: Wasmtime enforces no rights,
+    # and Zig asks too few for a directory to make files in it later. fd_fdstat_set_rights narrows, and that holds.
+    inheriting = parent.inheriting
     follow = bool(lookup & SYMLINK_FOLLOW)
     for _ in range(RACES):
         found = yield from resolve(
-            program.process, parent.chan, path, follow=follow, place=bool(oflags & CREAT)
+            program.process, parent.start, path, follow=follow, place=bool(oflags & CREAT)
         )
         try:
             if found.chan is None:
@@ -85,8 +87,9 @@ def _check_open(parent: WasiFd, oflags: int, base: int, inheriting: int, fdflags
 
 def _mode(oflags: int, base: int, fdflags: int) -> int | None:
     """How to open a file so that these rights can be used; None if it need not be opened at all."""
+    # Only the right to write asks for writing, as in Wasmtime: Go asks for the right to set the size of all it reads.
     mode = {(True, False): OREAD, (False, True): OWRITE, (True, True): ORDWR}.get(
-        (bool(base & Right.FD_READ), bool(base & WRITING_RIGHTS))
+        (bool(base & Right.FD_READ), bool(base & Right.FD_WRITE))
     )
     if mode is None and oflags & (CREAT | TRUNC):
         mode = OWRITE
@@ -135,7 +138,7 @@ def path_filestat_get(
     reserve(guest, out, FILESTAT.size)
     path = path_at(guest, pointer, size)
     process = program.process
-    found = yield from resolve(process, parent.chan, path, follow=bool(lookup & SYMLINK_FOLLOW))
+    found = yield from resolve(process, parent.start, path, follow=bool(lookup & SYMLINK_FOLLOW))
     chan, _ = process.namespace.cross(found.existing())
     stat = yield from process.namespace.stat(chan)
     guest.write(out, pack_filestat(stat, kind_of(chan, stat), program.device(chan.server)))
@@ -149,7 +152,7 @@ def path_filestat_set_times(
     path = path_at(guest, pointer, size)
     wanted = times_change(atime, mtime, flags)
     process = program.process
-    found = yield from resolve(process, parent.chan, path, follow=bool(lookup & SYMLINK_FOLLOW))
+    found = yield from resolve(process, parent.start, path, follow=bool(lookup & SYMLINK_FOLLOW))
     if wanted != SetStat():
         yield from process.namespace.wstat(found.existing(), wanted)
 
@@ -161,14 +164,14 @@ def path_create_directory(program: Program, guest: Guest, fd: int, pointer: int,
     parent = program.table.directory(fd, Right.PATH_CREATE_DIRECTORY)
     path = path_at(guest, pointer, size)
     process = program.process
-    directory, name = yield from _vacant(process, parent.chan, path, slash=True)
+    directory, name = yield from _vacant(process, parent.start, path, slash=True)
     made = yield from process.namespace.create(
         directory, name, DMDIR | DIRECTORY_MODE, OREAD | OEXCL, process
     )
     made.close()
 
 
-def _vacant(process: Process, base: Chan, path: str, *, slash: bool = False) -> Steps[tuple[Chan, str]]:
+def _vacant(process: Process, base: Start, path: str, *, slash: bool = False) -> Steps[tuple[Chan, str]]:
     """The place for a file that must not be there yet. Raises EEXIST, and ENOENT for `name/` unless `slash` is fine."""
     found = yield from resolve(process, base, path.rstrip("/") or path, follow=False, place=True)
     if found.chan is not None:
@@ -183,7 +186,7 @@ def path_remove_directory(program: Program, guest: Guest, fd: int, pointer: int,
     path = path_at(guest, pointer, size)
     # A symlink is no directory, and `link/` is not its target here: nothing is removed that the path does not name.
     found = yield from resolve(
-        program.process, parent.chan, path.rstrip("/") or path, follow=False, place=True
+        program.process, parent.start, path.rstrip("/") or path, follow=False, place=True
     )
     chan = found.existing()
     if not chan.qid.type & QTDIR:
@@ -195,7 +198,7 @@ def path_remove_directory(program: Program, guest: Guest, fd: int, pointer: int,
 def path_unlink_file(program: Program, guest: Guest, fd: int, pointer: int, size: int) -> Steps[None]:
     parent = program.table.directory(fd, Right.PATH_UNLINK_FILE)
     path = path_at(guest, pointer, size)
-    found = yield from resolve(program.process, parent.chan, path, follow=False, place=True)
+    found = yield from resolve(program.process, parent.start, path, follow=False, place=True)
     chan = found.existing()
     if chan.qid.type & QTDIR:
         raise WasiError(Errno.ISDIR)
@@ -209,8 +212,8 @@ def path_rename(
     to_parent = program.table.directory(to_fd, Right.PATH_RENAME_TARGET)
     path, to_path = path_at(guest, pointer, size), path_at(guest, to_pointer, to_size)
     process = program.process
-    source = yield from _moving(process, parent.chan, path)
-    target = yield from _moving(process, to_parent.chan, to_path)
+    source = yield from _moving(process, parent.start, path)
+    target = yield from _moving(process, to_parent.start, to_path)
     chan = source.existing()
     if target.chan is not None:
         _check_replaced(chan, target.chan)
@@ -223,7 +226,7 @@ def path_rename(
     yield from process.namespace.rename(directory, name, to_directory, to_name, process)
 
 
-def _moving(process: Process, base: Chan, path: str) -> Steps[Found]:
+def _moving(process: Process, base: Start, path: str) -> Steps[Found]:
     """A symlink is moved itself; `name/` must be a directory if it is there."""
     found = yield from resolve(process, base, path.rstrip("/") or path, follow=False, place=True)
     if path.endswith("/") and found.chan is not None and not found.chan.qid.type & QTDIR:
@@ -267,11 +270,11 @@ def path_link(
     path, to_path = path_at(guest, pointer, size), path_at(guest, to_pointer, to_size)
     process = program.process
     follow = bool(lookup & SYMLINK_FOLLOW)
-    existing = (yield from resolve(process, parent.chan, path, follow=follow)).existing()
+    existing = (yield from resolve(process, parent.start, path, follow=follow)).existing()
     existing, _ = process.namespace.cross(existing)
     if existing.qid.type & QTDIR:
         raise WasiError(Errno.PERM)
-    directory, name = yield from _vacant(process, to_parent.chan, to_path)
+    directory, name = yield from _vacant(process, to_parent.start, to_path)
     where = process.namespace.creator(directory)
     if where.server is not existing.server:
         raise WasiError(Errno.XDEV)
@@ -290,7 +293,7 @@ def path_symlink(
     if target.startswith("/"):
         raise WasiError(Errno.PERM)
     process = program.process
-    directory, name = yield from _vacant(process, parent.chan, path)
+    directory, name = yield from _vacant(process, parent.start, path)
     where = process.namespace.creator(directory)
     yield from dispatch(where, CREATE, where.server.symlink, where.fid, name, target)
 
@@ -303,7 +306,7 @@ def path_readlink(
     reserve(guest, buffer, room)
     reserve(guest, out, 4)
     path = path_at(guest, pointer, size)
-    found = yield from resolve(program.process, parent.chan, path, follow=False)
+    found = yield from resolve(program.process, parent.start, path, follow=False)
     target = yield from read_link(found.existing())
     if target.startswith("/"):
         raise WasiError(Errno.PERM)

@@ -4,6 +4,11 @@ The namespace is the real fence: what a program was not given has no name in it.
 directory handed to a piece of a program holds that piece in, so `..` and symlinks may lead about below the directory
 and not out of it (EPERM, as in Wasmtime; absolute paths and links too).
 
+One directory is not such a fence: the preopened working directory `.` of a program that was not mapped its directories
+one by one. Zig gives that descriptor with absolute paths, which lead from the namespace's root, as openat(2) has it. C
+libraries find by name which preopen a path is below and strip the slash, so `/notes.txt` comes as `notes.txt` there:
+what is not in the working directory and is a file at the top is that file, to open and look at, not to make or remove.
+
 A path without `..` is first walked whole, which is one round trip. If that met a symlink, seen by where the walk
 ended, or failed, it is walked again name by name: exact, and slow only where something is odd.
 """
@@ -20,6 +25,13 @@ from cognu.files.process import Process
 from cognu.files.steps import Steps
 from cognu.ninep.types import QTDIR, QTSYMLINK
 from cognu.runtime.wasi.abi import Errno, WasiError
+
+
+class Start(NamedTuple):
+    """Where a path begins: a directory, and, if that is the program's working directory, the root above it."""
+
+    directory: Chan
+    root: Chan | None
 
 
 class Found(NamedTuple):
@@ -47,11 +59,32 @@ class Found(NamedTuple):
         return self.directory, self.name
 
 
-def resolve(process: Process, base: Chan, path: str, *, follow: bool, place: bool = False) -> Steps[Found]:
-    """Walk `path` from the directory `base`; a symlink at its end is resolved if `follow`.
+def resolve(process: Process, start: Start, path: str, *, follow: bool, place: bool = False) -> Steps[Found]:
+    """Walk `path` from where it starts; a symlink at its end is resolved if `follow`.
 
     With `place` the last name may be missing. Raises EPERM for a way out, ENOENT, ENOTDIR, ELOOP.
     """
+    base, root = start
+    if root is not None and path.startswith("/"):
+        return (yield from _resolve(process, root, path.lstrip("/") or ".", follow, place))
+    try:
+        return (yield from _resolve(process, base, path, follow, place))
+    except (FileError, WasiError) as error:
+        if root is None or place or "/" in path or not _is_missing(error):
+            raise
+    found = yield from _resolve(process, root, path, follow, place)
+    if found.existing().qid.type & QTDIR:
+        raise WasiError(Errno.NOENT)  # directories at the top are preopened, and found by their own names
+    return found
+
+
+def _is_missing(error: FileError | WasiError) -> bool:
+    if isinstance(error, WasiError):
+        return error.errno is Errno.NOENT
+    return error.error is E.NOENT
+
+
+def _resolve(process: Process, base: Chan, path: str, follow: bool, place: bool) -> Steps[Found]:
     names, slash = _split(path)
     dotted = path.split("/")[-1] in (".", "..") or not names
     if ".." not in names:

@@ -45,6 +45,7 @@ from cognu.runtime.wasi.abi import (
     Right,
     WasiError,
 )
+from cognu.runtime.wasi.paths import Start
 from cognu.runtime.wasi.streams import ReadAhead, WriteBehind, settled
 from cognu.world import World
 
@@ -102,6 +103,11 @@ class WasiFd:
     listing: Listing | None = None
     ahead: ReadAhead | None = None
     behind: WriteBehind | None = None
+    root: Chan | None = None  # the namespace's, for the working directory; the namespace owns it
+
+    @property
+    def start(self) -> Start:
+        return Start(self.chan, self.root)
 
     @property
     def is_directory(self) -> bool:
@@ -331,12 +337,17 @@ class Program:
                 entry.rights &= ~SEEKING_RIGHTS
             self.table.adopt(number, entry)
 
-    def preopen(self, preopens: Sequence[tuple[str, Chan]]) -> None:
-        """Take over these directories, under these names, from descriptor 3 on. Raises MFILE, BUSY."""
+    def preopen(self, preopens: Sequence[tuple[str, Chan]], *, mapped: bool = True) -> None:
+        """Take over these directories, under these names, from descriptor 3 on. Raises MFILE, BUSY.
+
+        Unless they were `mapped` one by one, paths from the working directory, `.`, may be absolute.
+        """
         for number, (name, chan) in enumerate(preopens, FIRST_PREOPEN):
             if number in self.process.descriptors:
                 raise FileError(E.BUSY, f"fd {number}")
             entry = WasiFd(chan, DIRECTORY_RIGHTS, ALL_RIGHTS, name=name.encode(), filetype=Filetype.DIRECTORY)
+            if name == "." and not mapped:
+                entry.root = self.process.namespace.root
             self.table.add(entry, number)
 
     @property
