@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan
-from cognu.files.namespace import MAX_LINKS
+from cognu.files.chan import Chan, Domain
+from cognu.files.namespace import MAX_LINKS, MCREATE, MREPL, ChanMover, Namespace
 from cognu.files.server import Walk
+from cognu.kernel import CREATE, READ, WRITE
 from cognu.ninep.types import OREAD, OWRITE, SetStat
 from memfs import MemServer
 from script import Runner, attach_root, now
@@ -397,3 +398,22 @@ def test_a_path_deeper_than_pythons_stack_can_be_walked_copied_and_left(runner: 
     assert run(runner, "ls .", "pwd") == [A, "/m" + path]
     run(runner, "pop")
     assert run(runner, "ls .", "chdir " + "/".join([".."] * depth), "ls .") == [[], "", ["dd", *M]]
+
+
+def test_a_rename_into_a_tree_that_may_be_read_does_not_make_a_write_only_file_readable() -> None:
+    runner = Runner(SETUP)
+    domain = Domain(runner.namespace.domain.authority, runner.namespace.domain)
+    twin = Namespace(domain, ChanMover(domain).move(runner.namespace.root))
+    for path, rights in (("/w/a", WRITE | CREATE), ("/w/b", READ | WRITE | CREATE)):
+        source = runner.find(path)
+        cap = source.domain.mint(source.cap, rights, domain)
+        limited = Chan(source.handle, domain, cap, source.path, source.origin)
+        twin.mount(limited, now(twin.find(path, twin.root, runner.me)), MREPL | MCREATE)
+    drop, other = (now(twin.find(path, twin.root, runner.me)) for path in ("/w/a", "/w/b"))
+    with pytest.raises(FileError) as refused:
+        now(twin.rename(drop, "x", other, "stolen", runner.me))
+    assert refused.value.error is E.ACCES
+    with pytest.raises(FileError) as refused:
+        now(twin.link(now(twin.walk(drop, ["x"], runner.me)), other, "stolen"))
+    assert refused.value.error is E.ACCES
+    now(twin.rename(other, "y", drop, "given", runner.me))  # giving rights up is allowed

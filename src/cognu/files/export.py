@@ -415,11 +415,7 @@ class Export:
         return m.Rmkdir(qid), None
 
     def _link(self, message: m.Tlink, chan: Chan, existing: Chan) -> Steps[Answer]:
-        where = self.process.namespace.creator(chan)
-        if where.server is not existing.server:
-            raise FileError(E.XDEV, message.name)
-        existing.domain.check(existing.cap, WRITE)
-        yield from dispatch(where, CREATE, where.server.link, where.fid, existing.fid, message.name)
+        yield from self.process.namespace.link(existing, chan, message.name)
         return m.Rlink(), None
 
     def _rename(self, message: m.Trename, chan: Chan, to: Chan) -> Steps[Answer]:

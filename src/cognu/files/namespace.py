@@ -475,8 +475,19 @@ class Namespace:
         if source.server is not target.server:
             raise FileError(E.XDEV, str(directory.path.step([name])))
         target.domain.check(target.cap, WRITE | CREATE)
+        check_no_gain(source, target)
         method = source.server.rename
         return (yield from dispatch(source, WRITE, method, source.fid, name, target.fid, new_name))
+
+    def link(self, existing: Chan, directory: Chan, name: str) -> Steps[None]:
+        """A second name, in `directory`, for a file of the same server (link(2)). Raises XDEV, ACCES."""
+        where = self.creator(directory)
+        target, _ = self.cross(existing)
+        if where.server is not target.server:
+            raise FileError(E.XDEV, name)
+        target.domain.check(target.cap, WRITE)
+        check_no_gain(target, where)
+        return (yield from dispatch(where, CREATE, where.server.link, where.fid, target.fid, name))
 
     def directory(self, chan: Chan, name: str, caller: Caller) -> Steps[Chan]:
         """The member of the directory at `chan` that holds `name`: where renames and unlinks act. Raises NOENT."""
@@ -671,6 +682,17 @@ def _member(chan: Chan, create: bool, order: int, turn: int) -> Member:
     twin = chan.share()
     twin.union = None
     return Member(twin, create, order, turn)
+
+
+def check_no_gain(source: Chan, target: Chan) -> None:
+    """A name in another tree must not give more rights to a file than its old name does. Raises ACCES."""
+    gained = _rights(target) & ~_rights(source) & (READ | WRITE | EXECUTE)
+    if gained:
+        raise FileError(E.ACCES, str(source.path), "the other tree may be used for more than this one")
+
+
+def _rights(chan: Chan) -> int:
+    return chan.domain.authority.rights(chan.domain.pid, chan.cap)
 
 
 def _batch(names: Sequence[str]) -> list[str]:
