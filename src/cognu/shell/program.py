@@ -30,6 +30,8 @@ from cognu.world.real import RealClock, RealThreads
 PASSED_ON = ("USER", "TERM", "LANG", "LC_ALL", "TZ")
 """What of the host's environment a shell starts with, beside HOME."""
 NODE_ENVIRONMENT = "/env"
+CALLER = "/mnt/term"
+"""Where a shell that `cpu` started on another machine has the files of whoever called."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,14 @@ async def _streams_of_process(session: NodeSession, terminal: bool) -> Streams:
 
 
 async def _environment(session: NodeSession) -> dict[str, str]:
+    """The variables of the process that the session is."""
     found: dict[str, str] = {}
     for entry in await session.list(NODE_ENVIRONMENT):
         value = await session.read_all(f"{NODE_ENVIRONMENT}/{entry.name}")
         found[entry.name] = value.decode("utf-8", "surrogateescape")
+    if "HOME" in found:
+        # A directory of whoever called, whose files are there.
+        found["HOME"] = CALLER + found["HOME"]
     return found
 
 

@@ -118,6 +118,11 @@ class NodeSession:
         """Whether the node is gone, or the session closed."""
         return self._node.connection.broken is not None
 
+    @property
+    def open_fids(self) -> int:
+        """Fids in use at the node; the root is one."""
+        return self._node.connection.fid_count
+
     async def wait_lost(self) -> None:
         """Return when the node has ended the connection."""
         gone = asyncio.Event()
@@ -164,10 +169,19 @@ class NodeSession:
         return await finish(namespace.open(await self._find(path), mode, self._node.caller))
 
     async def _create(self, path: str, perm: int, mode: int) -> Chan:
+        """As `Namespace.create_path`. A name with a slash at its end can only become a directory."""
+        whole = self._absolute(path)
+        if whole.endswith("/") and not perm & DMDIR:
+            raise FileError(E.ISDIR, path)
+        directory, name = await self._find_parent(whole)
+        try:
+            return await finish(self._node.namespace.create(directory, name, perm, mode, self._node.caller))
+        finally:
+            directory.close()
+
+    async def _find_parent(self, whole: str) -> tuple[Chan, str]:
         namespace = self._node.namespace
-        return await finish(
-            namespace.create_path(self._absolute(path), perm, mode, namespace.root, self._node.caller)
-        )
+        return await finish(namespace.find_parent(whole, namespace.root, self._node.caller))
 
     def _file(self, chan: Chan, path: str, subject: str) -> NodeFile:
         return NodeFile(self._node.connection, chan, path, subject, self._offset_of)
@@ -307,14 +321,20 @@ class NodeSession:
                 found.close()
 
     async def rename(self, old: str, new: str) -> None:
-        namespace, caller = self._node.namespace, self._node.caller
-        with self._node.connection.told(new):
+        told = self._node.connection.told
+        with told(new):
             # As a directory is renamed to a name that may end in a slash, the slashes go first.
-            whole = absolute(self._cwd, new)
-            to, new_name = await finish(namespace.find_parent(whole, namespace.root, caller))
-        with self._node.connection.told(old):
-            directory, name = await finish(namespace.find_parent(self._absolute(old), namespace.root, caller))
-            await finish(namespace.rename(directory, name, to, new_name, caller))
+            to, new_name = await self._find_parent(absolute(self._cwd, new))
+        try:
+            with told(old):
+                directory, name = await self._find_parent(self._absolute(old))
+                try:
+                    rename = self._node.namespace.rename(directory, name, to, new_name, self._node.caller)
+                    await finish(rename)
+                finally:
+                    directory.close()
+        finally:
+            to.close()
 
     async def wstat(self, path: str, change: SetStat) -> None:
         with self._node.connection.told(path):
@@ -446,7 +466,7 @@ class NodeSession:
                 if error.error in (E.NOENT, E.SRCH):
                     continue  # it ended meanwhile
                 raise
-            found.append(_process_info(status.decode("utf-8", "replace"), args.decode("utf-8", "replace")))
+            found.append(process_info(status.decode("utf-8", "replace"), args.decode("utf-8", "replace")))
         return found
 
     async def note(self, pid: int, note: Note) -> None:
@@ -541,7 +561,7 @@ async def _answer(file: NodeFile) -> bytes:
     return await _read_all(file)
 
 
-def _process_info(status: str, args: str) -> ProcessInfo:
+def process_info(status: str, args: str) -> ProcessInfo:
     """One process out of its status and args files. Raises BADMESSAGE for a status without what every process has."""
     values: dict[str, str] = {}
     for line in status.splitlines():

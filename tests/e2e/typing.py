@@ -1,0 +1,79 @@
+"""A person at a terminal: a program on a pseudo-terminal, what is typed there, and what it shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Terminal:
+    """A pseudo-terminal with one program on it, in a session of its own. Leaving it hangs up and kills."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        self.master, slave = os.openpty()
+        self.modes = termios.tcgetattr(slave)
+        self.slave = slave
+        command = [sys.executable, "-c", _TAKE_TERMINAL, *argv]
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=dict(env), cwd=cwd, start_new_session=True
+        )
+        self.shown = ""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def shows(self, *texts: str) -> str:
+        """Wait until it shows the texts, one after the other, from where the last call left off; what came before."""
+        before = ""
+        for text in texts:
+            while text not in self.shown:
+                data = os.read(self.master, 65536).decode("utf-8", "replace")
+                self.shown += data.replace("\r\n", "\n")
+            piece, _, self.shown = self.shown.partition(text)
+            before += piece
+        return before
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.type("\x03")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ends(self) -> int:
+        """The exit status, once it has ended; what it still shows is taken, lest it wait for that."""
+        os.set_blocking(self.master, False)
+        while True:
+            try:
+                self.shown += os.read(self.master, 65536).decode("utf-8", "replace").replace("\r\n", "\n")
+            except BlockingIOError:
+                if self.process.poll() is not None:
+                    break
+        os.set_blocking(self.master, True)
+        return self.process.returncode
+
+    def as_before(self) -> bool:
+        """Whether the terminal's modes are those it had at the start."""
+        return bool(termios.tcgetattr(self.slave) == self.modes)
