@@ -98,7 +98,8 @@ class Export:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stopping: set[int] = set()  # tags of calls that the session asked to stop
         self._out: list[bytes | bytearray | memoryview] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
+        self._sending = False  # somebody is in `_write_out`
         self._reading: dict[Chan, _Open] = {}
         self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
         self._handlers: dict[type, Callable[[Any, Any, Any], Steps[Answer]]] = {
@@ -217,7 +218,7 @@ class Export:
             log.warning("%s: %s", self._stream.peer, error)
             self._stream.close()
             return
-        if self._out and self._writing is None:
+        if self._out and not self._sending and self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_out())
 
     # -- sending --------------------------------------------------------------------------------------------------
@@ -225,11 +226,13 @@ class Export:
     async def _drain(self) -> None:
         """Wait until all is sent. Calls that end meanwhile may start the writer too: there is never more than one."""
         while self._out or self._writing is not None:
-            if self._writing is None:
-                self._writing = asyncio.get_running_loop().create_task(self._write_out())
-            await asyncio.shield(self._writing)
+            if self._writing is not None:
+                await asyncio.shield(self._writing)
+            else:
+                await self._write_out()  # no task for what is sent at once
 
     async def _write_out(self) -> None:
+        self._sending = True
         try:
             while self._out:
                 out, self._out = self._out, []
@@ -237,6 +240,7 @@ class Export:
         except CognuError:
             self._stream.close()  # the reading task sees the end and cleans up
         finally:
+            self._sending = False
             self._writing = None
 
     async def _close(self) -> None:

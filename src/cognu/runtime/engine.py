@@ -15,6 +15,7 @@ import sys
 import threading
 from ctypes import byref, c_uint64, c_void_p
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from cognu.errors import E, FileError, Misuse
@@ -92,7 +93,7 @@ class Engine:
         self._ticker = threading.Thread(target=self._tick_along, name="cognu-epoch", daemon=True)
         self._ticker.start()
 
-    @property
+    @cached_property
     def configuration(self) -> str:
         """Everything that compiled code depends on beside the program; part of the compile cache's key."""
         # The shims are kept with the program, so how they are built counts too.

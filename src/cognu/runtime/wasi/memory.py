@@ -68,6 +68,10 @@ class Vector:
 
     def scatter(self, guest: Guest, data: bytes | memoryview) -> None:
         """`data` is at most `total` bytes."""
+        if len(self.regions) == 1:  # the usual case, without a view
+            start, size = self.regions[0]
+            guest.write(start, data if len(data) <= size else memoryview(data)[:size])
+            return
         rest = memoryview(data)
         for start, size in self.regions:
             if not len(rest):
