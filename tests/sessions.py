@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,19 @@ def short_place() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+ROUNDS = 100
+"""Questions to the node in which it must have answered every clunk."""
+
+
+async def nothing_open(session: NodeSession) -> None:
+    """No fid but the root's may be left."""
+    gc.collect()  # what pytest.raises caught keeps the frames it came through
+    for _ in range(ROUNDS):
+        if session.open_fids > 1:
+            await session.stat("/")
+    assert session.open_fids == 1
 
 
 class Served:

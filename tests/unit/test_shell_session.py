@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
@@ -20,10 +19,7 @@ from cognu.shell.launching import AT_ONCE, ProgramStart
 from cognu.shell.session import NodeSession, process_info
 from cognu.shell.system import Child, Directory, File, Flags, Grant, Mode, Program, RunOptions
 from programs.build import build
-from sessions import Served, served
-
-ROUNDS = 100
-"""Questions to the node in which it must have answered every clunk."""
+from sessions import Served, nothing_open, served
 
 
 @pytest_asyncio.fixture
@@ -39,11 +35,7 @@ async def session(at: Served) -> AsyncIterator[NodeSession]:
     await session.chdir(str(at.place))
     yield session
     if not session.lost:
-        gc.collect()  # what pytest.raises caught keeps the frames it came through
-        for _ in range(ROUNDS):
-            if session.open_fids > 1:
-                await session.stat("/")
-        assert session.open_fids == 1
+        await nothing_open(session)
     await session.close()
 
 

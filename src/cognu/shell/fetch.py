@@ -8,9 +8,9 @@ An answer other than 2xx is an error; redirections are followed within http, a f
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
 from cognu.errors import E, FileError
@@ -35,8 +35,7 @@ class Opener(Protocol):
     async def open(self, path: str, mode: Mode) -> DeviceFile: ...
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where to go for a URL: `query` for /net/cs, and what the request says."""
 
     query: str
@@ -64,7 +63,7 @@ def parse_url(url: str) -> Address:
     if not host or not url.isascii() or any(ord(letter) <= 0x20 or ord(letter) == 0x7F for letter in url):
         raise FileError(E.USAGE, url, "http://HOST[:PORT]/PATH or http+unix://SOCKET/PATH")
     if parts.scheme == "http":
-        return Address(f"tcp!{host}!{port}", f"[{host}]" if ":" in host else parts.netloc.rpartition("@")[2], target)
+        return Address(f"tcp!{host}!{port}", parts.netloc.rpartition("@")[2], target)
     if parts.scheme == "http+unix":
         return Address(f"unix!{unquote(parts.netloc)}", "localhost", target)
     raise FileError(E.NOPROTO, url, f"{parts.scheme or 'no scheme'}; fetch speaks http and http+unix")
@@ -117,7 +116,7 @@ class _Reader:
         self._kept = found[end:] + self._kept
         return found[:end]
 
-    async def body(self, head: Head) -> AsyncIterator[bytes]:
+    async def body(self, head: Head) -> AsyncGenerator[bytes, None]:
         """The body (RFC 9112, 6). Raises BADMESSAGE if it is cut short."""
         if head.headers.get("transfer-encoding", "").lower() == "chunked":
             while length := await self._chunk_length():
@@ -141,7 +140,7 @@ class _Reader:
             raise FileError(E.BADMESSAGE, self._url, f"chunk {text[:40]}")
         return int(text, 16)
 
-    async def _exactly(self, length: int) -> AsyncIterator[bytes]:
+    async def _exactly(self, length: int) -> AsyncGenerator[bytes, None]:
         while length:
             piece = await self.read(min(length, 64 * 1024))
             if not piece:
@@ -153,7 +152,7 @@ class _Reader:
 class Body:
     """A `File` that reads as the body of an answer. Closing it hangs up."""
 
-    def __init__(self, url: str, pieces: AsyncIterator[bytes], files: list[File]) -> None:
+    def __init__(self, url: str, pieces: AsyncGenerator[bytes, None], files: list[File]) -> None:
         self.path = url
         self._pieces = pieces
         self._files = files
@@ -172,6 +171,7 @@ class Body:
         raise FileError(E.BADF, self.path)
 
     async def close(self) -> None:
+        await self._pieces.aclose()
         await _close(self._files)
 
 
