@@ -61,9 +61,7 @@ async def cognu_run(node: NodeProcess, work: Path, *words: str | Path) -> tuple[
     return await run([COGNU, "--home", node.home, "run", *words], work)
 
 
-def make(
-    argv: Sequence[str | Path], environment: Mapping[str, str] | None = None, where: Path | None = None
-) -> None:
+def make(argv: Sequence[str | Path], environment: Mapping[str, str] | None = None, where: Path | None = None) -> None:
     """Run a compiler."""
     merged = {**os.environ, **(environment or {})}
     done = subprocess.run(argv, capture_output=True, text=True, env=merged, cwd=where)
