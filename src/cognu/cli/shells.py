@@ -87,9 +87,9 @@ def host_run(words: list[str]) -> list[str]:
 
 
 def _host_grant(text: str) -> str:
-    """`PATH[:RIGHTS]`; a path that exists with a colon in it is meant as a whole."""
+    """`PATH[:RIGHTS]`; a path that exists with a colon in it is meant as a whole, to be read."""
     if os.path.lexists(text):
-        return translate(text)
+        return f"{translate(text)}:r"
     path, colon, rights = text.rpartition(":")
     return f"{translate(path)}:{rights}" if colon else text
 
