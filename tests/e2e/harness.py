@@ -315,24 +315,31 @@ class NodeProcess:
         return self.process.pid
 
     @property
+    def errors(self) -> Path:
+        """What it wrote to its standard error."""
+        return self.home.with_name(f"{self.home.name}.errors")
+
+    @property
     def log(self) -> str:
         return (self.home / "log").read_text()
 
     async def start(self) -> NodeProcess:
         """Returns once it serves. Raises `RuntimeError` with what it says if it does not."""
         ours, theirs = os.pipe()
+        errors = os.open(self.errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             argv = [*self.module, "--home", str(self.home), "--name", self.name, "--ready-fd", str(theirs)]
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *argv, *self.options, pass_fds=[theirs], stderr=subprocess.DEVNULL
+                sys.executable, *argv, *self.options, pass_fds=[theirs], stderr=errors
             )
         finally:
             os.close(theirs)
+            os.close(errors)
         with os.fdopen(ours) as ready:
             said = await asyncio.to_thread(ready.readline)
         if said != "ready\n":
             await self.process.wait()
-            raise RuntimeError(said)
+            raise RuntimeError(f"{said}{self.errors.read_text()}")
         return self
 
     async def stop(self) -> int:
@@ -457,7 +464,7 @@ async def refused(call: Awaitable[object], error: E, *words: str) -> FileError:
 
 
 def log_trouble(node: NodeProcess) -> list[str]:
-    """Lines of a node's log that tell of an error, or hold a trace."""
+    """What of a node's log tells of an error or holds a trace, and its standard error."""
     lines = [json.loads(line) for line in node.log.splitlines()]
     bad = [line for line in lines if line["level"] == "error" or "trace" in line]
-    return [f"{line['message']} {line.get('trace', '')}" for line in bad]
+    return [*(f"{line['message']} {line.get('trace', '')}" for line in bad), *node.errors.read_text().splitlines()]

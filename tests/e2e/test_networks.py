@@ -7,8 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cognu.devices.ram import RamServer
 from cognu.errors import E
-from e2e.harness import Client, pair, refused
+from cognu.files.chan import Chan
+from cognu.files.export import Export
+from cognu.files.steps import Steps
+from cognu.ninep.types import OWRITE
+from cognu.world.real import RealClock
+from e2e.harness import Client, File, pair, refused
+from serving import Node
 
 PAGE = b"HTTP/1.0 200 OK\r\n\r\nonly from pi's side\n"
 
@@ -96,3 +103,62 @@ async def test_the_text_of_a_namespace_makes_the_same_one_in_another_session(pla
                 assert await client.read("/mnt/term/of-pi") == b"pi's"
             again = await other.ns()
             assert again == text
+
+
+class FileStream:
+    """An open file of a session as a stream, to serve something through it."""
+
+    peer = "the node"
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._closed = asyncio.Event()
+
+    async def read(self, count: int) -> bytes:
+        return await self._file.read(count)
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        for buffer in buffers:
+            await self._file.write(bytes(buffer))
+
+    def close(self) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            self._file.close()
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
+
+
+async def test_what_a_program_serves_is_mounted_by_as_many_as_like_and_told_by_the_namespace(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk, two.desk.client() as other:
+        small = await Node(RamServer(RealClock())).start()
+        near, theirs = await desk.pipe()
+        post = await desk.create("/srv/small", mode=OWRITE)
+        await post.write(str(theirs.number).encode())
+        post.close()
+        theirs.close()
+
+        def attach(uname: str, aname: str) -> Steps[Chan]:
+            return small.namespace.root.share()
+            yield
+
+        serving = asyncio.create_task(Export(FileStream(near), small, attach).serve())
+        await desk.change_ns("mount -bc /srv/small /tmp\n")
+        file = await desk.create("/tmp/made")
+        await file.write(b"kept by a server of the test's")
+        text = await desk.ns()
+        assert "mount -bc /srv/small /tmp\n" in text
+        assert await other.list("/tmp") == []
+        await other.change_ns(text)
+        assert await other.ns() == text
+        assert await other.list("/tmp") == ["made"]
+        assert await other.read("/tmp/made") == b"kept by a server of the test's"
+        await file.write(b", still")  # the first mount goes on
+        file.close()
+        await desk.change_ns("unmount /tmp\n")
+        assert await desk.list("/tmp") == []
+        assert await other.read("/tmp/made") == b"kept by a server of the test's, still"
+        await other.change_ns("unmount /tmp\n")
+        await desk.mount.remove(await desk.walk("/srv/small"))
+        await serving

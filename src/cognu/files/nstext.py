@@ -18,6 +18,8 @@ from cognu.files.chan import Chan, Origin
 from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Member, MountHead, Namespace
 
 MAX_TEXT = 64 * 1024
+SERVED = "#M"
+"""How the name of a server begins that was mounted; the path of the file it is behind follows."""
 _BLANK = " \t\r\n"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:@%,#")
 
@@ -102,12 +104,21 @@ def describe(namespace: Namespace, cwd: Chan) -> str:
         for flags, member in _binds(head):
             options = {MREPL: "", MBEFORE: "b", MAFTER: "a"}[flags & 3] + ("c" if flags & MCREATE else "")
             source = _source_name(member, root, rebuilt)
-            lines.append(" ".join(["bind", *(["-" + options] if options else []), quote(source), quote(place)]))
+            lines.append(" ".join(_line(member.origin, source, place, "-" + options if options else "")))
             # From the first line on the place is a mount point; a union's names need a search, so any two will do.
             before = rebuilt.get(head.place.origin, [] if not flags & 3 else [head.place.origin])
             rebuilt[head.place.origin] = [*before, member.origin]
     lines.append(f"cd {quote(_name(cwd, root, rebuilt))}")
     return "".join(line + "\n" for line in lines)
+
+
+def _line(origin: Origin, source: str, place: str, options: str) -> list[str]:
+    """The words of a bind, or of a mount if the source is the root of what is served behind a file."""
+    words = [options] if options else []
+    service, _, aname = origin.spec.removeprefix(SERVED).partition(" ")
+    if not service.startswith("/") or origin.names:
+        return ["bind", *words, quote(source), quote(place)]
+    return ["mount", *words, quote(service), quote(place), *([quote(aname)] if aname else [])]
 
 
 def _binds(head: MountHead) -> list[tuple[int, Chan]]:

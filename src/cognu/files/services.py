@@ -10,8 +10,10 @@ from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.mount import MountServer
+from cognu.files.nstext import SERVED
 from cognu.files.server import Caller
 from cognu.files.steps import finish
+from cognu.files.tree import TreeFid
 from cognu.kernel import READ, WRITE
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR
@@ -68,12 +70,20 @@ class ChanStream:
         await self._closed.wait()
 
 
+def _lent(chan: Chan) -> Chan:
+    """The chan that one of /srv or /fd stands for, or the chan itself."""
+    while isinstance(chan.fid, TreeFid) and isinstance(chan.fid.state, Chan):
+        chan = chan.fid.state
+    return chan
+
+
 class Services:
     """The 9P connections this side is the client of. Each lives until nothing of it is used any more."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._mounts: set[MountServer] = set()
+        self._mounts: dict[MountServer, list[tuple[Domain, int]]] = {}  # with the endpoints that stand for each
+        self._behind: dict[Handle, MountServer] = {}  # by the open file that the connection runs over
         self._closing: set[asyncio.Task[None]] = set()
 
     async def attach(
@@ -84,54 +94,77 @@ class Services:
 
         Takes over `stream`. `name` is what `ns` calls the service. Raises `FileError`, `LinkBroken`, `ProtocolError`.
         """
-        mount = await MountServer.connect(stream, self._clock, f"#M{name}", dialect, msize)
-        self._mounts.add(mount)
+        mount = await MountServer.connect(stream, self._clock, f"{SERVED}{name}", dialect, msize)
+        self._mounts[mount] = []
+        return await self._roots(mount, domain, caller, anames, name)
+
+    async def _roots(
+        self, mount: MountServer, domain: Domain, caller: Caller, anames: Sequence[str], name: str
+    ) -> list[Chan]:
         endpoint, cap = domain.authority.new_server(domain.pid)
-
-        def over(_: CognuError | None = None) -> None:
-            if mount in self._mounts:
-                self._mounts.discard(mount)
-                task = asyncio.get_running_loop().create_task(self._close(mount, domain, endpoint))
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
-
+        self._mounts[mount].append((domain, endpoint))
+        mount.on_idle = None  # not while it is about to be used
         roots: list[Chan] = []
         try:
             for aname in anames:
                 fid = await mount.attach(caller, aname)
-                spec = f"#M{name}{' ' + aname if aname else ''}"
+                spec = f"{SERVED}{name}{' ' + aname if aname else ''}"
                 root = Chan(Handle(mount, fid), domain, cap, Path(None, spec), Origin(spec, ()))
                 roots.append(root)
         except BaseException:
             for root in roots:
                 root.close()
-            over()
+            if not mount.fid_count or mount.broken is not None:
+                self._over(mount)
             raise
-        mount.on_idle = over
+        finally:
+            mount.on_idle = lambda: self._over(mount)
         return roots
 
-    async def _close(self, mount: MountServer, domain: Domain, endpoint: int) -> None:
+    def _over(self, mount: MountServer) -> None:
+        """Nothing uses the connection any more: end it, and what stood for it."""
+        endpoints = self._mounts.pop(mount, None)
+        if endpoints is None:
+            return
+        self._behind = {handle: other for handle, other in self._behind.items() if other is not mount}
+        task = asyncio.get_running_loop().create_task(self._close(mount, endpoints))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, mount: MountServer, endpoints: Sequence[tuple[Domain, int]]) -> None:
         await mount.close()
-        try:
-            domain.authority.end_server(endpoint)
-        except FileError:
-            pass  # it ended with its domain
+        for domain, endpoint in endpoints:
+            try:
+                domain.authority.end_server(endpoint)
+            except FileError:
+                pass  # it ended with its domain
 
     async def mount_service(self, chan: Chan, aname: str, caller: Caller) -> Chan:
-        """9P over an open file, as mount(1) does: the root of `aname`. Takes over `chan`."""
+        """9P over an open file, as mount(1) does: the root of `aname`. Takes over `chan`.
+
+        What is posted in /srv is one open file, however many mount it: they share one connection (mnt(3)).
+        """
         if chan.handle.mode is None or chan.handle.mode & 3 != ORDWR:
             chan.close()
             raise FileError(E.ACCES, str(chan.path), "a service is mounted through a file open for reading and writing")
-        domain = chan.domain
+        domain, name, handle = chan.domain, str(chan.path), _lent(chan).handle
+        shared = self._behind.get(handle)
         try:
-            [root] = await self.attach(ChanStream(chan), domain, caller, (aname,), str(chan.path))
+            if shared is not None and shared.broken is None:
+                chan.close()
+                [root] = await self._roots(shared, domain, caller, (aname,), name)
+                return root
+            [root] = await self.attach(ChanStream(chan), domain, caller, (aname,), name)
         except CognuError as error:
             raise FileError(error.error, error.subject, error.detail) from None
+        mount = root.server
+        assert isinstance(mount, MountServer)
+        self._behind[handle] = mount
         return root
 
     async def close(self) -> None:
         """End every connection."""
-        mounts, self._mounts = self._mounts, set()
+        mounts, self._mounts = self._mounts, {}
         for mount in mounts:
             await mount.close()
         if self._closing:
