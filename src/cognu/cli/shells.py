@@ -68,7 +68,9 @@ class ShellVerb(click.Command):
             words = host_run(words)
         elif name in ("put", "export"):
             words = translate_all(words)
-        begin = Start(setting.socket, publish=runs, cwd=host_cwd())
+        # A shell over there is this user's; a program gets the variables that are typed, and no others.
+        variables = host_variables() if name == "cpu" else {}
+        begin = Start(setting.socket, publish=runs, cwd=host_cwd(), variables=variables)
         return asyncio.run(shell(begin, argv=(name, *words)))
 
 

@@ -257,7 +257,7 @@ class Launcher:
             domain.release()
         _replace(process, namespace, cwd)
         token = node.lending.lend(process, "")
-        command = ["-i"] if not launch.args else ["-c", " ".join(quote(word) for word in launch.args)]
+        command = ["-i"] if not launch.args else ["--", *launch.args]
         argv = [sys.executable, "-m", "cognu.shell", "--socket", node.home.socket, "--token", token, "--streams", "fd"]
         child = await node.world.spawn.start([*argv, *command], {"LANG": "C.UTF-8"})
         process.kill = lambda by: child.signal(9)

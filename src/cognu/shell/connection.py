@@ -75,13 +75,16 @@ class Connection(MountServer):
         super().clunk(fid)
 
     @contextmanager
-    def told(self, subject: str) -> Iterator[None]:
-        """Refusals name `subject`, as it was typed; once the node is gone each is a `LinkBroken`."""
+    def told(self, subject: str, keep: bool = False) -> Iterator[None]:
+        """Refusals name `subject`, as it was typed, or with `keep` what the node names, if it names anything.
+
+        Once the node is gone each is a `LinkBroken`.
+        """
         try:
             yield
         except FileError as error:
             if self.broken is None:
-                raise FileError(error.error, subject, error.detail) from None
+                raise FileError(error.error, (keep and error.subject) or subject, error.detail) from None
             unknown = error.error is E.NOTRECOVERABLE
             raise LinkBroken(E.NOTRECOVERABLE if unknown else E.NONODE, self.peer, self.broken.error.text) from None
 
@@ -110,6 +113,7 @@ class NodeFile:
         self._offset_of = offset_of
         self._offset = 0
         self._lent = False  # somebody else may have moved the offset
+        self.commands = False  # what is written are commands: refusals name what the node names
 
     async def read(self, count: int = READ_SIZE) -> bytes:
         with self._connection.told(self._subject):
@@ -120,7 +124,7 @@ class NodeFile:
         return bytes(data)
 
     async def write(self, data: bytes) -> None:
-        with self._connection.told(self._subject):
+        with self._connection.told(self._subject, keep=self.commands):
             await self._settle()
             chan, rest = self._chan, memoryview(data)
             while rest:

@@ -68,12 +68,14 @@ async def run_program(call: Call, argv: Sequence[str], options: RunOptions, here
             program, argv, call.environment, streams.stdin, streams.stdout, streams.stderr, options
         )
     except FileError as error:
-        return await _refused(call, argv[0], error)
+        return await _refused(call, argv[0], error, absolute(call.system.cwd, argv[0]))
     return await wait_for(call, child)
 
 
-async def _refused(call: Call, word: str, error: FileError) -> int:
-    if error.error in _ABSENT or error.error is E.NOTFOUND:
+async def _refused(call: Call, word: str, error: FileError, path: str) -> int:
+    """127 if it is the program, called `word` or `path`, that isn't there; else 126."""
+    absent = error.error in _ABSENT and error.subject in ("", word, path, f"{PROGRAMS}/{word}")
+    if absent or error.error is E.NOTFOUND:
         if "/" not in word:
             error = FileError(E.NOTFOUND, word)
         status = NOT_FOUND

@@ -430,6 +430,7 @@ class NodeSession:
 
     async def _launch(self, start: ProgramStart, numbers: Sequence[tuple[int, int]]) -> NodeChild:
         ctl = await self.open("/proc/clone", "rw")
+        ctl.commands = True
         try:
             pid = int((await ctl.read()).decode())
             wait = await self.open(f"/proc/{pid}/wait", "r")
@@ -438,7 +439,7 @@ class NodeSession:
             raise
         try:
             for subject, text in start.lines(numbers):
-                with self._node.connection.told(subject):
+                with self._node.connection.told(subject, keep=True):
                     await ctl.write(text)
         except FileError as error:
             await wait.close()
