@@ -42,7 +42,7 @@ class E(Enum):
     CHILD = Row(10, "no living children", "there is nothing to wait for")
     AGAIN = Row(11, "resource temporarily unavailable", "try again shortly")
     NOMEM = Row(12, "out of memory", "raise the program's memory limit, or end something: ps, kill")
-    ACCES = Row(13, "permission denied", "grant it: run --grant PATH:rw, or for a peer: invite --grant")
+    ACCES = Row(13, "permission denied", "grant it: run --grant PATH:rw; of a peer: there, cognu export PATH :rw")
     FAULT = Row(14, "bad address", "the program passed a pointer outside its memory")
     BUSY = Row(16, "device or file already in use", "wait until its user is done: ps shows who")
     EXIST = Row(17, "file already exists", "choose another name or remove it first")
@@ -209,9 +209,9 @@ def from_oserror(error: OSError, subject: str = "") -> FileError:
 
 
 def from_text(text: str) -> FileError:
-    """The error for a Plan 9 error string: exact rows by text, anything else EIO with the string kept as detail.
+    """The error for a Plan 9 error string: by a row's text, anything else EIO with the string kept as detail.
 
-    Plan 9 servers often send `'PATH' reason` or `PATH: reason`; the reason is looked for at the end.
+    Plan 9 servers often send `'PATH' reason` or `PATH: reason`; ours send `SUBJECT: reason: detail`.
     """
     row = _BY_TEXT.get(text)
     if row is not None:
@@ -219,4 +219,10 @@ def from_text(text: str) -> FileError:
     for known, member in _BY_TEXT.items():
         if text.endswith(known):
             return FileError(member, text[: -len(known)].strip(" :'"))
+    for known, member in _BY_TEXT.items():
+        before, found, after = text.partition(f": {known}: ")
+        if found:
+            return FileError(member, before, after)
+        if text.startswith(f"{known}: "):
+            return FileError(member, "", text[len(known) + 2 :])
     return FileError(E.IO, "", text)

@@ -168,6 +168,9 @@ class MountServer(FileServer):
             reason = error
             if isinstance(error, ProtocolError):
                 log.warning("%s: %s", self._stream.peer, error)
+        except Exception:
+            log.exception("%s: an answer could not be handled", self._stream.peer)
+            reason = ProtocolError(E.IO, self._stream.peer, "a bug of this side; see its log")
         finally:
             self._break(reason)
 

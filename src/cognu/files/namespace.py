@@ -316,19 +316,16 @@ class Namespace:
     ) -> Steps[tuple[Chan, Walk]]:
         """Walk from `chan`, or from the first later member of its union that has the first name."""
         members = head.members[1:] if head else []
-        refusal: tuple[E, str, str] | None = None  # no exception is kept: its traceback would keep this frame
+        where = str(chan.path.step(names[:1]))
+        refusal: tuple[E, str] | None = None  # no exception is kept: its traceback would keep this frame
         for member in (chan, *(member.chan for member in members)):
             try:
                 return member, (yield from dispatch(member, 0, member.server.walk, member.fid, names, caller))
             except FileError as error:
-                if not members:
-                    if error.subject:
-                        raise
-                    raise FileError(error.error, str(chan.path.step(names[:1])), error.detail) from None
                 if refusal is None or refusal[0] is E.NOENT:
-                    refusal = (error.error, error.subject, error.detail)
+                    refusal = (error.error, error.detail or _beside(error.subject, where))
         assert refusal is not None
-        raise FileError(refusal[0], refusal[1] or str(chan.path.step(names[:1])), refusal[2])
+        raise FileError(refusal[0], where, refusal[1])
 
     def _mount_on_the_way(self, member: Chan, qids: Sequence[Qid], before: int) -> int | None:
         if not self.heads:
@@ -693,6 +690,11 @@ def check_no_gain(source: Chan, target: Chan) -> None:
 
 def _rights(chan: Chan) -> int:
     return chan.domain.authority.rights(chan.domain.pid, chan.cap)
+
+
+def _beside(subject: str, path: str) -> str:
+    """What a server's error names, if that isn't just its own name for `path`."""
+    return "" if subject.rpartition("/")[2] == path.rpartition("/")[2] else subject
 
 
 def _batch(names: Sequence[str]) -> list[str]:

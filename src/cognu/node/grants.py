@@ -55,9 +55,10 @@ def parse_grants(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def describe_grant(text: str) -> str:
-    """What a person reads before agreeing to it."""
+def describe_grant(text: str, peer: str = "") -> str:
+    """What a person reads before agreeing to it; `peer` is whose grant it is, if not this machine's."""
     grant = parse_grant(text)
+    whose, where = (f"{peer}'s", f" on {peer}") if peer else ("this machine's", "")
     if text in (NET, RUN):
-        return {NET: "use this machine's network (/net)", RUN: "run programs here"}[text]
-    return f"{'read and change' if grant.creates else 'read'} {grant.source}"
+        return {NET: f"use {whose} network (/net)", RUN: f"run programs{where or ' here'}"}[text]
+    return f"{'read and change' if grant.creates else 'read'} {grant.source}{where}"

@@ -173,7 +173,8 @@ class PeerExports:
         directory = bool(held.chan.qid.type & QTDIR)
         skeleton.plant(held.grant.place, directory)
         place = await finish(namespace.find(held.grant.place, namespace.root, self._base))
-        namespace.mount(mover.move(held.chan), place, MREPL | (MCREATE if held.grant.creates and directory else 0))
+        # Always with create: what may not be created is then refused for want of the right, which says what to ask for.
+        namespace.mount(mover.move(held.chan), place, MREPL | MCREATE)
         for where, members in held.below:
             for index, chan in enumerate(members):
                 namespace.mount(mover.move(chan), mover.move(where), MREPL if index == 0 else MAFTER)

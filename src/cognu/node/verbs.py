@@ -54,7 +54,7 @@ def make_verbs(node: Node) -> dict[str, Verb]:
             "granted": list(peer.granted),
             "received": list(peer.received),
             "describe_granted": [describe_grant(text) for text in peer.granted],
-            "describe_received": [describe_grant(text) for text in peer.received],
+            "describe_received": [describe_grant(text, peer.name) for text in peer.received],
         }
 
     async def peers(arguments: Arguments) -> Any:

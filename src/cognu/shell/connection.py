@@ -124,7 +124,7 @@ class NodeFile:
         return bytes(data)
 
     async def write(self, data: bytes) -> None:
-        with self._connection.told(self._subject, keep=self.commands):
+        with self._connection.told("" if self.commands else self._subject, keep=self.commands):
             await self._settle()
             chan, rest = self._chan, memoryview(data)
             while rest:

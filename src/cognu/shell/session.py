@@ -448,6 +448,7 @@ class NodeSession:
                 # It may be what was granted that is not there.
                 for path in start.paths:
                     await self.stat(path)
+                raise FileError(E.NOENT, start.program, error.detail) from None
             raise
         except BaseException:
             await wait.close()

@@ -1,0 +1,52 @@
+"""The error table, and errors coming back from the wire."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.errors import E, FileError, from_errno, from_oserror, from_text
+
+PLAIN = st.text(st.characters(exclude_characters=":'"), max_size=10).map(str.strip)
+
+
+@pytest.mark.parametrize("row", list(E))
+def test_every_row_has_a_number_a_text_of_its_own_and_a_hint(row: E) -> None:
+    assert 0 < row.errno < 512
+    assert row.hint
+    assert [other for other in E if other.text == row.text] == [row]
+
+
+@pytest.mark.parametrize("row", list(E))
+def test_errors_come_back_from_their_text(row: E) -> None:
+    for subject, detail in (("", ""), ("/a/b", ""), ("", "by desk"), ("/a/b", "by desk")):
+        back = from_text(str(FileError(row, subject, detail)))
+        assert (back.error, back.subject, back.detail) == (row, subject, detail)
+    assert from_text(f"'/a/b' {row.text}").error is row
+
+
+@given(PLAIN)
+def test_an_unknown_text_is_kept(text: str) -> None:
+    back = from_text(text)
+    assert back.error is not E.IO or back.detail == text or text == E.IO.text
+
+
+@given(st.integers())
+def test_any_number_is_some_error(number: int) -> None:
+    assert from_errno(number).error.errno == number or from_errno(number).error in E
+
+
+def test_the_hosts_errors_go_by_name() -> None:
+    assert from_oserror(OSError(errno.ENOTEMPTY, "x")).error is E.NOTEMPTY
+    assert from_oserror(OSError(errno.EOPNOTSUPP, "x")).error is E.NOTSUP
+    odd = from_oserror(OSError(errno.EL2HLT, "x"), "/p")
+    assert (odd.error, odd.subject, odd.detail) == (E.IO, "/p", "EL2HLT")
+
+
+def test_the_hint_is_for_people_alone() -> None:
+    error = FileError(E.ACCES, "/a", "why")
+    assert error.error.hint not in str(error)
+    assert error.explain() == f"/a: permission denied: why\n  {E.ACCES.hint}"
