@@ -252,15 +252,18 @@ class Bench:
         return int(struct.unpack("<Q", self.guest.read(pointer, 8))[0])
 
     def try_open(
-        self, path: str, oflags: int = 0, rights: int = ALL, flags: int = 0, fd: int = 3, follow: bool = True,
+        self, path: str, oflags: int = 0, rights: int | None = None, flags: int = 0, fd: int = 3, follow: bool = True,
         inheriting: int = ALL,
     ) -> tuple[Errno, int]:  # fmt: skip
+        """With all rights that what is opened may have, unless others are given."""
         out = self.room(4)
+        if rights is None:
+            rights = ALL & ~abi.Right.FD_WRITE if oflags & abi.DIRECTORY else ALL
         errno = self.ready("path_open", fd, int(follow), *self.text(path), oflags, rights, inheriting, flags, out)
         return errno, self.u32(out)
 
     def open(
-        self, path: str, oflags: int = 0, rights: int = ALL, flags: int = 0, fd: int = 3, follow: bool = True
+        self, path: str, oflags: int = 0, rights: int | None = None, flags: int = 0, fd: int = 3, follow: bool = True
     ) -> int:
         errno, number = self.try_open(path, oflags, rights, flags, fd, follow)
         assert errno is Errno.SUCCESS, (path, errno)

@@ -321,7 +321,8 @@ def pack_filestat(stat: Stat, kind: Filetype, device: int) -> bytes:
 
 def fd_filestat_set_size(program: Program, guest: Guest, fd: int, size: int) -> Steps[None]:
     entry = program.table.file(fd, Right.FD_FILESTAT_SET_SIZE)
-    _check_range(0, size)
+    if size > MAX_OFFSET:
+        raise WasiError(Errno.INVAL)
     _writable(entry)
     if (yield from entry.is_stream(program.process)):
         raise WasiError(Errno.INVAL)
@@ -330,8 +331,7 @@ def fd_filestat_set_size(program: Program, guest: Guest, fd: int, size: int) -> 
 
 def _writable(entry: WasiFd) -> None:
     """Raises EBADF unless the file was opened for writing."""
-    mode = entry.chan.handle.mode
-    if mode is None or mode & OACCESS not in (OWRITE, ORDWR):
+    if not entry.opened(OWRITE):
         raise WasiError(Errno.BADF)
 
 

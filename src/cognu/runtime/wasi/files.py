@@ -54,7 +54,8 @@ def path_open(
     # What is opened below bequeaths all that this directory does, not just `inheriting`: Wasmtime enforces no rights,
     # and Zig asks too few for a directory to make files in it later. fd_fdstat_set_rights narrows, and that holds.
     inheriting = parent.inheriting
-    follow = bool(lookup & SYMLINK_FOLLOW)
+    # open(2): with O_CREAT and O_EXCL a symlink at the end is a file that exists, wherever it leads.
+    follow = bool(lookup & SYMLINK_FOLLOW) and oflags & (CREAT | EXCL) != CREAT | EXCL
     for _ in range(RACES):
         found = yield from resolve(
             program.process, parent.start, path, follow=follow, place=bool(oflags & CREAT)
@@ -65,8 +66,9 @@ def path_open(
             else:
                 entry = yield from _open(program.process, found.chan, oflags, base, inheriting, fdflags)
         except FileError as error:
-            # Between looking and making somebody else made it, or, looking again, took it away.
-            if oflags & (CREAT | EXCL) != CREAT or error.error not in (E.EXIST, E.NOENT):
+            # Between looking and making somebody else made it, or took away what was to be opened.
+            race = E.EXIST if found.chan is None else E.NOENT
+            if oflags & (CREAT | EXCL) != CREAT or error.error is not race:
                 raise
             continue
         put_u32(guest, out, program.table.add(entry))
@@ -117,7 +119,7 @@ def _open(
     if chan.qid.type & QTSYMLINK:
         raise WasiError(Errno.LOOP)
     if chan.qid.type & QTDIR:
-        if oflags & (CREAT | TRUNC) or (base & Right.FD_WRITE and not oflags & DIRECTORY):
+        if oflags & (CREAT | TRUNC) or base & Right.FD_WRITE:
             raise WasiError(Errno.ISDIR)
         return WasiFd(chan.share(), base & DIRECTORY_RIGHTS, inheriting, fdflags)
     if oflags & DIRECTORY:
@@ -214,13 +216,13 @@ def path_rename(
     process = program.process
     source = yield from _moving(process, parent.start, path)
     target = yield from _moving(process, to_parent.start, to_path)
+    directory, name = source.place(Errno.BUSY)
+    to_directory, to_name = target.place(Errno.BUSY)
     chan = source.existing()
     if target.chan is not None:
         _check_replaced(chan, target.chan)
     elif to_path.endswith("/") and not chan.qid.type & QTDIR:
         raise WasiError(Errno.NOTDIR)
-    directory, name = source.place(Errno.BUSY)
-    to_directory, to_name = target.place(Errno.BUSY)
     if directory.cap != to_directory.cap:
         _check_no_gain(chan, process.namespace.cross(to_directory)[0])
     yield from process.namespace.rename(directory, name, to_directory, to_name, process)

@@ -87,6 +87,7 @@ def _is_missing(error: FileError | WasiError) -> bool:
 def _resolve(process: Process, base: Chan, path: str, follow: bool, place: bool) -> Steps[Found]:
     names, slash = _split(path)
     dotted = path.split("/")[-1] in (".", "..") or not names
+    place = place and not dotted  # the directory whose dot that is must be there
     if ".." not in names:
         straight = yield from _walk_straight(process, base, names, follow or slash, place)
         if straight is not None:
@@ -122,6 +123,8 @@ def _walk_straight(process: Process, base: Chan, names: list[str], follow: bool,
             directory = base
             if len(names) > 1:
                 directory = yield from namespace.walk(base, names[:-1], process, follow=False)
+                if directory.qid.type & QTSYMLINK:
+                    return None
             found = yield from _last(process, directory, names[-1])
     except FileError:
         if len(names) <= 1:

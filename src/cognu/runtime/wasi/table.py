@@ -27,6 +27,7 @@ from cognu.ninep.types import (
     DMSOCKET,
     DMSYMLINK,
     OACCESS,
+    ORDWR,
     OREAD,
     OWRITE,
     QTDIR,
@@ -116,6 +117,11 @@ class WasiFd:
     @property
     def is_open(self) -> bool:
         return self.chan.handle.mode is not None
+
+    def opened(self, access: int) -> bool:
+        """Whether it was opened for that: OREAD or OWRITE."""
+        mode = self.chan.handle.mode
+        return mode is not None and mode & OACCESS in (access, ORDWR)
 
     def need(self, rights: int) -> None:
         """Raises ENOTCAPABLE."""
@@ -245,9 +251,17 @@ class FdTable:
         return entry
 
     def file(self, number: int, rights: int) -> WasiFd:
-        """A descriptor that is no directory (EBADF if it is, as in Wasmtime)."""
+        """A descriptor that is no directory (EBADF if it is, as in Wasmtime).
+
+        EBADF too for reading or writing what was not opened for that (read(2), write(2)); ENOTCAPABLE if it was.
+        """
         entry = self.get(number)
         if entry.is_directory:
+            raise WasiError(Errno.BADF)
+        lacking = rights & ~entry.rights
+        if lacking & Right.FD_READ and not entry.opened(OREAD):
+            raise WasiError(Errno.BADF)
+        if lacking & Right.FD_WRITE and not entry.opened(OWRITE):
             raise WasiError(Errno.BADF)
         entry.need(rights)
         return entry
