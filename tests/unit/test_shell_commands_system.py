@@ -148,7 +148,7 @@ async def test_the_status_tells_why_a_program_did_not_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, error: E, status: int
 ) -> None:
     async def start(*_: object) -> None:
-        raise FileError(error, "x")
+        raise FileError(error)
 
     monkeypatch.setattr(type(bench.system), "start", start)
     bench.system.make("/bin/prog", b"")

@@ -474,10 +474,10 @@ async def test_what_is_put_is_had_by_hash_prefix_and_name(session: NodeSession) 
 
 async def test_the_node_answers_and_its_refusals_keep_their_words(session: NodeSession) -> None:
     assert (await session.rpc("status"))["name"] == "desk"
-    error = await refused(session.rpc("export", path="/tmp", peer="nobody"), E.NOPEER, f"{at.place}/wc")
+    error = await refused(session.rpc("export", path="/tmp", peer="nobody"), E.NOPEER, "nobody")
     assert error.detail == ""
     await refused(session.rpc("nonsense"), E.USAGE, "nonsense")
-    await refused(session.export_tree("f", "nobody", True), E.NOPEER, f"{at.place}/wc")
+    await refused(session.export_tree("f", "nobody", True), E.NOPEER, "nobody")
     await refused(session.import_tree("nobody", "/home", "/n/nobody"), E.NOENT, "/n/nobody/home")
     null = await session.open("/dev/null", "rw")
     await refused(session.cpu("nobody", [], {}, null, null, null), E.NOPEER, "cpu")
