@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from cognu.node.node import Node, running
+from cognu.node.assembly import running
+from cognu.node.node import Node
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings
 from cognu.shell.session import NodeSession

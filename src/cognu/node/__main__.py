@@ -16,7 +16,7 @@ import uvloop
 
 from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
-from cognu.node.node import running
+from cognu.node.assembly import running
 from cognu.node.settings import Home, load_settings, save_settings
 from cognu.world.real import real_world
 

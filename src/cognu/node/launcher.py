@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cognu.devices.cons import cons_server
 from cognu.devices.ram import RamServer
@@ -30,13 +30,11 @@ from cognu.kernel import ALL_RIGHTS, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.lending import LABEL, STREAMS
+from cognu.node.node import Node
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.launch import Programs, build_namespace
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.names import is_prefix
-
-if TYPE_CHECKING:
-    from cognu.node.node import Node
 
 log = logging.getLogger("cognu.launcher")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b32encode
-from typing import TYPE_CHECKING
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Path
@@ -13,10 +12,8 @@ from cognu.files.process import Process, State
 from cognu.files.steps import Steps, finish
 from cognu.kernel import EXECUTE, GRANT, READ
 from cognu.ninep.messages import Dialect
+from cognu.node.node import Node
 from cognu.world import Accept, Listener, Stream
-
-if TYPE_CHECKING:
-    from cognu.node.node import Node
 
 LOOPBACK = ("127.", "[::1]", "localhost")
 _READ_ONLY = READ | EXECUTE | GRANT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.export import Export
@@ -11,10 +9,8 @@ from cognu.files.process import Fork, Process, Share, State
 from cognu.files.steps import Steps
 from cognu.ninep.server import Limits
 from cognu.node.lending import LABEL
+from cognu.node.node import Node
 from cognu.world import Stream
-
-if TYPE_CHECKING:
-    from cognu.node.node import Node
 
 OPEN_FILES = 65_536
 LIMITS = Limits(msize=1 << 20)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cognu.errors import E, FileError
 from cognu.mesh.identity import Peer
@@ -12,14 +12,13 @@ from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket
 from cognu.node.control import Verb
 from cognu.node.grants import describe_grant, parse_grant, parse_grants
-
-if TYPE_CHECKING:
-    from cognu.node.node import Node
+from cognu.node.listening import Listening
+from cognu.node.node import Node
 
 Arguments = dict[str, Any]
 
 
-def make_verbs(node: Node) -> dict[str, Verb]:
+def make_verbs(node: Node, listening: Listening) -> dict[str, Verb]:
     """The table of verbs. Each takes its arguments by name and gives what JSON can say."""
 
     async def status(arguments: Arguments) -> Any:
@@ -105,7 +104,7 @@ def make_verbs(node: Node) -> dict[str, Verb]:
         return {}
 
     async def listen(arguments: Arguments) -> Any:
-        address, token = await node.listening.listen(
+        address, token = await listening.listen(
             arguments["address"], arguments.get("path", "/"), arguments.get("dialect")
         )
         return {"address": address, "token": token}

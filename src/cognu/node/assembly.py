@@ -1,0 +1,112 @@
+"""How a node starts and stops: the one place that makes its parts and wires them together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from cognu.devices.log import Ring, RingHandler
+from cognu.errors import E, FileError
+from cognu.mesh.identity import PeerBook, load_identity
+from cognu.mesh.imports import NetworkServer
+from cognu.mesh.join import Inviter
+from cognu.mesh.links import Mesh
+from cognu.node.base import Parts, apply_script, make_base
+from cognu.node.channels import Channels
+from cognu.node.control import control_server
+from cognu.node.launcher import Launcher
+from cognu.node.listening import Listening
+from cognu.node.node import Node
+from cognu.node.peers import PeerExports
+from cognu.node.sessions import Sessions
+from cognu.node.settings import Home, Settings
+from cognu.node.verbs import make_verbs
+from cognu.runtime import host
+from cognu.runtime.cache import CompileCache
+from cognu.runtime.engine import Engine
+from cognu.runtime.scheduler import Scheduler
+from cognu.store.objects import Store
+from cognu.world import World
+
+log = logging.getLogger("cognu.node")
+
+
+@asynccontextmanager
+async def running(world: World, home: Home, settings: Settings, user: str) -> AsyncIterator[Node]:
+    """Start a node, and stop it in the end: everything it started ends, in reverse order."""
+    node = Node(world, home, settings, user)
+    channels = Channels(node)
+    async with AsyncExitStack() as stack:
+        kept = Ring()
+        handler = RingHandler(kept)
+        logging.getLogger().addHandler(handler)
+        stack.callback(handler.close)
+        stack.callback(logging.getLogger().removeHandler, handler)
+        home.check()
+        world.disk.make_directory(home.path)
+        release = world.disk.lock(home.lock)
+        if release is None:
+            raise FileError(E.NODERUNS, home.path)
+        stack.callback(release)
+        node.identity = load_identity(world, home.path)
+        node.book = PeerBook(world.disk, home.path)
+        node.store = Store(world, home.store)
+        stack.push_async_callback(node.store.close)
+        engine = Engine(host.settings(host.measure()))
+        stack.callback(engine.close)
+        cache = CompileCache(world, home.compiled, engine)
+        stack.push_async_callback(cache.close)
+        scheduler = Scheduler(engine, world.clock)
+        stack.push_async_callback(scheduler.close)
+        stack.push_async_callback(node.services.close)
+        # The mesh ends first: a connection to a peer that is away would wait for it to say goodbye.
+        node.network = NetworkServer(node.peer_names, channels.dial)
+        stack.push_async_callback(node.network.close)
+        node.mesh = Mesh(world, node.identity, node.book, channels.answer)
+        stack.push_async_callback(node.mesh.close)
+        launcher = Launcher(node, scheduler, cache)
+        stack.push_async_callback(launcher.close)
+        listening = Listening(node)
+        control = control_server(make_verbs(node, listening), node.status)
+        parts = Parts(
+            node.store, node.network, control, node, launcher.launch, settings.unix, settings.name, user, kept
+        )
+        node.base = await make_base(world, node.authority, node.processes, parts)
+        stack.push_async_callback(_end_processes, node)
+        node.store.fetch_from(channels.sources)
+        node.exports = PeerExports(node.base, node.processes)
+        stack.callback(node.exports.close)
+        await apply_script(world, node.base, home.namespace, node)
+        for peer in node.book.all():
+            await node.put_in_force(peer)
+        node.address = await node.listen()
+        bind = settings.listen.rpartition(":")[0]
+        node.inviter = Inviter(world, node.me(), node.book, home.path, bind, node.hosts, node.joined)
+        await node.inviter.start()
+        stack.push_async_callback(node.inviter.close)
+        stack.push_async_callback(listening.close)
+        sessions = Sessions(node)
+        listener = await world.network.listen_unix(home.socket, sessions.accept)
+        stack.push_async_callback(listener.close)
+        stack.push_async_callback(node.end_tasks)
+        for peer in node.book.all():
+            node.spawn(node.announce(peer))
+        log.info("node %s serves %s and listens at %s", settings.name, home.socket, node.address)
+        yield node
+
+
+async def _end_processes(node: Node) -> None:
+    """End every process, programs first, and wait for those that take a moment."""
+    waiting = []
+    for process in node.processes:
+        if process.kill is not None:
+            process.kill("the node shuts down")
+            waiting.append(asyncio.create_task(process.ended.wait()))
+    if waiting:
+        await asyncio.wait(waiting, timeout=5)
+        for task in waiting:
+            task.cancel()
+    for process in reversed(list(node.processes)):
+        node.processes.end(process, 0, "the node shut down")

@@ -1,0 +1,123 @@
+"""What peers ask for over a link, and what this node asks of them: one label for each kind of channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.export import Export
+from cognu.files.mount import MountServer
+from cognu.files.namespace import Namespace
+from cognu.files.process import Process, State
+from cognu.files.server import Fid
+from cognu.files.steps import Steps, finish
+from cognu.kernel import EXECUTE, GRANT, READ, Cap
+from cognu.mesh.identity import Peer
+from cognu.mesh.session import Channel
+from cognu.ninep.types import OREAD
+from cognu.node.launcher import read_all
+from cognu.node.lending import LABEL, attach_lent
+from cognu.node.node import Node
+from cognu.store.objects import Source
+from cognu.store.server import shared_server
+
+TREE = "9p"
+"""The label of a channel that asks for what the peer was granted."""
+STORE = "store"
+"""The label for objects by hash."""
+
+
+class Channels:
+    """Both ends of the node's links."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    async def dial(self, name: str) -> MountServer:
+        return await MountServer.connect(await self._node.mesh.open(name, TREE), self._node.world.clock, "#N")
+
+    def sources(self) -> list[tuple[str, Source]]:
+        """Peers to fetch objects from: those that gave wrong bytes last, the connected ones first."""
+        lies = self._node.store.bad_sources
+        rows = sorted(self._node.mesh.status(), key=lambda row: (lies.get(row.peer.name, 0), not row.connected))
+        return [(row.peer.name, self._source(row.peer)) for row in rows]
+
+    def _source(self, peer: Peer) -> Source:
+        async def fetch(name: str) -> bytes:
+            channel = await self._node.mesh.open(peer.fingerprint, STORE)
+            domain = Domain(self._node.authority, self._node.base.namespace.domain)
+            try:
+                [root] = await self._node.services.attach(channel, domain, self._node.base)
+                return await self._read_object(Namespace(domain.hold(), root), name)
+            finally:
+                domain.release()
+
+        return fetch
+
+    async def _read_object(self, namespace: Namespace, name: str) -> bytes:
+        try:
+            found = await finish(namespace.walk(namespace.root, ["objects", name], self._node.base))
+            chan = await finish(namespace.open(found, OREAD, self._node.base))
+            try:
+                return await read_all(chan)
+            finally:
+                chan.close()
+        finally:
+            namespace.release()
+
+    # -- answering --------------------------------------------------------------------------------------------------
+
+    async def answer(self, peer: Peer, label: str, channel: Channel) -> None:
+        """A peer opened a channel: serve what its label asks for until it ends."""
+        if label == TREE:
+            session = await self._node.exports.connect(peer.fingerprint, peer.name)
+            try:
+                await Export(channel, session, _root_only(session)).serve()
+            finally:
+                self._node.exports.disconnect(peer.fingerprint, session)
+        elif label == STORE:
+            await self._serve_store(peer, channel)
+        elif label.startswith(LABEL):
+            await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint), channel)
+        else:
+            raise FileError(E.NOATTACH, label[:40])
+
+    async def _serve_lent(self, process: Process, channel: Channel) -> None:
+        """Until either side has enough: what the peer holds open of a process must not outlive that."""
+        streams = self._node.base.namespace.devices["d"]
+        export = Export(channel, process, lambda uname, aname: attach_lent(process, aname, streams))
+        ended = asyncio.ensure_future(process.ended.wait())
+        ended.add_done_callback(lambda _: channel.close())
+        try:
+            await export.serve()
+        finally:
+            ended.cancel()
+
+    async def _serve_store(self, peer: Peer, channel: Channel) -> None:
+        domain = Domain(self._node.authority, self._node.base.namespace.domain)
+        _, cap = self._node.authority.new_server(domain.pid)
+        server = shared_server(self._node.store)
+        fid = server.attach(self._node.base, "")
+        assert isinstance(fid, Fid)
+        readable = self._node.authority.mint(domain.pid, cap, READ | EXECUTE | GRANT, domain.pid)
+        root = Chan(Handle(server, fid), domain, Cap(*readable), Path(None, "/"), Origin("#V", ()))
+        session = self._node.processes.add(peer.name, Namespace(domain, root), root.share(), self._node.base)
+        session.args, session.state = ["store", peer.name], State.RUNNING
+        try:
+            await Export(channel, session, _root_only(session)).serve()
+        finally:
+            self._node.processes.end(session, 0)
+
+
+def _root_only(session: Process) -> Callable[[str, str], Steps[Chan]]:
+    def attach(uname: str, aname: str) -> Steps[Chan]:
+        if aname:
+            raise FileError(E.NOATTACH, aname)
+        return session.namespace.root.share()
+        yield
+
+    return attach
