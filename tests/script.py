@@ -10,7 +10,8 @@ from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.listing import read_directory
-from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Namespace
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
+from cognu.files.namespace import Namespace
 from cognu.files.server import OEXCL, Fid, FileServer
 from cognu.files.steps import Steps, ready, start
 from cognu.kernel import ALL_RIGHTS

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
-from cognu.files.namespace import MCREATE, MREPL, Namespace
+from cognu.files.mounts import MCREATE, MREPL
+from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable
 from cognu.files.server import Caller, Entry, Fid, FileServer
 from cognu.files.steps import finish

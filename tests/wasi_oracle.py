@@ -1,4 +1,4 @@
-"""One program in C under Wasmtime's own WASI and under ours, to compare: `programs/calls.c`, which makes calls by script.
+"""One C program under Wasmtime's own WASI and under ours, to compare: `programs/calls.c`, which calls by script.
 
 Both have one directory, `.`, as descriptor 3; here it is a directory of a file system in memory, or of the host.
 """
@@ -14,7 +14,7 @@ import wasmtime
 
 from cognu.devices.host import HostServer
 from cognu.files.launch import Launch, Mapping
-from cognu.files.namespace import MCREATE, MREPL
+from cognu.files.mounts import MCREATE, MREPL
 from cognu.files.steps import finish
 from programs.build import build
 from wasi_kit import attach_later

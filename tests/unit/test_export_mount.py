@@ -10,7 +10,7 @@ import pytest
 
 from cognu.errors import CognuError, E
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
 from cognu.files.process import Descriptors
 from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
 from cognu.files.steps import finish

@@ -10,7 +10,8 @@ import pytest
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain
-from cognu.files.namespace import MAX_LINKS, MCREATE, MREPL, ChanMover, Namespace
+from cognu.files.mounts import MCREATE, MREPL, ChanMover
+from cognu.files.namespace import MAX_LINKS, Namespace
 from cognu.files.server import Walk
 from cognu.kernel import CREATE, READ, WRITE
 from cognu.ninep.types import OREAD, OWRITE, SetStat

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
-from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, Namespace
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE
+from cognu.files.namespace import Namespace
 from cognu.files.nstext import Command, describe, parse_options, quote, split_commands, split_words
 from script import Runner, now
 

@@ -14,7 +14,8 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
 from cognu.files.listing import read_directory
-from cognu.files.namespace import MAFTER, MBEFORE, MREPL, Namespace
+from cognu.files.mounts import MAFTER, MBEFORE, MREPL
+from cognu.files.namespace import Namespace
 from cognu.files.process import Descriptors, Fork, Process, ProcessTable, Share
 from cognu.kernel import ALL_RIGHTS, GRANT, READ, Cap
 from cognu.ninep.types import ORDWR, OREAD

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from cognu.devices.ram import RamServer
 from cognu.errors import E
-from cognu.files.namespace import MCREATE, MREPL
+from cognu.files.mounts import MCREATE, MREPL
 from cognu.files.steps import finish
 from cognu.kernel import CREATE, GRANT, READ, WRITE
 from cognu.runtime.wasi import FUNCTIONS, abi

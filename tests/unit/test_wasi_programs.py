@@ -16,7 +16,7 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.launch import Grant, Launch
 from cognu.files.listing import read_directory
-from cognu.files.namespace import MAFTER, MCREATE, MREPL
+from cognu.files.mounts import MAFTER, MCREATE, MREPL
 from cognu.files.process import State
 from cognu.files.steps import finish
 from cognu.kernel import GRANT, READ

@@ -16,7 +16,7 @@ from cognu.devices.cons import cons_server
 from cognu.devices.fd import fd_server
 from cognu.errors import FileError
 from cognu.files.chan import Chan
-from cognu.files.namespace import MREPL
+from cognu.files.mounts import MREPL
 from cognu.files.steps import finish
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import ORDWR

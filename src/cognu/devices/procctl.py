@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cognu.errors import E, FileError
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.limits import MAX_WEIGHT, USUAL_WEIGHT, Resource
-from cognu.files.namespace import ChanMover
+from cognu.files.mounts import ChanMover
 from cognu.files.nscommands import change_directory
 from cognu.files.nstext import split_commands
 from cognu.files.process import Process, ProcessTable, Share, State

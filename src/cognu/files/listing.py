@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from cognu.errors import FileError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
-from cognu.files.namespace import Member, MountHead, Namespace
+from cognu.files.mounts import Member, MountHead
+from cognu.files.namespace import Namespace
 from cognu.files.server import Caller, Entry, FileServer
 from cognu.files.steps import Steps
 from cognu.kernel import READ

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Origin
-from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Member, MountHead, Namespace
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL, Member, MountHead
+from cognu.files.namespace import Namespace
 
 MAX_TEXT = 64 * 1024
 SERVED = "#M"

@@ -15,7 +15,8 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT, Quota, Resource
-from cognu.files.namespace import ChanMover, Namespace
+from cognu.files.mounts import ChanMover
+from cognu.files.namespace import Namespace
 from cognu.files.server import Caller
 
 DEFAULT_OPEN_FILES = 1024

@@ -21,7 +21,8 @@ from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT
-from cognu.files.namespace import MREPL, ChanMover, Device, Namespace
+from cognu.files.mounts import MREPL, ChanMover, Device
+from cognu.files.namespace import Namespace
 from cognu.files.nscommands import apply
 from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process, State

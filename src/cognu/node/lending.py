@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
-from cognu.files.namespace import Device
+from cognu.files.mounts import Device
 from cognu.files.process import Process
 from cognu.files.steps import Steps
 from cognu.kernel import READ, WRITE

@@ -15,7 +15,8 @@ from cognu.devices.root import SkeletonServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.limits import PEER_LIMITS, PEER_SHARE, Quota
-from cognu.files.namespace import MAFTER, MCREATE, MREPL, ChanMover, Namespace
+from cognu.files.mounts import MAFTER, MCREATE, MREPL, ChanMover
+from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.server import Caller, Fid
 from cognu.files.steps import finish

@@ -22,7 +22,8 @@ from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
-from cognu.files.namespace import MAFTER, MBEFORE, MCREATE, MREPL, Namespace
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
+from cognu.files.namespace import Namespace
 from cognu.files.process import Descriptors, Process, ProcessTable, State
 from cognu.files.server import Fid, FileServer
 from cognu.files.steps import Steps, finish

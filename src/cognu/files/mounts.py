@@ -1,0 +1,143 @@
+"""What a mount table is made of, and how chans are handed from one domain to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan, Domain, Path
+from cognu.files.dispatch import Held
+from cognu.files.server import FileServer
+from cognu.kernel import ALL_RIGHTS, Cap
+
+MREPL, MBEFORE, MAFTER, MCREATE = 0, 1, 2, 4
+"""Flags of bind and mount, as in bind(2)."""
+MORDER = 3
+
+
+class Device(NamedTuple):
+    """A server that a domain may attach by `#x`, and the capability it may do so with."""
+
+    server: FileServer
+    domain: Domain
+    cap: Cap
+    path: Path
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """`order` is how it was joined, `turn` when: only `ns` cares, to print the binds as they were made."""
+
+    chan: Chan
+    create: bool
+    order: int = MREPL
+    turn: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class MountHead:
+    """What is mounted on one file: `place` is the file itself; `members` is empty only once nothing is mounted."""
+
+    place: Chan
+    members: list[Member]
+
+    def close(self) -> None:
+        """An open directory that still refers to it sees an empty union from now on."""
+        members, self.members = self.members, []
+        self.place.close()
+        for member in members:
+            member.chan.close()
+
+
+class ChanMover:
+    """Hands chans of one domain to another, minting each capability once and keeping the paths' mount points."""
+
+    def __init__(self, domain: Domain, rights: int = ALL_RIGHTS) -> None:
+        """`rights`: at most these go along."""
+        self.domain = domain
+        self.rights = rights
+        self._caps: dict[tuple[int, Cap], Cap | None] = {}
+        self._paths: dict[Path, Path] = {}
+        self._unions: dict[MountHead, MountHead | None] = {}
+        self.minted: list[Cap] = []
+        """The capabilities made so far, which the new domain holds."""
+
+    def can(self, chan: Chan) -> bool:
+        """Whether the chan's capability, and those of the mount points on its path, are live and may be granted on."""
+        path: Path | None = chan.path
+        while path is not None:
+            if path.mounted_on is not None and self._cap(path.mounted_on) is None:
+                return False
+            path = path.parent
+        return self._cap(chan) is not None
+
+    def move(self, chan: Chan) -> Chan:
+        """The chan for the new domain. Raises REVOKED if its capability can't be granted on, DQUOT.
+
+        An open union takes along the members it has now: it stays readable when the other domain is gone.
+        """
+        moved = self._move(chan)
+        if chan.handle.mode is not None and isinstance(chan.union, MountHead):
+            moved.union = self._union(chan.union)
+        return moved
+
+    def devices(self, devices: Mapping[str, Device]) -> dict[str, Device]:
+        """Those of `devices` whose capability is live and may be granted on, for the new domain."""
+        moved: dict[str, Device] = {}
+        for letter, device in devices.items():
+            cap = self._cap(device)
+            if cap is not None:
+                moved[letter] = device._replace(domain=self.domain, cap=cap)
+        return moved
+
+    def _move(self, chan: Chan) -> Chan:
+        cap = self._cap(chan)
+        if cap is None:
+            raise FileError(E.REVOKED, str(chan.path))
+        return Chan(chan.handle, self.domain, cap, self._path(chan.path), chan.origin)
+
+    def _union(self, head: MountHead) -> MountHead | None:
+        if head not in self._unions:
+            members = [replace(each, chan=self._move(each.chan)) for each in head.members if self.can(each.chan)]
+            whole = bool(members) and self.can(head.place)
+            self._unions[head] = MountHead(self._move(head.place), members) if whole else None
+        return self._unions[head]
+
+    def _cap(self, chan: Held) -> Cap | None:
+        key = (chan.domain.pid, chan.cap)
+        if key not in self._caps:
+            try:
+                self._caps[key] = self._derive(chan)
+            except FileError as error:
+                if error.error is E.DQUOT:
+                    raise
+                self._caps[key] = None
+        return self._caps[key]
+
+    def _derive(self, chan: Held) -> Cap:
+        if chan.domain.pid == self.domain.pid and self.rights == ALL_RIGHTS:
+            chan.domain.check(chan.cap, 0)
+            return chan.cap  # within one domain a child would say nothing new, and stay as long as the domain
+        cap = chan.domain.mint(chan.cap, self.rights, self.domain)
+        self.minted.append(cap)
+        return cap
+
+    def _path(self, path: Path) -> Path:
+        """The same path with the chans under its mount points moved. A path may be longer than Python's stack."""
+        chain: list[Path] = []
+        node: Path | None = path
+        while node is not None and node not in self._paths:
+            chain.append(node)
+            node = node.parent
+        while chain:
+            node = chain.pop()
+            parent = self._paths[node.parent] if node.parent else None
+            under = node.mounted_on
+            # Without the chan under a mount point, `..` would lead on in the mounted tree: so this raises instead.
+            moved = self._move(under) if under is not None else None
+            self._paths[node] = Path(parent, node.name, moved)
+        return self._paths[path]
+
+
