@@ -20,6 +20,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "down": ("daemon", "stop the node"),
     "status": ("daemon", "what the node says of itself"),
     "logs": ("daemon", "the node's log"),
+    "doctor": ("doctor", "what is wrong, what that means, and what to do"),
+    "man": ("man", "a page of the manual"),
     "sh": ("shells", "a shell, or one command line of it"),
     "run": ("shells", "run a program in a sandbox"),
     "cpu": ("shells", "a shell or a command on another machine"),

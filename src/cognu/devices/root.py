@@ -12,6 +12,7 @@ ROOT_DIRECTORIES = (
     "/dev",
     "/env",
     "/fd",
+    "/man",
     "/mnt/host",
     "/mnt/term",
     "/n",

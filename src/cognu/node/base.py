@@ -10,6 +10,7 @@ from cognu.devices.env import env_server
 from cognu.devices.fd import fd_server
 from cognu.devices.host import HostServer
 from cognu.devices.log import Ring, log_server
+from cognu.devices.man import man_server
 from cognu.devices.net import NetServer
 from cognu.devices.pipe import PipeServer
 from cognu.devices.proc import ProcServer
@@ -27,6 +28,7 @@ from cognu.files.process import Process, ProcessTable, State
 from cognu.files.server import Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, NODE, Cap
+from cognu.man import directory
 from cognu.store.objects import Store
 from cognu.store.server import store_server
 from cognu.world import World
@@ -43,6 +45,7 @@ bind '#p' /proc
 bind -c '#s' /srv
 bind -c '#r' /tmp
 bind '#I' /net
+bind '#h' /man
 bind '#V/bin' /bin
 bind '#V' /mnt/store
 bind '#N' /n
@@ -83,6 +86,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True),
         "q": ProcServer(processes, parts.mounter, parts.launcher),
         "k": log_server(parts.log),
+        "h": man_server(world, directory()),
         "I": NetServer(world.network, unix=parts.unix, announce=True),
         "i": NetServer(world.network, unix=parts.unix, spec="#i"),
         "V": store_server(parts.store, processes.quota_of),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.shell.commands import files, mesh, namespace, processes, text, top
+from cognu.shell.commands import files, manual, mesh, namespace, processes, text, top
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
@@ -80,6 +80,7 @@ _ROWS = (
     Command("true", processes.true, "succeed", "true", "true || echo never", None),
     Command("false", processes.false, "fail", "false", "false || echo so", None),
     Command("sleep", processes.sleep, "wait some seconds", "sleep SECONDS", "sleep 0.5", (), (1, 1)),
+    Command("man", manual.man, "print a page of the manual", "man [SECTION] [NAME]", "man 3 proc", (), (0, 2)),
     Command("help", _help, "list the commands", "help [COMMAND...]", "help ls"),
     # Store and mesh.
     Command("put", mesh.put, "store a file; prints its hash", "put FILE [--name NAME]", "put wc.wasm --name wc",
