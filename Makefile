@@ -1,7 +1,7 @@
 # Each target is a script of the same name under scripts/. PYTHON=/path/to/python3.12 chooses the interpreter.
-.PHONY: demo test check test-all interop bench clean
+.PHONY: demo test check test-all interop soak bench clean
 
-demo test check test-all interop bench:
+demo test check test-all interop soak bench:
 	@scripts/$@
 
 clean:

@@ -1,7 +1,7 @@
 """WASI preview 1 by its specification: a table for each group of functions; each row names the sentence it checks.
 
-Sources: wasi_snapshot_preview1.witx and typenames.witx (witx), which say of many functions that they are similar to one of
-POSIX.1-2017 (POSIX, with the function's page); where both are silent, Wasmtime. Sentences are shortened.
+Sources: wasi_snapshot_preview1.witx and typenames.witx (witx), which say of many functions that they are similar to one
+of POSIX.1-2017 (POSIX, with the function's page); where both are silent, Wasmtime. Sentences are shortened.
 """
 
 from __future__ import annotations
