@@ -120,6 +120,7 @@ class E(Enum):
     TRAP = Row(14, "program trapped", "run it under its own debugger; the trap names the reason")
     USAGE = Row(22, "usage", "try --help")
     SYNTAX = Row(22, "syntax error", "help lists the shell's commands and forms")
+    DEEP = Row(40, "calls nest too deeply", "a function or script calls itself without end")
     LINETOOLONG = Row(75, "line too long", "it is no text, or not by lines; cat, cp and head -c take any bytes")
     NOPAGE = Row(2, "no such page of the manual", "man without a name lists the pages")
     NOTFOUND = Row(2, "command not found", "ls /bin shows the programs; a path or a hash works too")

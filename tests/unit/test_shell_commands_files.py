@@ -9,7 +9,7 @@ import re
 import pytest
 
 from cognu.errors import E
-from cognu.shell.commands import COMMANDS
+from cognu.shell.commands import COMMANDS, KINDS
 from cognu.shell.commands.files import remove_tree
 from cognu.shell.commands.reading import base_name, join
 from cognu.shell.interactive import run_once
@@ -55,7 +55,11 @@ async def test_a_wrong_number_of_operands_is_a_usage_error(bench: Bench, text: s
 
 async def test_help_lists_every_command(bench: Bench) -> None:
     out = (await bench.run("help")).out
-    assert all(re.search(rf"^{name} ", out, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^  {re.escape(name)} ", out, re.MULTILINE) for name in COMMANDS)
+    assert all(f"{kind}:\n" in out for kind in KINDS)
+    for name in COMMANDS:
+        assert (await bench.run(f"help '{name}'")).out == COMMANDS[name].help() + "\n"
+        assert (await bench.run(f"'{name}' --help")).out == COMMANDS[name].help() + "\n"
     assert (await bench.run("help ls")).out.startswith("ls: ")
     assert (await bench.run("help nonesuch")).status == 127
 

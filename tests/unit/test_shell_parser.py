@@ -37,6 +37,7 @@ def simple(text: str) -> Simple:
     assert not item.background
     assert not item.body.rest
     (command,) = item.body.first.commands
+    assert isinstance(command, Simple)
     return command
 
 
@@ -46,7 +47,10 @@ def outline(script: Script) -> list[object]:
     for item in script.items:
         entry: list[object] = []
         for operator, pipeline in (("", item.body.first), *item.body.rest):
-            commands = [" ".join(show_word(word) for word in command.words) for command in pipeline.commands]
+            commands = [
+                " ".join(show_word(word) for word in command.words) if isinstance(command, Simple) else "..."
+                for command in pipeline.commands
+            ]
             entry.extend([operator] if operator else [])
             entry.append(("! " if pipeline.negated else "") + " | ".join(commands))
         if item.background:
@@ -201,17 +205,22 @@ def test_substitutions(text: str, shape: list[object]) -> None:
     [
         ("a | | b", 1, 5),
         ("a\n&& b", 2, 1),
-        ("a ;; b", 1, 4),
+        ("a ;; b", 1, 3),
         ("; a", 1, 1),
         ("a & ; b", 1, 5),
         (")", 1, 1),
         ("a (b)", 1, 3),
         ("a > ; b", 1, 5),
         ("a >\n", 1, 4),
-        ("a <<EOF", 1, 3),
+        ("a << $x\n", 1, 6),
+        ("a << 'x\ny'\n", 1, 6),
+        ("a <<E\n${}\nE\n", 2, 1),
+        ("a <<E\n$(b\nE\n", 2, 1),
         ("a 3>f", 1, 3),
         ("a 2>&x", 1, 6),
-        ("echo ${x-y}", 1, 6),
+        ("echo ${x/y}", 1, 6),
+        ("echo ${1a}", 1, 6),
+        ("echo ${#x-y}", 1, 6),
         ("echo ${}", 1, 6),
         ("ok\necho 'fine' ${ }", 2, 13),
         ("echo $(a | | b)", 1, 12),
@@ -221,7 +230,23 @@ def test_substitutions(text: str, shape: list[object]) -> None:
         ("echo `a |`", 1, 10),
         ("echo `a)`", 1, 8),
         ("! ;", 1, 3),
-        ("for x in a", 1, 1),
+        ("for 1 in a; do b; done", 1, 5),
+        ("for x in a do b; done", 1, 18),
+        ("for x do done", 1, 10),
+        ("if a; fi", 1, 7),
+        ("if; then b; fi", 1, 3),
+        ("if a; then fi", 1, 12),
+        ("while a; do b; fi", 1, 16),
+        ("a; fi", 1, 4),
+        ("{ a; ) }", 1, 6),
+        ("( a; }", 1, 6),
+        ("()", 1, 2),
+        ("f() a", 1, 5),
+        ("f-g() { a; }", 1, 4),
+        ("'f'() { a; }", 1, 4),
+        ("case x in a b) c;; esac", 1, 13),
+        ("case x of a) b;; esac", 1, 8),
+        ("{ a; } b", 1, 8),
         ("a; done", 1, 4),
     ],
 )
@@ -254,6 +279,30 @@ def test_a_fault_says_where_it_is(text: str, line: int, column: int) -> None:
         "a \\\n",
         "a >",
         "a | $(b |",
+        "a <<EOF",
+        "a <<EOF\nb\n",
+        "a << 'E F'\nE\n",
+        "if",
+        "if a",
+        "if a; then b",
+        "if a; then b; else c",
+        "while a; do",
+        "until a; do b; done |",
+        "for",
+        "for x",
+        "for x in",
+        "for x in a b; do",
+        "case x",
+        "case x in",
+        "case x in a) b",
+        "{ a",
+        "( a",
+        "f()",
+        "f() {",
+        "echo $((1",
+        "echo $((1)",
+        "echo ${x:-",
+        "echo ${x:-'}",
     ],
 )
 def test_incomplete_text_is_told_apart(text: str) -> None:
@@ -282,6 +331,31 @@ def test_any_text_parses_or_is_a_syntax_fault(text: str) -> None:
     except SyntaxFault as caught:
         fault = caught
     assert fault is None or (1 <= fault.line <= text.count("\n") + 1 and fault.column >= 1)
+
+
+WORDS = [
+    *("if ", "then ", "elif ", "else ", "fi ", "while ", "do ", "done ", "for ", "in ", "case ", "esac ", ";; ", "{ "),
+    *("} ", "( ", ") ", "f() ", "; ", "a ", "\n", "<<E", "\nE\n", "$((", "))", "${x:-", "}", '"', "1 ", "| ", "&& "),
+]
+
+
+@given(st.lists(st.sampled_from(WORDS)))
+def test_any_mix_of_compound_commands_parses_or_is_a_syntax_fault(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    try:
+        parse(text)
+    except SyntaxFault as fault:
+        if not fault.incomplete:
+            with pytest.raises(SyntaxFault):
+                parse(f"{text}\n")
+
+
+@pytest.mark.parametrize("text", ["$((", "$((a) ", "$( (", "{ ", "( ", "if a; then ", "${x:-", "f() { ", "((", "$((`"])
+def test_whatever_nests_is_refused_in_time(text: str) -> None:
+    with pytest.raises(SyntaxFault):
+        parse(text * 5000)
+    with pytest.raises(SyntaxFault):
+        parse(text * 30 + ";;")
 
 
 @given(st.lists(st.sampled_from(list("ab$(){}`'\"\\|&;<>!#~=*[ \n12") + ["$(", "&&", "||", ">>", "2>&1", "x="])))

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cognu.errors import FileError
+from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, DMSYMLINK, Stat
-from cognu.shell.pattern import MAGIC, compile_pattern, matches
-from cognu.shell.syntax import Literal, Parameter, Part, Script, Substitution, Word
+from cognu.shell.arithmetic import calculate
+from cognu.shell.lexer import is_name
+from cognu.shell.pattern import MAGIC, Step, compile_pattern, matches
+from cognu.shell.syntax import Arithmetic, Literal, Parameter, Part, Script, Substitution, Word
 from cognu.shell.system import System
 
 Field = list[tuple[str, bool]]
 """Pieces of one field as (text, quoted)."""
 
 BLANKS = " \t\n"
+MOST_CUT = 4096
+"""Characters of a value of which a pattern may cut something off: the time is the square of it."""
 
 
 class Scope(Protocol):
@@ -31,8 +35,14 @@ class Scope(Protocol):
     def arguments(self) -> Sequence[str]:
         """`$1` and following."""
 
-    def parameter(self, name: str) -> str:
-        """A variable's value, empty if there is none; `@` and `*` are not asked for."""
+    def parameter(self, name: str) -> str | None:
+        """A variable's value, None if there is none; `@` and `*` are not asked for."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether a variable that is not set is an error (`set -u`)."""
+
+    def assign(self, name: str, value: str) -> None: ...
 
     async def substitute(self, script: Script) -> str:
         """The script's output without its last newlines."""
@@ -49,24 +59,78 @@ async def expand_words(words: Sequence[Word], scope: Scope) -> list[str]:
 
 async def expand_text(word: Word, scope: Scope) -> str:
     """A word as one text, neither split nor matched: the value of an assignment, the target of a redirection."""
-    text = ""
-    for part in word.parts:
-        if isinstance(part, Parameter) and part.name in "@*":
-            text += " ".join(scope.arguments)
+    return "".join([text for text, _, _ in await _pieces(word.parts, scope)])
+
+
+async def expand_pattern(word: Word, scope: Scope) -> list[Step]:
+    """A word as a pattern, in which what was quoted stands for itself (`case`, `${x%pattern}`)."""
+    return compile_pattern([(text, quoted) for text, _, quoted in await _pieces(word.parts, scope)])
+
+
+_Piece = tuple[str, bool, bool]
+"""A text, whether it is to be split, and whether it was quoted."""
+
+
+async def _pieces(parts: Sequence[Part], scope: Scope) -> list[_Piece]:
+    found: list[_Piece] = []
+    for part in parts:
+        if isinstance(part, Literal):
+            found.append((part.text, False, part.quoted))
+        elif isinstance(part, Parameter):
+            found += await _parameter(part, scope)
+        elif isinstance(part, Arithmetic):
+            text = await expand_text(part.expression, scope)
+            value = calculate(text, lambda name: scope.parameter(name) or "")
+            found.append((str(value), not part.quoted, part.quoted))
+        elif isinstance(part, Substitution):
+            found.append((await scope.substitute(part.script), not part.quoted, part.quoted))
         else:
-            text += (await _value(part, scope))[0]
-    return text
+            found.append((scope.parameter("HOME") or "~", False, True))
+    return found
 
 
-async def _value(part: Part, scope: Scope) -> tuple[str, bool]:
-    """The part's text, and whether it is to be split."""
-    if isinstance(part, Literal):
-        return part.text, False
-    if isinstance(part, Parameter):
-        return scope.parameter(part.name), not part.quoted
-    if isinstance(part, Substitution):
-        return await scope.substitute(part.script), not part.quoted
-    return scope.parameter("HOME") or "~", False
+async def _parameter(part: Parameter, scope: Scope) -> list[_Piece]:
+    """POSIX 2.6.2. A word that takes the value's place is split where it was not quoted."""
+    value = " ".join(scope.arguments) if part.name in "@*" else scope.parameter(part.name)
+    operator = part.operator
+    if operator == "length":
+        value = str(len(value or ""))
+    elif operator and operator[0] in "%#":
+        assert part.word is not None
+        value = _cut(part.name, value or "", operator, await expand_pattern(part.word, scope))
+    elif operator:
+        assert part.word is not None
+        absent = not value if operator[0] == ":" else value is None
+        if (operator[-1] == "+") != absent:
+            if operator[-1] == "=":
+                value = await expand_text(part.word, scope)
+                if not is_name(part.name):
+                    raise FileError(E.USAGE, f"${{{part.name}...}}", "only variables can be assigned to")
+                scope.assign(part.name, value)
+            elif operator[-1] == "?":
+                raise FileError(E.USAGE, part.name, await expand_text(part.word, scope) or "it is not set")
+            else:
+                pieces = await _pieces(part.word.parts, scope)
+                found = [(text, not quoted and not part.quoted, quoted or part.quoted) for text, _, quoted in pieces]
+                return found or [("", not part.quoted, part.quoted)]
+        elif operator[-1] == "+":
+            value = ""
+    elif value is None and scope.strict:
+        raise FileError(E.USAGE, part.name, "it is not set")
+    return [(value or "", not part.quoted, part.quoted)]
+
+
+def _cut(name: str, value: str, operator: str, steps: Sequence[Step]) -> str:
+    """`value` without the shortest (or longest, `%%` and `##`) end or beginning that fits the pattern."""
+    if len(value) > MOST_CUT:
+        raise FileError(E.TOOBIG, f"${{{name}{operator}...}}", f"more than {MOST_CUT} characters")
+    lengths = range(len(value) + 1)
+    for count in reversed(lengths) if len(operator) == 2 else lengths:
+        if operator[0] == "#" and matches(steps, value[:count], dots=True):
+            return value[count:]
+        if operator[0] == "%" and matches(steps, value[len(value) - count :], dots=True):
+            return value[: len(value) - count]
+    return value
 
 
 class _Fields:
@@ -101,14 +165,14 @@ class _Fields:
 async def _fields(word: Word, scope: Scope) -> list[Field]:
     fields = _Fields()
     for part in word.parts:
-        if isinstance(part, Parameter) and part.name in "@*":
+        if isinstance(part, Parameter) and part.name in "@*" and not part.operator:
             _add_arguments(fields, part, scope.arguments)
             continue
-        text, to_split = await _value(part, scope)
-        if to_split:
-            fields.split(text)
-        else:
-            fields.add(text, not isinstance(part, Literal) or part.quoted)
+        for text, to_split, quoted in await _pieces((part,), scope):
+            if to_split:
+                fields.split(text)
+            else:
+                fields.add(text, quoted)
     fields.end()
     return fields.done
 

@@ -3,19 +3,38 @@
     script    : newlines [ item { separator item } ]         separator is `;`, `&` or newlines
     item      : pipeline { ("&&" | "||") newlines pipeline } [ "&" ]
     pipeline  : { "!" } command { "|" newlines command }
-    command   : simple                                       reserved words choose compound commands here
+    command   : simple | compound | function                 reserved words choose compound commands here
     simple    : { assignment | word | redirect }
+    function  : name "(" ")" newlines compound
+    compound  : ( group | subshell | if | while | for | case ) { redirect }
+    group     : "{" list "}"
+    subshell  : "(" list ")"
+    if        : "if" list "then" list { "elif" list "then" list } [ "else" list ] "fi"
+    while     : ( "while" | "until" ) list do
+    for       : "for" name [ newlines "in" { word } ] separator do
+    do        : "do" list "done"
+    case      : "case" word newlines "in" newlines { [ "(" ] word { "|" word } ")" script [ ";;" ] newlines } "esac"
+    list      : a script with at least one item
 
 Source: POSIX.1-2024, Shell & Utilities, 2.10.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cognu.shell.lexer import Lexer, Source, Token, is_name
 from cognu.shell.syntax import (
     AndOr,
+    Arithmetic,
     Assignment,
+    Case,
     Command,
+    Compound,
+    For,
+    Function,
+    Group,
+    If,
     Item,
     Literal,
     Parameter,
@@ -24,18 +43,22 @@ from cognu.shell.syntax import (
     Redirect,
     Script,
     Simple,
+    Structure,
+    Subshell,
     Substitution,
     Tilde,
+    While,
     Word,
 )
 
-REDIRECTS = {"<": 0, ">": 1, ">>": 1, ">&": 1, "<&": 0, "&>": 1}
+REDIRECTS = {"<": 0, ">": 1, ">>": 1, ">&": 1, "<&": 0, "&>": 1, "<<": 0, "<<-": 0}
 """Each operator with the descriptor that it changes if none is typed."""
 
-RESERVED = frozenset(
-    ["if", "then", "elif", "else", "fi", "while", "until", "for", "do", "done", "case", "esac", "function", "{", "}"]
-)
-"""Words kept back for compound commands, so that a script that uses them fails whole instead of line by line."""
+CLOSING = frozenset(["then", "elif", "else", "fi", "do", "done", "esac", "}"])
+"""Reserved words that end a list of commands, where the name of a command could stand."""
+
+RESERVED = CLOSING | {"if", "while", "until", "for", "case", "{", "!", "in"}
+"""POSIX 2.4; words only where the grammar has them, text elsewhere."""
 
 
 def parse(text: str) -> Script:
@@ -71,23 +94,46 @@ class Parser:
 
     def unexpected(self) -> Exception:
         token = self.token
-        return self.lexer.fault(token.start, f"{token.show()} is not expected here", token.kind == "end")
+        shown = f"'{self.keyword()}'" if self.keyword() else token.show()
+        return self.lexer.fault(token.start, f"{shown} is not expected here", token.kind == "end")
 
     def newlines(self) -> None:
         while self.token.kind == "newline":
             self.advance()
 
+    def keyword(self) -> str:
+        """The reserved word that the next token would be where one may stand, else nothing."""
+        word = self.token.word
+        if word is None or len(word.parts) != 1 or not isinstance(word.parts[0], Literal) or word.parts[0].quoted:
+            return ""
+        return word.parts[0].text if word.parts[0].text in RESERVED else ""
+
+    def expect(self, keyword: str) -> None:
+        if self.keyword() != keyword:
+            raise self.unexpected()
+        self.advance()
+
     def script(self) -> Script:
+        """Items up to what can't begin one: the end, `)`, `;;` or a closing word."""
         items: list[Item] = []
         self.newlines()
-        while self.token.kind not in ("end", ")"):
+        while not self.at_end():
             items.append(self.item())
             if self.token.kind in (";", "newline"):
                 self.advance()
-            elif not items[-1].background and self.token.kind not in ("end", ")"):
+            elif not items[-1].background and not self.at_end():
                 raise self.unexpected()
             self.newlines()
         return Script(tuple(items))
+
+    def at_end(self) -> bool:
+        return self.token.kind in ("end", ")", ";;") or self.keyword() in CLOSING
+
+    def list(self) -> Script:
+        found = self.script()
+        if not found.items:
+            raise self.unexpected()
+        return found
 
     def item(self) -> Item:
         start = self.token.start
@@ -107,7 +153,7 @@ class Parser:
 
     def pipeline(self) -> Pipeline:
         negated = False
-        while self.token.word == Word((Literal("!", quoted=False),)):
+        while self.keyword() == "!":
             negated = not negated
             self.advance()
         commands = [self.command()]
@@ -118,19 +164,145 @@ class Parser:
         return Pipeline(tuple(commands), negated)
 
     def command(self) -> Command:
-        word = self.token.word
-        if word is not None and len(word.parts) == 1 and isinstance(word.parts[0], Literal):
-            part = word.parts[0]
-            if not part.quoted and part.text in RESERVED:
-                raise self.lexer.fault(self.token.start, f"'{part.text}' is a reserved word; quote it to mean a name")
-        return self.simple()
+        begin = _STRUCTURES.get(self.keyword() or self.token.kind)
+        if begin is None:
+            if self.keyword() in CLOSING:
+                raise self.unexpected()
+            return self.simple()
+        return self.compound()
 
-    def simple(self) -> Simple:
+    def compound(self) -> Compound:
+        begin = _STRUCTURES.get(self.keyword() or self.token.kind)
+        if begin is None:
+            raise self.unexpected()
+        self.lexer.deeper(self.token.start)
+        self.advance()
+        structure = begin(self)
+        self.lexer.depth -= 1
+        redirects: list[Redirect] = []
+        while self.token.kind == "number" or self.token.kind in REDIRECTS:
+            redirects.append(self.redirect())
+        return Compound(structure, tuple(redirects))
+
+    def group(self) -> Structure:
+        body = self.list()
+        self.expect("}")
+        return Group(body)
+
+    def subshell(self) -> Structure:
+        body = self.list()
+        if self.token.kind != ")":
+            raise self.unexpected()
+        self.advance()
+        return Subshell(body)
+
+    def condition(self) -> Structure:
+        clauses: list[tuple[Script, Script]] = []
+        while True:
+            condition = self.list()
+            self.expect("then")
+            clauses.append((condition, self.list()))
+            if self.keyword() != "elif":
+                break
+            self.advance()
+        otherwise = None
+        if self.keyword() == "else":
+            self.advance()
+            otherwise = self.list()
+        self.expect("fi")
+        return If(tuple(clauses), otherwise)
+
+    def loop(self, until: bool) -> Structure:
+        condition = self.list()
+        return While(condition, self.do_group(), until)
+
+    def do_group(self) -> Script:
+        self.expect("do")
+        body = self.list()
+        self.expect("done")
+        return body
+
+    def for_loop(self) -> Structure:
+        name = self.plain_text()
+        if not is_name(name):
+            raise self.lexer.fault(self.token.start, "the name of a variable follows 'for'", self.token.kind == "end")
+        self.advance()
+        between = self.token.kind == "newline"
+        self.newlines()
+        words: list[Word] | None = None
+        if self.keyword() == "in":
+            self.advance()
+            words = []
+            while self.token.word is not None:
+                words.append(self.token.word)
+                self.advance()
+            if self.token.kind not in (";", "newline"):
+                raise self.unexpected()
+            self.advance()
+        elif self.token.kind == ";" and not between:
+            self.advance()
+        self.newlines()
+        return For(name, None if words is None else tuple(words), self.do_group())
+
+    def plain_text(self) -> str:
+        word = self.token.word
+        if word is None or len(word.parts) != 1:
+            return ""
+        part = word.parts[0]
+        return part.text if isinstance(part, Literal) and not part.quoted else ""
+
+    def word(self) -> Word:
+        if self.token.word is None:
+            raise self.unexpected()
+        found = self.token.word
+        self.advance()
+        return found
+
+    def choice(self) -> Structure:
+        subject = self.word()
+        self.newlines()
+        self.expect("in")
+        self.newlines()
+        arms: list[tuple[tuple[Word, ...], Script]] = []
+        while self.keyword() != "esac":
+            if self.token.kind == "(":
+                self.advance()
+            patterns = [self.word()]
+            while self.token.kind == "|":
+                self.advance()
+                patterns.append(self.word())
+            if self.token.kind != ")":
+                raise self.unexpected()
+            self.advance()
+            arms.append((tuple(patterns), self.script()))
+            if self.token.kind != ";;":
+                break
+            self.advance()
+            self.newlines()
+        self.expect("esac")
+        return Case(subject, tuple(arms))
+
+    def function(self, name: str) -> Function:
+        """The token is the parenthesis after the name."""
+        start = self.token.start
+        unexpected = self.unexpected()
+        self.advance()
+        if self.token.kind != ")":
+            raise self.unexpected() if self.token.kind == "end" else unexpected
+        if not is_name(name):
+            raise self.lexer.fault(start, "a function is called as a variable may be: letters, digits, _")
+        self.advance()
+        self.newlines()
+        return Function(name, self.compound())
+
+    def simple(self) -> Simple | Function:
         assignments: list[Assignment] = []
         words: list[Word] = []
         redirects: list[Redirect] = []
         while True:
             token = self.token
+            if token.kind == "(" and len(words) == 1 and not assignments and not redirects:
+                return self.function(show_word(words[0]) if _is_plain(words[0]) else "")
             if token.kind == "number" or token.kind in REDIRECTS:
                 redirects.append(self.redirect())
                 continue
@@ -162,10 +334,31 @@ class Parser:
         if self.token.word is None:
             raise self.unexpected()
         target = self.token.word
+        if operator in ("<<", "<<-"):
+            # Before the next token is read, for that may be the newline after which the lines begin.
+            document = self.lexer.expect_document(operator, self.token)
+            self.advance()
+            return Redirect(REDIRECTS[operator] if fd is None else fd, "<<", target, document)
         if operator in (">&", "<&") and target not in _DESCRIPTORS:
             raise self.lexer.fault(self.token.start, f"a descriptor, 0, 1 or 2, follows {operator}")
         self.advance()
         return Redirect(REDIRECTS[operator] if fd is None else fd, ">&" if operator == "<&" else operator, target)
+
+
+_STRUCTURES: dict[str, Callable[[Parser], Structure]] = {
+    "{": Parser.group,
+    "(": Parser.subshell,
+    "if": Parser.condition,
+    "while": lambda parser: parser.loop(until=False),
+    "until": lambda parser: parser.loop(until=True),
+    "for": Parser.for_loop,
+    "case": Parser.choice,
+}
+"""What begins a compound command, and the method that reads on from there."""
+
+
+def _is_plain(word: Word) -> bool:
+    return len(word.parts) == 1 and isinstance(word.parts[0], Literal) and not word.parts[0].quoted
 
 
 _DESCRIPTORS = [Word((Literal(digit, quoted=False),)) for digit in "012"]
@@ -196,9 +389,11 @@ def show_word(word: Word) -> str:
         if isinstance(part, Literal):
             shown += part.text
         elif isinstance(part, Parameter):
-            shown += f"${part.name}"
+            shown += f"${{{part.name}...}}" if part.operator else f"${part.name}"
         elif isinstance(part, Substitution):
             shown += "$(...)"
+        elif isinstance(part, Arithmetic):
+            shown += "$((...))"
         else:
             shown += "~"
     return shown

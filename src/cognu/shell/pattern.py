@@ -75,9 +75,9 @@ def _bracket(chars: Sequence[tuple[str, bool]], start: int) -> tuple[One, int] |
     return None
 
 
-def matches(steps: Sequence[Step], name: str) -> bool:
-    """Whether the whole name fits. A leading dot is matched only by a dot that was typed."""
-    if name.startswith(".") and steps[:1] != ["."]:
+def matches(steps: Sequence[Step], name: str, dots: bool = False) -> bool:
+    """Whether the whole name fits. A leading dot is matched only by a dot that was typed, unless `dots`."""
+    if not dots and name.startswith(".") and steps[:1] != ["."]:
         return False
     step = at = 0
     star = -1

@@ -19,7 +19,7 @@ from cognu.shell.connection import NodeFile
 from cognu.shell.hostpaths import namespace_path
 from cognu.shell.hoststreams import Modes, host_streams
 from cognu.shell.interactive import NAME, Prompt, run_once
-from cognu.shell.interpreter import execute
+from cognu.shell.interpreter import execute, interpret
 from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode
 from cognu.shell.system import TERMINAL, Mode, is_terminal
@@ -178,7 +178,7 @@ async def _run_words(at: Begun, argv: Sequence[str]) -> int:
     async def nothing() -> None:
         """The streams are this process's and stay."""
 
-    call = Call(at.shell, tuple(argv), at.streams, dict(at.shell.variables), execute, nothing)
+    call = Call(at.shell, tuple(argv), at.streams, dict(at.shell.variables), execute, interpret, nothing)
     try:
         try:
             return await execute(call)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cognu.errors import E, FileError
-from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, encode
+from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode
 from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
 
 _HASH = re.compile(r"[a-z2-7]{8,}")
+MOST_SCRIPT = 4 << 20
+"""Bytes of a script that is read from a file."""
+_OWN = ("sh", "cognu")
 _ABSENT = (E.NOENT, E.NOTDIR, E.NAMETOOLONG, E.ILSEQ)
 
 
@@ -56,18 +59,67 @@ async def grants_of(system: System, argv: Sequence[str]) -> tuple[Grant, ...]:
     return tuple(grants.values())
 
 
-async def run_program(call: Call, argv: Sequence[str], options: RunOptions, here: bool = False) -> int:
-    """Start `argv` and wait for it. The status is the program's; 127 if there is none, 126 if it can't be run."""
+@dataclass(frozen=True, slots=True)
+class ScriptFile:
+    """A file that begins with `#!`: what shall run it, as words, and its text."""
+
+    path: str
+    interpreter: tuple[str, ...]
+    text: str
+
+    @property
+    def own(self) -> bool:
+        """Whether this shell is meant: `#!/bin/sh`, `#!/usr/bin/env sh`, `#!cognu` and the like."""
+        return self.interpreter[0].rpartition("/")[2] in _OWN
+
+
+Interpret = Callable[[Call, ScriptFile], Awaitable[int]]
+
+
+async def read_script(system: System, program: Program) -> ScriptFile | None:
+    """The script that a file which is no program may be; None if it does not begin with `#!` and a name."""
+    try:
+        file = await (system.get(program.text) if program.by_hash else system.open(program.text, "r"))
+    except FileError:
+        return None  # why it could not be started is known already
+    text = bytearray()
+    try:
+        while data := await file.read():
+            text += data
+            if not (b"#!" if len(text) > 1 else b"#").startswith(bytes(text[:2])):
+                return None
+            if len(text) > MOST_SCRIPT:
+                raise FileError(E.TOOBIG, program.text, f"more than {MOST_SCRIPT} bytes")
+    finally:
+        await file.close()
+    words = decode(bytes(text[2:])).partition("\n")[0].split(maxsplit=1)
+    if words and words[0].rpartition("/")[2] == "env":
+        words = words[1].split() if words[1:] else []
+    return ScriptFile(program.text, tuple(words), decode(bytes(text))) if words else None
+
+
+async def run_program(
+    call: Call, argv: Sequence[str], options: RunOptions, here: bool = False, interpret: Interpret | None = None
+) -> int:
+    """Start `argv` and wait for it. The status is the program's; 127 if there is none, 126 if it can't be run.
+
+    A file that is no program but a script goes to `interpret`, if there is one.
+    """
     typed = await grants_of(call.system, argv)
     named = {grant.path for grant in options.grants}
     options = replace(options, grants=(*options.grants, *(grant for grant in typed if grant.path not in named)))
     streams = call.streams
+    program: Program | None = None
     try:
         program = await find_program(call.system, argv[0], here)
         child = await call.system.start(
             program, argv, call.environment, streams.stdin, streams.stdout, streams.stderr, options
         )
     except FileError as error:
+        if program is not None and interpret is not None and error.error in (E.NOEXEC, E.BADPROGRAM):
+            script = await read_script(call.system, program)
+            if script is not None:
+                return await interpret(replace(call, argv=tuple(argv)), script)
         return await _refused(call, argv[0], error, absolute(call.system.cwd, argv[0]))
     return await wait_for(call, child)
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cognu.errors import CognuError, E, FileError
+from cognu.shell.history import History
 from cognu.shell.options import Options
+from cognu.shell.syntax import Compound
 from cognu.shell.system import File, System, is_terminal
 
 FAILED = 1
@@ -26,6 +28,23 @@ _STATUS = {E.USAGE: USAGE, E.SYNTAX: USAGE, E.NOTFOUND: NOT_FOUND, E.PIPE: BROKE
 
 class ExitShell(Exception):
     """`exit` was called: the innermost shell ends with `status`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class LoopExit(Exception):
+    """`break` or `continue`: `levels` loops are left, of which the last one goes on if `again`."""
+
+    def __init__(self, levels: int, again: bool) -> None:
+        super().__init__(levels, again)
+        self.levels = levels
+        self.again = again
+
+
+class Return(Exception):
+    """`return`: the innermost function or read script ends with `status`."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -60,7 +79,13 @@ class Job:
 
 @dataclass
 class Shell:
-    """`arguments` are `$0`, `$1` ...; every variable goes to programs as their environment (as in Plan 9's rc)."""
+    """`arguments` are `$0`, `$1` ...; every variable goes to programs as their environment (as in Plan 9's rc).
+
+    `loops` counts the loops around, in the same function; `calls` the functions, scripts and `eval`s that are under
+    way, of which `returns` can be returned from here. `kept` has for each function under way what its own variables
+    were outside (None: not set). `stops` is `set -e`, which is put off while `tested` is not 0; `strict` is `set -u`.
+    `typed` are the lines of this session and those before.
+    """
 
     system: System
     variables: dict[str, str] = field(default_factory=dict)
@@ -68,10 +93,22 @@ class Shell:
     status: int = 0
     jobs: list[Job] = field(default_factory=list)
     last_job: str = ""
+    functions: dict[str, Compound] = field(default_factory=dict)
+    loops: int = 0
+    calls: int = 0
+    returns: int = 0
+    kept: list[dict[str, str | None]] = field(default_factory=list)
+    stops: bool = False
+    tested: int = 0
+    strict: bool = False
+    typed: History = field(default_factory=History)
 
     def copy(self) -> Shell:
         """For a subshell: it may change everything but the namespace without this one noticing; it has no jobs."""
-        return replace(self, system=self.system.view(), variables=dict(self.variables), jobs=[])
+        return replace(
+            self, system=self.system.view(), variables=dict(self.variables), functions=dict(self.functions), jobs=[],
+            loops=0, kept=[dict(values) for values in self.kept],
+        )  # fmt: skip
 
     def add_job(self, text: str, task: asyncio.Task[int]) -> Job:
         job = Job(max((job.number for job in self.jobs), default=0) + 1, text, task)
@@ -128,8 +165,8 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
 class Call:
     """One command under way. `argv[0]` is its name; `environment` the variables with those set for it alone.
 
-    `execute` runs another command as the shell would. `release` closes the files and pipe ends that were opened for
-    this command; to be called once a started program has its own hold of them.
+    `execute` runs another command as the shell would, `interpret` a text in this same shell. `release` closes the
+    files and pipe ends that were opened for this command; to be called once a started program has its own hold of them.
     """
 
     shell: Shell
@@ -137,6 +174,7 @@ class Call:
     streams: Streams
     environment: dict[str, str]
     execute: Callable[[Call], Awaitable[int]]
+    interpret: Callable[[Call, str], Awaitable[int]]
     release: Callable[[], Awaitable[None]]
     options: Options = field(default_factory=Options)
 

@@ -1,7 +1,6 @@
 """The shell's abstract syntax and the one error that reading a script can raise.
 
-Source: POSIX.1-2024, Shell & Utilities, chapter 2. A `Command` is what may stand between two pipe signs; `if`,
-`while`, `for` and functions become further members of that union.
+Source: POSIX.1-2024, Shell & Utilities, chapter 2. A `Command` is what may stand between two pipe signs.
 """
 
 from __future__ import annotations
@@ -34,9 +33,22 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`$name`: a variable, a position (`1`), or one of `? $ # @ * !`."""
+    """`$name`: a variable, a position (`1`), or one of `? $ # @ * !`.
+
+    `operator` is that of `${name:-word}` and its kin (POSIX 2.6.2), `length` for `${#name}`, or empty.
+    """
 
     name: str
+    quoted: bool
+    operator: str = ""
+    word: Word | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """`$((expression))`, whose own parameters and substitutions are expanded first."""
+
+    expression: Word
     quoted: bool
 
 
@@ -53,7 +65,7 @@ class Tilde:
     """An unquoted `~` that stands alone or before a slash: the home directory."""
 
 
-Part = Literal | Parameter | Substitution | Tilde
+Part = Literal | Parameter | Arithmetic | Substitution | Tilde
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +79,22 @@ class Assignment:
     value: Word
 
 
+@dataclass(slots=True)
+class Document:
+    """The lines of a here-document, which the lexer fills in once it comes to them; None until then."""
+
+    body: Word | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """`kind` is one of `<`, `>`, `>>`, `>&` (the target is then a descriptor's number) and `&>`."""
+    """`kind` is one of `<`, `>`, `>>`, `>&` (the target is then a descriptor's number), `&>`, and `<<`, whose target is
+    the word that ends the `document`."""
 
     fd: int
     kind: str
     target: Word
+    document: Document | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +106,74 @@ class Simple:
     redirects: tuple[Redirect, ...]
 
 
-Command = Simple
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`{ ...; }`"""
+
+    body: Script
+
+
+@dataclass(frozen=True, slots=True)
+class Subshell:
+    """`( ... )`: what it changes is gone afterwards."""
+
+    body: Script
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Pairs of condition and body, of which the first that holds runs; `otherwise` if none does."""
+
+    clauses: tuple[tuple[Script, Script], ...]
+    otherwise: Script | None
+
+
+@dataclass(frozen=True, slots=True)
+class While:
+    """`while`, or with `until` as long as the condition fails."""
+
+    condition: Script
+    body: Script
+    until: bool
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """`words` None: over the arguments, `"$@"`."""
+
+    name: str
+    words: tuple[Word, ...] | None
+    body: Script
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Each arm's patterns, and what runs for the first that fits."""
+
+    subject: Word
+    arms: tuple[tuple[tuple[Word, ...], Script], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """`name() command` defines it."""
+
+    name: str
+    body: Compound
+
+
+Structure = Group | Subshell | If | While | For | Case
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """A structure with redirections that hold for all of it."""
+
+    structure: Structure
+    redirects: tuple[Redirect, ...] = ()
+
+
+Command = Simple | Compound | Function
 
 
 @dataclass(frozen=True, slots=True)

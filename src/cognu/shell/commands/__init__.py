@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.shell.commands import files, manual, mesh, namespace, processes, text, top
+from cognu.shell.commands import control, files, manual, mesh, namespace, processes, testing, text, top
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
@@ -14,6 +14,18 @@ _RUN = (
 )
 
 
+FORMS = """\
+lists      a | b   a && b   a || b   ! a   a; b   a &   { a; }   ( a )
+choices    if a; then b; elif c; then d; else e; fi   case WORD in PATTERN | PATTERN) a;; esac
+loops      for NAME in WORDS; do a; done   while a; do b; done   until a; do b; done
+functions  name() { a; }
+streams    < > >> 2> 2>&1 &>   << WORD (lines up to WORD)   <<- WORD (without their tabs)
+values     x=1   $x ${x} ${#x} ${x:-y} ${x:=y} ${x:?y} ${x:+y} ${x%y} ${x%%y} ${x#y} ${x##y}
+           $1 $@ $* $# $? $! $$   $(a) `a`   $((1 + x))
+names      * ? [a-z] ~   quoted: 'a' "$a" \\a
+scripts    a file that begins with #!/bin/sh or #!cognu is a command"""
+
+
 async def _help(call: Call) -> int:
     if call.operands:
         for name in call.operands:
@@ -22,80 +34,109 @@ async def _help(call: Call) -> int:
             await call.print(COMMANDS[name].help())
         return 0
     width = max(map(len, COMMANDS))
+    for kind, commands in KINDS.items():
+        await call.print(f"{kind}:", *(f"  {command.name:{width}}  {command.summary}" for command in commands), "")
     await call.print(
-        *(f"{name:{width}}  {COMMANDS[name].summary}" for name in sorted(COMMANDS)),
+        "help COMMAND, like COMMAND --help, shows usage and an example.",
+        "Any other word is a program or script: a path, a name in /bin, or a hash.",
         "",
-        "COMMAND --help shows usage and an example. Any other word is a program: a path, a name in /bin, or a hash.",
-        "forms: a | b   a && b   a || b   ! a   a; b   a &   < > >> 2> 2>&1 &>   x=1 $x ${x} $(a)   * ? [a-z] ~",
+        FORMS,
     )
     return 0
 
 
-_ROWS = (
-    # Files.
-    Command("ls", files.ls, "list directories", "ls [-1adlrtS] [--json] [PATH...]", "ls -l /n/pi",
-            (*"1adlrtS", "json")),
-    Command("stat", files.stat, "say what is known of a file", "stat [--json] PATH...", "stat --json notes.txt",
-            ("json",), (1, ANY)),
-    Command("cp", files.cp, "copy files", "cp [-r] FILE... TARGET", "cp -r notes /n/pi/home/me", ("r",), (2, ANY)),
-    Command("mv", files.mv, "move or rename files", "mv FILE... TARGET", "mv draft.txt notes/", (), (2, ANY)),
-    Command("rm", files.rm, "remove files", "rm [-rf] PATH...", "rm -r old", ("r", "f")),
-    Command("mkdir", files.mkdir, "make directories", "mkdir [-p] PATH...", "mkdir -p a/b/c", ("p",), (1, ANY)),
-    Command("touch", files.touch, "make empty files, or set their time to now", "touch PATH...", "touch done",
-            (), (1, ANY)),
-    # Text.
-    Command("cat", text.cat, "copy files to the output", "cat [FILE...]", "cat a b > both"),
-    Command("echo", text.echo, "print words", "echo [-n] [WORD...]", "echo $HOME *", None),
-    Command("head", text.head, "print the first lines", "head [-n LINES | -c BYTES] [FILE...]", "head -n 3 log",
-            ("n=", "c=", *"0123456789")),
-    Command("tail", text.tail, "print the last lines", "tail [-n [+]LINES | -c [+]BYTES] [FILE...]", "tail -n 3 log",
-            ("n=", "c=")),
-    Command("wc", text.wc, "count lines, words and bytes", "wc [-lwc] [FILE...]", "ls | wc -l", (*"lwc",)),
-    Command("grep", text.grep, "print lines that match", "grep [-EFcilnqrv] PATTERN [FILE...]",
-            "grep -rn 'TODO' src", (*"EFcilnqrv",), (1, ANY)),
-    Command("sort", text.sort, "sort lines", "sort [-nru] [FILE...]", "sort -u names", (*"nru",)),
-    # Namespace.
-    Command("bind", namespace.bind, "make a file or directory appear at another name", "bind [-a|-b] [-c] NEW OLD",
-            "bind -b /n/pi/net /net", _JOIN, (2, 2)),
-    Command("mount", namespace.mount, "mount a posted 9P service", "mount [-a|-b] [-c] SERVICE OLD [ANAME]",
-            "mount /srv/photos /mnt/photos", _JOIN, (2, 3)),
-    Command("unmount", namespace.unmount, "undo a bind or mount", "unmount [NEW] OLD", "unmount /n/pi/net /net",
-            (), (1, 2)),
-    Command("ns", namespace.ns, "print a namespace as the commands that make it", "ns [PID]", "ns", (), (0, 1)),
-    Command("cd", namespace.cd, "change the working directory", "cd [DIRECTORY | -]", "cd /n/pi", (), (0, 1)),
-    Command("pwd", namespace.pwd, "print the working directory", "pwd", "pwd", (), (0, 0)),
-    # Processes and the shell.
-    Command("run", processes.run, "run a program in a sandbox", _RUN, "run --on pi wc.wasm notes.txt",
-            ("on=", "grant=", "dir=", "env=", "memory=", "cpu="), (1, ANY), mixed=False),
-    Command("ps", processes.ps, "list processes", "ps [--waits] [--json]", "ps", ("waits", "json"), (0, 0)),
-    Command("top", top.top, "what processes use, live", "top [-n TIMES] [-d SECONDS]", "top -n 1",
-            ("n=", "d="), (0, 0)),
-    Command("kill", processes.kill, "end processes or jobs", "kill [-INT | -KILL] PID|%JOB...", "kill 42", None),
-    Command("wait", processes.wait, "wait for jobs or processes", "wait [PID|%JOB...]", "wait %1"),
-    Command("jobs", processes.jobs, "list what runs in the background", "jobs", "jobs", (), (0, 0)),
-    Command("env", processes.env, "print variables, or run a command with more of them",
-            "env [K=V...] [COMMAND [ARG...]]", "env LANG=C date.wasm", (), mixed=False),
-    Command("unset", processes.unset, "forget variables", "unset NAME...", "unset x", (), (1, ANY)),
-    Command("exit", processes.leave, "end this shell", "exit [STATUS]", "exit 1", (), (0, 1)),
-    Command("true", processes.true, "succeed", "true", "true || echo never", None),
-    Command("false", processes.false, "fail", "false", "false || echo so", None),
-    Command("sleep", processes.sleep, "wait some seconds", "sleep SECONDS", "sleep 0.5", (), (1, 1)),
-    Command("man", manual.man, "print a page of the manual", "man [SECTION] [NAME]", "man 3 proc", (), (0, 2)),
-    Command("help", _help, "list the commands", "help [COMMAND...]", "help ls"),
-    # Store and mesh.
-    Command("put", mesh.put, "store a file; prints its hash", "put FILE [--name NAME]", "put wc.wasm --name wc",
-            ("name=",), (1, 1)),
-    Command("get", mesh.get, "print what has a hash", "get HASH", "get bafkr4ih2 > wc.wasm", (), (1, 1)),
-    Command("fetch", mesh.fetch, "print a web page, through /net", "fetch URL", "fetch http://pi.local/ | head",
-            (), (1, 1)),
-    Command("import", mesh.import_tree, "mount another node's tree", "import NODE PATH [AT]", "import pi /home/me",
-            (), (2, 3)),
-    Command("export", mesh.export_tree, "let other nodes use a tree", "export PATH [NODE] [:rw]",
-            "export /home/me pi", (), (1, 3)),
-    Command("cpu", mesh.cpu, "a shell or a command on another node", "cpu NODE [COMMAND [ARG...]]", "cpu pi",
-            (), (1, ANY), mixed=False),
-)
+KINDS: dict[str, tuple[Command, ...]] = {
+    "files": (
+        Command("ls", files.ls, "list directories", "ls [-1adlrtS] [--json] [PATH...]", "ls -l /n/pi",
+                (*"1adlrtS", "json")),
+        Command("stat", files.stat, "say what is known of a file", "stat [--json] PATH...", "stat --json notes.txt",
+                ("json",), (1, ANY)),
+        Command("cp", files.cp, "copy files", "cp [-r] FILE... TARGET", "cp -r notes /n/pi/home/me", ("r",), (2, ANY)),
+        Command("mv", files.mv, "move or rename files", "mv FILE... TARGET", "mv draft.txt notes/", (), (2, ANY)),
+        Command("rm", files.rm, "remove files", "rm [-rf] PATH...", "rm -r old", ("r", "f")),
+        Command("mkdir", files.mkdir, "make directories", "mkdir [-p] PATH...", "mkdir -p a/b/c", ("p",), (1, ANY)),
+        Command("touch", files.touch, "make empty files, or set their time to now", "touch PATH...", "touch done",
+                (), (1, ANY)),
+    ),
+    "text": (
+        Command("cat", text.cat, "copy files to the output", "cat [FILE...]", "cat a b > both"),
+        Command("echo", text.echo, "print words", "echo [-n] [WORD...]", "echo $HOME *", None),
+        Command("head", text.head, "print the first lines", "head [-n LINES | -c BYTES] [FILE...]", "head -n 3 log",
+                ("n=", "c=", *"0123456789")),
+        Command("tail", text.tail, "print the last lines", "tail [-n [+]LINES | -c [+]BYTES] [FILE...]",
+                "tail -n 3 log",
+                ("n=", "c=")),
+        Command("wc", text.wc, "count lines, words and bytes", "wc [-lwc] [FILE...]", "ls | wc -l", (*"lwc",)),
+        Command("grep", text.grep, "print lines that match", "grep [-EFcilnqrv] PATTERN [FILE...]",
+                "grep -rn 'TODO' src", (*"EFcilnqrv",), (1, ANY)),
+        Command("sort", text.sort, "sort lines", "sort [-nru] [FILE...]", "sort -u names", (*"nru",)),
+    ),
+    "namespace": (
+        Command("bind", namespace.bind, "make a file or directory appear at another name", "bind [-a|-b] [-c] NEW OLD",
+                "bind -b /n/pi/net /net", _JOIN, (2, 2)),
+        Command("mount", namespace.mount, "mount a posted 9P service", "mount [-a|-b] [-c] SERVICE OLD [ANAME]",
+                "mount /srv/photos /mnt/photos", _JOIN, (2, 3)),
+        Command("unmount", namespace.unmount, "undo a bind or mount", "unmount [NEW] OLD", "unmount /n/pi/net /net",
+                (), (1, 2)),
+        Command("ns", namespace.ns, "print a namespace as the commands that make it", "ns [PID]", "ns", (), (0, 1)),
+        Command("cd", namespace.cd, "change the working directory", "cd [DIRECTORY | -]", "cd /n/pi", (), (0, 1)),
+        Command("pwd", namespace.pwd, "print the working directory", "pwd", "pwd", (), (0, 0)),
+    ),
+    "processes": (
+        Command("run", processes.run, "run a program in a sandbox", _RUN, "run --on pi wc.wasm notes.txt",
+                ("on=", "grant=", "dir=", "env=", "memory=", "cpu="), (1, ANY), mixed=False),
+        Command("ps", processes.ps, "list processes", "ps [--waits] [--json]", "ps", ("waits", "json"), (0, 0)),
+        Command("top", top.top, "what processes use, live", "top [-n TIMES] [-d SECONDS]", "top -n 1",
+                ("n=", "d="), (0, 0)),
+        Command("kill", processes.kill, "end processes or jobs", "kill [-INT | -KILL] PID|%JOB...", "kill 42", None),
+        Command("wait", processes.wait, "wait for jobs or processes", "wait [PID|%JOB...]", "wait %1"),
+        Command("jobs", processes.jobs, "list what runs in the background", "jobs", "jobs", (), (0, 0)),
+        Command("env", processes.env, "print variables, or run a command with more of them",
+                "env [K=V...] [COMMAND [ARG...]]", "env LANG=C date.wasm", (), mixed=False),
+    ),
+    "the shell": (
+        Command("unset", processes.unset, "forget variables", "unset NAME...", "unset x", (), (1, ANY)),
+        Command("exit", processes.leave, "end this shell", "exit [STATUS]", "exit 1", (), (0, 1)),
+        Command("true", processes.true, "succeed", "true", "true || echo never", None),
+        Command("false", processes.false, "fail", "false", "false || echo so", None),
+        Command("sleep", processes.sleep, "wait some seconds", "sleep SECONDS", "sleep 0.5", (), (1, 1)),
+        Command("man", manual.man, "print a page of the manual", "man [SECTION] [NAME]", "man 3 proc", (), (0, 2)),
+        Command("help", _help, "list the commands", "help [COMMAND...]", "help ls"),
+        Command(".", control.source, "run a script in this shell", ". PATH [ARG...]", ". ./settings", (), (1, ANY),
+                mixed=False),
+        Command(":", control.nothing, "do nothing", ": [WORD...]", ": ${x:=1}", None),
+        Command("[", testing.bracket, "whether a condition holds", "[ CONDITION ]", "[ -f notes.txt ]", None),
+        Command("break", control.leave_loop, "leave a loop", "break [LEVELS]", "break", (), (0, 1)),
+        Command("continue", control.next_round, "begin a loop's next round", "continue [LEVELS]", "continue", (),
+                (0, 1)),
+        Command("eval", control.evaluate, "run words as a script", "eval [WORD...]", "eval \"$x=1\"", None),
+        Command("history", control.history, "list the lines typed", "history [COUNT]", "history 10", (), (0, 1)),
+        Command("local", control.local, "variables of a function's own", "local NAME[=VALUE]...", "local x=1", (),
+                (1, ANY)),
+        Command("read", control.read, "read a line into variables", "read [-r] NAME...", "read -r line", ("r",),
+                (1, ANY)),
+        Command("return", control.leave_function, "end a function or a script read with .", "return [STATUS]",
+                "return 1", (), (0, 1)),
+        Command("set", control.set_arguments, "set arguments; -e: stop at failures, -u: unset variables are errors",
+                "set [-eu] [+eu] [--] [WORD...]", "set -e", None),
+        Command("shift", control.shift, "drop the first arguments", "shift [COUNT]", "shift", (), (0, 1)),
+        Command("test", testing.evaluate, "whether a condition holds", "test CONDITION", "test -n \"$x\"", None),
+    ),
+    "store and other machines": (
+        Command("put", mesh.put, "store a file; prints its hash", "put FILE [--name NAME]", "put wc.wasm --name wc",
+                ("name=",), (1, 1)),
+        Command("get", mesh.get, "print what has a hash", "get HASH", "get bafkr4ih2 > wc.wasm", (), (1, 1)),
+        Command("fetch", mesh.fetch, "print a web page, through /net", "fetch URL", "fetch http://pi.local/ | head",
+                (), (1, 1)),
+        Command("import", mesh.import_tree, "mount another node's tree", "import NODE PATH [AT]", "import pi /home/me",
+                (), (2, 3)),
+        Command("export", mesh.export_tree, "let other nodes use a tree", "export PATH [NODE] [:rw]",
+                "export /home/me pi", (), (1, 3)),
+        Command("cpu", mesh.cpu, "a shell or a command on another node", "cpu NODE [COMMAND [ARG...]]", "cpu pi",
+                (), (1, ANY), mixed=False),
+    ),
+}
 
-COMMANDS: dict[str, Command] = {command.name: command for command in _ROWS}
+COMMANDS: dict[str, Command] = {command.name: command for commands in KINDS.values() for command in commands}
 
-__all__ = ["COMMANDS", "Command", "invoke"]
+__all__ = ["COMMANDS", "KINDS", "Command", "invoke"]
