@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from inspect import iscoroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from cognu.errors import CognuError, E, FileError, Misuse, ProtocolError
 from cognu.files.chan import Chan
@@ -34,7 +34,7 @@ from cognu.ninep.attrs import (
     setstat_of_wire,
     wire_stat,
 )
-from cognu.ninep.codec import pack_dirent, pack_stat
+from cognu.ninep.codec import number_of, pack_dirent, pack_stat
 from cognu.ninep.messages import Dialect
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
 from cognu.ninep.types import (
@@ -44,6 +44,7 @@ from cognu.ninep.types import (
     OREAD,
     QTDIR,
     UNLINK_DIRECTORY,
+    Buffer,
     Dirent,
     FileSystemStat,
     SetStat,
@@ -54,6 +55,14 @@ from cognu.world import Stream
 log = logging.getLogger("cognu.export")
 
 READ_SIZE = 256 * 1024
+UNSENT = 4 << 20
+"""Bytes of answers that may wait to be sent before further requests have to."""
+BATCH = 1 << 18
+"""Bytes handed to the stream at once. What waits here can still be held back, should its capability be revoked."""
+WHOLE_READS = 64
+"""Requests under way from which on reads give at most `SHORT_READ` bytes: each may end in memory at the same time."""
+SHORT_READ = 1 << 14
+RREAD = number_of(Dialect.L, m.Rread)
 TURN = 32
 """Requests answered in one go before others get their turn on the loop."""
 
@@ -61,6 +70,15 @@ Attach = Callable[[str, str], Steps[Chan]]
 """Gives the chan that (uname, aname) attaches to; raises NOATTACH."""
 Answer = tuple[Any, Any]
 """A reply and what the new fid stands for, if one is made."""
+
+
+class _Unsent(NamedTuple):
+    """A message that waits to be sent; `source` is what its data were read from, if it carries any."""
+
+    buffers: tuple[Buffer, ...]
+    size: int
+    tag: int
+    source: Chan | None
 
 
 class _Open:
@@ -97,7 +115,10 @@ class Export:
         self._session = ServerSession(limits or Limits(), dialects)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stopping: set[int] = set()  # tags of calls that the session asked to stop
-        self._out: list[bytes | bytearray | memoryview] = []
+        self._out: deque[_Unsent] = deque()
+        self._unsent = 0  # bytes in `_out`
+        self._held_up = False  # events wait until more of `_out` is sent
+        self._reads: dict[int, Chan] = {}  # by tag: what a read under way, or one answered and not sent, is from
         self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
         self._sending = False  # somebody is in `_write_out`
         self._reading: dict[Chan, _Open] = {}
@@ -126,7 +147,7 @@ class Export:
             await self._close()
 
     async def _take_turns(self) -> None:
-        while self._carry_out(TURN):
+        while self._carry_out(TURN) or self._held_up:
             await self._drain()
             await asyncio.sleep(0)
         await self._drain()
@@ -134,6 +155,9 @@ class Export:
     def _carry_out(self, most: int) -> bool:
         """Handle up to `most` events; whether there may be more. Raises `ProtocolError`."""
         for _ in range(most):
+            self._held_up = self._unsent > UNSENT
+            if self._held_up:
+                return False
             event = self._session.next_event()
             if event is None:
                 return False
@@ -141,7 +165,7 @@ class Export:
                 case Called():
                     self._begin(event)
                 case Send(buffers):
-                    self._out.extend(buffers)  # type: ignore[arg-type]  # extents are never given to this session
+                    self._queue(buffers)  # type: ignore[arg-type]  # extents are never given to this session
                 case Cancel(tag):
                     task = self._tasks.get(tag)
                     if task is not None:
@@ -161,6 +185,8 @@ class Export:
         if handler is None:
             self._session.error(called.tag, FileError(E.NOTSUP, type(called.message).__name__))
             return
+        if isinstance(called.message, m.Tread) and isinstance(called.target, Chan):
+            self._reads[called.tag] = called.target.share()
         try:
             result = start(handler(called.message, called.target, called.other))
         except Exception as error:
@@ -188,6 +214,7 @@ class Export:
             self._fail(tag, failure)
         elif stopping:
             self._session.cancelled(tag)
+            self._forget_read(tag)
         else:  # the server gave up by itself, or the whole loop is ending
             self._session.error(tag, FileError(E.CANCELED))
         failure = None  # its traceback holds this frame, and what the call held with it
@@ -231,20 +258,65 @@ class Export:
             else:
                 await self._write_out()  # no task for what is sent at once
 
+    def _queue(self, buffers: tuple[Buffer, ...]) -> None:
+        """Put one message in the line of those to send."""
+        kind, tag = buffers[0][4], int.from_bytes(buffers[0][5:7], "little")
+        source = self._reads.pop(tag, None)
+        if source is not None and kind != RREAD:
+            source.close()
+            source = None
+        size = sum(map(len, buffers))
+        self._out.append(_Unsent(buffers, size, tag, source))
+        self._unsent += size
+
+    def _next_to_send(self) -> tuple[Buffer, ...]:
+        """The next message. Data whose capability was revoked while they waited don't go out: an error does."""
+        unsent = self._out.popleft()
+        self._unsent -= unsent.size
+        source = unsent.source
+        if source is None:
+            return unsent.buffers
+        try:
+            source.domain.check(source.cap, 0)
+        except FileError as error:
+            return tuple(self._session.refusal(unsent.tag, error))
+        finally:
+            source.close()
+        return unsent.buffers
+
     async def _write_out(self) -> None:
         self._sending = True
         try:
             while self._out:
-                out, self._out = self._out, []
-                await self._stream.write(*out)
+                batch: list[Buffer] = []
+                size = 0
+                while self._out and size < BATCH:
+                    size += self._out[0].size
+                    batch += self._next_to_send()
+                await self._stream.write(*batch)
+                if self._held_up:
+                    self._carry_out(TURN)
         except CognuError:
             self._stream.close()  # the reading task sees the end and cleans up
         finally:
             self._sending = False
             self._writing = None
 
+    def _forget_read(self, tag: int) -> None:
+        source = self._reads.pop(tag, None)
+        if source is not None:
+            source.close()
+
+    def _forget_unsent(self) -> None:
+        for unsent in self._out:
+            if unsent.source is not None:
+                unsent.source.close()
+        self._out.clear()
+        self._unsent = 0
+
     async def _close(self) -> None:
         self._session.close()
+        self._forget_unsent()
         while True:
             try:
                 while self._carry_out(TURN):
@@ -257,6 +329,9 @@ class Export:
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing])
+        self._forget_unsent()
+        for tag in list(self._reads):
+            self._forget_read(tag)
         self._stream.close()
 
     # -- fids -----------------------------------------------------------------------------------------------------
@@ -351,8 +426,8 @@ class Export:
     def _read(self, message: m.Tread, chan: Chan, _: object) -> Steps[Answer]:
         if chan.qid.type & QTDIR:
             return m.Rread((yield from self._read_stats(chan, message.offset, message.count))), None
-        server = chan.server
-        data = yield from dispatch(chan, READ, server.read, chan.fid, message.offset, message.count)
+        count = message.count if len(self._tasks) < WHOLE_READS else min(message.count, SHORT_READ)
+        data = yield from dispatch(chan, READ, chan.server.read, chan.fid, message.offset, count)
         assert isinstance(data, bytes | memoryview)
         return m.Rread(data), None
 

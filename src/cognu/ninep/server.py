@@ -193,6 +193,10 @@ class ServerSession:
             self._fids.bind(call.message.fid, FidState.FREE, None)
         self._finish(call, self._error_buffers(tag, error))
 
+    def refusal(self, tag: int, error: CognuError) -> list[Buffer]:
+        """What to send in place of an answer that was given but not sent yet, because it may not go out any more."""
+        return self._error_buffers(tag, error)
+
     def cancelled(self, tag: int) -> None:
         """A call that a `Cancel` named was stopped and did nothing. A flushed one gets no reply, others INTR."""
         call = self._answered(tag)
