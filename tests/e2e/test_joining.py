@@ -123,3 +123,20 @@ async def test_what_is_granted_later_shows_at_once_and_reads_and_writes(place: P
         await file.write(b"written from afar")
         file.close()
         assert (two.shared / "new").read_bytes() == b"written from afar"
+
+
+async def test_a_second_ticket_adds_and_what_is_listed_is_what_is_in_force(place: Path) -> None:
+    async with pair(place, "read:{shared}") as two, two.pi.client() as pi, two.desk.client() as desk:
+        (two.shared / "hello").write_text("hello\n")
+        again = await pi.rpc("invite", grants=["net"])
+        joined = await desk.rpc("join", ticket=again["ticket"])
+        grants = [f"read:{two.shared}", "net"]
+        assert joined["received"] == grants
+        assert await pi.rpc("grants") == {"desk": grants}
+        assert await desk.read(f"/n/pi{two.shared}/hello") == b"hello\n"
+        assert "cs" in await desk.list("/n/pi/net")
+        for grant in grants:
+            await pi.rpc("revoke", peer="desk", grant=grant)
+        assert await pi.rpc("grants") == {"desk": []}
+        await refused(desk.read(f"/n/pi{two.shared}/hello"), E.NOENT)
+        await refused(desk.list("/n/pi/net"), E.NOENT)

@@ -148,7 +148,7 @@ def test_names_are_made_unique_and_kept_when_a_peer_pairs_again(tmp_path: Path) 
     assert book.add(peer(2, "pi")).name == "pi-2"
     assert book.add(peer(3, "pi")).name == "pi-3"
     assert book.add(replace(peer(2, "other"), granted=("all",))).name == "pi-2"
-    assert book.find("pi-2").granted == ("all",)
+    assert book.find("pi-2").granted == ("home/me", "all")  # grants add up
     long = "x" * NAME_LIMIT
     assert book.add(peer(4, long)).name == long
     assert book.add(peer(5, long)).name == "x" * (NAME_LIMIT - 2) + "-2"

@@ -107,7 +107,7 @@ async def test_run_hands_its_options_on_and_stops_at_the_program(bench: Bench) -
     assert running.options == RunOptions(
         on="pi",
         grants=(Grant("/data", "rw"), Grant("/home/me/notes", "rwx"), Grant("/a:b", "r")),
-        directories=(Directory("/src", "/w"), Directory("/home/me/out", "/home/me/out")),
+        directories=(Directory("/src", "/w"), Directory("/home/me/out", "out")),
         memory=64 << 20,
         cpu=1.5,
     )

@@ -389,7 +389,12 @@ class Namespace:
         """The attributes of the file at `chan`, behind any mount point; its name is the last one walked."""
         target, _ = self.cross(chan)
         stat = yield from dispatch(target, 0, target.server.stat, target.fid)
-        return replace(stat, name=chan.path.name) if chan.path.parent else stat
+        if chan.path.parent is not None:
+            return replace(stat, name=chan.path.name)
+        if target is chan:
+            return stat
+        under = yield from dispatch(chan, 0, chan.server.stat, chan.fid)  # the root keeps its name, whatever is on it
+        return replace(stat, name=under.name)
 
     def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
         """Change attributes. A mount point can't be renamed (MOUNTPOINT). `chan` goes by its new name afterwards."""

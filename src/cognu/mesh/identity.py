@@ -246,14 +246,22 @@ class PeerBook:
         return found[0]
 
     def add(self, peer: Peer) -> Peer:
-        """Pin a peer, or replace what was pinned of the same one; returns it with the pet name it got.
+        """Pin a peer, or join what is new to what was pinned of the same one; returns it with the pet name it got.
 
-        A name that another peer has gets a number. Raises `FileError(INVAL)` for a record that is none.
+        Grants add up: a further ticket takes nothing away that an earlier one gave. A name that another peer has gets
+        a number. Raises `FileError(INVAL)` for a record that is none.
         """
-        check_peer(peer)
         known = self._peers.get(peer.fingerprint)
-        name = known.name if known is not None else self.unique_name(peer.name)
-        stored = replace(peer, name=name)
+        if known is None:
+            stored = replace(peer, name=self.unique_name(peer.name))
+        else:
+            stored = replace(
+                peer,
+                name=known.name,
+                granted=tuple(dict.fromkeys((*known.granted, *peer.granted))),
+                received=tuple(dict.fromkeys((*known.received, *peer.received))),
+            )
+        check_peer(stored)
         self._store({**self._peers, stored.fingerprint: stored})
         return stored
 

@@ -98,6 +98,10 @@ async def read_script(system: System, program: Program) -> ScriptFile | None:
     return ScriptFile(program.text, tuple(words), decode(bytes(text))) if words else None
 
 
+def _within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
 async def run_program(
     call: Call, argv: Sequence[str], options: RunOptions, here: bool = False, interpret: Interpret | None = None
 ) -> int:
@@ -106,8 +110,10 @@ async def run_program(
     A file that is no program but a script goes to `interpret`, if there is one.
     """
     typed = await grants_of(call.system, argv)
-    named = {grant.path for grant in options.grants}
-    options = replace(options, grants=(*options.grants, *(grant for grant in typed if grant.path not in named)))
+    # What was granted in so many words is not made less by typing a path in it as well.
+    named = [grant.path for grant in options.grants] + [directory.host for directory in options.directories]
+    more = (grant for grant in typed if not any(_within(grant.path, path) for path in named))
+    options = replace(options, grants=(*options.grants, *more))
     streams = call.streams
     program: Program | None = None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict, replace
+from posixpath import normpath
 
 from cognu.errors import E, FileError
 from cognu.shell.lexer import is_name
@@ -56,12 +57,11 @@ def parse_grant(cwd: str, text: str) -> Grant:
 
 
 def parse_directory(cwd: str, text: str) -> Directory:
-    """`HOST[::GUEST]`; the guest sees it under the same name if no other is given. Raises `FileError(USAGE)`."""
+    """`HOST[::GUEST]`; the guest sees it under the name as typed if no other is given. Raises `FileError(USAGE)`."""
     host, separator, guest = text.partition("::")
     if not host or (separator and not guest):
         raise FileError(E.USAGE, text, "HOST or HOST::GUEST is wanted")
-    path = absolute(cwd, host)
-    return Directory(path, absolute("/", guest) if separator else path)
+    return Directory(absolute(cwd, host), normpath(guest or host))
 
 
 async def ps(call: Call) -> int:
