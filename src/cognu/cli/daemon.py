@@ -214,6 +214,8 @@ def logs_verb(setting: Setting, follow: bool, lines: int) -> None:
             if follow:
                 for line in _growing(log):
                     click.echo(line if setting.json else log_line(line))
+    except BrokenPipeError:
+        raise  # it is the reader of our output who went away, not the log
     except OSError as error:
         raise from_oserror(error, setting.log) from None
     except KeyboardInterrupt:

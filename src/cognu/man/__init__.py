@@ -17,6 +17,8 @@ SECTIONS = {
     "7": "overviews",
 }
 ENDING = ".md"
+ALIASES = {".": "dot", ":": "colon", "[": "test"}
+"""Commands that are no names of files, and the pages that have them."""
 
 
 def directory() -> str:
@@ -52,7 +54,7 @@ def choose(known: list[tuple[str, str]], words: list[str]) -> tuple[str, str]:
     name, section = words[-1], words[0] if len(words) == 2 else ""
     if not section and name.endswith(")"):
         name, _, section = name[:-1].rpartition("(")
-    found = [page for page in known if page[1] == name]
+    found = [page for page in known if page[1] == ALIASES.get(name, name)]
     for page in found:
         if section in ("", page[0]):
             return page

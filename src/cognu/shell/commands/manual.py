@@ -17,7 +17,7 @@ async def man(call: Call) -> int:
         known += [(found.name, entry.name) for entry in entries]
     asked = call.operands[0] if len(call.operands) == 1 else ""
     sections = sorted({section for section, _ in known})
-    if not asked or asked in sections:
+    if not call.operands or asked in sections:
         for title in [asked] if asked else sections:
             names = " ".join(name for section, name in known if section == title)
             await call.print(f"{title} {SECTIONS.get(title, '')}: {names}")
