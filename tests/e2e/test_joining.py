@@ -6,9 +6,12 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-from cognu.errors import E
+import pytest
+
+from cognu.errors import E, FileError
 from cognu.ninep.types import ORDWR, OWRITE, QTDIR, QTSYMLINK
 from e2e.harness import Client, pair, refused
+from programs.build import build
 
 
 async def test_a_ticket_joins_once_and_both_sides_know_what_is_lent(place: Path) -> None:
@@ -140,3 +143,32 @@ async def test_a_second_ticket_adds_and_what_is_listed_is_what_is_in_force(place
         assert await pi.rpc("grants") == {"desk": []}
         await refused(desk.read(f"/n/pi{two.shared}/hello"), E.NOENT)
         await refused(desk.list("/n/pi/net"), E.NOENT)
+
+
+async def test_a_grant_above_a_nodes_home_shows_nothing_of_the_home(place: Path) -> None:
+    async with pair(place, f"write:{place}") as two, two.desk.client() as desk, two.pi.client() as pi:
+        before = {path.name: path.read_bytes() for path in (two.pi.home / "identity", two.pi.home / "peers.json")}
+        (place / "open").write_text("granted")
+        (place / "way").symlink_to("pi")
+        assert await desk.read(f"/n/pi{place}/open") == b"granted"
+        assert "pi" not in await desk.list(f"/n/pi{place}")
+        for client, top in ((desk, f"/n/pi{place}"), (pi, str(place)), (pi, f"/mnt/host{place}")):
+            for way in ("pi", "way", "pi-shared/../pi"):
+                for name in ("identity", "peers.json", "invitations.json"):
+                    with pytest.raises(FileError) as caught:
+                        await client.read(f"{top}/{way}/{name}")
+                    assert caught.value.error in (E.NOENT, E.NOTDIR, E.LOOP)
+            await refused(client.create(f"{top}/pi"), E.EXIST)
+        assert {name: (two.pi.home / name).read_bytes() for name in before} == before
+
+
+async def test_a_program_given_a_directory_above_the_home_sees_nothing_of_the_home(place: Path) -> None:
+    async with pair(place) as two:
+        (place / "open").write_text("granted")
+        (two.notes / "show.wasm").write_bytes(build("show"))
+        program = str(two.notes / "show.wasm")
+        shown = await two.desk.command("run", "--dir", str(place), program, f"--file={place}/open")
+        assert (shown.output, shown.status) == (b"granted", 0), shown
+        hidden = await two.desk.command("run", "--dir", str(place), program, f"--file={place}/desk/identity")
+        assert (hidden.output, hidden.status) == (b"", 1)
+        assert b"No such file" in hidden.errors

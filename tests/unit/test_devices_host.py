@@ -365,3 +365,55 @@ def test_qid_numbers_never_collide(tree: KeepingTree) -> None:
     assert len(set(numbers)) == len(identities)
     assert all(0 <= number < 1 << 64 for number in numbers)
     assert numbers == [server._qid(stat_of(identity)).path for identity in identities]
+
+
+def identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+async def test_what_is_hidden_does_not_exist_by_any_name(tree: KeepingTree, inside: Path) -> None:
+    secret = inside / "d" / "home"
+    (secret / "below").mkdir(parents=True)
+    (secret / "key").write_bytes(b"secret")
+    (inside / "d" / "way").symlink_to("home")
+    (inside / "empty").mkdir()
+    client = Client(HostServer(real_world(), tree, hidden={identity(secret)}))
+    assert await client.names("d") == ["f", "way"]
+    for path in ("d/home", "d/home/key", "d/home/below"):
+        await refused(E.NOENT, client.walk(path))
+    await refused(E.NOTDIR, client.walk("d/way/key"))
+    for call, error in (
+        (client.rename("d/home", "d/moved"), E.NOENT),
+        (client.rename("empty", "d/home"), E.NOENT),
+        (client.rename("d/f", "d/home"), E.NOENT),
+        (client.wstat("d/f", SetStat(name="home")), E.NOENT),
+        (client.create("d/home"), E.EXIST),
+        (client.mkdir("d/home"), E.EXIST),
+        (client.symlink("d/home", "x"), E.EXIST),
+        (client.remove("d/home"), E.NOENT),
+    ):
+        await refused(error, call)
+    top, below = await client.walk(""), await client.walk("d")
+    await refused(E.NOENT, done(client.server.rename(below, "home", top, "moved")))
+    await refused(E.NOENT, done(client.server.rename(top, "empty", below, "home")))
+    client.server.clunk(top)
+    client.server.clunk(below)
+    # Moved by the host itself, or with the directory it is in, it stays hidden.
+    await client.rename("d", "e")
+    (inside / "e" / "home").rename(inside / "elsewhere")
+    await refused(E.NOENT, client.walk("elsewhere"))
+    assert await client.names("") == ["e", "empty"]
+    client.close()
+    assert (inside / "elsewhere" / "key").read_bytes() == b"secret"
+
+
+async def test_an_empty_directory_that_is_hidden_is_not_replaced_nor_removed(tree: KeepingTree, inside: Path) -> None:
+    (inside / "home").mkdir()
+    hidden = identity(inside / "home")
+    client = Client(HostServer(real_world(), tree, hidden={hidden}))
+    (inside / "new").mkdir()
+    await refused(E.NOENT, client.rename("new", "home"))
+    await refused(E.NOENT, client.remove("home"))
+    client.close()
+    assert identity(inside / "home") == hidden

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
+from cognu.devices.hidden import HidingTree, Identities
 from cognu.devices.hostcalls import (
     Found,
     change_file,
@@ -163,11 +164,19 @@ class _Hop(Generic[T]):
 
 
 class HostServer(FileServer):
-    """Serves `tree`. With `read_only`, whatever would change something is ROFS."""
+    """Serves `tree`. With `read_only`, whatever would change something is ROFS; what is `hidden` does not exist."""
 
-    def __init__(self, world: World, tree: HostTree, *, read_only: bool = False, spec: str = "#U") -> None:
+    def __init__(
+        self,
+        world: World,
+        tree: HostTree,
+        *,
+        read_only: bool = False,
+        hidden: Identities = frozenset(),
+        spec: str = "#U",
+    ) -> None:
         self.spec = spec
-        self.tree = tree
+        self.tree: HostTree = HidingTree(tree, hidden) if hidden else tree
         self.read_only = read_only
         self._world = world
         self._root = _Place(None, "")

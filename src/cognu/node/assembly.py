@@ -71,8 +71,9 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         listening = Listening(node)
         control = control_server(make_verbs(node, listening), node.status)
         parts = Parts(
-            node.store, node.network, control, node, launcher.launch, settings.unix, settings.name, user, kept
-        )
+            node.store, node.network, control, node, launcher.launch,
+            settings.unix, settings.name, user, home.path, kept,
+        )  # fmt: skip
         node.base = await make_base(world, node.authority, node.processes, parts)
         stack.push_async_callback(_end_processes, node)
         node.store.fetch_from(channels.sources)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cognu.devices.cons import cons_server
 from cognu.devices.env import env_server
 from cognu.devices.fd import fd_server
+from cognu.devices.hidden import identity_of
 from cognu.devices.host import HostServer
 from cognu.devices.log import Ring, log_server
 from cognu.devices.man import man_server
@@ -66,12 +67,14 @@ class Parts:
     unix: tuple[str, ...]
     sysname: str
     user: str
+    home: str  # the node's directory; its key is no file of anybody's namespace, whatever is granted
     log: Ring = field(default_factory=Ring)  # the node's log
 
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
     """Process 1, with all devices and the namespace that users start from."""
-    host = HostServer(world, world.disk.tree("/"))
+    hidden = {await world.threads.run(lambda: identity_of(world.disk.tree(parts.home)))}
+    host = HostServer(world, world.disk.tree("/"), hidden=hidden)
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
     servers: dict[str, FileServer] = {
