@@ -1,6 +1,7 @@
 """The one error table: symbol, errno, Plan 9 text, and what to do next.
 
-Every error in Cognu is one row of this table plus what was refused. No error text stands anywhere else.
+Every error in Cognu is one row of this table plus what was refused. The rows' texts stand nowhere else; `detail` is
+free words for the case at hand.
 The numbers are Linux errnos, which is what 9P2000.L carries (diod's protocol.md); the texts are Plan 9's
 (9front port/error.h) where Plan 9 has one, because 9P2000 carries only the text.
 
@@ -101,10 +102,10 @@ class E(Enum):
     NOPEER = Row(64, "no such peer", "cognu peers lists the machines you joined")
     NONODE = Row(111, "node is not running", "start it: cognu up")
     NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")
-    BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; trace it with: cognu 9p trace")
+    BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; its log may tell why")
     BADFRAME = Row(71, "bad message between nodes", "the other side broke the protocol; run the same version on both")
-    DUPTAG = Row(71, "duplicate tag", "the other side used a tag twice; trace it with: cognu 9p trace")
-    DUPFID = Row(22, "duplicate fid", "the other side used a fid twice; trace it with: cognu 9p trace")
+    DUPTAG = Row(71, "duplicate tag", "the other side used a tag twice; its log may tell why")
+    DUPFID = Row(22, "duplicate fid", "the other side used a fid twice; its log may tell why")
     BADUSE = Row(9, "bad use of fid", "open it first, or walk to it again if it is open")
     BADVERSION = Row(93, "unknown 9P version", "offer 9P2000 or 9P2000.L")
     BADPROGRAM = Row(8, "WebAssembly module is not valid", "compile it again for wasm32-wasi")

@@ -282,6 +282,31 @@ async def conversation(client: Client, protocol: str) -> set[str]:
         ctl.close()
 
 
+def test_every_file_of_dev_is_on_a_page(place_of_examples: Place) -> None:
+    said = {path for section, name in PAGES if section in "34" for path in files(read(section, name))}
+    listed = place_of_examples.run("cognu", "sh", "-c", "ls /dev").split()
+    assert {f"/dev/{name}" for name in listed} <= said
+
+
+def test_the_list_of_pages_and_a_page_that_is_none(place_of_examples: Place) -> None:
+    run = place_of_examples.run
+    rows = run("cognu", "man").splitlines()
+    assert [row.split()[0] for row in rows] == IDS
+    assert all(len(row.split()) > 1 for row in rows)
+    assert [row.split()[0] for row in run("cognu", "man", "7").splitlines()] == [name for name in IDS if "(7)" in name]
+    said = f"dog: {E.NOPAGE.text}\n"
+    assert run("cognu", "man", "dog") == f"cognu: {said}  {E.NOPAGE.hint}\n"
+    assert run("cognu", "sh", "-c", "man dog") == f"man: {said}"
+    assert run("cognu", "sh", "-c", "man 7").startswith("7 overviews: capabilities errors ")
+    assert run("cognu", "sh", "-c", "man [") == run("cognu", "man", "test") == read("1", "test")
+    assert E.ACCES.text in run("cognu", "sh", "-c", "echo no > /man/1/ls")
+
+
+def test_the_errors_point_to_verbs_that_exist() -> None:
+    pointed = {verb for row in E for verb in re.findall(r"cognu (\w+)", row.hint)}
+    assert pointed <= set(VERBS)
+
+
 def test_every_file_that_a_page_names_is_there(place_of_examples: Place) -> None:
     named = sorted({path for section, name in PAGES for path in files(read(section, name))})
     homes = {getattr(Home("HOME"), name) for name in dir(Home) if isinstance(getattr(Home, name), property)}
