@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from types import TracebackType
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
+
+
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""Movements of the cursor, colours and the like; what one ends in is what a line editor drew anew."""
 
 
 class Terminal:
@@ -50,7 +55,7 @@ class Terminal:
         for text in texts:
             while text not in self.shown:
                 data = os.read(self.master, 65536).decode("utf-8", "replace")
-                self.shown += data.replace("\r\n", "\n")
+                self.shown = _CONTROLS.sub("", self.shown + data).replace("\r\n", "\n")
             piece, _, self.shown = self.shown.partition(text)
             before += piece
         return before
@@ -58,6 +63,10 @@ class Terminal:
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.type("\x03")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As a window does; the system tells the programs on it."""
+        termios.tcsetwinsize(self.master, (rows, columns))
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -26,7 +26,8 @@ def need_node(setting: Setting) -> None:
 
 def own_shell(setting: Setting, command: str | None = None) -> int:
     """A shell with this process's terminal or streams."""
-    begin = Start(setting.socket, cwd=host_cwd(), variables=host_variables())
+    kept = os.path.join(os.path.dirname(setting.socket), "history")
+    begin = Start(setting.socket, cwd=host_cwd(), variables=host_variables(), history=kept)
     return asyncio.run(shell(begin, command))
 
 
@@ -66,6 +67,8 @@ class ShellVerb(click.Command):
         if name == "run":
             need_node(setting)
             words = host_run(words)
+        elif name == "cpu":
+            words = host_cpu(words)
         elif name in ("put", "export"):
             words = translate_all(words)
         # A shell over there is this user's; a program gets the variables that are typed, and no others.
@@ -86,6 +89,14 @@ def host_run(words: list[str]) -> list[str]:
             value = _host_directory(value)
         translated.append(f"--{name}={value}" if f"{name}=" in (command.options or ()) else f"--{name}")
     return [*translated, "--", *translate_all(options.operands)]
+
+
+def host_cpu(words: list[str]) -> list[str]:
+    """The words of `cpu` with the paths of its grants by their names in the namespace. Raises USAGE."""
+    command = COMMANDS["cpu"]
+    options = parse_options(words, ("help", *command.options), mixed=False)  # type: ignore[misc]  # it has options
+    given = [f"--{name}={_host_grant(value)}" if name == "grant" else f"--{name}" for name, value in options.given]
+    return [*given, "--", *options.operands]
 
 
 def _host_grant(text: str) -> str:

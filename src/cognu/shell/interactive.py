@@ -1,6 +1,7 @@
 """The prompt, and running one text (`sh -c`): where a shell begins and ends.
 
-`Prompt.run` reads lines from the terminal, asks for more while a script is incomplete, and runs what it read.
+`Prompt.run` reads lines from the terminal, asks for more while a script is incomplete, and runs what it read. With a
+`LineEditor` the lines are edited, and recalled; without one they come as the terminal gives them.
 `Prompt.interrupt` is Ctrl-C: whoever learns of it calls it, on the event loop.
 """
 
@@ -8,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from cognu.errors import CognuError, LinkBroken
+from cognu.errors import CognuError, FileError, LinkBroken
 from cognu.shell.interpreter import Interpreter
 from cognu.shell.parser import parse
 from cognu.shell.state import FAILED, INTERRUPTED, ExitShell, Shell, Streams, complain, decode, encode, end_tasks
@@ -46,13 +47,26 @@ async def _complain(streams: Streams, error: CognuError) -> int:
         return FAILED
 
 
+class Interrupted(Exception):
+    """Ctrl-C while a line was edited."""
+
+
+class LineEditor(Protocol):
+    """See `cognu.shell.editor.Editor`, the one there is; it is imported only where it is wanted."""
+
+    async def read(self, prompt: str, continued: str) -> str | None: ...
+
+    def trouble(self) -> FileError | None: ...
+
+
 class Prompt:
     """One interactive shell on a terminal, which gives a line at a time, so that commands can read the next one.
 
     `rest` holds what an input that is no terminal gave beyond the end of the last line; commands do not get that.
     """
 
-    def __init__(self, shell: Shell, streams: Streams) -> None:
+    def __init__(self, shell: Shell, streams: Streams, editor: LineEditor | None = None) -> None:
+        self.editor = editor
         self.shell = shell
         self.streams = streams
         self.interpreter = Interpreter(shell)
@@ -70,7 +84,7 @@ class Prompt:
             while True:
                 try:
                     await self._report_jobs()
-                    script = await self._read()
+                    script = await (self._read() if self.editor is None else self._edit(self.editor))
                     if script is None:
                         return self.shell.status
                     await self._run(script)
@@ -124,6 +138,26 @@ class Prompt:
                     continue
                 self.shell.status = await complain(self.streams.stderr, NAME, fault)
                 text = ""
+
+    async def _edit(self, editor: LineEditor) -> Script | None:
+        """The next script as it was edited; None at the end of the input."""
+        while True:
+            try:
+                finished, text = await self._foreground(editor.read(PROMPT, CONTINUED))
+            except Interrupted:
+                finished, text = False, None
+            if not finished:
+                self.shell.status = INTERRUPTED
+                continue
+            trouble = editor.trouble()
+            if trouble is not None:
+                await complain(self.streams.stderr, NAME, trouble)
+            if text is None:
+                return None
+            try:
+                return parse(text)
+            except SyntaxFault as fault:
+                self.shell.status = await complain(self.streams.stderr, NAME, fault)
 
     async def _line(self) -> bytes:
         """A line with its newline, or what stands before the end of the input, or nothing at the end."""

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from cognu.errors import CognuError, E, FileError
 from cognu.files.nstext import split_commands
 from cognu.shell.connection import NodeFile
+from cognu.shell.history import History
 from cognu.shell.hostpaths import namespace_path
 from cognu.shell.hoststreams import Modes, host_streams
-from cognu.shell.interactive import NAME, Prompt, run_once
+from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
 from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode
@@ -29,9 +30,15 @@ from cognu.world.real import RealClock, RealThreads
 
 PASSED_ON = ("USER", "TERM", "LANG", "LC_ALL", "TZ")
 """What of the host's environment a shell starts with, beside HOME."""
+PLAIN = ("", "dumb", "unknown")
+"""Values of TERM for terminals on which nothing can be edited."""
 NODE_ENVIRONMENT = "/env"
 CALLER = "/mnt/term"
 """Where a shell that `cpu` started on another machine has the files of whoever called."""
+
+
+TOKEN_VARIABLE = "COGNU_TOKEN"
+"""The variable of the host in which a node hands a shell that it starts the token of the process to be."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Start:
     """How to begin. `socket` is a node's. With a `token` the session is a process that is there; `own_streams` False
     takes that process's streams, `/fd/0` to `/fd/2`, instead of this one's; `terminal` says that they are one.
 
-    `publish`: programs can use the terminal. `cwd` is a path of the namespace, `/` if it is not there.
+    `publish`: programs can use the terminal. `cwd` is a path of the namespace, `/` if it is not there. `history` is a
+    file of the host with the lines that were typed; if empty, they are forgotten in the end.
     """
 
     socket: str
@@ -49,15 +57,21 @@ class Start:
     publish: bool = True
     cwd: str = "/"
     variables: Mapping[str, str] = field(default_factory=dict)
+    history: str = ""
+
+
+def _nothing() -> None:
+    """The terminal is another machine's, which looks after its own signals."""
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A shell on a session with its streams."""
+    """A shell on a session with its streams. `watch`: see `Terminal.watch`."""
 
     session: NodeSession
     shell: Shell
     streams: Streams
+    watch: Callable[[], None] = _nothing
 
 
 async def connect(start: Start) -> NodeSession:
@@ -84,13 +98,15 @@ async def begun(start: Start) -> AsyncIterator[Begun]:
             terminal = Terminal(streams, Modes(0))
             if start.publish:
                 await terminal.publish(session)
+                terminal.watch()
         else:
             streams = await _streams_of_process(session, start.terminal)
         await _enter(session, start)
         variables = dict(start.variables)
         if start.token:
             variables = await _environment(session) | variables
-        yield Begun(session, Shell(session, variables, (NAME,)), streams)
+        shell = Shell(session, variables, (NAME,), typed=History(start.history))
+        yield Begun(session, shell, streams, terminal.watch if terminal is not None else _nothing)
     finally:
         if terminal is not None:
             await terminal.close()
@@ -152,8 +168,25 @@ def host_cwd() -> str:
 
 async def interactive(at: Begun) -> int:
     """A prompt until `exit` or the end of the input."""
-    prompt = Prompt(at.shell, at.streams)
+    prompt = Prompt(at.shell, at.streams, await _editor(at))
     return await _until_signal(at.session, prompt.run(), prompt.interrupt)
+
+
+async def _editor(at: Begun) -> LineEditor | None:
+    """An editor on a terminal that can move its cursor; None on others."""
+    streams = at.streams
+    if not (is_terminal(streams.stdin) and is_terminal(streams.stderr)):
+        return None
+    if at.shell.variables.get("TERM", "") in PLAIN:
+        return None
+    from cognu.shell.editor import Editor
+
+    if at.shell.typed.path:
+        try:
+            at.shell.typed.load()
+        except FileError as error:
+            await complain(streams.stderr, NAME, error)
+    return Editor(at.shell, streams, at.watch)
 
 
 async def script(at: Begun, text: str) -> int:

@@ -25,7 +25,7 @@ from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetSta
 from cognu.shell.connection import Connection, NodeFile, Somebody, local_namespace
 from cognu.shell.fetch import fetch
 from cognu.shell.launching import NodeChild, ProgramStart
-from cognu.shell.system import Child, File, Flags, Mode, Note, ProcessInfo, Program, RunOptions, absolute
+from cognu.shell.system import Child, File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, absolute
 from cognu.world import Clock, Stream
 
 TOKEN = "cap:"
@@ -400,9 +400,10 @@ class NodeSession:
         return await self._started(ProgramStart(program.text, argv, env, self._cwd, options), stdin, stdout, stderr)
 
     async def cpu(
-        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File
+        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File,
+        grants: tuple[Grant, ...] = (),
     ) -> Child:
-        start = ProgramStart("cpu", ("cpu", *argv), env, self._cwd, RunOptions(on=node))
+        start = ProgramStart("cpu", ("cpu", *argv), env, self._cwd, RunOptions(on=node, grants=grants))
         return await self._started(start, stdin, stdout, stderr)
 
     async def _started(self, start: ProgramStart, *streams: File) -> Child:

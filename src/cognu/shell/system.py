@@ -219,9 +219,13 @@ class System(Protocol):
         """Let a paired node (None: every paired node) import `path`."""
 
     async def cpu(
-        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File
+        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File,
+        grants: tuple[Grant, ...] = (),
     ) -> Child:
-        """A shell on another node (or one command, if `argv` is not empty), with this namespace at `/mnt/term`."""
+        """A shell on another node (or one command, if `argv` is not empty).
+
+        It has the terminal and at `/mnt/term` this working directory and what `grants` name, nothing else from here.
+        """
 
 
 def is_terminal(file: File) -> bool:

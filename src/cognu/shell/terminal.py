@@ -1,9 +1,11 @@
 """The user's terminal as a 9P server in the shell's own process, so that programs near and far can use it as files:
 
     cons       reads the keyboard, by lines; writes the screen (cons(3))
-    consctl    write `rawon`, `rawoff`; the file that turned raw mode on turns it off when it is closed
+    consctl    write `rawon`, `rawoff`; the file that turned raw mode on turns it off when it is closed; `suspend`
+               stops this process as Ctrl-Z does, and is answered once it goes on
     winsize    reads `ROWS COLUMNS`
     stdin stdout stderr   this process's streams, whatever they are
+    resize     the same as winsize at once, and after that each time the size changes: a read waits for that
 
 It is served over a pipe of the node, whose other end the node mounts before `/dev` of the session.
 """
@@ -11,6 +13,10 @@ It is served over a pipe of the node, whose other end the node mounts before `/d
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
@@ -63,9 +69,19 @@ class _Control(Node):
                 self._raw.add(fid)
             case b"rawoff":
                 self._end(fid)
+            case b"suspend":
+                self._modes.restore()
+                os.kill(0, signal.SIGTSTP)
+                # Also if nothing was stopped, as where no shell would start us again.
+                self.go_on()
             case _:
-                raise FileError(E.USAGE, "consctl", "rawon; rawoff")
+                raise FileError(E.USAGE, "consctl", "rawon; rawoff; suspend")
         return len(data)
+
+    def go_on(self) -> None:
+        """After a stop the terminal may have somebody else's modes."""
+        if self._raw:
+            self._modes.raw()
 
     def close(self, fid: TreeFid) -> None:
         self._end(fid)
@@ -76,27 +92,65 @@ class _Control(Node):
             self._modes.restore()
 
 
-def terminal_server(streams: Streams, modes: Modes) -> TreeServer:
+class _Resize(Node):
+    """A fid's state is the size that it was told last."""
+
+    def __init__(self, size: Callable[[], str]) -> None:
+        super().__init__("resize", 0o444)
+        self._size = size
+        self._changed: set[asyncio.Future[None]] = set()
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        fid.state = ""
+        return None
+
+    async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        while (size := self._size()) == fid.state:
+            changed = asyncio.get_running_loop().create_future()
+            self._changed.add(changed)
+            try:
+                await changed
+            finally:
+                self._changed.discard(changed)
+        fid.state = size
+        return size.encode()[:count]
+
+    def look(self) -> None:
+        """The size may have changed."""
+        for changed in self._changed:
+            if not changed.done():
+                changed.set_result(None)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The server's tree, and whom to tell of a changed window and of going on after a stop."""
+
+    server: TreeServer
+    resized: Callable[[], None]
+    continued: Callable[[], None]
+
+
+def terminal_server(streams: Streams, modes: Modes) -> Parts:
     """The tree that the module's docstring tells of."""
 
     def size() -> str:
         rows, columns = modes.size()
         return f"{rows} {columns}\n"
 
-    return TreeServer(
-        "#t",
-        Directory(
-            "",
-            [
-                _Stream("cons", streams.stdin, streams.stdout),
-                _Control(modes),
-                Text("winsize", size),
-                _Stream("stdin", streams.stdin, None),
-                _Stream("stdout", None, streams.stdout),
-                _Stream("stderr", None, streams.stderr),
-            ],
-        ),
-    )
+    control = _Control(modes)
+    resize = _Resize(size)
+
+    files = [
+        _Stream("cons", streams.stdin, streams.stdout),
+        control,
+        Text("winsize", size),
+        _Stream("stdin", streams.stdin, None),
+        _Stream("stdout", None, streams.stdout),
+        _Stream("stderr", None, streams.stderr),
+        resize,
+    ]
+    return Parts(TreeServer("#t", Directory("", files)), resize.look, control.go_on)
 
 
 class Terminal:
@@ -106,6 +160,13 @@ class Terminal:
         self.streams = streams
         self.modes = modes
         self._task: asyncio.Task[None] | None = None
+        self._parts = terminal_server(streams, modes)
+
+    def watch(self) -> None:
+        """Handle the signals of a changed window and of going on after a stop; again, if somebody else took them."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGWINCH, self._parts.resized)
+        loop.add_signal_handler(signal.SIGCONT, self._parts.continued)
 
     async def publish(self, session: NodeSession) -> None:
         """Show the terminal at `/dev` of the session. Raises what the node refuses; nothing is served then."""
@@ -118,7 +179,7 @@ class Terminal:
             await there.close()
 
     async def _serve(self, stream: ChanStream, session: NodeSession) -> None:
-        server = terminal_server(self.streams, self.modes)
+        server = self._parts.server
         caller = Somebody(session.user)
         fid = server.attach(caller, "")
         assert isinstance(fid, TreeFid)
@@ -135,5 +196,7 @@ class Terminal:
 
     async def close(self) -> None:
         self.modes.restore()
+        for number in (signal.SIGWINCH, signal.SIGCONT):
+            asyncio.get_running_loop().remove_signal_handler(number)
         if self._task is not None:
             await end_tasks([self._task])

@@ -132,8 +132,8 @@ KINDS: dict[str, tuple[Command, ...]] = {
                 (), (2, 3)),
         Command("export", mesh.export_tree, "let other nodes use a tree", "export PATH [NODE] [:rw]",
                 "export /home/me pi", (), (1, 3)),
-        Command("cpu", mesh.cpu, "a shell or a command on another node", "cpu NODE [COMMAND [ARG...]]", "cpu pi",
-                (), (1, ANY), mixed=False),
+        Command("cpu", mesh.cpu, "a shell or a command on another node",
+                "cpu [--grant PATH[:rwx]] NODE [COMMAND [ARG...]]", "cpu pi", ("grant=",), (1, ANY), mixed=False),
     ),
 }
 

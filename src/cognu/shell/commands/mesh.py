@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cognu.shell.commands.processes import parse_grant
 from cognu.shell.commands.reading import chunks
 from cognu.shell.lexer import is_name
 from cognu.shell.programs import wait_at_terminal, wait_for
@@ -54,7 +55,8 @@ async def export_tree(call: Call) -> int:
 async def cpu(call: Call) -> int:
     node, *argv = call.operands
     streams = call.streams
-    child = await call.system.cpu(node, argv, call.environment, streams.stdin, streams.stdout, streams.stderr)
+    grants = tuple(parse_grant(call.system.cwd, text) for text in call.options.values("grant"))
+    child = await call.system.cpu(node, argv, call.environment, streams.stdin, streams.stdout, streams.stderr, grants)
     if not argv and is_terminal(streams.stdin):
         return await wait_at_terminal(call, child)
     return await wait_for(call, child)
