@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,20 @@ async def test_a_lock_whose_holder_does_not_answer_is_a_problem(made: NodeProces
         os.close(lock)
     assert level == "problem"
     assert f"process {os.getpid()}" in text
+
+
+async def test_a_node_that_hangs_is_a_problem_and_does_not_hang_the_doctor(made: NodeProcess) -> None:
+    await made.start()
+    try:
+        os.kill(made.pid, signal.SIGSTOP)
+        said = await doctor(made, 1)
+    finally:
+        os.kill(made.pid, signal.SIGCONT)
+        await end(made)
+    level, text = said["node running"]
+    assert level == "problem"
+    assert E.TIMEDOUT.text in text
+    assert said["home lock"] == ("problem", f"process {made.pid} holds {made.home}/lock, but no node answers")
 
 
 async def test_what_a_killed_node_left_is_noted(made: NodeProcess) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import threading
+from queue import Empty, Queue
 
 import click
 
@@ -33,25 +34,31 @@ def doctor_verb(setting: Setting, everything: bool) -> int:
 
 
 def examine(setting: Setting) -> Subject:
-    """What the node says, if it says anything in time."""
+    """What the node says, if it says anything in time. A node may hang at any point, at taking leave too."""
+    answers: Queue[Subject] = Queue()
+    threading.Thread(target=lambda: answers.put(_ask(setting)), daemon=True, name="node").start()
+    try:
+        return answers.get(timeout=NODE_SECONDS)
+    except Empty:
+        return Subject(setting.home, silent=FileError(E.TIMEDOUT, setting.socket, f"{NODE_SECONDS:g} s"))
+
+
+def _ask(setting: Setting) -> Subject:
     from cognu.shell.program import Start, connect
 
-    async def ask() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async def ask() -> Subject:
         session = await connect(Start(setting.socket))
         try:
-            return await session.rpc("status"), await session.rpc("peers")
+            return Subject(setting.home, await session.rpc("status"), await session.rpc("peers"))
         finally:
             await session.close()
 
     try:
-        status, peers = asyncio.run(asyncio.wait_for(ask(), NODE_SECONDS))
-    except TimeoutError:
-        return Subject(setting.home, silent=FileError(E.TIMEDOUT, setting.socket, f"{NODE_SECONDS:g} s"))
+        return asyncio.run(ask())
     except CognuError as error:
         return Subject(setting.home, silent=error)
     except OSError as error:  # a path that is too long for a socket, say; the checks tell more
         return Subject(setting.home, silent=FileError(E.NONODE, setting.home, error.strerror or ""))
-    return Subject(setting.home, status, peers)
 
 
 def lines(findings: list[Finding], everything: bool) -> list[str]:
