@@ -13,7 +13,7 @@ from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, DMSYMLINK, Qid, SetStat, Stat
 from cognu.shell.interactive import run_once
 from cognu.shell.state import Shell, Streams
-from cognu.shell.system import File, Flags, Mode, Note, ProcessInfo, Program, RunOptions, absolute
+from cognu.shell.system import File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, absolute
 from cognu.world import Clock
 
 PIPE_SIZE = 16
@@ -505,9 +505,10 @@ class FakeSystem:
         self.world.calls.append(("export", path, node, write))
 
     async def cpu(
-        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File
+        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File,
+        grants: tuple[Grant, ...] = (),
     ) -> FakeChild:
-        self.world.calls.append(("cpu", node, tuple(argv)))
+        self.world.calls.append(("cpu", node, tuple(argv), grants))
         if "cpu" not in self.world.programs:
             raise FileError(E.NOPEER, node)
         files = [file.dup() for file in (stdin, stdout, stderr) if isinstance(file, FakeFile)]

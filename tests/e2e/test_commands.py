@@ -62,7 +62,7 @@ async def test_the_readmes_first_lines_on_two_machines(place: Path) -> None:
         assert b"clone\n" in bound.output
         assert b"bind -b /n/pi/net /net\n" in bound.output
 
-        far = await desk.command("cpu", "pi", "cat", f"/mnt/term{two.notes}/notes.txt", str(two.shared / "on-pi.txt"))
+        far = await desk.command("cpu", "pi", "cat", "notes.txt", str(two.shared / "on-pi.txt"), cwd=two.notes)
         assert (far.output, far.status) == (b"one two\nthree\nof pi\n", 0), far
         piped = await desk.command("cpu", "pi", "wc", "-l", stdin=b"1\n2\n3\n")
         assert (piped.output.split()[0], piped.status) == (b"3", 0), piped

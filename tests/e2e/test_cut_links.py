@@ -100,7 +100,7 @@ async def piece(client: Client, fid: object, offset: int) -> bytes:
 
 async def converse(client: Client, two: Pair, cut: asyncio.Event, over: asyncio.Event) -> list[bytes]:
     """A shell on pi, given a line before, two during and one after the cut; what it wrote."""
-    shell = await client.start("cpu", on="pi")
+    shell = await client.start("cpu", on="pi", grants=[f"{two.notes} r"])
     said = []
 
     async def ask(line: str) -> None:

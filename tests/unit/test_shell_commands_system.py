@@ -286,7 +286,7 @@ async def test_cpu(bench: Bench) -> None:
     bench.stdin = b" typed"
     result = await bench.run("cpu pi ls -l --help")
     assert (result.status, result.out) == (9, "ls -l --help typed")
-    assert ("cpu", "pi", ("ls", "-l", "--help")) in bench.world.calls
+    assert ("cpu", "pi", ("ls", "-l", "--help"), ()) in bench.world.calls
 
 
 async def test_ctrl_c_reaches_the_other_node(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -283,6 +284,30 @@ async def test_a_child_ended_by_a_signal_has_a_status_beyond_128() -> None:
     assert await child.wait() == 128 + signal.SIGKILL
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="this host can't bound another process")
+async def test_a_child_has_no_more_memory_and_descriptors_than_it_may() -> None:
+    waiting, go = os.pipe()
+    reading, writing = os.pipe()
+    script = (
+        "import os, resource\n"
+        "os.read(0, 1)\n"
+        "try:\n"
+        "    bytearray(1 << 30)\n"
+        "    grew = True\n"
+        "except MemoryError:\n"
+        "    grew = False\n"
+        "print(grew, resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)\n"
+    )
+    child = await real_world().spawn.start(
+        [sys.executable, "-c", script], {}, stdin=waiting, stdout=writing, memory=512 << 20, open_files=64
+    )
+    os.write(go, b"x")  # its limits hold by now
+    assert await child.wait() == 0
+    assert os.read(reading, 1000) == b"False (64, 64)\n"
+    for descriptor in (waiting, go, reading, writing):
+        os.close(descriptor)
 
 
 async def test_what_can_not_be_started_is_a_clear_error(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Channels:
         elif label == STORE:
             await self._serve_store(peer, channel)
         elif label.startswith(LABEL):
-            await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint), channel)
+            await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint, channel.close), channel)
         else:
             raise FileError(E.NOATTACH, label[:40])
 

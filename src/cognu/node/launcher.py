@@ -20,27 +20,34 @@ from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import Launch
-from cognu.files.limits import USUAL_WEIGHT
+from cognu.files.limits import USUAL_WEIGHT, Resource
 from cognu.files.mounts import MREPL, ChanMover, Device
 from cognu.files.namespace import Namespace
 from cognu.files.nscommands import apply
 from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process, State
 from cognu.files.steps import Steps, finish
-from cognu.kernel import ALL_RIGHTS, READ, WRITE
+from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from cognu.node.lending import LABEL, STREAMS
+from cognu.node.lending import LABEL, STREAMS, TOKEN_VARIABLE
+from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.launch import Programs, build_namespace
 from cognu.runtime.scheduler import Scheduler
-from cognu.store.names import is_prefix
+from cognu.store.names import check_name, is_prefix
 
 log = logging.getLogger("cognu.launcher")
 
 SHELL = "cpu"
 """The program's name that means a shell, with the lent namespace at /mnt/term."""
+SHELL_MEMORY = 64 << 20
+"""Bytes that a peer's shell is charged for; it takes about half of that to begin with."""
+MOST_SHELL_MEMORY = 1 << 30
+"""Bytes of address space that a peer's shell may have, if its peer has that much room."""
+SHELL_FILES = 1024
+"""Descriptors of the host that a peer's shell may have open."""
 SHELL_NAMESPACE = """\
 bind '#c' /dev
 bind -c '#e' /env
@@ -77,16 +84,24 @@ class Launcher:
 
     async def _confine(self, process: Process, launch: Launch) -> None:
         """Leave the process with the namespace that its grants make, and nothing else."""
-        cwd = str(process.cwd.path)
-        build = build_namespace(process, cwd, launch.grants, launch.directories, SkeletonServer)
+        if launch.program == SHELL:
+            build = shell_view(process, launch)
+        else:
+            cwd = str(process.cwd.path)
+            build = build_namespace(process, cwd, launch.grants, launch.directories, SkeletonServer)
         namespace, directory, descriptors = await finish(build)
         descriptors.release()
         _replace(process, namespace, directory)
 
     async def _program(self, process: Process, word: str) -> tuple[str, bytes]:
-        """A program's hash and bytes, by path, name in /bin, or hash. Raises NOENT, NOTFOUND, AMBIGUOUS."""
+        """A program's hash and bytes, by path, name in /bin, or hash. Raises NOENT, NOTFOUND, AMBIGUOUS.
+
+        What the names and prefixes of this node stand for is its own users' to know: others say the whole hash.
+        """
         store = self._node.store
         if "/" not in word:
+            if self._node.exports.is_from_afar(process):
+                return _whole_hash(word), await store.get(word)
             try:
                 name = store.named(word)
             except FileError:
@@ -117,6 +132,7 @@ class Launcher:
         token = self._node.lending.lend(process, peer.fingerprint)
         try:
             cwd = str(process.cwd.path)
+            cwd = cwd if cwd.startswith("/") else "/"
             lines = [f"arg {quote(word)}" for word in launch.args]
             lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
             lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
@@ -131,7 +147,7 @@ class Launcher:
                     name, data = await self._program(process, launch.program)
                     program = await self._node.store.put(data)
                     assert program == name
-                    await self._confine(process, launch)
+                await self._confine(process, launch)
                 for line in [*lines, f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]:
                     await write_all(ctl, line.encode())
             except BaseException:
@@ -223,7 +239,7 @@ class Launcher:
         namespace = Namespace(domain, root)
         try:
             cwd = await finish(namespace.find(launch.cwd, root, process))
-            name = self._node.store.resolve(launch.program)
+            name = _whole_hash(launch.program)
             data = await self._node.store.get(name)
         except BaseException:
             namespace.release()
@@ -244,6 +260,7 @@ class Launcher:
         try:
             self._add_devices(namespace)
             await finish(apply_to(process, namespace, SHELL_NAMESPACE, node))
+            del namespace.devices["V"]  # /bin is all that a peer's shell may see of the store
             place = await finish(namespace.find("/mnt/term", namespace.root, process))
             namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
             await finish(apply_to(process, namespace, "bind -a /mnt/term/dev /dev\n", node))
@@ -255,10 +272,24 @@ class Launcher:
             root.close()
             domain.release()
         _replace(process, namespace, cwd)
+        await self._start_shell(process, launch)
+
+    async def _start_shell(self, process: Process, launch: Launch) -> None:
+        """The host's process that the shell is, within what its peer may use. Raises DQUOT."""
+        node = self._node
+        process.quota.take(Resource.MEMORY, SHELL_MEMORY)
+        room = process.quota.room(Resource.MEMORY)
+        memory = MOST_SHELL_MEMORY if room is None else min(MOST_SHELL_MEMORY, SHELL_MEMORY + room)
         token = node.lending.lend(process, "")
         command = ["-i"] if not launch.args else ["--", *launch.args]
-        argv = [sys.executable, "-m", "cognu.shell", "--socket", node.home.socket, "--token", token, "--streams", "fd"]
-        child = await node.world.spawn.start([*argv, *command], {"LANG": "C.UTF-8"})
+        argv = [sys.executable, "-m", "cognu.shell", "--socket", node.home.socket, "--streams", "fd", *command]
+        variables = {"LANG": "C.UTF-8", TOKEN_VARIABLE: token}
+        try:
+            child = await node.world.spawn.start(argv, variables, memory=memory, open_files=SHELL_FILES)
+        except BaseException:
+            node.lending.end(token)
+            process.quota.give(Resource.MEMORY, SHELL_MEMORY)
+            raise
         process.kill = lambda by: child.signal(9)
         process.note = lambda text: child.signal(2)
         process.pause = lambda stop: child.signal(signal.SIGSTOP if stop else signal.SIGCONT)
@@ -266,6 +297,7 @@ class Launcher:
         async def follow() -> None:
             status = await child.wait()
             node.lending.end(token)
+            process.quota.give(Resource.MEMORY, SHELL_MEMORY)
             node.processes.end(process, status)
 
         self._spawn(follow())
@@ -280,9 +312,12 @@ class Launcher:
         """The devices that a shell needs: those of the process itself, the store's programs, a /tmp of its own."""
         node, domain = self._node, namespace.domain
         base = node.base.namespace
-        for letter, source in (("e", "e"), ("d", "d"), ("|", "|"), ("p", "q"), ("V", "V")):
+        for letter, source, rights in (
+            ("e", "e", ALL_RIGHTS), ("d", "d", ALL_RIGHTS), ("|", "|", ALL_RIGHTS), ("p", "q", ALL_RIGHTS),
+            ("V", "V", READ | EXECUTE | GRANT),  # to run programs, not to name or remove them
+        ):  # fmt: skip
             device = base.devices[source]
-            cap = base.domain.mint(device.cap, ALL_RIGHTS, domain)
+            cap = base.domain.mint(device.cap, rights, domain)
             namespace.devices[letter] = Device(device.server, domain, cap, Path(None, "#" + letter))
         for letter, server in (
             ("c", cons_server(node.world, node.settings.name, node.processes)),
@@ -313,6 +348,14 @@ def _replace(process: Process, namespace: Namespace, cwd: Chan) -> None:
     process.namespace, process.cwd = namespace, cwd
     old_cwd.close()
     old.release()
+
+
+def _whole_hash(word: str) -> str:
+    """`word` itself. Raises NOTFOUND for anything else, the same whether it is a name or prefix here or not."""
+    try:
+        return check_name(word)
+    except FileError:
+        raise FileError(E.NOTFOUND, word) from None
 
 
 def apply_to(process: Process, namespace: Namespace, text: str, node: Node) -> Steps[None]:

@@ -1,19 +1,21 @@
 """Processes lent to a peer: a program runs over there, on this side's files and streams.
 
 A lent process exists here, with its namespace and descriptors; a token, made for one peer, lets that peer attach to
-them. The token dies with the process.
+them, once. When the lending ends, what the token was redeemed for ends too.
 """
 
 from __future__ import annotations
 
 from base64 import b32encode
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.mounts import Device
-from cognu.files.process import Process
+from cognu.files.process import Process, State
 from cognu.files.steps import Steps
 from cognu.kernel import READ, WRITE
 from cognu.world import Random
@@ -22,12 +24,15 @@ LABEL = "cap:"
 """How the label of a link's channel begins that asks for a lent process; the token follows."""
 STREAMS = "#d"
 """The attach name for the lent process's descriptors, as files; "" is its namespace."""
+TOKEN_VARIABLE = "COGNU_TOKEN"
+"""The variable of the host in which a shell that the node starts finds its token: arguments anybody can read."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lent:
     process: Process
-    peer: str  # fingerprint of who may redeem it
+    peer: str  # fingerprint of who may redeem it; "" is a shell of this node
+    close: Callable[[], None] | None = None  # ends what it was redeemed for; None: it was not yet
 
 
 class Lending:
@@ -35,23 +40,35 @@ class Lending:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._lent: dict[str, Lent] = {}
+        # By the token's digest: how long looking one up takes says nothing of those in force.
+        self._lent: dict[bytes, Lent] = {}
 
     def lend(self, process: Process, peer: str) -> str:
-        """A token for `peer`; end it with `end`."""
+        """A token for `peer`, to be redeemed once; end it with `end`."""
         token = b32encode(self._random.bytes(20)).decode().lower()
-        self._lent[token] = Lent(process, peer)
+        self._lent[_digest(token)] = Lent(process, peer)
         return token
 
     def end(self, token: str) -> None:
-        self._lent.pop(token, None)
+        """The token is worth nothing from now on, and what it was redeemed for is closed. May be called twice."""
+        lent = self._lent.pop(_digest(token), None)
+        if lent is not None and lent.close is not None:
+            lent.close()
 
-    def redeem(self, label: str, peer: str) -> Process:
-        """The process a channel's label asks for. Raises NOATTACH: unknown, ended, or another peer's."""
-        lent = self._lent.get(label.removeprefix(LABEL))
-        if lent is None or lent.peer != peer:
+    def redeem(self, label: str, peer: str, close: Callable[[], None]) -> Process:
+        """The process that a label or attach name asks for; `close` is called when the lending ends.
+
+        Raises NOATTACH: unknown, redeemed before, ended, or another peer's, without a word of which.
+        """
+        lent = self._lent.get(_digest(label.removeprefix(LABEL)))
+        if lent is None or lent.peer != peer or lent.close is not None or lent.process.state is State.DEAD:
             raise FileError(E.NOATTACH, LABEL, "no such token for this peer")
+        lent.close = close
         return lent.process
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "backslashreplace")).digest()
 
 
 def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan]:

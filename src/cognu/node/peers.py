@@ -156,6 +156,15 @@ class PeerExports:
             at = at.parent
         raise FileError(E.PERM, f"pid {process.pid}", "only what a peer started is run for a peer")
 
+    def is_from_afar(self, process: Process) -> bool:
+        """Whether a process was made on a peer's connection, or below one, even if that connection is over."""
+        at: Quota | None = process.quota
+        while at is not None:
+            if at in self._quotas.values():
+                return True
+            at = at.parent
+        return False
+
     def disconnect(self, peer: str, session: Process) -> None:
         self._sessions[peer].remove(session)
         self._kill_below(session, "its peer's connection ended")

@@ -29,6 +29,7 @@ class Sessions:
 class _Session:
     def __init__(self, node: Node, stream: Stream) -> None:
         self._node = node
+        self._stream = stream
         self._process: Process | None = None
         self._own = False
         self._export = Export(stream, node.base, self._attach, limits=LIMITS)
@@ -61,7 +62,7 @@ class _Session:
     def _begin(self, aname: str) -> None:
         node = self._node
         if aname.startswith(LABEL):
-            process = node.lending.redeem(aname, "")
+            process = node.lending.redeem(aname, "", self._stream.close)
         else:
             process = node.processes.fork(node.base, Fork(descriptors=Share.CLEAN, notes=False))
             process.descriptors.limit = OPEN_FILES

@@ -291,8 +291,13 @@ class Spawn(Protocol):
     async def start(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None, pass_fds: Sequence[int] = (),
         stdin: int | None = None, stdout: int | None = None, stderr: int | None = None,
+        memory: int | None = None, open_files: int | None = None,
     ) -> Child:
-        """Start a program of the host; descriptors not given are /dev/null."""
+        """Start a program of the host; descriptors not given are /dev/null.
+
+        `memory` is the most bytes of address space it may have, `open_files` the most descriptors, where the host can
+        bound those of another process (Linux: prlimit(2)). They hold when this returns; the program has begun by then.
+        """
 
 
 @dataclass(frozen=True)

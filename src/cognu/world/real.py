@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import resource
 import threading
 import time
 from asyncio.subprocess import DEVNULL, Process
@@ -23,6 +25,7 @@ from cognu.world.net import RealNetwork
 from cognu.world.refusals import refusals
 
 T = TypeVar("T")
+log = logging.getLogger("cognu.world")
 
 THREAD_LIMIT = 16
 
@@ -190,6 +193,8 @@ class RealSpawn:
         stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        memory: int | None = None,
+        open_files: int | None = None,
     ) -> Child:
         """`env` is the whole environment; `pass_fds` keep their numbers, every other descriptor is closed."""
         if not argv:
@@ -205,7 +210,28 @@ class RealSpawn:
                 stdout=DEVNULL if stdout is None else stdout,
                 stderr=DEVNULL if stderr is None else stderr,
             )
+        try:
+            _bound(process.pid, memory, open_files)
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
         return RealChild(process)
+
+
+def _bound(pid: int, memory: int | None, open_files: int | None) -> None:
+    """Limit another process. One that has ended already needs none."""
+    wanted = [(resource.RLIMIT_AS, memory), (resource.RLIMIT_NOFILE, open_files)]
+    for what, most in wanted:
+        if most is None:
+            continue
+        if not hasattr(resource, "prlimit"):
+            log.warning("process %d runs without a limit: this host has no prlimit", pid)
+            return
+        with refusals(f"process {pid}"), suppress(ProcessLookupError):
+            hard = resource.prlimit(pid, what)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.prlimit(pid, what, (most, most))
 
 
 def real_world() -> World:

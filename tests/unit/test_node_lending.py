@@ -1,0 +1,63 @@
+"""Tokens for lent processes: for one peer, once, and no longer than the lending."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.devices.root import SkeletonServer
+from cognu.errors import E, FileError
+from cognu.files.authority import Authority
+from cognu.files.chan import Domain
+from cognu.files.namespace import Namespace
+from cognu.files.process import Process, ProcessTable, State
+from cognu.node.lending import LABEL, Lending
+from cognu.node.peers import attach_skeleton
+from cognu.shell.connection import Somebody
+from cognu.world.real import RealRandom
+
+
+def a_process() -> Process:
+    domain = Domain(Authority())
+    namespace = Namespace(domain, attach_skeleton(domain, SkeletonServer(()), Somebody("me")))
+    return ProcessTable(lambda: 0).add("me", namespace, namespace.root.share())
+
+
+def refused(lending: Lending, token: str, peer: str) -> str:
+    with pytest.raises(FileError) as caught:
+        lending.redeem(LABEL + token, peer, lambda: None)
+    assert caught.value.error is E.NOATTACH
+    return str(caught.value)
+
+
+def test_a_token_is_redeemed_once_by_its_peer_and_closed_when_the_lending_ends() -> None:
+    lending, process, closed = Lending(RealRandom()), a_process(), []
+    token = lending.lend(process, "pi")
+    texts = {refused(lending, token, "other"), refused(lending, token[:-1], "pi"), refused(lending, "", "pi")}
+    assert lending.redeem(LABEL + token, "pi", lambda: closed.append("a")) is process
+    texts.add(refused(lending, token, "pi"))
+    assert closed == []
+    lending.end(token)
+    assert closed == ["a"]
+    lending.end(token)
+    assert closed == ["a"]
+    texts.add(refused(lending, token, "pi"))
+    assert len(texts) == 1  # nobody learns which it was
+
+
+def test_a_token_that_nobody_redeemed_ends_and_one_of_a_process_that_ended_is_refused() -> None:
+    lending, process = Lending(RealRandom()), a_process()
+    token, other = lending.lend(process, ""), lending.lend(process, "")
+    assert token != other
+    lending.end(token)
+    refused(lending, token, "")
+    process.state = State.DEAD
+    refused(lending, other, "")
+
+
+@given(st.text(), st.text())
+def test_no_other_text_is_a_token(text: str, peer: str) -> None:
+    lending, process = Lending(RealRandom()), a_process()
+    lending.lend(process, peer)
+    refused(lending, text, peer)
