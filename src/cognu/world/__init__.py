@@ -159,6 +159,19 @@ class Network(Protocol):
         """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""
 
 
+class Draft(Protocol):
+    """A file being written, which nobody sees before it is whole. One that is dropped is discarded."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Add all of `data` at the end."""
+
+    def commit(self) -> None:
+        """Put it in its place, durably. Nothing may be written after that."""
+
+    def discard(self) -> None:
+        """Give it up; does nothing after `commit`. May be called twice."""
+
+
 class Disk(Protocol):
     """The node's own files, by absolute path. A write that returned is durable (synced, directory too)."""
 
@@ -167,6 +180,12 @@ class Disk(Protocol):
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Replace the file in one step: after a crash it is the old or the new one, never a part."""
+
+    def open(self, path: str) -> HostFile:
+        """For reading; raises `FileError(NOENT)`."""
+
+    def draft(self, path: str, mode: int = 0o600) -> Draft:
+        """Begin to write as `write` does, in pieces. The directory must be there."""
 
     def append(self, path: str, data: bytes) -> None: ...
 
@@ -216,6 +235,9 @@ class HostFile(Protocol):
     """An open file of the host."""
 
     def pread(self, offset: int, count: int) -> bytes: ...
+
+    def pread_now(self, offset: int, count: int) -> bytes | None:
+        """As `pread` if the host has the bytes in memory, else None: never waits for a disk."""
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int: ...
 

@@ -247,6 +247,9 @@ class NamedHandle:
 HANDLE: type[PathHandle] | type[NamedHandle] = PathHandle if hasattr(os, "O_PATH") else NamedHandle
 
 
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+
+
 class RealHostFile:
     """An open file. Reads and writes may do less than asked, as the host's; a pipe or terminal that has
     nothing yet, or no room, is `FileError(AGAIN)`: nothing here waits. `with file.descriptor as fd` gives
@@ -272,6 +275,19 @@ class RealHostFile:
                 if error.errno != errno.ESPIPE:
                     raise
             return os.read(fd, count)
+
+    def pread_now(self, offset: int, count: int) -> bytes | None:
+        """As `pread` if the bytes are in the host's page cache (Linux, preadv2(2) RWF_NOWAIT), else None."""
+        if _NOWAIT is None:
+            return None
+        kept = bytearray(min(count, READ_LIMIT))
+        with self.descriptor as fd:
+            try:
+                got = os.preadv(fd, [kept], offset, _NOWAIT)
+            except OSError:
+                return None  # it would wait, or can't say; `pread` finds out and tells
+        del kept[got:]
+        return bytes(kept)
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         """How many bytes of `data` were written."""
