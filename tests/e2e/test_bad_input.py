@@ -190,6 +190,42 @@ async def test_a_listener_reads_only_and_asks_for_its_token(place: Path) -> None
         await refused(client.rpc("listen", address=unix), E.ADDRINUSE)
 
 
+async def test_who_does_not_attach_gets_no_process_and_takes_nobodys_place(place: Path) -> None:
+    async with one_node(place) as node, nothing_left(node) as client:
+        tcp = await client.rpc("listen", address="127.0.0.1:0", path="/dev")
+        before = (await client.rpc("status"))["processes"]
+        idle = [await connect(tcp["address"]) for _ in range(50)]
+        wrong = wire(m.Tattach(0, NOFID, "me", "wrong"))
+        for number, stream in enumerate(idle):
+            await stream.write(VERSION + (wrong if number % 2 else b""))
+            answer = wire(m.Rversion(8192, "9P2000.L"), NOTAG)
+            if number % 2:
+                answer += wire(m.Rlerror(E.NOATTACH.errno))
+            said = b""
+            while len(said) < len(answer):
+                part = await stream.read(1 << 16)
+                assert part, said
+                said += part
+            assert said == answer
+        assert (await client.rpc("status"))["processes"] == before
+        good = await Client.connect(tcp["address"], tcp["token"])
+        assert "null" in await good.list("")
+        assert (await client.rpc("status"))["processes"] == before + 1
+        stopped = await node.command("listen", "--stop", tcp["address"])
+        assert (stopped.status, stopped.errors) == (0, b""), stopped
+        assert tcp["address"] in stopped.output.decode()
+        for stream in idle:
+            assert await stream.read(1) == b""
+            stream.close()
+            await stream.wait_closed()
+        await refused(good.list(""), E.CONNRESET)
+        await good.close()
+        await refused(client.rpc("unlisten", address=tcp["address"]), E.NOENT)
+        again = await client.rpc("listen", address=tcp["address"], path="/dev")
+        assert again["address"] == tcp["address"]
+        await client.rpc("unlisten", address=again["address"])
+
+
 GROWS = """(module (memory (export "memory") 1) (func (export "_start")
     (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1000)) (i32.const -1)))) unreachable))"""
 """Takes memory until it gets no more, and says so by a trap."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cognu.cli.main import VERBS
 from cognu.errors import E, FileError, from_errno, from_oserror, from_text
 
 PLAIN = st.text(st.characters(exclude_characters=":'"), max_size=10).map(str.strip)
@@ -50,3 +52,9 @@ def test_the_hint_is_for_people_alone() -> None:
     error = FileError(E.ACCES, "/a", "why")
     assert error.error.hint not in str(error)
     assert error.explain() == f"/a: permission denied: why\n  {E.ACCES.hint}"
+
+
+@pytest.mark.parametrize("row", list(E))
+def test_a_hint_names_only_verbs_that_there_are(row: E) -> None:
+    named = set(re.findall(r"\bcognu (\S+?)\b", row.hint))
+    assert named <= set(VERBS), row.hint

@@ -118,13 +118,17 @@ grants_verb.add_command(_revoke)
 @verb("listen", "cognu listen 127.0.0.1:5640 --path /home/me")
 @click.option("--path", default="/", show_default=True, help="The tree to serve, read-only.")
 @click.option("--dialect", metavar="D", help="Speak 9P2000 or 9P2000.L only.")
+@click.option("--stop", is_flag=True, help="Serve there no longer; ADDRESS is what was printed.")
 @click.argument("address")
-def listen_verb(setting: Setting, path: str, dialect: str | None, address: str) -> None:
+def listen_verb(setting: Setting, path: str, dialect: str | None, stop: bool, address: str) -> None:
     """Serve ordinary 9P clients at ADDRESS, a Unix socket's path or a port of the loopback, until the node stops.
 
     On the loopback, where every user of this machine can connect, attaching asks for a token, which is printed.
     """
     there = os.path.abspath(address) if "/" in address else address
+    if stop:
+        setting.show(ask(setting, "unlisten", address=there), f"no longer served: {there}")
+        return
     made: dict[str, Any] = ask(setting, "listen", address=there, path=translate(path), dialect=dialect)
     lines = [f"9P at {made['address']}"]
     if made["token"]:

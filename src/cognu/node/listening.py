@@ -1,7 +1,14 @@
-"""`cognu listen`: a read-only tree for ordinary 9P clients, on a Unix socket or loopback."""
+"""`cognu listen`: a read-only tree for ordinary 9P clients, on a Unix socket or loopback.
+
+Whoever connects costs a socket and nothing more until it attached: the process and the copy of the namespace that serve
+it are made when its token was found good. One that does not attach in time is hung up on.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hmac
+import logging
 from base64 import b32encode
 
 from cognu.errors import E, FileError
@@ -13,9 +20,15 @@ from cognu.files.steps import Steps, finish
 from cognu.kernel import EXECUTE, GRANT, READ
 from cognu.ninep.messages import Dialect
 from cognu.node.node import Node
-from cognu.world import Accept, Listener, Stream
+from cognu.world import Listener, Stream
+
+log = logging.getLogger("cognu.node")
 
 LOOPBACK = ("127.", "[::1]", "localhost")
+ATTACH_SECONDS = 20.0
+"""How long a connection may take to attach."""
+MOST_CONNECTIONS = 256
+"""Of one listener at a time."""
 _READ_ONLY = READ | EXECUTE | GRANT
 
 
@@ -36,16 +49,27 @@ class Listening:
             raise FileError(E.USAGE, dialect or "", ", ".join(known.value for known in Dialect))
         await self._check(path)
         network = self._node.world.network
+        dialects = tuple(known for known in Dialect if dialect in (None, known.value))
         if address.startswith("/"):
-            listener = await network.listen_unix(address, self._server(path, "", dialect))
-            token = None
+            token = ""
+            listener = await network.listen_unix(address, _Door(self._node, path, token, dialects).accept)
         else:
             if not address.startswith(LOOPBACK):
                 raise FileError(E.PERM, address, "9P in clear text is for Unix sockets and loopback; peers use join")
             token = b32encode(self._node.world.random.bytes(15)).decode().lower()
-            listener = await network.listen_tcp(address, self._server(path, token, dialect))
+            listener = await network.listen_tcp(address, _Door(self._node, path, token, dialects).accept)
         self._listeners.append(listener)
-        return listener.address, token
+        return listener.address, token or None
+
+    async def unlisten(self, address: str) -> None:
+        """Stop what `listen` began there, by the address that it gave; its connections end. Raises NOENT."""
+        for listener in self._listeners:
+            if listener.address == address:
+                self._listeners.remove(listener)
+                await listener.close()
+                return
+        there = ", ".join(listener.address for listener in self._listeners)
+        raise FileError(E.NOENT, address, f"there is {there}" if there else "nothing is served so")
 
     async def close(self) -> None:
         for listener in self._listeners:
@@ -56,34 +80,90 @@ class Listening:
         base = self._node.base
         (await finish(base.namespace.find(path, base.cwd, base))).close()
 
-    def _server(self, path: str, token: str, dialect: str | None) -> Accept:
-        dialects = tuple(known for known in Dialect if dialect in (None, known.value))
 
-        async def accept(stream: Stream) -> None:
-            session = await self._session(path)
+class _Door:
+    """What is served at one address, and to how many."""
 
-            def attach(uname: str, aname: str) -> Steps[Chan]:
-                if token and aname != token:
-                    raise FileError(E.NOATTACH, "aname", "the token that `cognu listen` printed is asked for")
-                return session.namespace.root.share()
-                yield
+    def __init__(self, node: Node, path: str, token: str, dialects: tuple[Dialect, ...]) -> None:
+        self.node = node
+        self.path = path
+        self.dialects = dialects
+        self._token = token.encode()
+        self.inside = 0
 
-            try:
-                await Export(stream, session, attach, dialects=dialects).serve()
-            finally:
-                self._node.processes.end(session, 0)
+    def opens_with(self, aname: str) -> bool:
+        """Whether it is the token, in a time that does not depend on how much of it is right."""
+        return not self._token or hmac.compare_digest(aname.encode("utf-8", "replace"), self._token)
 
-        return accept
+    async def accept(self, stream: Stream) -> None:
+        if self.inside >= MOST_CONNECTIONS:
+            log.warning("%s is hung up on: %d are connected there", stream.peer, self.inside)
+            return
+        await _Guest(self, stream).serve()
 
-    async def _session(self, path: str) -> Process:
-        """A process whose namespace is a read-only copy of the base's, with `path` as its root."""
-        base = self._node.base
-        domain = Domain(base.namespace.domain.authority, base.namespace.domain)
-        namespace: Namespace = base.namespace.copy(domain, devices=False, rights=_READ_ONLY)
+
+class _Guest:
+    """One connection: nobody's until it attached, then a process of its own."""
+
+    def __init__(self, door: _Door, stream: Stream) -> None:
+        self._door = door
+        self._stream = stream
+        self._making = asyncio.Lock()  # guards the next one: two attaches may be under way
+        self._session: Process | None = None
+        self._over = False
+        # Up to the first attach there is no fid, so the base, whose process it is until then, can't be reached.
+        self._export = Export(stream, door.node.base, self._attach, dialects=door.dialects)
+
+    async def serve(self) -> None:
+        watch = asyncio.get_running_loop().create_task(self._hang_up_on_the_idle())
+        self._door.inside += 1
+        try:
+            await self._export.serve()
+        finally:
+            # The wait comes last: it may be cancelled.
+            self._over = True
+            self._door.inside -= 1
+            if self._session is not None:
+                self._door.node.processes.end(self._session, 0)
+            watch.cancel()
+            await asyncio.wait([watch])
+
+    async def _hang_up_on_the_idle(self) -> None:
+        await self._door.node.world.clock.sleep(ATTACH_SECONDS)
+        if self._session is None:
+            log.info("%s did not attach within %g s", self._stream.peer, ATTACH_SECONDS)
+            self._stream.close()
+
+    def _attach(self, uname: str, aname: str) -> Steps[Chan]:
+        if not self._door.opens_with(aname):
+            raise FileError(E.NOATTACH, "aname", "the token that `cognu listen` printed is asked for")
+        session: Process = yield self._made()
+        return session.namespace.root.share()
+
+    async def _made(self) -> Process:
+        async with self._making:
+            if self._session is None:
+                session = await _session(self._door.node, self._door.path)
+                if self._over:
+                    self._door.node.processes.end(session, 0)
+                    raise FileError(E.CANCELED)
+                self._session = self._export.process = session
+            return self._session
+
+
+async def _session(node: Node, path: str) -> Process:
+    """A process whose namespace is a read-only copy of the base's, with `path` as its root. Raises NOENT."""
+    base = node.base
+    domain = Domain(base.namespace.domain.authority, base.namespace.domain)
+    namespace: Namespace = base.namespace.copy(domain, devices=False, rights=_READ_ONLY)
+    try:
         found = await finish(namespace.find(path, namespace.root, base))
         before, namespace.root = namespace.root, found.share(Path(None, "/"))
         before.close()
         found.close()
-        session = self._node.processes.add("listen", namespace, namespace.root.share(), base)
-        session.args, session.state = ["listen", path], State.RUNNING
-        return session
+        session = node.processes.add("listen", namespace, namespace.root.share(), base)
+    except BaseException:
+        namespace.release()
+        raise
+    session.args, session.state = ["listen", path], State.RUNNING
+    return session

@@ -87,9 +87,15 @@ class Node:
             log.info("%s can't be reached now: %s", peer.name, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside everything else until `end_tasks`. What it raises goes to the log: nobody waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the node failed", exc_info=error)
 
     async def end_tasks(self) -> None:
         for task in list(self._tasks):

@@ -109,6 +109,10 @@ def make_verbs(node: Node, listening: Listening) -> dict[str, Verb]:
         )
         return {"address": address, "token": token}
 
+    async def unlisten(arguments: Arguments) -> Any:
+        await listening.unlisten(arguments["address"])
+        return {}
+
     return {
         "status": status,
         "down": down,
@@ -120,6 +124,7 @@ def make_verbs(node: Node, listening: Listening) -> dict[str, Verb]:
         "grants": grants,
         "revoke": revoke,
         "listen": listen,
+        "unlisten": unlisten,
     }
 
 
