@@ -23,7 +23,16 @@ from cognu.mesh.frames import (
     parse_hello,
     parse_reason,
 )
-from cognu.mesh.session_core import CHANNEL_LIMIT, CHANNEL_WINDOW, EPOCH_LIMIT, ChannelState, Event, SessionCore, Timing
+from cognu.mesh.session_core import (
+    CHANNEL_LIMIT,
+    CHANNEL_WINDOW,
+    EPOCH_LIMIT,
+    ChannelState,
+    Event,
+    SessionCore,
+    Timing,
+    kind_of,
+)
 
 SECOND = 1_000_000_000
 BOOTS = (b"A" * 16, b"B" * 16)
@@ -767,3 +776,9 @@ def test_bye_ends_the_other_sides_channels_with_the_reason() -> None:
     with pytest.raises(LinkBroken) as caught:
         pair.cores[1].read(channel, 1)
     assert (caught.value.error, caught.value.detail) == (E.REVOKED, "dropped")
+
+
+def test_what_follows_the_colon_of_a_label_is_in_no_message() -> None:
+    assert kind_of("cap:secrettoken") == "cap"
+    assert ChannelState(1, "cap:secrettoken").kind == "cap"
+    assert kind_of("9p") == "9p"

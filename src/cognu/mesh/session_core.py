@@ -74,6 +74,11 @@ class Event(Enum):
     CLOSED = "the other side knows that this one closed"
 
 
+def kind_of(label: str) -> str:
+    """A label as it may be shown: what follows a colon may be secret."""
+    return label.partition(":")[0]
+
+
 class ChannelState:
     """One channel. Read by the driver, changed by the core alone."""
 
@@ -81,6 +86,10 @@ class ChannelState:
         "close_known", "close_sent", "closing", "consumed", "credit", "end_sent", "ending", "error", "id", "incoming",
         "label", "may_send", "peer_closed", "peer_ended", "queue", "queued", "reason", "scheduled", "window",
     )  # fmt: skip
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.label)
 
     def __init__(self, number: int, label: str) -> None:
         self.id = number
@@ -251,7 +260,7 @@ class SessionCore:
         self._link = None
         for channel in self.channels.values():
             if channel.error is None:
-                channel.error = LinkBroken(error, f"{self.peer}: {channel.label}", detail)
+                channel.error = LinkBroken(error, f"{self.peer}: {channel.kind}", detail)
             channel.queue.clear()
             channel.queued = 0
             channel.close_known = True
@@ -275,9 +284,9 @@ class SessionCore:
         if len(data) > LABEL_LIMIT:
             raise Misuse(E.NAMETOOLONG, label[:40], f"labels have at most {LABEL_LIMIT} bytes")
         if not self.alive:
-            raise LinkBroken(E.SESSIONLOST, f"{self.peer}: {label}")
+            raise LinkBroken(E.SESSIONLOST, f"{self.peer}: {kind_of(label)}")
         if len(self.channels) >= CHANNEL_LIMIT:
-            raise LinkBroken(E.NFILE, f"{self.peer}: {label}", f"{CHANNEL_LIMIT} channels are open")
+            raise LinkBroken(E.NFILE, f"{self.peer}: {kind_of(label)}", f"{CHANNEL_LIMIT} channels are open")
         channel = ChannelState(self._next_channel, label)
         self._next_channel += 2
         self.channels[channel.id] = channel
@@ -345,9 +354,9 @@ class SessionCore:
         if channel.error is not None:
             raise channel.error
         if channel.closing or channel.ending:
-            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.label}", "closed here")
+            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.kind}", "closed here")
         if channel.peer_closed:
-            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.label}")
+            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.kind}")
 
     def end(self, channel: ChannelState) -> None:
         """No more is written; the other side reads what is queued and then `b""`. Reading goes on."""
@@ -632,7 +641,7 @@ class SessionCore:
         channel.peer_closed = True
         if reason and not channel.peer_ended:
             error, detail = parse_reason(reason)
-            channel.error = LinkBroken(error, f"{self.peer}: {channel.label}", detail)
+            channel.error = LinkBroken(error, f"{self.peer}: {channel.kind}", detail)
         else:
             channel.peer_ended = True
         # Nobody will read it, and no more credit will come for it.
