@@ -9,13 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+from cognu.cli.probing import probe, probe_once
 from cognu.cli.setting import MAX_SOCKET_PATH, Setting, table, verb
 from cognu.errors import CognuError, E, FileError, from_oserror
 
@@ -50,6 +52,7 @@ def up_verb(
         raise FileError(E.NODERUNS, setting.home)
     if front:
         make_home(setting)
+        probe_once(setting)
         sys.stderr.write(f"cognu: starting the node of {setting.home}; Ctrl-C stops it\n")
         os.execv(sys.executable, [*_command(setting), *options, "--log-stderr"])
     if not runs:
@@ -90,6 +93,7 @@ def answers(setting: Setting) -> bool:
 def start(setting: Setting, options: list[str]) -> None:
     """Start a node in the background; it serves when this returns. Raises what it says if it can't."""
     make_home(setting)
+    probe_once(setting)
     reading, writing = os.pipe()
     try:
         with open(setting.log, "ab") as log:
@@ -114,6 +118,7 @@ def start(setting: Setting, options: list[str]) -> None:
         return  # Somebody else started it at the same time.
     if said:
         raise NodeRefused(said)
+    probe(setting)  # It died without a word: perhaps the host is not what it was.
     raise FileError(E.IO, setting.home, f"the node ended with status {node.returncode} before it was ready")
 
 
@@ -208,36 +213,59 @@ def time_text(nanoseconds: int) -> str:
 def logs_verb(setting: Setting, follow: bool, lines: int) -> None:
     """The end of the node's log. With --json its lines are as they stand in the file HOME/log."""
     try:
-        with open(setting.log, encoding="utf-8", errors="replace") as log:
-            for line in _last_lines(log, lines):
+        with _open_log(setting.log) as log:
+            for line in _last_lines(setting.log, log, lines):
                 click.echo(line if setting.json else log_line(line))
             if follow:
-                for line in _growing(log):
+                for line in _growing(setting.log, log):
                     click.echo(line if setting.json else log_line(line))
-    except BrokenPipeError:
-        raise  # it is the reader of our output who went away, not the log
     except OSError as error:
         raise from_oserror(error, setting.log) from None
     except KeyboardInterrupt:
         raise click.Abort from None
 
 
-def _last_lines(log: Any, count: int) -> list[str]:
-    from collections import deque
-
-    return [line.rstrip("\n") for line in deque(log, maxlen=count)]
+def _open_log(path: str) -> TextIO:
+    return open(path, encoding="utf-8", errors="replace")
 
 
-def _growing(log: Any) -> Iterator[str]:
-    """Lines as they are written, each whole."""
+def _last_lines(path: str, log: TextIO, count: int) -> list[str]:
+    """The end of `log`, and before it that of the file that was the log before, if there are not enough."""
+    found = deque(log, maxlen=count)
+    if len(found) < count:
+        with suppress(FileNotFoundError), _open_log(f"{path}.1") as older:
+            found = deque([*deque(older, maxlen=count - len(found)), *found])
+    return [line.rstrip("\n") for line in found]
+
+
+def _growing(path: str, log: TextIO) -> Generator[str, None, None]:
+    """Lines as they are written, each whole. A log begun anew is followed once the old one is read to its end."""
     part = ""
-    while True:
-        part += log.readline()
-        if part.endswith("\n"):
-            yield part.rstrip("\n")
-            part = ""
-        else:
-            time.sleep(LOOK_SECONDS)
+    try:
+        while True:
+            part += log.readline()
+            if part.endswith("\n"):
+                yield part.rstrip("\n")
+                part = ""
+            elif _begun_anew(path, log):
+                # What was written between the last look and the change of files is still to be read.
+                if rest := part + log.read():
+                    yield from rest.removesuffix("\n").split("\n")
+                part = ""
+                log.close()
+                log = _open_log(path)
+            else:
+                time.sleep(LOOK_SECONDS)
+    finally:
+        log.close()
+
+
+def _begun_anew(path: str, log: TextIO) -> bool:
+    """Whether the log is another file by now; not while there is none, in the midst of the change."""
+    try:
+        return not os.path.samestat(os.stat(path), os.fstat(log.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def log_line(line: str) -> str:

@@ -10,7 +10,9 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from logging.handlers import RotatingFileHandler
 
 import uvloop
 
@@ -19,6 +21,28 @@ from cognu.errors import CognuError
 from cognu.node.assembly import running
 from cognu.node.settings import Home, load_settings, save_settings
 from cognu.world.real import real_world
+
+LOG_BYTES = 8 << 20
+LOG_FILES = 3
+"""HOME/log and the older HOME/log.1 and HOME/log.2, each of at most LOG_BYTES."""
+
+
+class LogFile(RotatingFileHandler):
+    """The log, begun anew when it is full. Standard streams that `cognu up` pointed at it go along."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            path, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8", errors="backslashreplace"
+        )
+
+    def doRollover(self) -> None:
+        before = os.stat(self.baseFilename)
+        super().doRollover()
+        assert self.stream is not None  # opened at once, as nothing was delayed
+        for descriptor in (1, 2):
+            with suppress(OSError):  # it may be closed
+                if os.path.samestat(os.fstat(descriptor), before):
+                    os.dup2(self.stream.fileno(), descriptor)
 
 
 def _arguments() -> argparse.Namespace:
@@ -34,7 +58,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _log_to(home: Home, stderr: bool) -> None:
-    handlers: list[logging.Handler] = [logging.FileHandler(home.log, encoding="utf-8", errors="backslashreplace")]
+    handlers: list[logging.Handler] = [LogFile(home.log)]
     if stderr:
         handlers.append(logging.StreamHandler())
     for handler in handlers:
