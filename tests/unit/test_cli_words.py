@@ -66,7 +66,16 @@ def test_help_and_version_import_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["nonsense"], ["up", "--nonsense"], ["drop"], ["grants", "revoke", "pi"], ["logs", "-n", "x"], []]
+    "words",
+    [
+        ["nonsense"],
+        ["up", "--nonsense"],
+        ["drop"],
+        ["grants", "revoke", "pi"],
+        ["logs", "-n", "x"],
+        ["listen", "--stop", "--path", "/x", "/y"],
+        [],
+    ],
 )
 def test_wrong_usage_is_2_and_says_so(words: list[str], capsys: Captured) -> None:
     assert run(words) == 2

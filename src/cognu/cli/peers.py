@@ -127,6 +127,8 @@ def listen_verb(setting: Setting, path: str, dialect: str | None, stop: bool, ad
     """
     there = os.path.abspath(address) if "/" in address else address
     if stop:
+        if dialect or path != "/":
+            raise click.UsageError("--stop takes the address alone")
         setting.show(ask(setting, "unlisten", address=there), f"no longer served: {there}")
         return
     made: dict[str, Any] = ask(setting, "listen", address=there, path=translate(path), dialect=dialect)
