@@ -48,8 +48,8 @@ from cognu.mesh.join_messages import (
     parse_request,
 )
 from cognu.mesh.tickets import Ticket, format_ticket, invitation_id, parse_ticket
-from cognu.mesh.timing import end_tasks, within
 from cognu.world import Listener, SecureStream, Stream, TlsKeys, World
+from cognu.world.timing import end_tasks, within
 
 CONVERSATION_SECONDS = 20.0
 CONVERSATIONS = 16

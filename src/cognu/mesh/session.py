@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
 from cognu.mesh.session_core import QUEUE_LOW, SECOND, ChannelState, Event, SessionCore, Timing
-from cognu.mesh.timing import end_tasks, within
 from cognu.world import SecureStream, World
+from cognu.world.timing import end_tasks, within
 
 READ_BYTES = 1 << 18
 OUTPUT_BYTES = 1 << 18

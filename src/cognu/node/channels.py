@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.export import Export
+from cognu.files.limits import Quota
 from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, State
 from cognu.files.server import Fid
-from cognu.files.steps import Steps, finish
+from cognu.files.steps import Steps
 from cognu.kernel import EXECUTE, GRANT, READ, Cap
 from cognu.mesh.identity import Peer
 from cognu.mesh.session import Channel
+from cognu.ninep.server import Limits
 from cognu.ninep.types import OREAD
-from cognu.node.launcher import read_all
+from cognu.node.launcher import CHUNK
 from cognu.node.lending import LABEL, attach_lent
 from cognu.node.node import Node
 from cognu.store.objects import Source
@@ -27,6 +29,8 @@ TREE = "9p"
 """The label of a channel that asks for what the peer was granted."""
 STORE = "store"
 """The label for objects by hash."""
+STORE_LIMITS = Limits(fids=64, calls=64)
+"""Of one connection for objects. It is for one object, which takes a few of each."""
 
 
 class Channels:
@@ -47,27 +51,26 @@ class Channels:
         return [(row.peer.name, self._source(row.peer)) for row in rows]
 
     def _source(self, peer: Peer) -> Source:
-        async def fetch(name: str) -> bytes:
-            channel = await self._node.mesh.open(peer.fingerprint, STORE)
-            domain = Domain(self._node.authority, self._node.base.namespace.domain)
-            try:
-                [root] = await self._node.services.attach(channel, domain, self._node.base)
-                return await self._read_object(Namespace(domain.hold(), root), name)
-            finally:
-                domain.release()
+        return lambda name: self._read_object(peer, name)
 
-        return fetch
-
-    async def _read_object(self, namespace: Namespace, name: str) -> bytes:
+    async def _read_object(self, peer: Peer, name: str) -> AsyncGenerator[bytes, None]:
+        """The connection is for this alone, and takes its fids with it when it ends."""
+        base = self._node.base
+        channel = await self._node.mesh.open(peer.fingerprint, STORE)
+        mount = await MountServer.connect(channel, self._node.world.clock, "#V")
         try:
-            found = await finish(namespace.walk(namespace.root, ["objects", name], self._node.base))
-            chan = await finish(namespace.open(found, OREAD, self._node.base))
-            try:
-                return await read_all(chan)
-            finally:
-                chan.close()
+            root = await mount.attach(base, "")
+            found = (await mount.walk(root, ["objects", name], base)).fid
+            if found is None:
+                raise FileError(E.NOENT, name)
+            opened = await mount.open(found, OREAD, base)
+            offset = 0
+            while piece := await mount.read(opened, offset, CHUNK):
+                yield bytes(piece)
+                offset += len(piece)
         finally:
-            namespace.release()
+            # Not awaited: it ends when the peer has heard of it, and this one may not be listening.
+            self._node.spawn(mount.close())
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -105,10 +108,16 @@ class Channels:
         assert isinstance(fid, Fid)
         readable = self._node.authority.mint(domain.pid, cap, READ | EXECUTE | GRANT, domain.pid)
         root = Chan(Handle(server, fid), domain, Cap(*readable), Path(None, "/"), Origin("#V", ()))
-        session = self._node.processes.add(peer.name, Namespace(domain, root), root.share(), self._node.base)
+        namespace = Namespace(domain, root)
+        quota = Quota(self._node.exports.quota(peer.fingerprint, peer.name))
+        try:
+            session = self._node.processes.add(peer.name, namespace, root.share(), self._node.base, quota=quota)
+        except FileError:
+            namespace.release()
+            raise
         session.args, session.state = ["store", peer.name], State.RUNNING
         try:
-            await Export(channel, session, _root_only(session)).serve()
+            await Export(channel, session, _root_only(session), limits=STORE_LIMITS).serve()
         finally:
             self._node.processes.end(session, 0)
 

@@ -122,10 +122,7 @@ class PeerExports:
     async def connect(self, peer: str, name: str) -> Process:
         """A process for one connection of a peer; the caller ends it with `disconnect`."""
         namespace = await self.namespace(peer)
-        if peer not in self._quotas:
-            self._quotas[peer] = Quota(self._base.quota, f"peer {name}", PEER_LIMITS)
-            self._quotas[peer].set_share(PEER_SHARE)
-        quota = Quota(self._quotas[peer])
+        quota = Quota(self.quota(peer, name))
         try:
             session = self._processes.add(name, namespace, namespace.root.share(), self._base, quota=quota)
         except FileError:
@@ -134,6 +131,13 @@ class PeerExports:
         session.args, session.state = ["peer", name], State.RUNNING
         self._sessions.setdefault(peer, []).append(session)
         return session
+
+    def quota(self, peer: str, name: str) -> Quota:
+        """What all connections of a peer may use together."""
+        if peer not in self._quotas:
+            self._quotas[peer] = Quota(self._base.quota, f"peer {name}", PEER_LIMITS)
+            self._quotas[peer].set_share(PEER_SHARE)
+        return self._quotas[peer]
 
     async def namespace(self, peer: str, directories: Iterable[str] = ()) -> Namespace:
         """A namespace with what a peer is granted, and more empty directories to mount on."""

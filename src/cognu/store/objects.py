@@ -1,18 +1,25 @@
 """Objects on this node's disk, fetched from peers where they are missing, and always checked against their names.
 
 Each object is a file of its own for now, under `objects/` in the store's directory, written in one step and synced
-before it is acknowledged.
+before it is acknowledged. What is read or fetched passes through in pieces; no object is in memory as a whole but for
+whoever asks for all of its bytes.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import NamedTuple
+
+from blake3 import blake3
 
 from cognu.errors import CognuError, E, FileError
-from cognu.store.names import COMMON, LENGTH, check_name, is_prefix, name_of
-from cognu.world import World
+from cognu.store.names import COMMON, LENGTH, check_name, is_prefix, name_of, name_of_digest
+from cognu.store.shared import Shared, Use
+from cognu.world import HostFile, Threads, World
+from cognu.world.timing import within
 
 log = logging.getLogger("cognu.store")
 
@@ -20,22 +27,82 @@ MAX_OBJECT = 1 << 30
 """Bytes of one object; larger things will be trees of chunks."""
 MAX_NAME = 255
 
-Source = Callable[[str], Awaitable[bytes]]
-"""Gives the bytes that a peer says an object has. Raises NOENT if it has none, any `CognuError` if it fails."""
+CHECK_SIZE = 1 << 20
+"""Bytes read at once to check an object: all of its memory that checking takes."""
+STALL_SECONDS = 30.0
+"""How long a source may give nothing before the next one is asked."""
+MARKS = "bad-sources.json"
+
+Source = Callable[[str], AsyncGenerator[bytes, None]]
+"""Gives the bytes that a peer says an object has, in pieces that are not empty. Raises NOENT if it has none, any
+`CognuError` if it fails. It is closed early when what it gives is wrong or nobody waits for it any more."""
+
+_MISSING = (E.NOENT, E.BADHASH)
+
+
+class _Lied(Exception):
+    """A source gave what is not the object."""
+
+
+class _Failed(Exception):
+    """A source gave no object, for the reason `error`."""
+
+    def __init__(self, error: CognuError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _File(NamedTuple):
+    file: HostFile
+    size: int
+
+
+class OpenObject:
+    """An object whose bytes were found right when it was opened. To be closed."""
+
+    def __init__(self, threads: Threads, use: Use[_File]) -> None:
+        self._threads = threads
+        self._use = use
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._use.value.size
+
+    async def read(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes at `offset`, `b""` at the end. Raises IO."""
+        return await self._threads.run(self._use.value.file.pread, offset, count)
+
+    async def read_all(self) -> bytes:
+        parts: list[bytes] = []
+        offset = 0
+        while piece := await self.read(offset, self.size - offset):
+            parts.append(piece)
+            offset += len(piece)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._use.leave()
 
 
 class Store:
-    """The objects and names of one node. `directory` is its own; one process uses it at a time (the node's lock)."""
+    """The objects and names of one node. `directory` is its own; one process uses it at a time (the node's lock).
+
+    Making it raises DAMAGED if its record of bad sources is.
+    """
 
     def __init__(self, world: World, directory: str) -> None:
         self._world = world
         self._objects = f"{directory}/objects"
         self._names = f"{directory}/names"
         self._sources: Callable[[], Iterable[tuple[str, Source]]] = lambda: ()
-        self._bad_sources: dict[str, int] = {}
-        self._fetching: dict[str, asyncio.Task[bytes]] = {}
+        self._open = Shared[_File](lambda opened: opened.file.close())
+        self._fetching = Shared[None](lambda _: None)
         world.disk.make_directory(self._objects)
         world.disk.make_directory(self._names)
+        self._marks = f"{directory}/{MARKS}"
+        self._bad_sources = parse_marks(world.disk.read(self._marks)) if world.disk.exists(self._marks) else {}
 
     def fetch_from(self, sources: Callable[[], Iterable[tuple[str, Source]]]) -> None:
         """Where to look for what is missing: (peer's name, source) in the order to try."""
@@ -46,81 +113,145 @@ class Store:
         """Peers that gave wrong bytes, and how often."""
         return dict(self._bad_sources)
 
+    # -- objects --------------------------------------------------------------------------------------------------
+
     async def hash_of(self, data: bytes) -> str:
         """The name that an object of these bytes has, without keeping it."""
         return await self._world.threads.run(name_of, data)
-
-    # -- objects --------------------------------------------------------------------------------------------------
 
     async def put(self, data: bytes) -> str:
         """Keep an object; returns its name once it is durable. Raises FBIG, NOSPC."""
         if len(data) > MAX_OBJECT:
             raise FileError(E.FBIG, "object", f"at most {MAX_OBJECT} bytes")
-        return await self._world.threads.run(self._put, data)
-
-    def _put(self, data: bytes) -> str:
-        name = name_of(data)
-        path = self._path(name)
-        if not self._world.disk.exists(path) or name_of(self._world.disk.read(path)) != name:
-            self._world.disk.make_directory(path.rpartition("/")[0])
-            self._world.disk.write(path, data)
+        name = await self.hash_of(data)
+        try:
+            (await self.open_local(name)).close()
+        except FileError as error:
+            if error.error not in _MISSING:
+                raise
+            await self._world.threads.run(self._keep, name, data)
         return name
 
+    def _keep(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        self._world.disk.make_directory(path.rpartition("/")[0])
+        self._world.disk.write(path, data)
+
     async def get(self, name: str) -> bytes:
-        """The bytes of an object, from here or from a peer. Raises NOENT, INVAL, BADHASH."""
+        """All bytes of an object. Raises as `open`."""
+        opened = await self.open(name)
         try:
-            return await self.get_local(name)
+            return await opened.read_all()
+        finally:
+            opened.close()
+
+    async def open(self, name: str) -> OpenObject:
+        """An object to read, from here or fetched from a peer first. Raises NOENT, INVAL, BADHASH."""
+        try:
+            return await self.open_local(name)
         except FileError as error:
-            if error.error not in (E.NOENT, E.BADHASH):
+            if error.error not in _MISSING:
                 raise
             here = error
-        task = self._fetching.get(name)
-        if task is None:
-            task = self._fetching[name] = asyncio.get_running_loop().create_task(self._fetch(name, here))
-            task.add_done_callback(lambda done: self._fetched(name, done))
-        return await asyncio.shield(task)
+        (await self._fetching.take(name, lambda: self._fetch(name, here))).leave()
+        return await self.open_local(name)
 
-    async def get_local(self, name: str) -> bytes:
-        """As `get`, from this node's disk alone. BADHASH if the disk has damaged it."""
-        data = await self._world.threads.run(self._world.disk.read, self._path(check_name(name)))
-        if await self._world.threads.run(name_of, data) != name:
-            raise FileError(E.BADHASH, name, "damaged on this node's disk")
-        return data
+    async def open_local(self, name: str) -> OpenObject:
+        """As `open`, from this node's disk alone. BADHASH if the disk has damaged it.
 
-    def _fetched(self, name: str, task: asyncio.Task[bytes]) -> None:
-        del self._fetching[name]
-        if not task.cancelled():
-            task.exception()
+        All who have an object open share one file, whose bytes are checked once.
+        """
+        path = self._path(check_name(name))
+        return OpenObject(self._world.threads, await self._open.take(name, lambda: self._check(name, path)))
 
-    async def _fetch(self, name: str, here: FileError) -> bytes:
+    async def _check(self, name: str, path: str) -> _File:
+        """The open file, once its bytes were found right."""
+        run = self._world.threads.run
+        file = await run(self._world.disk.open, path)
+        try:
+            hasher, size = blake3(), 0
+            while piece := await run(file.pread, size, CHECK_SIZE):
+                await run(hasher.update, piece)
+                size += len(piece)
+            if name_of_digest(hasher.digest()) != name:
+                raise FileError(E.BADHASH, name, "damaged on this node's disk")
+        except BaseException:
+            file.close()
+            raise
+        return _File(file, size)
+
+    # -- fetching -------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, name: str, here: FileError) -> None:
         """From the first source that has the right bytes. A wrong byte is refused and its source marked."""
         lied: list[str] = []
         for peer, source in self._sources():
             try:
-                data = await source(name)
-            except CognuError as error:
-                if error.error is not E.NOENT:
-                    log.info("fetching %s from %s: %s", name, peer, error)
-                continue
-            if await self._world.threads.run(name_of, data) != name:
-                self._bad_sources[peer] = self._bad_sources.get(peer, 0) + 1
+                size = await self._fetch_from(name, source)
+            except _Lied as lie:
+                self._mark(peer)
                 lied.append(peer)
-                log.warning("%s gave wrong bytes for %s; refused", peer, name)
-                continue
-            await self.put(data)
-            log.info("fetched %s (%d bytes) from %s", name, len(data), peer)
-            return data
+                log.warning("%s gave wrong bytes for %s; refused: %s", peer, name, lie)
+            except _Failed as failure:
+                if failure.error.error is not E.NOENT:
+                    log.info("fetching %s from %s: %s", name, peer, failure.error)
+            else:
+                log.info("fetched %s (%d bytes) from %s", name, size, peer)
+                return
         if lied:
             raise FileError(E.BADHASH, name, f"wrong bytes from {', '.join(lied)}")
         raise FileError(here.error, name, here.detail or "neither here nor at a connected peer")
 
+    async def _fetch_from(self, name: str, source: Source) -> int:
+        """The size of what one source gave and is kept now. Raises `_Lied`, `_Failed`, and for this node's own disk
+        `FileError`."""
+        run, path = self._world.threads.run, self._path(name)
+        async with aclosing(source(name)) as pieces:
+            piece = await self._next(pieces)  # before a file is made for it: most sources have nothing
+            await run(self._world.disk.make_directory, path.rpartition("/")[0])
+            draft = await run(self._world.disk.draft, path)
+            try:
+                hasher, size = blake3(), 0
+                while piece:
+                    size += len(piece)
+                    if size > MAX_OBJECT:
+                        raise _Lied(f"more than {MAX_OBJECT} bytes")
+                    await run(hasher.update, piece)
+                    await run(draft.write, piece)
+                    piece = await self._next(pieces)
+                if name_of_digest(hasher.digest()) != name:
+                    raise _Lied(f"{size} bytes of something else")
+                await run(draft.commit)
+            finally:
+                draft.discard()
+        return size
+
+    async def _next(self, pieces: AsyncGenerator[bytes, None]) -> bytes:
+        """The next piece, `b""` at the end. Raises `_Failed`."""
+
+        async def step() -> bytes:
+            return await anext(pieces, b"")
+
+        try:
+            return await within(self._world.clock, STALL_SECONDS, step())
+        except TimeoutError:
+            raise _Failed(FileError(E.TIMEDOUT, "", f"no byte in {STALL_SECONDS} s")) from None
+        except CognuError as error:
+            raise _Failed(error) from error
+
+    def _mark(self, peer: str) -> None:
+        self._bad_sources[peer] = self._bad_sources.get(peer, 0) + 1
+        try:
+            self._world.disk.write(self._marks, json.dumps(self._bad_sources).encode())
+        except FileError as error:
+            log.warning("that %s gave wrong bytes is forgotten when this node stops: %s", peer, error)
+
     async def close(self) -> None:
-        """Stop fetching."""
-        tasks = list(self._fetching.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Stop fetching and checking. What is open stays so until it is closed."""
+        await self._fetching.close()
+        await self._open.close()
+
+    # -- finding --------------------------------------------------------------------------------------------------
 
     def resolve(self, prefix: str) -> str:
         """The one object here whose name begins so; a whole name is given back even if the object isn't here.
@@ -171,3 +302,14 @@ class Store:
 
     def labels(self) -> list[str]:
         return [label for label in self._world.disk.list(self._names) if not label.startswith(".")]
+
+
+def parse_marks(data: bytes) -> dict[str, int]:
+    """The record of bad sources: a JSON object of peers' names and how often each lied. Raises DAMAGED."""
+    try:
+        marks = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FileError(E.DAMAGED, MARKS, str(error)) from error
+    if not isinstance(marks, dict) or not all(type(count) is int and count > 0 for count in marks.values()):
+        raise FileError(E.DAMAGED, MARKS, "not an object of names and counts")
+    return marks

@@ -20,11 +20,11 @@ from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.ninep.types import QTDIR
 from cognu.store.names import check_name, is_prefix
-from cognu.store.objects import MAX_OBJECT, Store
+from cognu.store.objects import MAX_OBJECT, OpenObject, Store
 
 
 class _Object(Node):
-    """An object's bytes, held while open."""
+    """An object's bytes, read from the disk as they are asked for."""
 
     def __init__(self, store: Store, label: str, name: str, local: bool) -> None:
         super().__init__(label, 0o555)
@@ -33,14 +33,16 @@ class _Object(Node):
         self._local = local
 
     async def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        get = self._store.get_local if self._local else self._store.get
-        fid.state = memoryview(await get(self._object))
+        store = self._store
+        fid.state = await (store.open_local(self._object) if self._local else store.open(self._object))
 
-    def read(self, fid: TreeFid, offset: int, count: int) -> memoryview:
-        assert isinstance(fid.state, memoryview)
-        return fid.state[offset : offset + count]
+    async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        assert isinstance(fid.state, OpenObject)
+        return await fid.state.read(offset, count)
 
     def close(self, fid: TreeFid) -> None:
+        assert isinstance(fid.state, OpenObject)
+        fid.state.close()
         fid.state = None
 
 

@@ -10,11 +10,56 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cognu.world import HostTree
-from cognu.world.host_tree import RealHostTree
+from cognu.world.host_tree import Descriptor, RealHostFile, RealHostTree
 from cognu.world.refusals import refusals
 
 UNFINISHED = ".new-"
 """Names of files whose writing a crash cut short begin so; `list` leaves them out."""
+
+
+class RealDraft:
+    """`Draft` on the host's file system. One thread at a time writes; any may discard."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        self._path = path
+        self._directory = os.path.dirname(path) or "."
+        self._fresh: str | None = None  # until it is in its place or gone
+        fresh = os.path.join(self._directory, UNFINISHED + secrets.token_hex(8))
+        with refusals(path):
+            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o600)
+            self._fresh = fresh
+            self._descriptor = Descriptor(fd)
+            try:
+                os.fchmod(fd, mode)
+            except BaseException:
+                self.discard()
+                raise
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        with refusals(self._path), self._descriptor as fd:
+            _write_all(fd, data)
+
+    def commit(self) -> None:
+        fresh = self._fresh  # Another thread may discard meanwhile; then the calls below refuse.
+        assert fresh is not None
+        with refusals(self._path):
+            with self._descriptor as fd:
+                os.fsync(fd)
+            self._descriptor.close()
+            os.rename(fresh, self._path)
+            self._fresh = None
+            _sync_directory(self._directory)
+
+    def discard(self) -> None:
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None:
+            self._descriptor.close()
+            with suppress(OSError):
+                os.unlink(fresh)
+
+    def __del__(self) -> None:
+        # A call whose caller was cancelled still returns its draft, to nobody.
+        self.discard()
 
 
 class RealDisk:
@@ -28,23 +73,19 @@ class RealDisk:
         """A new file beside the old one, synced, renamed over it, and the directory synced (rename(2),
         fsync(2)).
         """
-        directory = os.path.dirname(path) or "."
-        fresh = os.path.join(directory, UNFINISHED + secrets.token_hex(8))
+        draft = RealDraft(path, mode)
+        try:
+            draft.write(data)
+            draft.commit()
+        finally:
+            draft.discard()
+
+    def open(self, path: str) -> RealHostFile:
         with refusals(path):
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o600)
-            try:
-                try:
-                    os.fchmod(fd, mode)
-                    _write_all(fd, data)
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-                os.rename(fresh, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(fresh)
-                raise
-            _sync_directory(directory)
+            return RealHostFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+
+    def draft(self, path: str, mode: int = 0o600) -> RealDraft:
+        return RealDraft(path, mode)
 
     def append(self, path: str, data: bytes) -> None:
         """Add `data` at the end, durably; the file is made (0600) if there is none. All of it or, on an
@@ -127,7 +168,7 @@ class RealDisk:
         return RealHostTree(path)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
