@@ -219,6 +219,8 @@ def logs_verb(setting: Setting, follow: bool, lines: int) -> None:
             if follow:
                 for line in _growing(setting.log, log):
                     click.echo(line if setting.json else log_line(line))
+    except BrokenPipeError:
+        raise  # not the log's fault: whoever reads this has had enough
     except OSError as error:
         raise from_oserror(error, setting.log) from None
     except KeyboardInterrupt:
