@@ -322,3 +322,36 @@ async def test_what_can_not_be_started_is_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             await real_world().spawn.start(argv, {})
         assert caught.value.error is error
+
+
+def test_a_draft_is_seen_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    draft = DISK.draft(str(path), 0o640)
+    draft.write(b"new ")
+    draft.write(memoryview(b"text"))
+    assert (path.read_bytes(), DISK.list(str(tmp_path))) == (b"old", ["f"])
+    draft.commit()
+    draft.discard()
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new text", 0o640)
+    assert os.listdir(tmp_path) == ["f"]
+    file = DISK.open(str(path))
+    assert (file.pread(4, 100), file.pread(8, 1)) == (b"text", b"")
+    file.close()
+
+
+def test_a_draft_discarded_or_dropped_leaves_nothing(tmp_path: Path) -> None:
+    draft = DISK.draft(str(tmp_path / "f"))
+    draft.write(b"x")
+    draft.discard()
+    draft.discard()
+    with pytest.raises(FileError) as caught:
+        draft.write(b"x")
+    assert caught.value.error is E.BADF
+    dropped = DISK.draft(str(tmp_path / "f"))
+    del dropped
+    assert os.listdir(tmp_path) == []
+    for begin in (DISK.open, DISK.draft):
+        with pytest.raises(FileError) as caught:
+            begin(str(tmp_path / "none" / "f"))
+        assert caught.value.error is E.NOENT
