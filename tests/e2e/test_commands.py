@@ -126,7 +126,7 @@ async def test_ls_answers_beside_a_shell_that_copies_zeros(place: Path) -> None:
 
 
 def at_a_terminal(node: NodeProcess, place: Path, *words: str) -> Terminal:
-    return Terminal(node.argv(*words), {**os.environ, "TERM": "xterm"}, place)
+    return Terminal(node.argv(*words), {**os.environ, "TERM": "dumb"}, place)
 
 
 async def test_an_interactive_shell_on_the_other_machine(place: Path) -> None:
