@@ -24,9 +24,11 @@ from cognu.runtime.guest import Exit, Guest, HostFunction, How, Limits
 from cognu.runtime.scheduler import LOOP_MEMORY, Scheduler
 from cognu.world.real import RealClock
 
-PROGRAM = bytes(wasmtime.wat2wasm("""(module (import "h" "f" (func $f (param i32 i32) (result i32)))
+PROGRAM = bytes(
+    wasmtime.wat2wasm("""(module (import "h" "f" (func $f (param i32 i32) (result i32)))
   (memory (export "memory") 1)
-  (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))"""))
+  (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))""")
+)
 PEER = "wasmtime-py"
 
 

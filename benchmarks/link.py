@@ -74,12 +74,14 @@ async def run(bench: Bench) -> None:
                     return await _channel_trips(await mesh.open("far", link_peer.ECHO), trips)
 
             mb, us, aim = Unit.MB_PER_SECOND, Unit.US, "level with the TLS socket"
-            await bench.measure([
-                Case("one way / TLS socket", mb, our_bytes, "blocking TLS", bytes_by(tls), aim=aim),
-                Case("one way / TCP", mb, our_bytes, "blocking TCP", bytes_by(tcp)),
-                Case("50 bytes to and fro / TLS socket", us, our_trips, "blocking TLS", trips_by(tls)),
-                Case("50 bytes to and fro / TCP", us, our_trips, "blocking TCP", trips_by(tcp)),
-            ])
+            await bench.measure(
+                [
+                    Case("one way / TLS socket", mb, our_bytes, "blocking TLS", bytes_by(tls), aim=aim),
+                    Case("one way / TCP", mb, our_bytes, "blocking TCP", bytes_by(tcp)),
+                    Case("50 bytes to and fro / TLS socket", us, our_trips, "blocking TLS", trips_by(tls)),
+                    Case("50 bytes to and fro / TCP", us, our_trips, "blocking TCP", trips_by(tcp)),
+                ]
+            )
 
 
 @contextmanager

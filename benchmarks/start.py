@@ -53,14 +53,16 @@ async def run(bench: Bench) -> None:
                 return theirs.starts(few)
 
             aim = "at least 10 times as fast"
-            await bench.measure([
-                Case("launch / fork and exec", Unit.US, launch, "from C", fork_dynamic, aim=aim),
-                Case("launch / fork and exec, static", Unit.US, launch, "from C", fork_static),
-                Case("launch / posix_spawn from Python", Unit.US, launch, "CPython", spawns),
-                Case("launch / wasmtime-py", Unit.US, launch, "wasmtime-py", wasmtime_classes),
-                Case("guest / fork and exec", Unit.US, guest, "from C", fork_dynamic, aim=aim),
-                Case("guest / wasmtime-py", Unit.US, guest, "wasmtime-py", wasmtime_classes),
-            ])
+            await bench.measure(
+                [
+                    Case("launch / fork and exec", Unit.US, launch, "from C", fork_dynamic, aim=aim),
+                    Case("launch / fork and exec, static", Unit.US, launch, "from C", fork_static),
+                    Case("launch / posix_spawn from Python", Unit.US, launch, "CPython", spawns),
+                    Case("launch / wasmtime-py", Unit.US, launch, "wasmtime-py", wasmtime_classes),
+                    Case("guest / fork and exec", Unit.US, guest, "from C", fork_dynamic, aim=aim),
+                    Case("guest / wasmtime-py", Unit.US, guest, "wasmtime-py", wasmtime_classes),
+                ]
+            )
 
 
 def _spawns(program: Path, count: int) -> float:

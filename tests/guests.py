@@ -40,7 +40,11 @@ class Runs:
         return self.engine.compile(wasm)
 
     def start(
-        self, program: Module | bytes, imports: Imports | None = None, limits: Limits | None = None, data: Any = None,
+        self,
+        program: Module | bytes,
+        imports: Imports | None = None,
+        limits: Limits | None = None,
+        data: Any = None,
     ) -> tuple[Guest, asyncio.Future[Exit]]:
         module = program if isinstance(program, Module) else self.compile(program)
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()

@@ -505,7 +505,13 @@ class FakeSystem:
         self.world.calls.append(("export", path, node, write))
 
     async def cpu(
-        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File,
+        self,
+        node: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdin: File,
+        stdout: File,
+        stderr: File,
         grants: tuple[Grant, ...] = (),
     ) -> FakeChild:
         self.world.calls.append(("cpu", node, tuple(argv), grants))
@@ -567,5 +573,3 @@ class Bench:
         for file in (streams.stdin, streams.stdout, streams.stderr):
             await file.close()
         assert not self.world.open_files, [file.path for file in self.world.open_files]
-
-

@@ -157,9 +157,7 @@ class Slowly(FileServer):
 class Bench:
     """A process whose namespace is one tree in memory, `/`, with `.` (the root) and `/` preopened as 3 and 4."""
 
-    def __init__(
-        self, args: Sequence[bytes] = (), environment: Sequence[bytes] = (), *, slow: bool = False
-    ) -> None:
+    def __init__(self, args: Sequence[bytes] = (), environment: Sequence[bytes] = (), *, slow: bool = False) -> None:
         self.clock = HandClock()
         self.random = CountingRandom()
         nothing = cast(Any, None)

@@ -191,8 +191,17 @@ _BY_ERRNO = _first_rows()
 # Linux names some numbers twice or in ways no row above needs; they fold into the nearest row.
 _BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 35: E.BUSY, 61: E.NOENT, 71: E.BADMESSAGE})
 _BY_ERRNO.update({100: E.NETUNREACH, 103: E.CONNRESET})
-_BY_NAME = {"ENOTSUP": E.NOTSUP, "EOPNOTSUPP": E.NOTSUP, "EWOULDBLOCK": E.AGAIN, "ETXTBSY": E.BUSY, "EMLINK": E.NOSPC,
-            "ENODATA": E.NOENT, "ENETDOWN": E.NETUNREACH, "ECONNABORTED": E.CONNRESET, "ESHUTDOWN": E.PIPE}
+_BY_NAME = {
+    "ENOTSUP": E.NOTSUP,
+    "EOPNOTSUPP": E.NOTSUP,
+    "EWOULDBLOCK": E.AGAIN,
+    "ETXTBSY": E.BUSY,
+    "EMLINK": E.NOSPC,
+    "ENODATA": E.NOENT,
+    "ENETDOWN": E.NETUNREACH,
+    "ECONNABORTED": E.CONNRESET,
+    "ESHUTDOWN": E.PIPE,
+}
 _BY_TEXT = {member.text: member for member in E}
 
 

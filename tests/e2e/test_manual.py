@@ -310,7 +310,10 @@ def test_the_errors_point_to_verbs_that_exist() -> None:
 def test_every_file_that_a_page_names_is_there(place_of_examples: Place) -> None:
     named = sorted({path for section, name in PAGES for path in files(read(section, name))})
     homes = {getattr(Home("HOME"), name) for name in dir(Home) if isinstance(getattr(Home, name), property)}
-    homes |= {f"HOME/{name}" for name in ("identity", "peers.json", "invitations.json", "probed")} | {"HOME", "~/.cognu"}
+    homes |= {f"HOME/{name}" for name in ("identity", "peers.json", "invitations.json", "probed")} | {
+        "HOME",
+        "~/.cognu",
+    }
     inside = [path for path in named if path not in homes and not path.startswith("HOME/store/")]
     assert not [path for path in inside if path.startswith("HOME")]
     # N is a process or a descriptor; of /net/tcp/N the test above knows. Other words in capitals stand for any name.

@@ -28,7 +28,15 @@ async def test_a_program_is_fetched_from_the_peer_that_has_it_and_runs_by_its_ha
 
 
 async def test_wrong_bytes_are_refused_and_their_source_marked_and_the_next_one_tried(place: Path) -> None:
-    liar = NodeProcess(place / "aa", "aa", *LOOPBACK, module=("-P", str(Path(__file__).with_name("liar.py")),))
+    liar = NodeProcess(
+        place / "aa",
+        "aa",
+        *LOOPBACK,
+        module=(
+            "-P",
+            str(Path(__file__).with_name("liar.py")),
+        ),
+    )
     try:
         await liar.start()
         async with pair(place, "net") as two, two.desk.client() as desk, two.pi.client() as pi:

@@ -344,7 +344,8 @@ async def test_a_flushed_directory_read_has_taken_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "wire", [b"\x00" * 7, b"\xff" * 40, b"\x07\0\0\0\x64\xff\xff", b"GET / HTTP/1.0\r\n\r\n"],
+    "wire",
+    [b"\x00" * 7, b"\xff" * 40, b"\x07\0\0\0\x64\xff\xff", b"GET / HTTP/1.0\r\n\r\n"],
     ids=["empty", "big", "early end", "http"],
 )
 async def test_what_is_no_9p_ends_the_connection(wire: bytes, caplog: pytest.LogCaptureFixture) -> None:

@@ -102,9 +102,7 @@ def test_ending_a_server_cancels_every_client(authority: Authority) -> None:
     assert sorted(events) == [0, 1, 2]
 
 
-def test_running_operations_are_cancelled_exactly_once_and_finished_ones_never(
-    authority: Authority, root: Cap
-) -> None:
+def test_running_operations_are_cancelled_exactly_once_and_finished_ones_never(authority: Authority, root: Cap) -> None:
     a = authority.new_process(NODE)
     cap, other = authority.mint(NODE, root, READ, a), authority.mint(NODE, root, READ, a)
     events: list[str] = []

@@ -611,9 +611,7 @@ def test_any_bytes_either_pass_or_are_a_protocol_error(chunks: list[bytes], side
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.integers(0, 20), st.integers(0, 6), st.integers(0, 6), st.binary(max_size=8), st.integers(0, 4)
-        ),
+        st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(0, 6), st.binary(max_size=8), st.integers(0, 4)),
         max_size=12,
     )
 )

@@ -142,9 +142,7 @@ async def test_a_writer_waits_for_a_reader_who_does_not_read() -> None:
     ],
     ids=["stranger", "nobody trusted", "no certificate", "issued by a pinned leaf", "issued under the leaf's name"],
 )
-async def test_the_client_hears_that_the_server_refused_it(
-    shown: TlsKeys, server_trusts: tuple[Identity, ...]
-) -> None:
+async def test_the_client_hears_that_the_server_refused_it(shown: TlsKeys, server_trusts: tuple[Identity, ...]) -> None:
     accepted: list[SecureStream] = []
     async with server(lambda: keys(SERVER, *server_trusts), accepted.append) as address:
         with pytest.raises(LinkBroken) as caught:

@@ -68,9 +68,7 @@ PATH = st.one_of(
     st.builds("{}/{}/{}".format, st.sampled_from(KNOWN), ELEMENT, ELEMENT),
     st.builds("{}/{}/{}/{}".format, st.sampled_from(KNOWN), ELEMENT, ELEMENT, ELEMENT),
 ).map(lambda path: path.replace("//", "/"))
-FLAGS = st.builds(
-    "{}{}".format, st.sampled_from(["MREPL", "MBEFORE", "MAFTER"]), st.sampled_from(["", "", "|MCREATE"])
-)
+FLAGS = st.builds("{}{}".format, st.sampled_from(["MREPL", "MBEFORE", "MAFTER"]), st.sampled_from(["", "", "|MCREATE"]))
 TEXT = st.sampled_from(["one", "two", "three"])
 
 

@@ -44,7 +44,9 @@ def test_plan_9_bits_show_as_a_plain_file_on_linux() -> None:
 
 
 OPENS = [
-    (t.OREAD, t.L_RDONLY), (t.OWRITE, t.L_WRONLY), (t.ORDWR, t.L_RDWR),
+    (t.OREAD, t.L_RDONLY),
+    (t.OWRITE, t.L_WRONLY),
+    (t.ORDWR, t.L_RDWR),
     (t.OWRITE | t.OTRUNC, t.L_WRONLY | t.L_TRUNC),
 ]
 
@@ -70,11 +72,21 @@ def test_plain_9p_shows_seconds_and_its_own_mode_bits_only() -> None:
 
 TIMES = st.integers(-(2**40), 2**62)
 STATS = st.builds(
-    Stat, name=st.just("n"), qid=st.builds(Qid, st.just(0), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)),
+    Stat,
+    name=st.just("n"),
+    qid=st.builds(Qid, st.just(0), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)),
     mode=st.builds(lambda kind, perm: kind | perm, st.sampled_from(KINDS), st.integers(0, 0o777)),
-    length=st.integers(0, 2**63), mtime=TIMES, atime=TIMES, ctime=TIMES, btime=st.none() | TIMES,
-    uid=st.integers(0, 2**32 - 1), gid=st.integers(0, 2**32 - 1), links=st.integers(0, 9), rdev=st.integers(0, 2**63),
-    blksize=st.integers(1, 2**20), blocks=st.integers(0, 2**40),
+    length=st.integers(0, 2**63),
+    mtime=TIMES,
+    atime=TIMES,
+    ctime=TIMES,
+    btime=st.none() | TIMES,
+    uid=st.integers(0, 2**32 - 1),
+    gid=st.integers(0, 2**32 - 1),
+    links=st.integers(0, 9),
+    rdev=st.integers(0, 2**63),
+    blksize=st.integers(1, 2**20),
+    blocks=st.integers(0, 2**40),
 )
 
 
@@ -126,8 +138,11 @@ def test_a_stat_written_back_with_one_field_changed_changes_that_field(wire: Wir
 
 
 FIXED = [
-    NOBODY_TOUCHED._replace(type=1), NOBODY_TOUCHED._replace(dev=1), NOBODY_TOUCHED._replace(muid="x"),
-    NOBODY_TOUCHED._replace(qid=Qid(0, 9, 9)), NOBODY_TOUCHED._replace(mode=t.DMDIR | 0o755),
+    NOBODY_TOUCHED._replace(type=1),
+    NOBODY_TOUCHED._replace(dev=1),
+    NOBODY_TOUCHED._replace(muid="x"),
+    NOBODY_TOUCHED._replace(qid=Qid(0, 9, 9)),
+    NOBODY_TOUCHED._replace(mode=t.DMDIR | 0o755),
 ]
 
 

@@ -102,9 +102,13 @@ class Failure(FileError):
 
 
 ERRORS = [
-    (OLD, m.Rerror("file does not exist"), E.NOENT), (OLD, m.Rerror("'/a' permission denied"), E.ACCES),
-    (OLD, m.Rerror("own words"), E.IO), (L, m.Rlerror(38), E.NOSYS), (L, m.Rlerror(9999), E.IO),
-    (L, m.Rlerror(0), E.IO), (NG, m.Rngerror(13, "NOCREATE", "/x", "why"), E.NOCREATE),
+    (OLD, m.Rerror("file does not exist"), E.NOENT),
+    (OLD, m.Rerror("'/a' permission denied"), E.ACCES),
+    (OLD, m.Rerror("own words"), E.IO),
+    (L, m.Rlerror(38), E.NOSYS),
+    (L, m.Rlerror(9999), E.IO),
+    (L, m.Rlerror(0), E.IO),
+    (NG, m.Rngerror(13, "NOCREATE", "/x", "why"), E.NOCREATE),
     (NG, m.Rngerror(13, "NEWWORD", "/x", "why"), E.ACCES),
 ]
 

@@ -134,7 +134,13 @@ Trenameat.newdirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Tunlinkat.dirfid    BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 """
 COLUMNS = [
-    FidState.FREE, FidState.FILE, FidState.DIR, FidState.OPEN, FidState.OPENDIR, FidState.AUTH, FidState.XATTR,
+    FidState.FREE,
+    FidState.FILE,
+    FidState.DIR,
+    FidState.OPEN,
+    FidState.OPENDIR,
+    FidState.AUTH,
+    FidState.XATTR,
 ]
 
 # A request of each kind; the fid under test is 10, the other one 20, which is a directory or free as needed.
@@ -507,8 +513,15 @@ def test_notag_is_for_versions_only() -> None:
 # -- versions --
 
 VERSIONS = [
-    ("9P2000", "9P2000"), ("9P2000.L", "9P2000.L"), ("9P2000.u", "9P2000"), ("9P2000.ng", "9P2000.ng"),
-    ("9P2000.L.x", "9P2000"), ("9P1999", "unknown"), ("9P2000x", "unknown"), ("", "unknown"), ("Q", "unknown"),
+    ("9P2000", "9P2000"),
+    ("9P2000.L", "9P2000.L"),
+    ("9P2000.u", "9P2000"),
+    ("9P2000.ng", "9P2000.ng"),
+    ("9P2000.L.x", "9P2000"),
+    ("9P1999", "unknown"),
+    ("9P2000x", "unknown"),
+    ("", "unknown"),
+    ("Q", "unknown"),
     ("unknown", "unknown"),
 ]
 
@@ -781,9 +794,14 @@ def test_what_is_no_request_ends_the_session(wire: bytes) -> None:
 
 SMALL = st.integers(0, 4)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "1": st.integers(0, 3), "2": SMALL, "4": SMALL | st.just(NOFID), "8": st.integers(0, 9),
-    "s": st.sampled_from(["", "a", "..", "a/b", "9P2000", "9P2000.L"]), "d": st.binary(max_size=9),
-    "S": st.lists(st.sampled_from(["a", "b", ".."]), max_size=3).map(tuple), "t": st.just(STAT),
+    "1": st.integers(0, 3),
+    "2": SMALL,
+    "4": SMALL | st.just(NOFID),
+    "8": st.integers(0, 9),
+    "s": st.sampled_from(["", "a", "..", "a/b", "9P2000", "9P2000.L"]),
+    "d": st.binary(max_size=9),
+    "S": st.lists(st.sampled_from(["a", "b", ".."]), max_size=3).map(tuple),
+    "t": st.just(STAT),
 }
 
 

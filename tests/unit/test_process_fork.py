@@ -83,10 +83,15 @@ class System:
         return caught.value.error
 
 
-@pytest.mark.parametrize("how", ALL, ids=lambda how: "-".join(
-    [how.namespace.value, how.environment.value, how.descriptors.value]
-    + ([] if how.mount else ["nomount"]) + ([] if how.devices else ["nodevices"])
-))
+@pytest.mark.parametrize(
+    "how",
+    ALL,
+    ids=lambda how: "-".join(
+        [how.namespace.value, how.environment.value, how.descriptors.value]
+        + ([] if how.mount else ["nomount"])
+        + ([] if how.devices else ["nodevices"])
+    ),
+)
 def test_each_group_is_shared_copied_or_clean_and_all_of_it_is_given_back(how: Fork) -> None:
     system = System()
     parent = system.first

@@ -93,7 +93,10 @@ async def test_programs_and_engines_do_not_share_files(engine: Counting, tmp_pat
     ],
 )
 async def test_a_damaged_file_is_said_and_made_anew(
-    engine: Counting, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: object,
+    engine: Counting,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: object,
 ) -> None:
     cache = make(engine, tmp_path)
     await cache.get("aa", PROGRAM)
@@ -123,7 +126,9 @@ def test_no_bytes_at_all_are_loaded_as_code(tmp_path: Path, data: bytes, header:
 
 
 async def test_a_sound_file_of_another_engine_is_said_and_made_anew(
-    engine: Counting, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    engine: Counting,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     other_engine = Engine(Settings(memory_reservation=65536))
     other, cache = make(other_engine, tmp_path), make(engine, tmp_path)
@@ -183,7 +188,10 @@ async def test_close_waits_for_a_compilation_that_nobody_waits_for(engine: Count
 
 @pytest.mark.parametrize(("wasm", "row"), [(b"#!/bin/sh", E.NOEXEC), (b"\0asm\1\0\0\0\1", E.BADPROGRAM)])
 async def test_what_does_not_compile_is_refused_each_time_and_not_kept(
-    engine: Counting, tmp_path: Path, wasm: bytes, row: E,
+    engine: Counting,
+    tmp_path: Path,
+    wasm: bytes,
+    row: E,
 ) -> None:
     cache = make(engine, tmp_path)
     for _ in range(2):
@@ -196,7 +204,9 @@ async def test_what_does_not_compile_is_refused_each_time_and_not_kept(
 
 
 async def test_a_full_disk_is_said_and_the_program_runs_all_the_same(
-    engine: Counting, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    engine: Counting,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "cache").write_text("a file where the directory should be")
     cache = make(engine, tmp_path)

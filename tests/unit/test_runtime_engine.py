@@ -90,9 +90,13 @@ def test_any_bytes_are_refused_as_a_file_error(data: bytes) -> None:
 
 
 def test_a_module_shows_its_imports_exports_and_memory(engine: Engine) -> None:
-    module = engine.compile(wat(
-        '(module (import "a" "f" (func (param i32 i64 f32 f64) (result f64))) (import "a" "r" (func (param externref)))'
-        '(import "b" "g" (global i32)) (memory (export "memory") 2 10) (func (export "_start")))'))
+    module = engine.compile(
+        wat(
+            '(module (import "a" "f" (func (param i32 i64 f32 f64) (result f64)))'
+            ' (import "a" "r" (func (param externref)))'
+            '(import "b" "g" (global i32)) (memory (export "memory") 2 10) (func (export "_start")))'
+        )
+    )
     assert module.imports == (
         Import("a", "f", "func", FunctionType("iqfd", "d")),
         Import("a", "r", "func", FunctionType("?", "")),
@@ -139,8 +143,7 @@ def test_serialized_code_runs_again_in_a_like_engine_only(engine: Engine) -> Non
 
 
 def test_serialized_code_brings_its_shims(engine: Engine) -> None:
-    module = engine.compile(command(
-        "(drop (call $f)) (call $g)", WAITS + '(import "k" "g" (func $g))'))
+    module = engine.compile(command("(drop (call $f)) (call $g)", WAITS + '(import "k" "g" (func $g))'))
     calls: list[int] = []
     again = engine.load(module.serialize())
 
@@ -194,9 +197,12 @@ def test_values_of_all_types_pass_both_ways(engine: Engine) -> None:
         ("d", "f64", [0.1, -1e300]),
     ]
     for letter, name, values in cases:
-        module = engine.compile(command(
-            "(call $put (call $get))",
-            f'(import "h" "get" (func $get (result {name}))) (import "h" "put" (func $put (param {name})))'))
+        module = engine.compile(
+            command(
+                "(call $put (call $get))",
+                f'(import "h" "get" (func $get (result {name}))) (import "h" "put" (func $put (param {name})))',
+            )
+        )
         for value in values:
             got: list[Any] = []
 
@@ -227,8 +233,9 @@ def test_a_result_that_does_not_fit_ends_the_guest(engine: Engine, result: Any, 
 
 
 def test_a_pending_call_suspends_at_once_and_its_answer_comes_out(engine: Engine) -> None:
-    module = engine.compile(command(
-        "(call $g (i32.add (call $f) (call $f)))", WAITS + '(import "h" "g" (func $g (param i32)))'))
+    module = engine.compile(
+        command("(call $g (i32.add (call $f) (call $f)))", WAITS + '(import "h" "g" (func $g (param i32)))')
+    )
     calls: list[Any] = []
 
     def handler(place: int, arguments: tuple[Any, ...]) -> Any:
@@ -253,7 +260,8 @@ def test_a_pending_call_suspends_at_once_and_its_answer_comes_out(engine: Engine
 
 
 def test_a_slice_that_ends_before_the_answer_is_fetched_is_no_new_call(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = engine.compile(command("(drop (call $f))", WAITS))
     fiber = Fiber(module, [Slot("", "i")], BOUNDS, lambda _p, _a: PENDING)
@@ -360,9 +368,13 @@ def _clean() -> Iterator[None]:
 @pytest.mark.parametrize("settings", [Settings(), SMALL], ids=["full", "small"])
 def test_memory_that_grows_is_found_where_it_is(settings: Settings) -> None:
     engine = Engine(settings)
-    module = engine.compile(command(
-        "(loop $l (drop (memory.grow (i32.const 16))) (drop (call $f))"
-        "(br_if $l (i32.lt_u (memory.size) (i32.const 500))))", WAITS))
+    module = engine.compile(
+        command(
+            "(loop $l (drop (memory.grow (i32.const 16))) (drop (call $f))"
+            "(br_if $l (i32.lt_u (memory.size) (i32.const 500))))",
+            WAITS,
+        )
+    )
     sizes: list[int] = []
 
     def handler(_place: int, _arguments: tuple[Any, ...]) -> int:
@@ -382,9 +394,12 @@ def test_memory_that_grows_is_found_where_it_is(settings: Settings) -> None:
 
 
 def test_an_imported_memory_is_made_and_used(engine: Engine) -> None:
-    module = engine.compile(wat(
-        '(module (import "env" "memory" (memory 1)) (import "h" "f" (func $f)) (data (i32.const 4) "data")'
-        '(func (export "_start") (call $f)))'))
+    module = engine.compile(
+        wat(
+            '(module (import "env" "memory" (memory 1)) (import "h" "f" (func $f)) (data (i32.const 4) "data")'
+            '(func (export "_start") (call $f)))'
+        )
+    )
     module.check_command()
     seen: list[bytes] = []
     fiber = Fiber(module, [None, Slot("", "")], BOUNDS, lambda _p, _a: seen.append(fiber.read(4, 4)))
@@ -429,15 +444,20 @@ def test_limits_hold_from_the_start_and_at_growth(engine: Engine) -> None:
     grows = command(
         "(if (i32.ne (table.grow 0 (ref.null func) (i32.const 9)) (i32.const 1)) (then unreachable))"
         "(if (i32.ne (table.grow 0 (ref.null func) (i32.const 1)) (i32.const -1)) (then unreachable))"
-        "(if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))", more="(table 1 funcref)")
+        "(if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))",
+        more="(table 1 funcref)",
+    )
     assert outcome_of(engine.compile(grows), bounds=Bounds(65536, 10)).trap == ""
 
 
 def test_nans_are_canonical(engine: Engine) -> None:
-    module = engine.compile(command(
-        "(call $f (i64.reinterpret_f64 (f64.div (call $z) (call $z))))"
-        "(call $f (i64.reinterpret_f64 (f64.add (f64.reinterpret_i64 (i64.const 0xfff8000000000123)) (call $z))))",
-        '(import "h" "f" (func $f (param i64))) (import "h" "z" (func $z (result f64)))'))
+    module = engine.compile(
+        command(
+            "(call $f (i64.reinterpret_f64 (f64.div (call $z) (call $z))))"
+            "(call $f (i64.reinterpret_f64 (f64.add (f64.reinterpret_i64 (i64.const 0xfff8000000000123)) (call $z))))",
+            '(import "h" "f" (func $f (param i64))) (import "h" "z" (func $z (result f64)))',
+        )
+    )
     seen: list[Any] = []
 
     def handler(place: int, arguments: tuple[Any, ...]) -> Any:
@@ -508,8 +528,13 @@ def test_settings_fit_the_machine() -> None:
 
 def test_the_probe_passes_here_and_a_crash_has_a_name() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cognu.runtime.probe"], capture_output=True, text=True, timeout=60, check=False,
-        env={"PYTHONPATH": str(Path(cognu.runtime.__file__).parents[2])})
+        [sys.executable, "-m", "cognu.runtime.probe"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": str(Path(cognu.runtime.__file__).parents[2])},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "programs at once" in done.stdout
     assert probe.diagnose(0, "") is None

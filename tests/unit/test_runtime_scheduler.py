@@ -119,7 +119,10 @@ async def test_exit_from_a_host_call_stops_the_guest_there(limits: Limits, later
     [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecursionError, asyncio.CancelledError],
 )
 async def test_a_host_function_that_raises_ends_that_guest_alone(
-    limits: Limits, later: bool, error: type[BaseException], caplog: pytest.LogCaptureFixture,
+    limits: Limits,
+    later: bool,
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running() as runs:
         calls = []
@@ -201,8 +204,11 @@ async def test_a_late_access_after_the_end_is_a_fault() -> None:
         ("(drop (i32.load (i32.const -8)))", "", "out of bounds"),
         ("(drop (memory.grow (i32.const 1000000))) unreachable", "", "unreachable"),
         ("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable", "", "out of memory"),
-        ("(loop $l (br_if $l (i32.ne (table.grow 0 (ref.null func) (i32.const 100)) (i32.const -1)))) unreachable",
-         "(table 1 funcref)", "unreachable"),
+        (
+            "(loop $l (br_if $l (i32.ne (table.grow 0 (ref.null func) (i32.const 100)) (i32.const -1)))) unreachable",
+            "(table 1 funcref)",
+            "unreachable",
+        ),
     ],
 )
 async def test_a_trap_says_why(limits: Limits, body: str, more: str, words: str) -> None:
@@ -298,9 +304,13 @@ async def test_a_gibibyte_is_never_filled_on_the_loop(polls: list[tuple[Any, int
 async def test_a_guest_that_only_makes_short_calls_comes_back_to_the_loop(polls: list[tuple[Any, int]]) -> None:
     async with running() as runs:
         main = threading.get_ident()
-        program = runs.compile(command(
-            "(local $i i32) (loop $s (local.set $i (i32.add (local.get $i) (i32.const 1)))"
-            "(br_if $s (i32.lt_u (local.get $i) (i32.const 50000000)))) (loop $l (br_if $l (call $f)))", CALLS))
+        program = runs.compile(
+            command(
+                "(local $i i32) (loop $s (local.set $i (i32.add (local.get $i) (i32.const 1)))"
+                "(br_if $s (i32.lt_u (local.get $i) (i32.const 50000000)))) (loop $l (br_if $l (call $f)))",
+                CALLS,
+            )
+        )
 
         def call(guest: Guest) -> int:
             threads = [thread for _, thread in polls]
@@ -346,7 +356,8 @@ async def test_a_start_function_may_loop_and_call() -> None:
             f'(module {CALLS} (memory (export "memory") 1) (start $s) (func $s (local $i i32)'
             "(loop $l (local.set $i (i32.add (local.get $i) (i32.const 1)))"
             "(br_if $l (i32.lt_u (local.get $i) (i32.const 20000000)))) (drop (call $f)))"
-            '(func (export "_start")))')
+            '(func (export "_start")))'
+        )
         _, ended = runs.start(program, host("", "i", call))
         assert await ended == Exit(How.EXITED, 0)
         assert seen == [State.WAITING]
@@ -499,6 +510,7 @@ async def test_on_exit_is_called_once_and_may_fail_or_start_another(caplog: pyte
 @PLACES
 async def test_a_thousand_guests_leave_nothing_behind(limits: Limits) -> None:
     async with running() as runs:
+
         async def call(guest: Guest) -> int:
             await gate.wait()
             return 0
@@ -550,16 +562,24 @@ asyncio.run(main())
 def test_guests_for_whom_there_are_no_addresses_are_refused_and_the_others_run() -> None:
     paths = [str(Path(cognu.runtime.__file__).parents[2]), str(Path(__file__).parents[1])]
     done = subprocess.run(
-        [sys.executable, "-c", CROWD], capture_output=True, text=True, timeout=60, check=False,
-        env={"PYTHONPATH": ":".join(paths)})
+        [sys.executable, "-c", CROWD],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": ":".join(paths)},
+    )
     assert done.stdout.strip() == "True {'NOMEM'}", done.stderr
 
 
 async def test_close_ends_guests_in_all_states_and_then_refuses() -> None:
     async with running() as runs:
         ends = [runs.start(command(ENDLESS))[1] for _ in range(3)]
-        ends += [runs.start(command("(drop (call $f))", CALLS), host("", "i", _wait_for_ever), limits)[1]
-                 for limits in (Limits(), BIG) for _ in range(3)]
+        ends += [
+            runs.start(command("(drop (call $f))", CALLS), host("", "i", _wait_for_ever), limits)[1]
+            for limits in (Limits(), BIG)
+            for _ in range(3)
+        ]
         threads = threading.active_count()
         await until(lambda: len([g for g in runs.scheduler.guests if g.state is State.WAITING]) == 6)
         module = runs.compile(command())
@@ -601,6 +621,7 @@ def test_a_loop_with_eager_tasks_serves_as_well() -> None:
         if factory is not None:
             asyncio.get_running_loop().set_task_factory(factory)
         async with running() as runs:
+
             async def call(guest: Guest) -> int:
                 assert guest.state is State.WAITING
                 return 5

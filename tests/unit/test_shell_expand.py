@@ -45,31 +45,31 @@ async def arguments(bench: Bench, text: str) -> list[str]:
         ("x='a\tb\nc'; show $x", ["a", "b", "c"]),
         ("x=a; show $x$x ${x}b \"$x\"'$x'", ["aa", "ab", "a$x"]),
         ("show $none", []),
-        ("show \"$none\"", [""]),
+        ('show "$none"', [""]),
         ("show a$none", ["a"]),
         ("x=' '; show $x", []),
         ("x=' '; show a$x'b'", ["a", "b"]),
         ("x='a '; show $x''", ["a", ""]),
-        ("show $1 \"$2\" $3", ["one", "two words"]),
+        ('show $1 "$2" $3', ["one", "two words"]),
         ("show $2", ["two", "words"]),
         ("show $# $0 ${2}", ["2", "sh", "two", "words"]),
         ("show $@", ["one", "two", "words"]),
-        ("show \"$@\"", ["one", "two words"]),
-        ("show \"-$@-\"", ["-one", "two words-"]),
-        ("show \"$*\"", ["one two words"]),
+        ('show "$@"', ["one", "two words"]),
+        ('show "-$@-"', ["-one", "two words-"]),
+        ('show "$*"', ["one two words"]),
         ("show $*", ["one", "two", "words"]),
-        ("x=\"$@\"; show \"$x\"", ["one two words"]),
+        ('x="$@"; show "$x"', ["one two words"]),
         ("show ~ ~/a '~' a~ ~other", ["/home/me", "/home/me/a", "~", "a~", "~other"]),
         ("x=~/b; show $x", ["/home/me/b"]),
         ("HOME='/a b'; show ~", ["/a b"]),
         ("unset HOME; show ~", ["~"]),
         ("show $$ $?", ["7", "0"]),
         ("show $(echo a b)", ["a", "b"]),
-        ("show \"$(echo a b)\"", ["a b"]),
+        ('show "$(echo a b)"', ["a b"]),
         ("show \"$(echo 'a\n\n')\"-", ["a-"]),
         ("show \"$(echo '\na')\"", ["\na"]),
         ("show $(echo a $(echo b `echo c`))", ["a", "b", "c"]),
-        ("show \"`echo \\\"a  b\\\"`\"", ["a  b"]),
+        ('show "`echo \\"a  b\\"`"', ["a  b"]),
         ("show $(echo '$x')", ["$x"]),
         ("show `echo \\`echo a\\``", ["a"]),
         ("show $()", []),
@@ -84,7 +84,7 @@ async def test_words_become_arguments(bench: Bench, text: str, expected: list[st
 
 async def test_without_arguments_the_quoted_list_is_nothing(bench: Bench) -> None:
     bench.shell.arguments = ("sh",)
-    assert await arguments(bench, "show \"$@\" \"$*\" $# ''\"$@\"") == ["", "0", ""]
+    assert await arguments(bench, 'show "$@" "$*" $# \'\'"$@"') == ["", "0", ""]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_without_arguments_the_quoted_list_is_nothing(bench: Bench) -> Non
         ("//ho*", ["//home"]),
         ("note*", ["note 1"]),
         ("*'e 1'", ["note 1"]),
-        ("\"d\"/*", ["d/e", "d/f"]),
+        ('"d"/*', ["d/e", "d/f"]),
         ("~/*.c", ["/home/me/a.c", "/home/me/b.c"]),
         ("../me/a*", ["../me/a.c"]),
     ],

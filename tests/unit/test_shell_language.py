@@ -71,7 +71,7 @@ LOOPS: list[Row] = [
     ("for x in b a; do echo $x; done | sort", "a\nb\n", 0),
     ("printed=; for x in a b; do echo $x; done > /tmp/f; cat /tmp/f", "a\nb\n", 0),
     ("printf=1; echo 'a b' | while read x y; do echo $y-$x; done", "b-a\n", 0),
-    ("for x in 1 2; do read line; echo \"$x $line\"; done <<E\na\nb\nE\n", "1 a\n2 b\n", 0),
+    ('for x in 1 2; do read line; echo "$x $line"; done <<E\na\nb\nE\n', "1 a\n2 b\n", 0),
     ("while read -r x; do echo \"[$x]\"; done <<'E'\n  a\\b \nc\nE\n", "[a\\b]\n[c]\n", 0),
 ]
 
@@ -123,7 +123,7 @@ DOCUMENTS: list[Row] = [
     ("cat <<E\na\nE", "a\n", 0),
     ("x=1; cat <<E\n$x ${x} $(echo 2) `echo 3` $((2+2)) \\$x \"q\" 'q' \\a\nE\n", "1 1 2 3 4 $x \"q\" 'q' \\a\n", 0),
     ("x=1; cat <<'E'\n$x `a` \\\\\nE\n", "$x `a` \\\\\n", 0),
-    ("x=1; cat <<\"E F\"\n$x\nE F\n", "$x\n", 0),
+    ('x=1; cat <<"E F"\n$x\nE F\n', "$x\n", 0),
     ("x=1; cat <<\\E\n$x\nE\n", "$x\n", 0),
     ("cat <<-E\n\t\ta\n\t b\n\tE\n", "a\n b\n", 0),
     ("cat <<E\na\\\nb\nE\n", "ab\n", 0),
@@ -146,9 +146,9 @@ VALUES: list[Row] = [
     ("echo ${x:=1}; echo $x", "1\n1\n", 0),
     ("x=1; echo ${x:+yes}-${y:+no}-${y+no}", "yes--\n", 0),
     ("for w in ${x:-a b}; do echo $w; done", "a\nb\n", 0),
-    ("for w in \"${x:-a b}\" ${x:-'c d'} ${x:-\"e f\"}; do echo $w; done", "a b\nc d\ne f\n", 0),
-    ("for w in \"${x:-}\" ${x:-}; do echo [$w]; done", "[]\n", 0),
-    ("echo ${x:-${y:-$(echo z)}} \"${x:-\"a  b\"}\"", "z a  b\n", 0),
+    ('for w in "${x:-a b}" ${x:-\'c d\'} ${x:-"e f"}; do echo $w; done', "a b\nc d\ne f\n", 0),
+    ('for w in "${x:-}" ${x:-}; do echo [$w]; done', "[]\n", 0),
+    ('echo ${x:-${y:-$(echo z)}} "${x:-"a  b"}"', "z a  b\n", 0),
     ("echo ${x:-}}", "}\n", 0),
     ("echo ${1:-a} ${9:-b} ${#1} ${#} ${#none}", "one b 3 2 0\n", 0),
     ("x=añb; echo ${#x}", "3\n", 0),
@@ -158,7 +158,7 @@ VALUES: list[Row] = [
     ("echo $((1 + 2 * 3)) $(( (1 + 2) * 3 )) $((7 / 2)) $((-7 / 2)) $((-7 % 2))", "7 9 3 -3 -1\n", 0),
     ("x=5; echo $((x * $x)) $((x > 4 && x < 6)) $((none)) $((0x10 + 010))", "25 1 0 24\n", 0),
     ("echo $((1 ? 2 : 1 / 0)) $((0 && 1 / 0)) $((1 || 1 / 0))", "2 0 1\n", 0),
-    ("echo \"$((1+1))\" a$((2))b $(($(echo 3) + 1))", "2 a2b 4\n", 0),
+    ('echo "$((1+1))" a$((2))b $(($(echo 3) + 1))', "2 a2b 4\n", 0),
     ("echo $( (echo a); echo b) $((echo c); echo d)", "a b c d\n", 0),
     ("echo $((~0)) $((!0)) $((1 << 4)) $((255 >> 4)) $((6 & 3)) $((6 | 3)) $((6 ^ 3))", "-1 1 16 15 2 7 5\n", 0),
     ("echo $((9223372036854775807 + 1))", "-9223372036854775808\n", 0),
@@ -191,7 +191,7 @@ STOPS: list[Row] = [
     ("set -e; (false; echo no); echo no", "", 1),
     ("set -e; x=$(false); echo no", "", 1),
     ("set -e; set +e; false; echo a", "a\n", 0),
-    ("set -u; echo ${x-a}; x=; echo \"-$x-\" $#", "a\n-- 2\n", 0),
+    ('set -u; echo ${x-a}; x=; echo "-$x-" $#', "a\n-- 2\n", 0),
 ]
 
 

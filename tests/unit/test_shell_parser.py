@@ -107,7 +107,7 @@ def test_lists_and_pipelines(text: str, shape: list[object]) -> None:
         ('"a\\nb"', (quoted("a\\nb"),)),
         ('"\\$x"', (quoted("$x"),)),
         ('"a\\\nb"', (quoted("ab"),)),
-        ("\"it's\"", (quoted("it's"),)),
+        ('"it\'s"', (quoted("it's"),)),
         ("$x", (Parameter("x", False),)),
         ("$x_1y", (Parameter("x_1y", False),)),
         ("${x}y", (Parameter("x", False), Literal("y", False))),
@@ -263,7 +263,7 @@ def test_a_fault_says_where_it_is(text: str, line: int, column: int) -> None:
     "text",
     [
         "'a",
-        "\"a\n",
+        '"a\n',
         "echo $(a",
         "echo $(a;",
         "echo $(echo 'a",

@@ -565,4 +565,3 @@ def test_lines_go_out_in_pieces_that_hold_whole_lines(argv: list[str]) -> None:
 def test_any_status_is_read_or_refused(status: str, args: str) -> None:
     with suppress(FileError):  # no other exception
         assert isinstance(process_info(f"pid 3\nparent 1\nuser me\nstate Running\n{status}", args).pid, int)
-

@@ -488,9 +488,7 @@ POLLING: list[tuple[str, list[Asked], list[tuple[Errno, int, int]]]] = [
 
 
 @pytest.mark.parametrize(("sentence", "asked", "events"), POLLING, ids=[row[0][:40] for row in POLLING])
-async def test_polling(
-    scene: Scene, sentence: str, asked: list[Asked], events: list[tuple[Errno, int, int]]
-) -> None:
+async def test_polling(scene: Scene, sentence: str, asked: list[Asked], events: list[tuple[Errno, int, int]]) -> None:
     bench, raw = scene.bench, b""
     for subscription in asked:
         if isinstance(subscription, bytes):

@@ -492,9 +492,7 @@ async def test_grants_that_can_not_be_given_are_named(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("args", "env"), [(["a\0b"], {}), ([], {"A": b"x\0"}), ([], {"A=B": b"x"}), ([], {"": b"x"})])
-async def test_strings_that_would_be_cut_are_refused(
-    machine: Machine, args: list[str], env: dict[str, bytes]
-) -> None:
+async def test_strings_that_would_be_cut_are_refused(machine: Machine, args: list[str], env: dict[str, bytes]) -> None:
     process = await machine.child()
     process.environment.values.update(env)
     with pytest.raises(FileError) as caught:

@@ -191,9 +191,7 @@ def test_a_directory_swapped_for_a_link_before_any_one_call_never_leads_out(
     check_outside(inside)
 
 
-def test_a_directory_swapped_for_a_link_again_and_again_never_leads_out(
-    tree: RealHostTree, inside: Path
-) -> None:
+def test_a_directory_swapped_for_a_link_again_and_again_never_leads_out(tree: RealHostTree, inside: Path) -> None:
     lay_trap(inside)
     stop = threading.Event()
 

@@ -206,5 +206,3 @@ class NetServer(TreeServer):
                 protocol, number, owner, network, unix)))  # fmt: skip
         names = [protocol.name for protocol in protocols]
         super().__init__(spec, Directory("", [*protocols, ConnectionServer(network, names)]))
-
-

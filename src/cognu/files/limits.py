@@ -172,7 +172,6 @@ class Quota:
                 weight = at._share
 
 
-
 QuotaOf = Callable[[Caller], Quota | None]
 """The quota that a caller's use of a server is charged to (`ProcessTable.quota_of`); None: nobody's."""
 

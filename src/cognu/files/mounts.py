@@ -139,5 +139,3 @@ class ChanMover:
             moved = self._move(under) if under is not None else None
             self._paths[node] = Path(parent, node.name, moved)
         return self._paths[path]
-
-

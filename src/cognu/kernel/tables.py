@@ -144,8 +144,7 @@ class Kernel:
     # Endpoints
 
     def create_endpoint(self, server: int) -> int:
-        """A new endpoint; the server gets `endpoints.root`, a capability with all rights. NO_PROCESS, QUOTA.
-        """
+        """A new endpoint; the server gets `endpoints.root`, a capability with all rights. NO_PROCESS, QUOTA."""
         processes, endpoints = self.processes, self.endpoints
         if self.cursor:
             return -Code.BUSY
@@ -163,8 +162,7 @@ class Kernel:
         return endpoint
 
     def end_endpoint_step(self, endpoint: int) -> int:
-        """Towards ending every capability to an endpoint and, with the last one, the endpoint. NO_ENDPOINT.
-        """
+        """Towards ending every capability to an endpoint and, with the last one, the endpoint. NO_ENDPOINT."""
         if not self.endpoints.alive[endpoint]:
             return -Code.NO_ENDPOINT
         root = self.endpoints.root[endpoint]
@@ -175,8 +173,7 @@ class Kernel:
     # Processes
 
     def create_process(self, creator: int, quota: int) -> int:
-        """A new process that may use `quota` capabilities, out of the creator's. NO_PROCESS, INVALID, QUOTA.
-        """
+        """A new process that may use `quota` capabilities, out of the creator's. NO_PROCESS, INVALID, QUOTA."""
         processes = self.processes
         if self.cursor:
             return -Code.BUSY

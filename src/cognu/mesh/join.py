@@ -216,9 +216,7 @@ class Inviter:
         self._joined(peer)
 
 
-async def join(
-    world: World, me: Self, book: PeerBook, ticket: str, grants: tuple[str, ...] = ()
-) -> Peer:
+async def join(world: World, me: Self, book: PeerBook, ticket: str, grants: tuple[str, ...] = ()) -> Peer:
     """Use a ticket: become peers with the machine that made it, and grant it `grants`; returns the pinned record.
 
     Raises `FileError(BADTICKET)`: mistyped, expired, used, wrong, this node's own, or of another machine than the one

@@ -79,8 +79,17 @@ def wire_stat(stat: Stat) -> WireStat:
     length = 0 if stat.is_dir else stat.length
     qid = stat.qid._replace(version=stat.qid.version & 0xFFFFFFFF)
     return WireStat(
-        stat.type & 0xFFFF, stat.dev & 0xFFFFFFFF, qid, stat.mode & _LEGACY_MODE, _seconds(stat.atime),
-        _seconds(stat.mtime), length, stat.name, stat.user, stat.group, stat.muid,
+        stat.type & 0xFFFF,
+        stat.dev & 0xFFFFFFFF,
+        qid,
+        stat.mode & _LEGACY_MODE,
+        _seconds(stat.atime),
+        _seconds(stat.mtime),
+        length,
+        stat.name,
+        stat.user,
+        stat.group,
+        stat.muid,
     )
 
 
@@ -88,8 +97,18 @@ def stat_of_wire(wire: WireStat) -> Stat:
     """The `Stat` for a 9P2000 server's answer. It has no ctime: the mtime stands in, as a lower bound."""
     mtime = wire.mtime * _SECOND
     return Stat(
-        wire.name, wire.qid, wire.mode, wire.length, mtime=mtime, atime=wire.atime * _SECOND, ctime=mtime,
-        user=wire.uid, group=wire.gid, muid=wire.muid, dev=wire.dev, type=wire.type,
+        wire.name,
+        wire.qid,
+        wire.mode,
+        wire.length,
+        mtime=mtime,
+        atime=wire.atime * _SECOND,
+        ctime=mtime,
+        user=wire.uid,
+        group=wire.gid,
+        muid=wire.muid,
+        dev=wire.dev,
+        type=wire.type,
     )
 
 
@@ -103,12 +122,17 @@ def wire_of_setstat(change: SetStat, now: int) -> WireStat:
     mtime = now if change.mtime_now else change.mtime
     atime = now if change.atime_now else change.atime
     return WireStat(
-        0xFFFF, _UNTOUCHED_32, _UNTOUCHED_QID,
+        0xFFFF,
+        _UNTOUCHED_32,
+        _UNTOUCHED_QID,
         _UNTOUCHED_32 if change.mode is None else change.mode & _LEGACY_MODE,
         _UNTOUCHED_32 if atime is None else _seconds(atime),
         _UNTOUCHED_32 if mtime is None else _seconds(mtime),
         _UNTOUCHED_64 if change.length is None else change.length,
-        change.name or "", "", change.group or "", "",
+        change.name or "",
+        "",
+        change.group or "",
+        "",
     )
 
 
@@ -121,8 +145,11 @@ def setstat_of_wire(wire: WireStat, present: Stat) -> SetStat:
     """
     old = wire_stat(present)
     fixed = (
-        (wire.type, 0xFFFF, old.type), (wire.dev, _UNTOUCHED_32, old.dev), (wire.muid, "", old.muid),
-        (wire.qid.type, 0xFF, old.qid.type), (wire.qid.version, _UNTOUCHED_32, old.qid.version),
+        (wire.type, 0xFFFF, old.type),
+        (wire.dev, _UNTOUCHED_32, old.dev),
+        (wire.muid, "", old.muid),
+        (wire.qid.type, 0xFF, old.qid.type),
+        (wire.qid.version, _UNTOUCHED_32, old.qid.version),
         (wire.qid.path, _UNTOUCHED_64, old.qid.path),
     )
     if any(value not in (untouched, now) for value, untouched, now in fixed):
@@ -157,9 +184,22 @@ def getattr_of_stat(stat: Stat, request_mask: int = t.GETATTR_BASIC) -> Rgetattr
     btime = stat.btime or 0
     blocks = (stat.length + 511) // 512 if stat.blocks is None else stat.blocks
     return Rgetattr(
-        (request_mask | t.GETATTR_BASIC) & known, stat.qid, posix_mode(stat.mode), stat.uid, stat.gid,
-        stat.links, stat.rdev, stat.length, stat.blksize, blocks, *_time(stat.atime), *_time(stat.mtime),
-        *_time(stat.ctime), *_time(btime), 0, stat.qid.version,
+        (request_mask | t.GETATTR_BASIC) & known,
+        stat.qid,
+        posix_mode(stat.mode),
+        stat.uid,
+        stat.gid,
+        stat.links,
+        stat.rdev,
+        stat.length,
+        stat.blksize,
+        blocks,
+        *_time(stat.atime),
+        *_time(stat.mtime),
+        *_time(stat.ctime),
+        *_time(btime),
+        0,
+        stat.qid.version,
     )
 
 
@@ -179,12 +219,22 @@ def stat_of_getattr(name: str, reply: Rgetattr) -> Stat:
     if reply.valid & t.GETATTR_BTIME:
         btime = _nanoseconds(reply.btime_sec, reply.btime_nsec)
     return Stat(
-        name, reply.qid, mode_of_posix(reply.mode), reply.size,
+        name,
+        reply.qid,
+        mode_of_posix(reply.mode),
+        reply.size,
         mtime=_nanoseconds(reply.mtime_sec, reply.mtime_nsec),
         atime=_nanoseconds(reply.atime_sec, reply.atime_nsec),
         ctime=_nanoseconds(reply.ctime_sec, reply.ctime_nsec),
-        btime=btime, user=str(reply.uid), group=str(reply.gid), uid=reply.uid, gid=reply.gid,
-        links=reply.nlink, rdev=reply.rdev, blksize=reply.blksize, blocks=reply.blocks,
+        btime=btime,
+        user=str(reply.uid),
+        group=str(reply.gid),
+        uid=reply.uid,
+        gid=reply.gid,
+        links=reply.nlink,
+        rdev=reply.rdev,
+        blksize=reply.blksize,
+        blocks=reply.blocks,
     )
 
 
@@ -218,14 +268,23 @@ def setattr_of_setstat(fid: int, change: SetStat) -> Tsetattr:
         raise FileError(E.NOTSUP, change.name or "", "Tsetattr")
     valid = 0
     for asked, bits in (
-        (change.mode is not None, t.SETATTR_MODE), (change.uid is not None, t.SETATTR_UID),
-        (change.gid is not None, t.SETATTR_GID), (change.length is not None, t.SETATTR_SIZE),
-        (change.atime_now, t.SETATTR_ATIME), (change.mtime_now, t.SETATTR_MTIME),
+        (change.mode is not None, t.SETATTR_MODE),
+        (change.uid is not None, t.SETATTR_UID),
+        (change.gid is not None, t.SETATTR_GID),
+        (change.length is not None, t.SETATTR_SIZE),
+        (change.atime_now, t.SETATTR_ATIME),
+        (change.mtime_now, t.SETATTR_MTIME),
         (change.atime is not None and not change.atime_now, t.SETATTR_ATIME | t.SETATTR_ATIME_SET),
         (change.mtime is not None and not change.mtime_now, t.SETATTR_MTIME | t.SETATTR_MTIME_SET),
     ):
         valid |= bits if asked else 0
     return Tsetattr(
-        fid, valid, posix_mode(change.mode or 0) & 0o7777, change.uid or 0, change.gid or 0,
-        change.length or 0, *_time(change.atime or 0), *_time(change.mtime or 0),
+        fid,
+        valid,
+        posix_mode(change.mode or 0) & 0o7777,
+        change.uid or 0,
+        change.gid or 0,
+        change.length or 0,
+        *_time(change.atime or 0),
+        *_time(change.mtime or 0),
     )

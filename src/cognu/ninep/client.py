@@ -150,9 +150,7 @@ class ClientSession:
     @property
     def in_flight(self) -> list[int]:
         """Tags of requests that were neither answered nor flushed; flushes themselves are not listed."""
-        return [
-            tag for tag, sent in self._sent.items() if not sent.answered and not isinstance(sent.request, m.Tflush)
-        ]
+        return [tag for tag, sent in self._sent.items() if not sent.answered and not isinstance(sent.request, m.Tflush)]
 
     @property
     def fid_count(self) -> int:

@@ -306,9 +306,7 @@ class _Codecs(NamedTuple):
 def _build(dialect: Dialect) -> _Codecs:
     codecs = [_Codec(row.number, row.message, row.layout) for row in TABLE if dialect in row.dialects]
     by_number = {codec.number: codec for codec in codecs}
-    replies = {
-        codec.message: by_number[codec.number + 1].message for codec in codecs if is_request(codec.number)
-    }
+    replies = {codec.message: by_number[codec.number + 1].message for codec in codecs if is_request(codec.number)}
     return _Codecs(by_number, {codec.message: codec for codec in codecs}, replies)
 
 

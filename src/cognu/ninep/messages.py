@@ -490,16 +490,75 @@ class Rwstat:
 
 
 Request = (
-    Tstatfs | Tlopen | Tlcreate | Tsymlink | Tmknod | Trename | Treadlink | Tgetattr | Tsetattr
-    | Txattrwalk | Txattrcreate | Treaddir | Tfsync | Tlock | Tgetlock | Tlink | Tmkdir | Trenameat
-    | Tunlinkat | Tversion | Tauth | Tattach | Tflush | Twalk | Topen | Tcreate | Tread | Twrite | Tclunk
-    | Tremove | Tstat | Twstat
+    Tstatfs
+    | Tlopen
+    | Tlcreate
+    | Tsymlink
+    | Tmknod
+    | Trename
+    | Treadlink
+    | Tgetattr
+    | Tsetattr
+    | Txattrwalk
+    | Txattrcreate
+    | Treaddir
+    | Tfsync
+    | Tlock
+    | Tgetlock
+    | Tlink
+    | Tmkdir
+    | Trenameat
+    | Tunlinkat
+    | Tversion
+    | Tauth
+    | Tattach
+    | Tflush
+    | Twalk
+    | Topen
+    | Tcreate
+    | Tread
+    | Twrite
+    | Tclunk
+    | Tremove
+    | Tstat
+    | Twstat
 )
 Reply = (
-    Rlerror | Rngerror | Rstatfs | Rlopen | Rlcreate | Rsymlink | Rmknod | Rrename | Rreadlink | Rgetattr | Rsetattr
-    | Rxattrwalk | Rxattrcreate | Rreaddir | Rfsync | Rlock | Rgetlock | Rlink | Rmkdir | Rrenameat
-    | Runlinkat | Rversion | Rauth | Rattach | Rerror | Rflush | Rwalk | Ropen | Rcreate | Rread | Rwrite
-    | Rclunk | Rremove | Rstat | Rwstat
+    Rlerror
+    | Rngerror
+    | Rstatfs
+    | Rlopen
+    | Rlcreate
+    | Rsymlink
+    | Rmknod
+    | Rrename
+    | Rreadlink
+    | Rgetattr
+    | Rsetattr
+    | Rxattrwalk
+    | Rxattrcreate
+    | Rreaddir
+    | Rfsync
+    | Rlock
+    | Rgetlock
+    | Rlink
+    | Rmkdir
+    | Rrenameat
+    | Runlinkat
+    | Rversion
+    | Rauth
+    | Rattach
+    | Rerror
+    | Rflush
+    | Rwalk
+    | Ropen
+    | Rcreate
+    | Rread
+    | Rwrite
+    | Rclunk
+    | Rremove
+    | Rstat
+    | Rwstat
 )
 Message = Request | Reply
 

@@ -107,8 +107,14 @@ MAKES_FID: frozenset[type[Request]] = frozenset(
 
 # The field that holds a name to be made or changed: "." and ".." can't be.
 NEW_NAMES: dict[type[Request], str] = {
-    m.Tcreate: "name", m.Tlcreate: "name", m.Tsymlink: "name", m.Tmknod: "name", m.Tmkdir: "name",
-    m.Tlink: "name", m.Trename: "name", m.Trenameat: "newname",
+    m.Tcreate: "name",
+    m.Tlcreate: "name",
+    m.Tsymlink: "name",
+    m.Tmknod: "name",
+    m.Tmkdir: "name",
+    m.Tlink: "name",
+    m.Trename: "name",
+    m.Trenameat: "newname",
 }
 _OLD_NAMES: dict[type[Request], str] = {m.Tunlinkat: "name", m.Trenameat: "oldname"}
 _NAMED: frozenset[type[Request]] = frozenset({m.Twalk, m.Twstat, *NEW_NAMES, *_OLD_NAMES})

@@ -59,7 +59,10 @@ class CompileCache:
         self._closed = False
 
     async def get(
-        self, program: str, wasm: bytes, progress: Callable[[Progress], None] | None = None,
+        self,
+        program: str,
+        wasm: bytes,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Module:
         """The module of the program with this hash and these bytes, which the caller has checked to go
         together.

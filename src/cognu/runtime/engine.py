@@ -334,8 +334,11 @@ class Module:
             for n, place in enumerate(functions.values()):
                 kind = lib.wasm_externtype_as_functype_const(lib.wasm_importtype_type(types.data[n]))
                 field = str(n).encode()
-                must(lib.wasmtime_linker_define_func_unchecked(
-                    linker, b"host", 4, field, len(field), kind, host_call, place, None))
+                must(
+                    lib.wasmtime_linker_define_func_unchecked(
+                        linker, b"host", 4, field, len(field), kind, host_call, place, None
+                    )
+                )
             must(lib.wasmtime_linker_instantiate_pre(linker, made, byref(pre)))
         finally:
             lib.wasm_importtype_vec_delete(byref(types))

@@ -115,8 +115,23 @@ class Fiber:
     """
 
     __slots__ = (
-        "_answer", "_bounds", "_context", "_future", "_handler", "_linker", "_memory", "_memory_ref", "_out", "_phase",
-        "_polling", "_slots", "_store", "_waiting", "fault", "module", "outcome",
+        "_answer",
+        "_bounds",
+        "_context",
+        "_future",
+        "_handler",
+        "_linker",
+        "_memory",
+        "_memory_ref",
+        "_out",
+        "_phase",
+        "_polling",
+        "_slots",
+        "_store",
+        "_waiting",
+        "fault",
+        "module",
+        "outcome",
     )
 
     def __init__(self, module: Module, slots: Sequence[Slot | None], bounds: Bounds, handler: Handler) -> None:
@@ -247,15 +262,18 @@ class Fiber:
             return False
         if self._phase < len(shims):
             self._future = lib.wasmtime_instance_pre_instantiate_async(
-                shims[self._phase].pre, self._context, instance, trap, error)
+                shims[self._phase].pre, self._context, instance, trap, error
+            )
         elif self._phase == len(shims):
             self._future = lib.wasmtime_linker_instantiate_async(
-                self._linker, self._context, self.module._alive(), instance, trap, error)
+                self._linker, self._context, self.module._alive(), instance, trap, error
+            )
         else:
             start = _Out.start.offset
             lib.wasmtime_instance_export_get(self._context, instance, b"_start", 6, byref(out, start))
             self._future = lib.wasmtime_func_call_async(
-                self._context, byref(out, start + Extern.of.offset), None, 0, None, 0, trap, error)
+                self._context, byref(out, start + Extern.of.offset), None, 0, None, 0, trap, error
+            )
         self._phase += 1
         return True
 
@@ -280,8 +298,9 @@ class Fiber:
         memory.kind = EXTERN_MEMORY
         self._memory_ref = handle
         module, name = (part.encode() for part in self.module.memory_import)
-        must(lib.wasmtime_linker_define(
-            self._linker, self._context, module, len(module), name, len(name), byref(memory)))
+        must(
+            lib.wasmtime_linker_define(self._linker, self._context, module, len(module), name, len(name), byref(memory))
+        )
         return True
 
     def _phase_done(self) -> bool:
@@ -296,8 +315,11 @@ class Fiber:
             return False
         if self._phase <= len(shims):
             name = shims[self._phase - 1].import_module
-            must(lib.wasmtime_linker_define_instance(
-                self._linker, self._context, name, len(name), byref(out, _Out.instance.offset)))
+            must(
+                lib.wasmtime_linker_define_instance(
+                    self._linker, self._context, name, len(name), byref(out, _Out.instance.offset)
+                )
+            )
         elif self._phase == len(shims) + 1:
             if self._memory_ref is None:
                 self._memory_ref = self._exported_memory()

@@ -152,8 +152,7 @@ class Guest:
         self._end(Exit(How.KILLED, EXIT_KILLED, FileError(E.KILLED, "", reason)))
 
     def stop(self) -> None:
-        """Don't run it until `resume`. A host call under way goes on; a thread that runs it lets go at the next tick.
-        """
+        """Don't run it until `resume`. A host call under way goes on; a thread that runs it lets go soon."""
         self.stopped = True
         if self.state is State.RUNNING:
             self._scheduler._engine.tick()

@@ -44,11 +44,13 @@ def settings(host: Host) -> Settings:
     each = full.memory_reservation + 2 * full.memory_guard + full.fiber_stack
     if guests * each <= host.address_space // 2:
         return full
-    small = Settings(
-        memory_reservation=_SMALL, memory_growth=_SMALL, memory_guard=_SMALL, fiber_stack=full.fiber_stack)
+    small = Settings(memory_reservation=_SMALL, memory_growth=_SMALL, memory_guard=_SMALL, fiber_stack=full.fiber_stack)
     return Settings(
-        memory_reservation=_SMALL, memory_growth=_SMALL, memory_guard=_SMALL,
-        max_guests=max(1, min(guests, host.address_space // 2 // (2 * small.fiber_stack))))
+        memory_reservation=_SMALL,
+        memory_growth=_SMALL,
+        memory_guard=_SMALL,
+        max_guests=max(1, min(guests, host.address_space // 2 // (2 * small.fiber_stack))),
+    )
 
 
 def _address_space() -> int:

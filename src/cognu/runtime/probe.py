@@ -18,8 +18,13 @@ from cognu.runtime.fiber import PENDING, Bounds, Fiber, Slot, Step
 #   (func (export "_start") call 0  i32.const 65536  i32.load  drop  drop)): waits, then reads outside its
 # memory.
 _PROGRAM = (
-    b"\0asm\1\0\0\0" b"\1\x08\2\x60\0\1\x7f\x60\0\0" b"\2\x0a\1\1p\4wait\0\0" b"\3\2\1\1" b"\5\3\1\0\1"
-    b"\7\x13\2\6memory\2\0\6_start\0\1" b"\x0a\x0f\1\x0d\0\x10\0\x41\x80\x80\4\x28\2\0\x1a\x1a\x0b"
+    b"\0asm\1\0\0\0"
+    b"\1\x08\2\x60\0\1\x7f\x60\0\0"
+    b"\2\x0a\1\1p\4wait\0\0"
+    b"\3\2\1\1"
+    b"\5\3\1\0\1"
+    b"\7\x13\2\6memory\2\0\6_start\0\1"
+    b"\x0a\x0f\1\x0d\0\x10\0\x41\x80\x80\4\x28\2\0\x1a\x1a\x0b"
 )
 GUESTS = 8
 
@@ -27,9 +32,11 @@ GUESTS = 8
 def main() -> int:
     measured = host.measure()
     settings = host.settings(measured)
-    print(f"python {sys.version.split()[0]}, address space 2^{measured.address_space.bit_length() - 1}, "
-          f"mappings {measured.mappings}, programs at once {settings.max_guests}, "
-          f"reserved per memory {settings.memory_reservation >> 10} KiB")
+    print(
+        f"python {sys.version.split()[0]}, address space 2^{measured.address_space.bit_length() - 1}, "
+        f"mappings {measured.mappings}, programs at once {settings.max_guests}, "
+        f"reserved per memory {settings.memory_reservation >> 10} KiB"
+    )
     engine = Engine(settings)
     module = engine.compile(_PROGRAM)
     slots, bounds = [Slot("", "i")], Bounds(1 << 20, 0)

@@ -72,8 +72,7 @@ class _Place:
 class _Worker:
     def __init__(self, scheduler: Scheduler, number: int) -> None:
         self.inbox: SimpleQueue[Guest | None] = SimpleQueue()
-        self.thread = threading.Thread(
-            target=scheduler._work, args=(self,), name=f"cognu-guests-{number}", daemon=True)
+        self.thread = threading.Thread(target=scheduler._work, args=(self,), name=f"cognu-guests-{number}", daemon=True)
 
 
 class Scheduler:

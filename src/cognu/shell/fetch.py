@@ -19,9 +19,7 @@ from cognu.shell.system import File, Mode
 MAX_HEAD = 64 * 1024
 MAX_REDIRECTIONS = 5
 _REDIRECTIONS = (301, 302, 303, 307, 308)
-_REQUEST = (
-    "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: cognu\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-)
+_REQUEST = "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: cognu\r\nAccept: */*\r\nConnection: close\r\n\r\n"
 
 
 class DeviceFile(File, Protocol):

@@ -400,7 +400,13 @@ class NodeSession:
         return await self._started(ProgramStart(program.text, argv, env, self._cwd, options), stdin, stdout, stderr)
 
     async def cpu(
-        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File,
+        self,
+        node: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdin: File,
+        stdout: File,
+        stderr: File,
         grants: tuple[Grant, ...] = (),
     ) -> Child:
         start = ProgramStart("cpu", ("cpu", *argv), env, self._cwd, RunOptions(on=node, grants=grants))

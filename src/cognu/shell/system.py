@@ -219,7 +219,13 @@ class System(Protocol):
         """Let a paired node (None: every paired node) import `path`."""
 
     async def cpu(
-        self, node: str, argv: Sequence[str], env: Mapping[str, str], stdin: File, stdout: File, stderr: File,
+        self,
+        node: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdin: File,
+        stdout: File,
+        stderr: File,
         grants: tuple[Grant, ...] = (),
     ) -> Child:
         """A shell on another node (or one command, if `argv` is not empty).

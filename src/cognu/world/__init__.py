@@ -311,9 +311,16 @@ class Spawn(Protocol):
         """The operating system's number for this process."""
 
     async def start(
-        self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None, pass_fds: Sequence[int] = (),
-        stdin: int | None = None, stdout: int | None = None, stderr: int | None = None,
-        memory: int | None = None, open_files: int | None = None,
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str | None = None,
+        pass_fds: Sequence[int] = (),
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        memory: int | None = None,
+        open_files: int | None = None,
     ) -> Child:
         """Start a program of the host; descriptors not given are /dev/null.
 

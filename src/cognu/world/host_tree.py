@@ -503,9 +503,7 @@ class RealHostTree:
                 held.chmod(mode)
             if mtime is not None or atime is not None:
                 now = held.stat()
-                held.utime(
-                    now.st_atime_ns if atime is None else atime, now.st_mtime_ns if mtime is None else mtime
-                )
+                held.utime(now.st_atime_ns if atime is None else atime, now.st_mtime_ns if mtime is None else mtime)
 
     def space(self) -> tuple[int, int, int]:
         """(block size in bytes, blocks in all, blocks an ordinary user may still take); statvfs(3)."""

@@ -193,9 +193,7 @@ def _written(entry: WasiFd) -> Steps[None]:
         yield from dispatch(chan, 0, chan.server.sync, chan.fid, not entry.flags & SYNC)
 
 
-def fd_pread(
-    program: Program, guest: Guest, fd: int, iovs: int, count: int, offset: int, out: int
-) -> Steps[None]:
+def fd_pread(program: Program, guest: Guest, fd: int, iovs: int, count: int, offset: int, out: int) -> Steps[None]:
     entry = program.table.file(fd, Right.FD_READ)
     yield from _seekable(program, entry, Right.FD_SEEK)
     vector = Vector(guest, iovs, count)
@@ -208,9 +206,7 @@ def fd_pread(
     put_u32(guest, out, len(data))
 
 
-def fd_pwrite(
-    program: Program, guest: Guest, fd: int, iovs: int, count: int, offset: int, out: int
-) -> Steps[None]:
+def fd_pwrite(program: Program, guest: Guest, fd: int, iovs: int, count: int, offset: int, out: int) -> Steps[None]:
     """With APPEND set it writes at the end, as Linux's pwrite(2) does: how a file was opened is all a server knows."""
     entry = program.table.file(fd, Right.FD_WRITE)
     yield from _seekable(program, entry, Right.FD_SEEK)
@@ -335,9 +331,7 @@ def _writable(entry: WasiFd) -> None:
         raise WasiError(Errno.BADF)
 
 
-def fd_filestat_set_times(
-    program: Program, guest: Guest, fd: int, atime: int, mtime: int, flags: int
-) -> Steps[None]:
+def fd_filestat_set_times(program: Program, guest: Guest, fd: int, atime: int, mtime: int, flags: int) -> Steps[None]:
     entry = program.table.get(fd, Right.FD_FILESTAT_SET_TIMES)
     yield from change(program, entry, times_change(atime, mtime, flags))
 
@@ -385,9 +379,7 @@ def _sync(program: Program, entry: WasiFd, data_only: bool) -> Steps[None]:
 # -- directories ------------------------------------------------------------------------------------------------------
 
 
-def fd_readdir(
-    program: Program, guest: Guest, fd: int, pointer: int, size: int, cookie: int, out: int
-) -> Steps[None]:
+def fd_readdir(program: Program, guest: Guest, fd: int, pointer: int, size: int, cookie: int, out: int) -> Steps[None]:
     """Entries after `cookie`, the last perhaps cut off where the buffer ends; 0 takes a fresh look."""
     entry = program.table.directory(fd, Right.FD_READDIR)
     reserve(guest, pointer, size)

@@ -57,9 +57,7 @@ def path_open(
     # open(2): with O_CREAT and O_EXCL a symlink at the end is a file that exists, wherever it leads.
     follow = bool(lookup & SYMLINK_FOLLOW) and oflags & (CREAT | EXCL) != CREAT | EXCL
     for _ in range(RACES):
-        found = yield from resolve(
-            program.process, parent.start, path, follow=follow, place=bool(oflags & CREAT)
-        )
+        found = yield from resolve(program.process, parent.start, path, follow=follow, place=bool(oflags & CREAT))
         try:
             if found.chan is None:
                 entry = yield from _create(program.process, found, oflags, base, inheriting, fdflags)
@@ -80,8 +78,7 @@ def _check_open(parent: WasiFd, oflags: int, base: int, inheriting: int, fdflags
     if oflags & ~OFLAGS or fdflags & ~FDFLAGS or (oflags & DIRECTORY and oflags & (CREAT | EXCL | TRUNC)):
         raise WasiError(Errno.INVAL)
     parent.need(
-        (Right.PATH_CREATE_FILE if oflags & CREAT else 0)
-        | (Right.PATH_FILESTAT_SET_SIZE if oflags & TRUNC else 0)
+        (Right.PATH_CREATE_FILE if oflags & CREAT else 0) | (Right.PATH_FILESTAT_SET_SIZE if oflags & TRUNC else 0)
     )
     if (base | inheriting) & ~parent.inheriting:
         raise WasiError(Errno.NOTCAPABLE)
@@ -100,9 +97,7 @@ def _mode(oflags: int, base: int, fdflags: int) -> int | None:
     return mode | (OTRUNC if oflags & TRUNC else 0) | (OAPPEND if fdflags & APPEND else 0)
 
 
-def _create(
-    process: Process, found: Found, oflags: int, base: int, inheriting: int, fdflags: int
-) -> Steps[WasiFd]:
+def _create(process: Process, found: Found, oflags: int, base: int, inheriting: int, fdflags: int) -> Steps[WasiFd]:
     if found.slash:
         raise WasiError(Errno.ISDIR)
     directory, name = found.place()
@@ -111,9 +106,7 @@ def _create(
     return WasiFd(chan, base & FILE_RIGHTS, inheriting, fdflags)
 
 
-def _open(
-    process: Process, chan: Chan, oflags: int, base: int, inheriting: int, fdflags: int
-) -> Steps[WasiFd]:
+def _open(process: Process, chan: Chan, oflags: int, base: int, inheriting: int, fdflags: int) -> Steps[WasiFd]:
     if oflags & CREAT and oflags & EXCL:
         raise WasiError(Errno.EXIST)
     if chan.qid.type & QTSYMLINK:
@@ -167,9 +160,7 @@ def path_create_directory(program: Program, guest: Guest, fd: int, pointer: int,
     path = path_at(guest, pointer, size)
     process = program.process
     directory, name = yield from _vacant(process, parent.start, path, slash=True)
-    made = yield from process.namespace.create(
-        directory, name, DMDIR | DIRECTORY_MODE, OREAD | OEXCL, process
-    )
+    made = yield from process.namespace.create(directory, name, DMDIR | DIRECTORY_MODE, OREAD | OEXCL, process)
     made.close()
 
 
@@ -187,9 +178,7 @@ def path_remove_directory(program: Program, guest: Guest, fd: int, pointer: int,
     parent = program.table.directory(fd, Right.PATH_REMOVE_DIRECTORY)
     path = path_at(guest, pointer, size)
     # A symlink is no directory, and `link/` is not its target here: nothing is removed that the path does not name.
-    found = yield from resolve(
-        program.process, parent.start, path.rstrip("/") or path, follow=False, place=True
-    )
+    found = yield from resolve(program.process, parent.start, path.rstrip("/") or path, follow=False, place=True)
     chan = found.existing()
     if not chan.qid.type & QTDIR:
         raise WasiError(Errno.NOTDIR)

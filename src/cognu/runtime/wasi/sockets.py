@@ -63,9 +63,7 @@ def sock_recv(
     guest.write(out_flags, b"\0\0")
 
 
-def sock_send(
-    program: Program, guest: Guest, fd: int, iovs: int, count: int, flags: int, out: int
-) -> Steps[None]:
+def sock_send(program: Program, guest: Guest, fd: int, iovs: int, count: int, flags: int, out: int) -> Steps[None]:
     entry = yield from _socket(program, fd, Right.FD_WRITE)
     if flags:
         raise WasiError(Errno.INVAL)
