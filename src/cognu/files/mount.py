@@ -69,7 +69,7 @@ class _Root:
 class FarFid(Fid):
     """A fid of the far server. `names` lead to it from the attach root, which has none."""
 
-    __slots__ = ("entries", "mode", "names", "number", "offset", "root")
+    __slots__ = ("entries", "late", "mode", "names", "number", "offset", "root")
 
     def __init__(self, qid: Qid, number: int, root: _Root, names: tuple[str, ...]) -> None:
         super().__init__(qid)
@@ -80,6 +80,7 @@ class FarFid(Fid):
         self.mode: int | None = None  # as it was opened
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
+        self.late: list[tuple[int, bytes]] = []  # (offset, data) of reads that were answered after their caller left
 
     def name(self) -> str:
         return self.names[-1] if self.names else "/"
@@ -421,7 +422,19 @@ class MountServer(FileServer):
 
     async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
         assert isinstance(fid, FarFid)
-        reply = await self._call(m.Tread(fid.number, offset, min(count, self._session.io_limit)), m.Rread)
+        while fid.late:
+            # A stream would lose for ever what a flushed read brought after all.
+            at, kept = fid.late.pop(0)
+            if at == offset:
+                if len(kept) > count:
+                    fid.late.insert(0, (offset + count if offset else 0, kept[count:]))
+                return kept[:count]
+
+        def keep(reply: Reply | None) -> None:
+            if isinstance(reply, m.Rread) and reply.data:
+                fid.late.append((offset, bytes(reply.data)))
+
+        reply = await self._call(m.Tread(fid.number, offset, min(count, self._session.io_limit)), m.Rread, keep)
         data = reply.data
         return data if isinstance(data, bytes | memoryview) else bytes(data)
 
