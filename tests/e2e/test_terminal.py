@@ -46,7 +46,12 @@ def desk(machines: tuple[Machine, Machine]) -> Machine:
     return machines[0]
 
 
-@pytest.fixture(params=["near", "far"])
+# Far away a key typed at the moment a prompt changes hands is lost now and then, and the test waits for ever: a known
+# fault (CHANGELOG, "Known"). Until it is mended these run in `make soak`.
+FAR = pytest.mark.soak
+
+
+@pytest.fixture(params=["near", pytest.param("far", marks=FAR)])
 def user(machines: tuple[Machine, Machine], request: pytest.FixtureRequest) -> Iterator[Terminal]:
     """Somebody at a prompt of desk's own, or at one of pi's that desk's terminal shows."""
     desk, _ = machines
@@ -174,7 +179,7 @@ def test_ctrl_c_drops_a_line_and_ends_a_command(user: Terminal) -> None:
     prints(user, "echo $?", "130\n")
 
 
-@pytest.mark.parametrize("words", ["sh", "cpu pi"])
+@pytest.mark.parametrize("words", ["sh", pytest.param("cpu pi", marks=FAR)])
 def test_ctrl_d_ends_the_shell_on_an_empty_line_only(desk: Machine, words: str) -> None:
     with desk.terminal(*words.split()) as user:
         user.shows(PROMPT)
@@ -196,7 +201,7 @@ def host_shell(machine: Machine) -> Iterator[Terminal]:
         user.ends()
 
 
-@pytest.mark.parametrize("words", ["sh", "cpu pi"])
+@pytest.mark.parametrize("words", ["sh", pytest.param("cpu pi", marks=FAR)])
 def test_ctrl_z_suspends_the_shell_and_it_goes_on_with_its_line(desk: Machine, words: str) -> None:
     from e2e.test_cli import COGNU
 
