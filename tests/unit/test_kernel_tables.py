@@ -63,13 +63,12 @@ def check_invariants(kernel: Kernel) -> None:
     taken = [slot for slot in everything if slots.endpoint[slot]]
     assert sorted(free + taken) == list(everything)
     for slot in free:
-        assert slots.rights[slot] == slots.kids[slot] == slots.first[slot] == slots.prev[slot] == 0
+        assert slots.rights[slot] == slots.first[slot] == slots.prev[slot] == 0
     for slot in taken:
         parent, endpoint = slots.parent[slot], slots.endpoint[slot]
         assert processes.alive[slots.holder[slot]]
         assert endpoints.alive[endpoint]
         kids = chain(slots.first, slots.next, slots.prev, slot)
-        assert len(kids) == slots.kids[slot]
         assert all(slots.parent[kid] == slot for kid in kids)
         if not slots.rights[slot] and not kids:
             assert kernel.cursor, "a tombstone for nobody"

@@ -93,7 +93,6 @@ class Slots:
         self.rights = Table()
         self.badge = Table()
         self.parent = Table()
-        self.kids = Table()
         self.first = Table()
         self.next = Table()
         self.prev = Table()

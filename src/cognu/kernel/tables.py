@@ -117,7 +117,7 @@ class Kernel:
         refused = self.check(holder, slot, generation, 0)
         if refused:
             return refused
-        if self.slots.kids[slot]:
+        if self.slots.first[slot]:
             self._bury(slot)
             return 0
         self._drop(slot)
@@ -213,7 +213,7 @@ class Kernel:
             self._cut_step(self.endpoints.root[endpoint], 1)
         elif processes.held[process]:
             slot = processes.held[process]
-            if not slots.kids[slot]:
+            if not slots.first[slot]:
                 self._drop(slot)
             else:
                 if slots.rights[slot]:
@@ -246,7 +246,6 @@ class Kernel:
         # Only a leaf is ever freed, so a free slot has no children; its `next` was the free list's.
         slots.next[slot] = 0
         if parent:
-            slots.kids[parent] += 1
             _link(slots.first, slots.next, slots.prev, parent, slot)
         self._charge(slot, holder)
         return slot
@@ -275,19 +274,19 @@ class Kernel:
         slots = self.slots
         parent = slots.parent[slot]
         self._free(slot)
-        self.cursor = parent if parent and not slots.rights[parent] and not slots.kids[parent] else 0
+        self.cursor = parent if not slots.rights[parent] and not slots.first[parent] else 0
 
     def _cut_step(self, top: int, top_too: int) -> int:
         slots = self.slots
         self.died = 0
         at = self.cursor if self.cursor else top
-        if slots.kids[at]:
+        if slots.first[at]:
             self.cut, self.cut_root, self.cursor = top, top_too, slots.first[at]
             return 1
         if at != top:
             self.cursor = slots.parent[at]
             self._free(at)
-            if self.cursor != top or slots.kids[top] or top_too:
+            if self.cursor != top or slots.first[top] or top_too:
                 return 1
         elif top_too:
             self._free(top)
@@ -300,7 +299,6 @@ class Kernel:
             self._bury(slot)
         parent, endpoint = slots.parent[slot], slots.endpoint[slot]
         if parent:
-            slots.kids[parent] -= 1
             _unlink(slots.first, slots.next, slots.prev, parent, slot)
         else:
             _unlink(self.processes.served, endpoints.next, endpoints.prev, endpoints.server[endpoint], endpoint)
