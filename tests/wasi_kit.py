@@ -21,13 +21,14 @@ from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE
 from cognu.runtime.fiber import GuestFault
 from cognu.runtime.guest import GuestExit
 from cognu.runtime.wasi import IMPORTS, Program, abi
-from cognu.runtime.wasi.abi import Errno
+from cognu.runtime.wasi.abi import Errno, Right
 from cognu.world import World
 
 MEMORY = 4 << 20
 BAD = MEMORY - 2
 """A pointer at which not even an u32 fits."""
 ALL = abi.ALL_RIGHTS
+READ_RIGHTS = ALL & ~(Right.FD_WRITE | Right.FD_ALLOCATE | Right.FD_FILESTAT_SET_SIZE | Right.FD_DATASYNC)
 
 
 class HandClock:
