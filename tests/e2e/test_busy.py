@@ -1,7 +1,8 @@
 """One shell's `ls` answers while something else keeps the node busy; and a node that is busy stops when told to.
 
-What is asserted is order: so many listings were answered between two looks at the other, which went on all the time.
-How long they took is printed (`pytest -s`).
+What is asserted is order and never a time: all listings were answered while the other was at it, by its own count of
+what it does: it was under way before the first, and not done after the last. How long each took bounds nothing; it is
+printed for people (`pytest -s`).
 """
 
 from __future__ import annotations

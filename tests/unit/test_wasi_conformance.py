@@ -1,7 +1,8 @@
-"""WASI preview 1 by its specification: a table for each group of functions; each row names the sentence it checks.
+"""WASI preview 1 by its specification: a table for each group of functions; each row names the rule it checks.
 
+A rule says in our words what the specification means, and where; it is no quotation, and the text there decides.
 Sources: wasi_snapshot_preview1.witx and typenames.witx (witx), which say of many functions that they are similar to one
-of POSIX.1-2017 (POSIX, with the function's page); where both are silent, Wasmtime. Sentences are shortened.
+of POSIX.1-2017 (POSIX, with the function's page); where both are silent, what Wasmtime does.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ WORDS = Named("WORDS")
 """Two buffers that hold `ab` and `cde`."""
 Argument = int | str | Named
 Row = tuple[str, str, tuple[Argument, ...], Errno, int | bytes | None]
-"""The sentence, the function, its arguments, its errno, and what is at OUT after it: a number or bytes."""
+"""The rule, the function, its arguments, its errno, and what is at OUT after it: a number or bytes."""
 
 
 class Scene:
@@ -107,15 +108,15 @@ class Scene:
         return values
 
     async def check(self, row: Row) -> None:
-        sentence, name, arguments, errno, result = row
-        assert await self.bench.call(name, *self.values(arguments)) is errno, sentence
+        rule, name, arguments, errno, result = row
+        assert await self.bench.call(name, *self.values(arguments)) is errno, rule
         [out] = self.places["OUT"]
         if isinstance(result, bytes):
-            assert self.bench.guest.read(out, len(result)) == result, sentence
+            assert self.bench.guest.read(out, len(result)) == result, rule
         elif result is not None:
             width = "<Q" if name in ("fd_seek", "fd_tell", "clock_time_get", "clock_res_get") else "<I"
             found: int = struct.unpack_from(width, self.bench.guest.read(out, 8))[0]
-            assert found == result, sentence
+            assert found == result, rule
 
     def close(self) -> None:
         if self.end is not None and not self.end.closed:
@@ -348,9 +349,9 @@ async def test_directories(scene: Scene, row: Row) -> None:
 R, W, DIRS = Right.FD_READ, Right.FD_WRITE, abi.DIRECTORY_RIGHTS
 
 
-def opening(sentence: str, path: str, oflags: int, rights: int, errno: Errno, lookup: int = 0, fd: Argument = CWD,
+def opening(rule: str, path: str, oflags: int, rights: int, errno: Errno, lookup: int = 0, fd: Argument = CWD,
             fdflags: int = 0, out: Argument = OUT) -> Row:  # fmt: skip
-    return sentence, "path_open", (fd, lookup, path, oflags, rights, rights, fdflags, out), errno, None
+    return rule, "path_open", (fd, lookup, path, oflags, rights, rights, fdflags, out), errno, None
 
 
 OPENING: list[Row] = [
@@ -487,8 +488,8 @@ POLLING: list[tuple[str, list[Asked], list[tuple[Errno, int, int]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("sentence", "asked", "events"), POLLING, ids=[row[0][:40] for row in POLLING])
-async def test_polling(scene: Scene, sentence: str, asked: list[Asked], events: list[tuple[Errno, int, int]]) -> None:
+@pytest.mark.parametrize(("rule", "asked", "events"), POLLING, ids=[row[0][:40] for row in POLLING])
+async def test_polling(scene: Scene, rule: str, asked: list[Asked], events: list[tuple[Errno, int, int]]) -> None:
     bench, raw = scene.bench, b""
     for subscription in asked:
         if isinstance(subscription, bytes):
@@ -498,11 +499,11 @@ async def test_polling(scene: Scene, sentence: str, asked: list[Asked], events: 
             raw += abi.SUBSCRIPTION.pack(2, subscription[1], fd, 0, 0, 0)
     into, out = bench.room(32 * len(asked)), bench.room(4)
     assert await bench.call("poll_oneoff", bench.guest.put(raw), into, len(asked), out) is OK
-    assert bench.u32(out) == len(events), sentence
+    assert bench.u32(out) == len(events), rule
     for index, (errno, kind, size) in enumerate(events):
         _, found, what, nbytes, _ = abi.EVENT.unpack(bench.guest.read(into + 32 * index, 32))
-        assert (found, what) == (errno, kind), sentence
-        assert size in (-1, nbytes), sentence
+        assert (found, what) == (errno, kind), rule
+        assert size in (-1, nbytes), rule
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
