@@ -19,9 +19,9 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.nstext import quote, split_words
+from cognu.files.rpc import answer_of, request_text
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, QTDIR, Stat
-from cognu.node.control import answer_of
 from cognu.world.real import RealClock, real_world
 
 CHUNK = 1 << 20
@@ -209,7 +209,7 @@ class Client:
         """A request to the node itself. Raises what it answers."""
         file = await self.open("/mnt/node/rpc", ORDWR)
         try:
-            await self.mount.write(file.fid, 0, json.dumps({"verb": verb, "arguments": arguments}).encode())
+            await self.mount.write(file.fid, 0, request_text(verb, arguments))
             return answer_of(await file.read_all())
         finally:
             file.close()

@@ -10,9 +10,10 @@ from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Domain
+from cognu.files.launch import TOKEN_LABEL
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
-from cognu.node.lending import LABEL, Lending
+from cognu.node.lending import Lending
 from cognu.node.peers import attach_skeleton
 from cognu.shell.connection import Somebody
 from cognu.world.real import RealRandom
@@ -26,7 +27,7 @@ def a_process() -> Process:
 
 def refused(lending: Lending, token: str, peer: str) -> str:
     with pytest.raises(FileError) as caught:
-        lending.redeem(LABEL + token, peer, lambda: None)
+        lending.redeem(TOKEN_LABEL + token, peer, lambda: None)
     assert caught.value.error is E.NOATTACH
     return str(caught.value)
 
@@ -35,7 +36,7 @@ def test_a_token_is_redeemed_once_by_its_peer_and_closed_when_the_lending_ends()
     lending, process, closed = Lending(RealRandom()), a_process(), []
     token = lending.lend(process, "pi")
     texts = {refused(lending, token, "other"), refused(lending, token[:-1], "pi"), refused(lending, "", "pi")}
-    assert lending.redeem(LABEL + token, "pi", lambda: closed.append("a")) is process
+    assert lending.redeem(TOKEN_LABEL + token, "pi", lambda: closed.append("a")) is process
     texts.add(refused(lending, token, "pi"))
     assert closed == []
     lending.end(token)

@@ -18,8 +18,9 @@ from typing import Any, TextIO
 import click
 
 from cognu.cli.probing import probe, probe_once
-from cognu.cli.setting import MAX_SOCKET_PATH, Setting, table, verb
+from cognu.cli.setting import Setting, table, verb
 from cognu.errors import CognuError, E, FileError, from_oserror
+from cognu.world import MAX_SOCKET_PATH
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0

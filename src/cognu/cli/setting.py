@@ -14,8 +14,6 @@ from cognu.errors import CognuError, E
 
 REFUSED, USAGE, NOT_RUNNING = 1, 2, 3
 _STATUS = {E.USAGE: USAGE, E.SYNTAX: USAGE, E.NONODE: NOT_RUNNING}
-MAX_SOCKET_PATH = 100
-"""Bytes of a Unix socket's path that every system takes (unix(7) has 108)."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

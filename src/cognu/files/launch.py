@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+TOKEN_LABEL = "cap:"
+"""How the label of a link's channel, and the attach name of a session, begin that ask for a process that is there (a
+lent one, a peer's shell); the token for it follows."""
+TOKEN_VARIABLE = "COGNU_TOKEN"
+"""The variable of the host in which a shell that the node starts finds its token: arguments anybody can read."""
+
 
 class Grant(NamedTuple):
     """A path of the parent's namespace that the program may use; `rights` are letters out of `rwx`."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.export import Export
+from cognu.files.launch import TOKEN_LABEL
 from cognu.files.limits import Quota
 from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
@@ -20,7 +21,7 @@ from cognu.mesh.session import Channel
 from cognu.ninep.server import Limits
 from cognu.ninep.types import OREAD
 from cognu.node.launcher import CHUNK
-from cognu.node.lending import LABEL, attach_lent
+from cognu.node.lending import attach_lent
 from cognu.node.node import Node
 from cognu.store.objects import Source
 from cognu.store.server import shared_server
@@ -84,7 +85,7 @@ class Channels:
                 self._node.exports.disconnect(peer.fingerprint, session)
         elif label == STORE:
             await self._serve_store(peer, channel)
-        elif label.startswith(LABEL):
+        elif label.startswith(TOKEN_LABEL):
             await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint, channel.close), channel)
         else:
             raise FileError(E.NOATTACH, label[:40])

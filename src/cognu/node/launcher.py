@@ -19,7 +19,7 @@ from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
-from cognu.files.launch import Launch
+from cognu.files.launch import TOKEN_LABEL, TOKEN_VARIABLE, Launch
 from cognu.files.limits import USUAL_WEIGHT, Resource
 from cognu.files.mounts import MREPL, ChanMover, Device
 from cognu.files.namespace import Namespace
@@ -30,7 +30,7 @@ from cognu.files.steps import Steps, finish
 from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from cognu.node.lending import LABEL, STREAMS, TOKEN_VARIABLE
+from cognu.node.lending import STREAMS
 from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
 from cognu.runtime.cache import CompileCache
@@ -213,7 +213,7 @@ class Launcher:
     async def _lent(self, process: Process, launch: Launch) -> tuple[str, Domain, Chan]:
         """Take what was lent: its streams become the process's. The peer, the domain to use it in, the root."""
         peer = self._node.exports.peer_of(process)
-        channel = await self._node.mesh.open(peer, LABEL + launch.token)
+        channel = await self._node.mesh.open(peer, TOKEN_LABEL + launch.token)
         domain = Domain(self._node.authority, process.namespace.domain)
         try:
             root, streams = await self._node.services.attach(channel, domain, process, ("", STREAMS))

@@ -14,18 +14,15 @@ from hashlib import sha256
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
+from cognu.files.launch import TOKEN_LABEL
 from cognu.files.mounts import Device
 from cognu.files.process import Process, State
 from cognu.files.steps import Steps
 from cognu.kernel import READ, WRITE
 from cognu.world import Random
 
-LABEL = "cap:"
-"""How the label of a link's channel begins that asks for a lent process; the token follows."""
 STREAMS = "#d"
 """The attach name for the lent process's descriptors, as files; "" is its namespace."""
-TOKEN_VARIABLE = "COGNU_TOKEN"
-"""The variable of the host in which a shell that the node starts finds its token: arguments anybody can read."""
 
 
 @dataclass
@@ -60,9 +57,9 @@ class Lending:
 
         Raises NOATTACH: unknown, redeemed before, ended, or another peer's, without a word of which.
         """
-        lent = self._lent.get(_digest(label.removeprefix(LABEL)))
+        lent = self._lent.get(_digest(label.removeprefix(TOKEN_LABEL)))
         if lent is None or lent.peer != peer or lent.close is not None or lent.process.state is State.DEAD:
-            raise FileError(E.NOATTACH, LABEL, "no such token for this peer")
+            raise FileError(E.NOATTACH, TOKEN_LABEL, "no such token for this peer")
         lent.close = close
         return lent.process
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.export import Export
+from cognu.files.launch import TOKEN_LABEL
 from cognu.files.process import Fork, Process, Share, State
 from cognu.files.steps import Steps
 from cognu.ninep.server import Limits
-from cognu.node.lending import LABEL
 from cognu.node.node import Node
 from cognu.world import Stream
 
@@ -55,13 +55,13 @@ class _Session:
         assert process is not None
         if aname.startswith("#"):
             return (yield from process.namespace.attach(aname, process))
-        if aname and not aname.startswith(LABEL):
+        if aname and not aname.startswith(TOKEN_LABEL):
             raise FileError(E.NOATTACH, aname)
         return process.namespace.root.share()
 
     def _begin(self, aname: str) -> None:
         node = self._node
-        if aname.startswith(LABEL):
+        if aname.startswith(TOKEN_LABEL):
             process = node.lending.redeem(aname, "", self._stream.close)
         else:
             process = node.processes.fork(node.base, Fork(descriptors=Share.CLEAN, notes=False))

@@ -6,10 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 from cognu.errors import E, FileError
-from cognu.world import Disk
-
-MAX_SOCKET_PATH = 100
-"""Bytes of a Unix socket's path that every system takes (unix(7) has 108)."""
+from cognu.world import MAX_SOCKET_PATH, Disk
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import os
 import sys
 
 from cognu.errors import CognuError
-from cognu.shell.program import TOKEN_VARIABLE, Start, host_cwd, host_variables, shell
+from cognu.files.launch import TOKEN_VARIABLE
+from cognu.shell.program import Start, host_cwd, host_variables, shell
 from cognu.shell.state import FAILED
 
 

@@ -37,10 +37,6 @@ CALLER = "/mnt/term"
 """Where a shell that `cpu` started on another machine has the files of whoever called."""
 
 
-TOKEN_VARIABLE = "COGNU_TOKEN"
-"""The variable of the host in which a node hands a shell that it starts the token of the process to be."""
-
-
 @dataclass(frozen=True)
 class Start:
     """How to begin. `socket` is a node's. With a `token` the session is a process that is there; `own_streams` False

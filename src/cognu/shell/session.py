@@ -8,7 +8,6 @@ mounts there. When the node is lost every call raises `LinkBroken`.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,9 +15,11 @@ from typing import Any
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Handle, Origin, Path
+from cognu.files.launch import TOKEN_LABEL
 from cognu.files.listing import read_directory
 from cognu.files.namespace import Namespace
 from cognu.files.nstext import quote, split_words
+from cognu.files.rpc import answer_of, request_text
 from cognu.files.server import OAPPEND, OEXCL, Entry
 from cognu.files.steps import finish
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
@@ -28,8 +29,6 @@ from cognu.shell.launching import NodeChild, ProgramStart
 from cognu.shell.system import Child, File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, absolute
 from cognu.world import Clock, Stream
 
-TOKEN = "cap:"
-"""How the attach name begins that asks for a process that is there; its token follows."""
 STREAMS = 3
 """Descriptors of such a process that must not be taken by a fid of ours."""
 AT_ONCE = 64
@@ -70,9 +69,9 @@ class NodeSession:
         connection = await Connection.connect(stream, clock, "#M")
         assert isinstance(connection, Connection)
         try:
-            with connection.told(TOKEN if token else "session"):
+            with connection.told(TOKEN_LABEL if token else "session"):
                 caller = Somebody(user)
-                root = await connection.attach(caller, TOKEN + token if token else "")
+                root = await connection.attach(caller, TOKEN_LABEL + token if token else "")
                 if token:
                     # The root and these have the lowest numbers; never opened, they keep our open fids off the
                     # descriptors that the process already has.
@@ -532,14 +531,10 @@ class NodeSession:
         """Ask the node itself, at /mnt/node/rpc. Raises what it answers; a refusal keeps its own subject and detail."""
         file = await self.open("/mnt/node/rpc", "rw")
         try:
-            await file.write(json.dumps({"verb": verb, "arguments": arguments}).encode())
-            answer = json.loads(await _answer(file))
+            await file.write(request_text(verb, arguments))
+            return answer_of(await _answer(file))
         finally:
             await file.close()
-        refusal = answer.get("error")
-        if refusal is not None:
-            raise FileError(E[refusal["symbol"]], refusal["subject"], refusal["detail"])
-        return answer["result"]
 
 
 def _options(flags: Flags) -> list[str]:

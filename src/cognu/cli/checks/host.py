@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
-from cognu.cli.setting import MAX_SOCKET_PATH
+from cognu.world import MAX_SOCKET_PATH
 
 AREA = "host"
 OLDEST_PYTHON = (3, 11)
