@@ -13,11 +13,11 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-
-class Clock(Protocol):
 MAX_SOCKET_PATH = 100
 """Bytes of a Unix socket's path that every system takes (unix(7) has 108)."""
 
+
+class Clock(Protocol):
     def now(self) -> int:
         """Wall clock: nanoseconds since 1970, may jump."""
 
