@@ -124,6 +124,8 @@ class E(Enum):
     DEEP = Row(40, "calls nest too deeply", "a function or script calls itself without end")
     LINETOOLONG = Row(75, "line too long", "it is no text, or not by lines; cat, cp and head -c take any bytes")
     NOPAGE = Row(2, "no such page of the manual", "man without a name lists the pages")
+    NOMESSAGE = Row(42, "no such message", "it was answered, cancelled or never sent; wait for an answer once")
+    NOHANDLER = Row(49, "no handler for the interface", "bind one for the program before it starts")
     NOTFOUND = Row(2, "command not found", "ls /bin shows the programs; a path or a hash works too")
 
     @property

@@ -1,5 +1,6 @@
-"""The kernel: processes, endpoints, capabilities. Pure, without I/O, clock or loops inside an operation."""
+"""The kernel: processes, endpoints, capabilities, messages. Pure, without I/O, clock or loops inside an operation."""
 
+from cognu.kernel.messages import Kernel
 from cognu.kernel.state import (
     ALL_RIGHTS,
     CREATE,
@@ -13,7 +14,6 @@ from cognu.kernel.state import (
     Cap,
     Code,
 )
-from cognu.kernel.tables import Kernel
 
 __all__ = [
     "ALL_RIGHTS",

@@ -1,4 +1,4 @@
-"""The kernel's state: rights, refusals, and the tables of capabilities, processes and endpoints.
+"""The kernel's state: rights, refusals, and the tables of capabilities, processes, endpoints and messages.
 
 Every table is ints by number, read and written one element at a time. `tables.py` has the rules they obey.
 """
@@ -25,6 +25,21 @@ otherwise.
 NODE: Final = 0
 """The process that is the node itself."""
 
+NODE_QUOTA: Final = 1 << 40
+
+INTERFACES: Final = 1 << 32
+"""Interfaces are numbers from 1 up to this; what they stand for is known above."""
+
+PLACES: Final = 4
+"""How many capabilities go with a request, and with its answer."""
+
+QUEUED: Final = 1
+DELIVERED: Final = 2
+ANSWERED: Final = 3
+CANCELLED: Final = 4
+FAILED: Final = 5
+"""What a message is; 0 is one that is over, or never was. `messages.py` says what leads to what."""
+
 
 class Cap(NamedTuple):
     """A handle. It names something only together with the process that holds it."""
@@ -45,6 +60,8 @@ class Code(IntEnum):
     INVALID = 7
     BADGE = 8
     BUSY = 9
+    NO_MESSAGE = 10
+    NO_HANDLER = 11
 
 
 ERRORS: Final[dict[int, E]] = {
@@ -57,6 +74,8 @@ ERRORS: Final[dict[int, E]] = {
     Code.INVALID: E.INVAL,
     Code.BADGE: E.PERM,
     Code.BUSY: E.BUSY,
+    Code.NO_MESSAGE: E.NOMESSAGE,
+    Code.NO_HANDLER: E.NOHANDLER,
 }
 
 
@@ -83,7 +102,8 @@ class Sparse(Table):
 
 class Slots:
     """The capability tables. `first`, `next` and `prev` join the children of one capability; a free slot's
-    `next` is the next free one. `held_next` and `held_prev` join what is charged to one process.
+    `next` is the next free one. `held_next` and `held_prev` join what is charged to one process. `interface` is
+    what its holder has it bound to.
     """
 
     def __init__(self) -> None:
@@ -98,10 +118,15 @@ class Slots:
         self.prev = Table()
         self.held_next = Table()
         self.held_prev = Table()
+        self.interface = Sparse()
 
 
 class Processes:
-    """`first`, `next` and `prev` join the processes made by one; `held` and `served` begin its lists."""
+    """`first`, `next` and `prev` join the processes made by one; `held`, `served` and `sent` begin its lists.
+
+    `ready` and `turn` end the list of its endpoints with something for it, the newest and whose turn it is.
+    `bound` is the slot by process and interface: at process * INTERFACES + interface.
+    """
 
     def __init__(self) -> None:
         self.alive = Sparse({NODE: 1})
@@ -113,11 +138,15 @@ class Processes:
         self.prev = Sparse()
         self.held = Sparse()
         self.served = Sparse()
+        self.sent = Sparse()
+        self.ready = Sparse()
+        self.turn = Sparse()
+        self.bound = Sparse()
 
 
 class Endpoints:
     """`root` is the slot all capabilities to an endpoint derive from; `next` and `prev` join those of one
-    server.
+    server, `ready_next` and `ready_prev` those of them with something for it. `newest` and `oldest` end the queue.
     """
 
     def __init__(self) -> None:
@@ -126,3 +155,32 @@ class Endpoints:
         self.root = Sparse()
         self.next = Sparse()
         self.prev = Sparse()
+        self.ready_next = Sparse()
+        self.ready_prev = Sparse()
+        self.newest = Sparse()
+        self.oldest = Sparse()
+
+
+class Messages:
+    """`slot` and `generation` are the capability it was sent by; `wanted` is 1 if the sender waits for an answer.
+
+    `next` and `prev` join the queue of an endpoint, `sent_next` and `sent_prev` what is charged to one sender.
+    The capabilities that go with it are at message * PLACES + place: whose slot and generation, and LIVE and the
+    rights of the child to make, or 0 for the capability itself.
+    """
+
+    def __init__(self) -> None:
+        self.state = Sparse()
+        self.sender = Sparse()
+        self.handler = Sparse()
+        self.endpoint = Sparse()
+        self.slot = Sparse()
+        self.generation = Sparse()
+        self.wanted = Sparse()
+        self.next = Sparse()
+        self.prev = Sparse()
+        self.sent_next = Sparse()
+        self.sent_prev = Sparse()
+        self.cap_slot = Sparse()
+        self.cap_generation = Sparse()
+        self.cap_rights = Sparse()

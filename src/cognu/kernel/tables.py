@@ -1,4 +1,4 @@
-"""The kernel's state, flat tables of ints, and the operations on it.
+"""Processes, capabilities and endpoints, and the operations on them.
 
 Every operation takes and gives ints: a result >= 0, or minus a `Code`. It checks first and then commits, so
 one that is refused changed nothing; it raises on no ints whatever; and it holds no loop. What would loop is a
@@ -12,40 +12,21 @@ A slot is free (endpoint 0), live (LIVE among its rights), or a tombstone: no ri
 below it. Live capabilities and tombstones are charged to `holder`, and linked in its list. The generation of
 a slot goes up when its capability ends, so no handle to it ever matches again.
 
-Quota is in capabilities. What a process uses is one for each slot charged to it, and for each process it made
-that process's quota and one. When a process ends, its children and its tombstones pass to its creator
-together with the units they take, so the creator, whose account held them already, stays within its own
-quota.
+Quota is in capabilities and messages. What a process uses is one for each slot and each message charged to
+it, and for each process it made that process's quota and one. When a process ends, its children, its
+tombstones and what others are to be told of its messages pass to its creator together with the units they
+take, so the creator, whose account held them already, stays within its own quota.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from cognu.kernel.state import ALL_RIGHTS, GRANT, LIVE, NODE, Code, Endpoints, Processes, Slots, Table
-
-NODE_QUOTA: Final = 1 << 40
+from cognu.kernel.lists import link, unlink
+from cognu.kernel.queues import Queues
+from cognu.kernel.state import ALL_RIGHTS, GRANT, INTERFACES, LIVE, NODE, Code
 
 
-class Kernel:
-    """All state. `cursor` is not 0 while steps are due: at the slot they are at; `cut` is the slot below
-    which they cut or 0 if they clear tombstones upwards; `cut_root` is 1 if `cut` itself goes too.
-    """
-
-    def __init__(self, node_quota: int = NODE_QUOTA) -> None:
-        self.slots = Slots()
-        self.processes = Processes()
-        self.endpoints = Endpoints()
-        self.processes.quota[NODE] = node_quota
-        self.last_process = NODE
-        self.last_endpoint = 0
-        self.last_slot = 0
-        self.free = 0
-        self.cursor = 0
-        self.cut = 0
-        self.cut_root = 0
-        self.died = 0
-        self.died_generation = 0
+class Capabilities(Queues):
+    """The operations on processes, capabilities and endpoints."""
 
     # Capabilities
 
@@ -101,9 +82,9 @@ class Kernel:
             return -Code.NO_PROCESS
         if to != holder and processes.used[to] >= processes.quota[to]:
             return -Code.QUOTA
+        self._announce(slot)
         self._uncharge(slot)
         self._charge(slot, to)
-        self._announce(slot)
         return slots.generation[slot]
 
     def delete(self, holder: int, slot: int, generation: int) -> int:
@@ -157,12 +138,14 @@ class Kernel:
         endpoint = self.last_endpoint
         endpoints.alive[endpoint] = 1
         endpoints.server[endpoint] = server
-        _link(processes.served, endpoints.next, endpoints.prev, server, endpoint)
+        link(processes.served, endpoints.next, endpoints.prev, server, endpoint)
         endpoints.root[endpoint] = self._new_slot(server, endpoint, ALL_RIGHTS, 0, 0)
         return endpoint
 
     def end_endpoint_step(self, endpoint: int) -> int:
-        """Towards ending every capability to an endpoint and, with the last one, the endpoint. NO_ENDPOINT."""
+        """Towards ending every capability to an endpoint and, with the last one, the endpoint; what is in its
+        queue fails. NO_ENDPOINT.
+        """
         if not self.endpoints.alive[endpoint]:
             return -Code.NO_ENDPOINT
         root = self.endpoints.root[endpoint]
@@ -190,12 +173,12 @@ class Kernel:
         processes.quota[process] = quota
         processes.used[creator] += quota + 1
         processes.creator[process] = creator
-        _link(processes.first, processes.next, processes.prev, creator, process)
+        link(processes.first, processes.next, processes.prev, creator, process)
         return process
 
     def end_process_step(self, process: int) -> int:
-        """Towards ending a process: its endpoints end, its children and the tombstones of what it held pass
-        to its creator, its quota returns. NO_PROCESS, INVALID for the node itself.
+        """Towards ending a process: its endpoints and messages end, its children and the tombstones of what it
+        held pass to its creator, its quota returns. NO_PROCESS, INVALID for the node itself.
         """
         slots, processes = self.slots, self.processes
         if process == NODE:
@@ -211,6 +194,9 @@ class Kernel:
             self._drop(self.cursor)
         elif endpoint:
             self._cut_step(self.endpoints.root[endpoint], 1)
+        elif processes.sent[process]:
+            # Before the capabilities that they live by.
+            self._abandon(processes.sent[process])
         elif processes.held[process]:
             slot = processes.held[process]
             if not slots.first[slot]:
@@ -246,33 +232,49 @@ class Kernel:
         # Only a leaf is ever freed, so a free slot has no children; its `next` was the free list's.
         slots.next[slot] = 0
         if parent:
-            _link(slots.first, slots.next, slots.prev, parent, slot)
+            link(slots.first, slots.next, slots.prev, parent, slot)
         self._charge(slot, holder)
         return slot
 
     def _charge(self, slot: int, process: int) -> None:
         self.slots.holder[slot] = process
         self.processes.used[process] += 1
-        _link(self.processes.held, self.slots.held_next, self.slots.held_prev, process, slot)
+        link(self.processes.held, self.slots.held_next, self.slots.held_prev, process, slot)
 
     def _uncharge(self, slot: int) -> None:
         process = self.slots.holder[slot]
         self.processes.used[process] -= 1
-        _unlink(self.processes.held, self.slots.held_next, self.slots.held_prev, process, slot)
+        unlink(self.processes.held, self.slots.held_next, self.slots.held_prev, process, slot)
 
     def _announce(self, slot: int) -> None:
         self.died = slot
         self.died_generation = self.slots.generation[slot]
         self.slots.generation[slot] += 1
+        if self.slots.interface[slot]:
+            self._unbind(slot)
+
+    def _unbind(self, slot: int) -> None:
+        slots = self.slots
+        self.processes.bound[slots.holder[slot] * INTERFACES + slots.interface[slot]] = 0
+        slots.interface[slot] = 0
 
     def _bury(self, slot: int) -> None:
         self._announce(slot)
         self.slots.rights[slot] = 0
 
     def _drop(self, slot: int) -> None:
-        """Free a leaf, outside of any cut, and turn to its parent if that is now a tombstone for nobody."""
-        slots = self.slots
-        parent = slots.parent[slot]
+        """Free a leaf, outside of any cut, and turn to its parent if that is now a tombstone for nobody.
+
+        The last capability of an endpoint waits until the queue is empty.
+        """
+        slots, parent = self.slots, self.slots.parent[slot]
+        message = self.endpoints.oldest[slots.endpoint[slot]]
+        if message and not parent:
+            if slots.rights[slot]:
+                self._bury(slot)
+            self._fail(message)
+            self.cursor = slot
+            return
         self._free(slot)
         self.cursor = parent if not slots.rights[parent] and not slots.first[parent] else 0
 
@@ -289,6 +291,11 @@ class Kernel:
             if self.cursor != top or slots.first[top] or top_too:
                 return 1
         elif top_too:
+            message = self.endpoints.oldest[slots.endpoint[top]]
+            if message:
+                self._fail(message)
+                self.cut, self.cut_root, self.cursor = top, top_too, top
+                return 1
             self._free(top)
         self.cut, self.cut_root, self.cursor = 0, 0, 0
         return 0
@@ -299,9 +306,9 @@ class Kernel:
             self._bury(slot)
         parent, endpoint = slots.parent[slot], slots.endpoint[slot]
         if parent:
-            _unlink(slots.first, slots.next, slots.prev, parent, slot)
+            unlink(slots.first, slots.next, slots.prev, parent, slot)
         else:
-            _unlink(self.processes.served, endpoints.next, endpoints.prev, endpoints.server[endpoint], endpoint)
+            unlink(self.processes.served, endpoints.next, endpoints.prev, endpoints.server[endpoint], endpoint)
             endpoints.alive[endpoint] = 0
             endpoints.server[endpoint] = 0
             endpoints.root[endpoint] = 0
@@ -310,19 +317,13 @@ class Kernel:
         slots.next[slot] = self.free
         self.free = slot
 
-    def _pass_units(self, process: int, units: int) -> None:
-        """Give back part of a process's quota to its creator, who takes over what the part was used for."""
-        processes = self.processes
-        processes.quota[process] -= units
-        processes.used[processes.creator[process]] -= units
-
     def _adopt(self, child: int) -> None:
         """A process passes to its creator's creator, with the units that it takes."""
         processes = self.processes
         creator = processes.creator[child]
         above, units = processes.creator[creator], processes.quota[child] + 1
-        _unlink(processes.first, processes.next, processes.prev, creator, child)
-        _link(processes.first, processes.next, processes.prev, above, child)
+        unlink(processes.first, processes.next, processes.prev, creator, child)
+        link(processes.first, processes.next, processes.prev, above, child)
         processes.creator[child] = above
         processes.used[creator] -= units
         processes.used[above] += units
@@ -332,29 +333,8 @@ class Kernel:
         """End a process that uses nothing any more."""
         processes = self.processes
         creator = processes.creator[process]
-        _unlink(processes.first, processes.next, processes.prev, creator, process)
+        unlink(processes.first, processes.next, processes.prev, creator, process)
         processes.used[creator] -= processes.quota[process] + 1
         processes.alive[process] = 0
         processes.quota[process] = 0
         processes.creator[process] = 0
-
-
-def _link(heads: Table, after: Table, before: Table, owner: int, item: int) -> None:
-    """Put `item`, whose links are 0, first in `owner`'s list."""
-    old = heads[owner]
-    after[item] = old
-    if old:
-        before[old] = item
-    heads[owner] = item
-
-
-def _unlink(heads: Table, after: Table, before: Table, owner: int, item: int) -> None:
-    behind, ahead = after[item], before[item]
-    if behind:
-        before[behind] = ahead
-    if ahead:
-        after[ahead] = behind
-    else:
-        heads[owner] = behind
-    after[item] = 0
-    before[item] = 0
