@@ -69,7 +69,7 @@ async def test_revoking_a_tree_ends_reads_of_a_pipe_in_it_and_its_open_files(pla
             await refused(file.read(), E.REVOKED)
             far.close()
             file.close()
-            await refused(pi.rpc("revoke", peer="desk", grant="net"), E.NOENT)
+            await refused(pi.rpc("revoke", peer="desk", grant="net"), E.NOGRANT)
             assert await desk.list("/n/pi") == []
             near.close()
 

@@ -51,7 +51,7 @@ def answer_of(data: bytes) -> Any:
     if isinstance(answer, dict) and answer.keys() == {"result"}:
         return answer["result"]
     row = answer.get("error") if isinstance(answer, dict) else None
-    texts = [row.get(key) for key in ("symbol", "subject", "detail")] if isinstance(row, dict) else [None]
-    if not all(isinstance(text, str) for text in texts) or texts[0] not in E.__members__:
-        raise ProtocolError(E.BADMESSAGE, "rpc", "no answer")
-    raise FileError(E[texts[0]], texts[1], texts[2])
+    match row:
+        case {"symbol": str(symbol), "subject": str(subject), "detail": str(detail)} if symbol in E.__members__:
+            raise FileError(E[symbol], subject, detail)
+    raise ProtocolError(E.BADMESSAGE, "rpc", "no answer")

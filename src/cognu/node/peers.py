@@ -66,13 +66,13 @@ class PeerExports:
         self._end(await self._hold(parse_grant(text)))
 
     def revoke(self, peer: str, text: str) -> None:
-        """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOENT.
+        """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOGRANT.
 
         Without `run`, the peer's programs end too.
         """
         held = self._held.get(peer, {}).pop(text, None)
         if held is None:
-            raise FileError(E.NOENT, text, "not granted")
+            raise FileError(E.NOGRANT, text)
         self._end(held)
         for session in self._sessions.get(peer, []):
             self._hide(session.namespace, held, self._held[peer].values())

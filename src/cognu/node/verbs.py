@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cognu.errors import E, FileError
@@ -20,114 +21,128 @@ Arguments = dict[str, Any]
 
 def make_verbs(node: Node, listening: Listening) -> dict[str, Verb]:
     """The table of verbs. Each takes its arguments by name and gives what JSON can say."""
+    verbs: dict[str, Verb] = {name: partial(verb, node) for name, verb in _VERBS.items()}
+    return {**verbs, "listen": partial(_listen, listening), "unlisten": partial(_unlisten, listening)}
 
-    async def status(arguments: Arguments) -> Any:
-        return node.status()
 
-    async def down(arguments: Arguments) -> Any:
-        node.stopping.set()
-        return {}
+async def _status(node: Node, arguments: Arguments) -> Any:
+    return node.status()
 
-    async def invite(arguments: Arguments) -> Any:
-        grants = parse_grants(",".join(arguments.get("grants", [])))
-        for text in grants:
-            await node.exports.check(text)
-        ticket = await node.inviter.invite(grants)
-        return {
-            "ticket": ticket,
-            "expires": parse_ticket(ticket).expires,
-            "grants": list(grants),
-            "describe": [describe_grant(text) for text in grants],
-        }
 
-    async def join_(arguments: Arguments) -> Any:
-        grants = parse_grants(",".join(arguments.get("grants", [])))
-        for text in grants:
-            await node.exports.check(text)
-        peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
-        await node.put_in_force(peer)
-        await node.mesh.connect(peer.fingerprint)
-        return {
-            "peer": peer.name,
-            "fingerprint": peer.fingerprint,
-            "granted": list(peer.granted),
-            "received": list(peer.received),
-            "describe_granted": [describe_grant(text) for text in peer.granted],
-            "describe_received": [describe_grant(text, peer.name) for text in peer.received],
-        }
+async def _down(node: Node, arguments: Arguments) -> Any:
+    node.stopping.set()
+    return {}
 
-    async def peers(arguments: Arguments) -> Any:
-        return [
-            {
-                "name": row.peer.name,
-                "fingerprint": row.peer.fingerprint,
-                "connected": row.connected,
-                "since": row.since,
-                "address": row.address,
-                "rtt": row.rtt,
-                "granted": list(row.peer.granted),
-                "received": list(row.peer.received),
-                "lies": node.store.bad_sources.get(row.peer.name, 0),
-            }
-            for row in node.mesh.status()
-        ]
 
-    async def drop(arguments: Arguments) -> Any:
-        peer = node.book.find(arguments["peer"])
-        node.exports.forget(peer.fingerprint)
-        await node.mesh.drop(peer.fingerprint)
-        await node.network.drop(peer.name)
-        return {}
-
-    async def export(arguments: Arguments) -> Any:
-        text = parse_grant(f"{'write' if arguments.get('write') else 'read'}:{arguments['path']}").text
-        chosen = node.book.all() if arguments.get("peer") is None else [node.book.find(arguments["peer"])]
-        if not chosen:
-            raise FileError(E.NOPEER, "export", "this node has no peers yet")
-        for peer in chosen:
-            await node.exports.grant(peer.fingerprint, text)
-            _record(node, peer, lambda granted: (*granted, text) if text not in granted else granted)
-        return {"granted": [[peer.name, text] for peer in chosen]}
-
-    async def grants(arguments: Arguments) -> Any:
-        return {peer.name: list(peer.granted) for peer in node.book.all()}
-
-    async def revoke(arguments: Arguments) -> Any:
-        peer = node.book.find(arguments["peer"])
-        text = parse_grant(arguments["grant"]).text
-        if text not in peer.granted:
-            raise FileError(E.NOENT, text, f"not granted to {peer.name}")
-        # The record first: what is revoked stays so after a crash.
-        _record(node, peer, lambda granted: tuple(other for other in granted if other != text))
-        if text in node.exports.granted(peer.fingerprint):
-            node.exports.revoke(peer.fingerprint, text)
-        return {}
-
-    async def listen(arguments: Arguments) -> Any:
-        address, token = await listening.listen(
-            arguments["address"], arguments.get("path", "/"), arguments.get("dialect")
-        )
-        return {"address": address, "token": token}
-
-    async def unlisten(arguments: Arguments) -> Any:
-        await listening.unlisten(arguments["address"])
-        return {}
-
+async def _invite(node: Node, arguments: Arguments) -> Any:
+    grants = await _checked_grants(node, arguments)
+    ticket = await node.inviter.invite(grants)
     return {
-        "status": status,
-        "down": down,
-        "invite": invite,
-        "join": join_,
-        "peers": peers,
-        "drop": drop,
-        "export": export,
-        "grants": grants,
-        "revoke": revoke,
-        "listen": listen,
-        "unlisten": unlisten,
+        "ticket": ticket,
+        "expires": parse_ticket(ticket).expires,
+        "grants": list(grants),
+        "describe": [describe_grant(text) for text in grants],
     }
+
+
+async def _join(node: Node, arguments: Arguments) -> Any:
+    grants = await _checked_grants(node, arguments)
+    peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
+    await node.put_in_force(peer)
+    await node.mesh.connect(peer.fingerprint)
+    return {
+        "peer": peer.name,
+        "fingerprint": peer.fingerprint,
+        "granted": list(peer.granted),
+        "received": list(peer.received),
+        "describe_granted": [describe_grant(text) for text in peer.granted],
+        "describe_received": [describe_grant(text, peer.name) for text in peer.received],
+    }
+
+
+async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
+    """The grants asked for. Raises what putting one of them in force would raise."""
+    grants = parse_grants(",".join(arguments.get("grants", [])))
+    for text in grants:
+        await node.exports.check(text)
+    return grants
+
+
+async def _peers(node: Node, arguments: Arguments) -> Any:
+    return [
+        {
+            "name": row.peer.name,
+            "fingerprint": row.peer.fingerprint,
+            "connected": row.connected,
+            "since": row.since,
+            "address": row.address,
+            "rtt": row.rtt,
+            "granted": list(row.peer.granted),
+            "received": list(row.peer.received),
+            "lies": node.store.bad_sources.get(row.peer.name, 0),
+        }
+        for row in node.mesh.status()
+    ]
+
+
+async def _drop(node: Node, arguments: Arguments) -> Any:
+    peer = node.book.find(arguments["peer"])
+    node.exports.forget(peer.fingerprint)
+    await node.mesh.drop(peer.fingerprint)
+    await node.network.drop(peer.name)
+    return {}
+
+
+async def _export(node: Node, arguments: Arguments) -> Any:
+    text = parse_grant(f"{'write' if arguments.get('write') else 'read'}:{arguments['path']}").text
+    chosen = node.book.all() if arguments.get("peer") is None else [node.book.find(arguments["peer"])]
+    if not chosen:
+        raise FileError(E.NOPEER, "export", "this node has no peers yet")
+    for peer in chosen:
+        await node.exports.grant(peer.fingerprint, text)
+        _record(node, peer, lambda granted: (*granted, text) if text not in granted else granted)
+    return {"granted": [[peer.name, text] for peer in chosen]}
+
+
+async def _grants(node: Node, arguments: Arguments) -> Any:
+    return {peer.name: list(peer.granted) for peer in node.book.all()}
+
+
+async def _revoke(node: Node, arguments: Arguments) -> Any:
+    peer = node.book.find(arguments["peer"])
+    text = parse_grant(arguments["grant"]).text
+    if text not in peer.granted:
+        raise FileError(E.NOGRANT, text, f"{peer.name} has {', '.join(peer.granted) or 'none'}")
+    # The record first: what is revoked stays so after a crash.
+    _record(node, peer, lambda granted: tuple(other for other in granted if other != text))
+    if text in node.exports.granted(peer.fingerprint):
+        node.exports.revoke(peer.fingerprint, text)
+    return {}
+
+
+async def _listen(listening: Listening, arguments: Arguments) -> Any:
+    address, token = await listening.listen(arguments["address"], arguments.get("path", "/"), arguments.get("dialect"))
+    return {"address": address, "token": token}
+
+
+async def _unlisten(listening: Listening, arguments: Arguments) -> Any:
+    await listening.unlisten(arguments["address"])
+    return {}
 
 
 def _record(node: Node, peer: Peer, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
     known = node.book.find(peer.fingerprint)
     node.book.update(replace(known, granted=change(known.granted)))
+
+
+_VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
+    "status": _status,
+    "down": _down,
+    "invite": _invite,
+    "join": _join,
+    "peers": _peers,
+    "drop": _drop,
+    "export": _export,
+    "grants": _grants,
+    "revoke": _revoke,
+}
