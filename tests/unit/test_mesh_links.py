@@ -19,8 +19,9 @@ from cognu.mesh.identity import Peer, PeerBook, certificate_der, identity_from_s
 from cognu.mesh.links import Mesh
 from cognu.mesh.session import Channel
 from cognu.mesh.session_core import Timing
-from cognu.world import SecureStream, TlsKeys
+from cognu.world import Attendant, SecureStream, TlsKeys
 from cognu.world.net import RealNetwork
+from cognu.world.tls import TlsStream
 from mesh_support import QUICK, Forwarder, Node, behind_a_line, echo, read_all, read_exactly, two_nodes
 
 
@@ -38,6 +39,30 @@ async def test_a_channel_carries_bytes_both_ways_and_ends(tmp_path: Path) -> Non
         await sending
         channel.close()
         await channel.wait_closed()
+
+
+async def test_an_idle_link_sends_at_once_and_then_what_one_turn_wrote_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes(tmp_path) as (a, _):
+        channels = [await a.mesh.open("b", "echo") for _ in range(10)]
+        await channels[0].write(b"0")
+        assert await channels[0].read(1) == b"0"  # both sides have sent what the openings bring
+        offered: list[int] = []
+        offer = TlsStream.offer
+
+        def count(stream: TlsStream, *buffers: bytes | memoryview) -> bool:
+            offered.append(sum(map(len, buffers)))
+            return offer(stream, *buffers)
+
+        monkeypatch.setattr(TlsStream, "offer", count)
+        for channel in channels:
+            await channel.write(b"12345")  # takes no turn of the loop
+        assert len(offered) == 1
+        for channel in channels:
+            assert await channel.read(5) == b"12345"
+        from_here = [size for size in offered if size == 9 * offered[0]]
+        assert len(from_here) >= 1
 
 
 async def test_the_handler_learns_who_opened_what(tmp_path: Path) -> None:
@@ -142,6 +167,12 @@ class _Shows:
     def __init__(self, certificate: bytes) -> None:
         self.peer_certificate = certificate
         self.closed = False
+
+    def attend(self, attendant: Attendant) -> None:
+        raise AssertionError("a stranger is not attended to")
+
+    def offer(self, *buffers: bytes | memoryview) -> bool:
+        raise AssertionError("nothing may be sent to a stranger")
 
     async def read(self, count: int) -> bytes:
         raise AssertionError("nothing may be read from a stranger")

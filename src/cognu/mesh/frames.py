@@ -21,9 +21,8 @@ from struct import Struct
 from cognu.errors import E, ProtocolError
 
 HEADER = Struct(">IBBHQQQ")
-FRAME_LIMIT = 1 << 17
-"""Header and payload, so that a full frame fills eight TLS records exactly."""
-PAYLOAD_LIMIT = FRAME_LIMIT - HEADER.size
+PAYLOAD_LIMIT = 1 << 18
+"""What programs and 9P write at once is a power of two, and is to fill frames without a remainder."""
 LABEL_LIMIT = 1024
 REASON_LIMIT = 1024
 ID_SIZE = 16

@@ -7,11 +7,10 @@ on an earlier link and not yet on this one.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(slots=True, frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A numbered frame; `pieces` are its payload, `size` bytes in all, and never change."""
 
     number: int

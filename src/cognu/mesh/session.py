@@ -3,8 +3,12 @@
 `Session.run_link` gives the core a link, from either side, for as long as that link lasts; `connect` dials one. When a
 link is lost and channels are open, the session dials again, with growing pauses, until the retention time is over.
 
-Tasks: each link has a reader, a writer and a ticker, which end together; a lost link has one that reconnects; each
-channel the peer opened has its handler. All of them end with `close`.
+A link's bytes go from the loop's callback to the core and on to whoever waits, and what is written goes to the host at
+once: no task stands between. After that the link rests until the loop's next turn, so that what is written meanwhile
+goes out together and nobody sends without giving others their turn.
+
+Tasks: each link has one that waits for its end and one that ticks; a lost link has one that reconnects; each channel
+the peer opened has its handler. All of them end with `close`.
 """
 
 from __future__ import annotations
@@ -20,8 +24,8 @@ from cognu.mesh.session_core import QUEUE_LOW, SECOND, ChannelState, Event, Sess
 from cognu.world import SecureStream, World
 from cognu.world.timing import end_tasks, within
 
-READ_BYTES = 1 << 18
-OUTPUT_BYTES = 1 << 18
+OUTPUT_BYTES = 1 << 19
+"""Bytes for a link in one turn of the loop."""
 GREETING_SECONDS = 10.0
 BYE_SECONDS = 1.0
 
@@ -58,7 +62,8 @@ class Channel:
         while True:
             data = self._session.core.read(self._state, count)
             if data is not None:
-                self._session.settle()
+                if self._session.core.wants_output:  # credit for what was read
+                    self._session.settle()
                 return data
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -108,12 +113,58 @@ class Channel:
 
 
 class _Link:
-    """A connection on its way to carry the session, or carrying it."""
+    """A connection on its way to carry the session, or carrying it: then it attends to the stream."""
 
-    def __init__(self, stream: SecureStream) -> None:
+    def __init__(self, session: Session, stream: SecureStream) -> None:
+        self._session = session
+        self._loop = asyncio.get_running_loop()
         self.stream = stream
-        self.wake = asyncio.Event()
-        self.adopted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.adopted: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.failure: Exception | None = None  # a bug of this side; what a link may end with is not kept
+        self.carrying = False
+        self.emptied = asyncio.Event()  # the host took everything
+        self.emptied.set()
+        self.may_send = False
+
+    def carry(self) -> None:
+        self.stream.attend(self)
+        self.carrying = self.may_send = True
+
+    def send(self, buffers: list[bytes | memoryview]) -> None:
+        self.may_send = False
+        if self.stream.offer(*buffers):
+            self._loop.call_soon(self._go_on)
+        else:
+            self.emptied.clear()
+
+    def _go_on(self) -> None:
+        self.may_send = self.carrying
+        if self._session.core.wants_output:
+            self._session.settle()
+
+    def received(self, data: memoryview) -> None:
+        try:
+            self._session._received(self, data)
+        except (LinkBroken, ProtocolError):
+            self.end()
+        except Exception as error:
+            self.failure = error
+            self.end()
+
+    def room(self) -> None:
+        self.emptied.set()
+        self._go_on()
+
+    def over(self, error: LinkBroken | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Whoever waits for the end learns of it; the stream is closed by then or soon."""
+        self.carrying = self.may_send = False
+        self.emptied.set()  # or never, which nobody shall wait for
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 @dataclass(frozen=True)
@@ -200,7 +251,7 @@ class Session:
         if self._closed:
             stream.close()
             self._check_open()
-        await self._run(_Link(stream), dialled)
+        await self._run(_Link(self, stream), dialled)
 
     async def close(self, error: E, detail: str) -> None:
         """End all channels with `LinkBroken(error)` at once, tell the peer if it can be reached, end every task."""
@@ -213,15 +264,18 @@ class Session:
         self.core.lose(error, detail)
         self.settle()
         if link is not None:
-            await self._say_goodbye(link, goodbye)
+            if link.carrying:
+                await self._say_goodbye(link, goodbye)
             link.stream.close()
         current = asyncio.current_task()
         await end_tasks(*(task for task in self._tasks if task is not current))
 
     async def _say_goodbye(self, link: _Link, goodbye: list[bytes | memoryview]) -> None:
-        # If the writer is in the middle of a frame, the peer finds out by the cut alone.
-        with suppress(CognuError, TimeoutError):
-            await within(self._world.clock, BYE_SECONDS, link.stream.write(*goodbye))
+        # If the host takes no more, the peer finds out by the cut alone.
+        if not link.stream.offer(*goodbye):
+            link.emptied.clear()
+            with suppress(TimeoutError):
+                await within(self._world.clock, BYE_SECONDS, link.emptied.wait())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -255,8 +309,13 @@ class Session:
         return channel
 
     def settle(self) -> None:
-        """After any call of the core: wake who waits for what happened, and the writer if there is output."""
-        for event, state in self.core.take_events():
+        """After any call of the core: send what there is to send, if the link may, and wake who waits for something."""
+        link = self._link
+        if link is not None and link.may_send and self.core.wants_output:
+            buffers = self.core.output(OUTPUT_BYTES, self._now())
+            if buffers:
+                link.send(buffers)
+        for event, state in self.core.take_events() if self.core.events else ():
             if event is Event.OPENED:
                 self._spawn(self._serve(self._adopt_channel(state)))
                 continue
@@ -268,8 +327,17 @@ class Session:
         if not self.core.up:
             # The session was lost over this link; it is on its way out, and nothing new may begin on it.
             self._up.clear()
-        elif self._link is not None and self.core.wants_output:
-            self._link.wake.set()
+            if self._link is not None and self._link.carrying and not self._closed:
+                self._link.end()
+
+    def _received(self, link: _Link, data: memoryview) -> None:
+        """Raises `ProtocolError`, after which the session is lost."""
+        if link is not self._link or not self.core.up:
+            return  # closed on this side with bytes on their way
+        try:
+            self.core.receive(data, self._now())
+        finally:
+            self.settle()
 
     async def _serve(self, channel: Channel) -> None:
         try:
@@ -292,7 +360,7 @@ class Session:
         if self._up.is_set():
             stream.close()
             return
-        link = _Link(stream)
+        link = _Link(self, stream)
         task = self._spawn(self._run(link, True))
         try:
             await asyncio.wait({task, link.adopted}, return_when=asyncio.FIRST_COMPLETED)
@@ -339,7 +407,7 @@ class Session:
         self._since = self._world.clock.now()
         if before is not None:
             before.stream.close()
-            before.wake.set()
+            before.end()
         if self._away is not None:
             self._away.cancel()
             self._away = None
@@ -349,40 +417,19 @@ class Session:
         self.settle()
 
     async def _carry(self, link: _Link) -> None:
-        """Read, write and tick until one of them ends, because the link ended or another took its place."""
-        loop = asyncio.get_running_loop()
-        parts = [loop.create_task(part) for part in (self._read(link), self._write(link), self._tick(link))]
+        """Until the link ended, is dead, or another took its place."""
+        link.carry()
+        self.settle()
+        ticker = asyncio.get_running_loop().create_task(self._tick(link))
         try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ticker, link.ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Closed first, so that the writer is not cancelled inside a record.
+            link.end()
             link.stream.close()
-            await end_tasks(*parts)
-        for part in parts:
-            if not part.cancelled():
-                error = part.exception()
-                if error is not None and not isinstance(error, LinkBroken | ProtocolError):
-                    raise error
-
-    async def _read(self, link: _Link) -> None:
-        while self._link is link and self.core.up:
-            data = await link.stream.read(READ_BYTES)
-            if not data or self._link is not link or not self.core.up:
-                return  # it may have been closed on this side with bytes on their way
-            try:
-                self.core.receive(data, self._now())
-            finally:
-                self.settle()
-
-    async def _write(self, link: _Link) -> None:
-        while self._link is link and self.core.up:
-            buffers = self.core.output(OUTPUT_BYTES, self._now())
-            self.settle()
-            if buffers:
-                await link.stream.write(*buffers)
-            elif not self.core.wants_output:
-                link.wake.clear()
-                await link.wake.wait()
+            await end_tasks(ticker)
+        failure = link.failure or (None if ticker.cancelled() else ticker.exception())
+        if failure is not None:
+            raise failure
 
     async def _tick(self, link: _Link) -> None:
         while self._link is link and self.core.up and self.core.tick(self._now()):

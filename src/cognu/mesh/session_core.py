@@ -32,14 +32,16 @@ from cognu.mesh.frames import (
     parse_reason,
 )
 from cognu.mesh.outbox import Frame, Outbox
+from cognu.mesh.session_inbox import Inbox
 
 SESSION_WINDOW = 16 << 20
 """Bytes of data sent and not acknowledged, over all channels; when full, no more is taken from the channels."""
-CHANNEL_WINDOW = 4 << 20
+CHANNEL_WINDOW = 8 << 20
 """Bytes one channel may have under way or unread at the receiver."""
-QUEUE_LOW = 1 << 18
+QUEUE_LOW = 1 << 19
 """A write returns when no more than this waits in its channel."""
-ACK_BYTES = 1 << 18
+ACK_BYTES = 1 << 22
+"""Received bytes that are acknowledged at once. More than a reader's credit, which acknowledges too: seldom alone."""
 CHANNEL_LIMIT = 1024
 PIECES_LIMIT = 64
 EPOCH_LIMIT = 1 << 63
@@ -97,7 +99,7 @@ class ChannelState:
         self.queue: deque[memoryview] = deque()
         self.queued = 0
         self.credit = CHANNEL_WINDOW
-        self.incoming: deque[memoryview] = deque()
+        self.incoming = Inbox()
         self.window = CHANNEL_WINDOW
         self.consumed = 0
         self.ending = self.end_sent = False
@@ -117,7 +119,7 @@ class _Parser:
         self.header = bytearray()
         self.missing = -1
         self.kind = self.channel = self.number = self.size = 0
-        self.pieces: list[memoryview] = []
+        self.pieces: list[bytes] = []
 
 
 class _Liveness:
@@ -145,6 +147,7 @@ class SessionCore:
         self.alive = False
         self.rtt: int | None = None
         self.channels: dict[int, ChannelState] = {}
+        self.events: list[tuple[Event, ChannelState]] = []
         self._boot = boot
         self._timing = timing
         self._peer_boot = NO_SESSION
@@ -152,7 +155,6 @@ class SessionCore:
         self._epoch = 0
         self._session_epoch = 0
         self._link: _Liveness | None = None
-        self._events: list[tuple[Event, ChannelState]] = []
         self._bye: bytes | None = None
         self._begin_session()
 
@@ -264,7 +266,7 @@ class SessionCore:
             channel.queue.clear()
             channel.queued = 0
             channel.close_known = True
-            self._events += [(Event.READABLE, channel), (Event.WRITABLE, channel), (Event.CLOSED, channel)]
+            self.events += [(Event.READABLE, channel), (Event.WRITABLE, channel), (Event.CLOSED, channel)]
         self.channels = {}
         self._begin_session()
 
@@ -273,7 +275,7 @@ class SessionCore:
         self._bye = pack_reason(error, detail)
 
     def take_events(self) -> list[tuple[Event, ChannelState]]:
-        events, self._events = self._events, []
+        events, self.events = self.events, []
         return events
 
     # Channels
@@ -298,36 +300,17 @@ class SessionCore:
 
         Raises what the channel ended with, once everything that came before was read.
         """
-        incoming = channel.incoming
         if channel.closing:
             return b""
-        if not incoming:
+        if not channel.incoming.size:
             if channel.peer_ended:
                 return b""
             if channel.error is not None:
                 raise channel.error
             return None
-        if len(incoming[0]) >= count:
-            data = bytes(incoming[0][:count])
-            self._drop_front(incoming, count)
-        else:
-            taken: list[memoryview] = []
-            left = count
-            while incoming and left:
-                piece = incoming[0][:left]
-                taken.append(piece)
-                left -= len(piece)
-                self._drop_front(incoming, len(piece))
-            data = b"".join(taken)
+        data = channel.incoming.take(count)
         self._consumed(channel, len(data))
         return data
-
-    @staticmethod
-    def _drop_front(incoming: deque[memoryview], count: int) -> None:
-        if count == len(incoming[0]):
-            incoming.popleft()
-        else:
-            incoming[0] = incoming[0][count:]
 
     def _consumed(self, channel: ChannelState, count: int) -> None:
         channel.consumed += count
@@ -369,10 +352,8 @@ class SessionCore:
             return
         channel.closing = True
         channel.reason = pack_reason(error, detail) if error is not None else b""
-        waiting = sum(len(piece) for piece in channel.incoming)
-        channel.incoming.clear()
         # The other side may need credit to send the rest of what it has, and then its own close.
-        self._consumed(channel, waiting)
+        self._consumed(channel, channel.incoming.clear())
         self._schedule(channel)
 
     def _schedule(self, channel: ChannelState) -> None:
@@ -474,13 +455,15 @@ class SessionCore:
         channel.queued -= size
         channel.credit -= size
         if before > QUEUE_LOW >= channel.queued:
-            self._events.append((Event.WRITABLE, channel))
+            self.events.append((Event.WRITABLE, channel))
         return tuple(pieces), size
 
     # Receiving
 
-    def receive(self, data: bytes, now: int) -> None:
-        """Take bytes of the adopted link, cut anywhere. Raises `ProtocolError`; the session is then lost."""
+    def receive(self, data: bytes | memoryview, now: int) -> None:
+        """Take bytes of the adopted link, cut anywhere; nothing of `data` is kept. Raises `ProtocolError`; the session
+        is then lost.
+        """
         link = self._link
         if link is None:
             raise Misuse(E.NOTCONN, self.peer)
@@ -507,15 +490,14 @@ class SessionCore:
             if part:
                 position += len(part)
                 parser.missing -= len(part)
-                # A small part would keep the whole buffer it came in.
-                parser.pieces.append(part if len(part) * 4 >= total else memoryview(bytes(part)))
+                parser.pieces.append(bytes(part))
                 if parser.kind < FIRST_UNNUMBERED:
                     link.progress = True
             if parser.missing == 0:
                 pieces, parser.pieces, parser.missing = parser.pieces, [], -1
                 self._finish(parser, pieces, link, now)
             elif len(parser.pieces) > PIECES_LIMIT:
-                parser.pieces = [memoryview(b"".join(parser.pieces))]
+                parser.pieces = [b"".join(parser.pieces)]
 
     def _parse_header(self, parser: _Parser, view: memoryview, position: int) -> int:
         """Read a header, or a part of one; returns the bytes taken."""
@@ -548,10 +530,10 @@ class SessionCore:
             if frame.kind == Kind.CLOSE:
                 channel = self.channels[frame.channel]
                 channel.close_known = True
-                self._events.append((Event.CLOSED, channel))
+                self.events.append((Event.CLOSED, channel))
                 self._forget_if_over(channel)
 
-    def _finish(self, parser: _Parser, pieces: list[memoryview], link: _Liveness, now: int) -> None:
+    def _finish(self, parser: _Parser, pieces: list[bytes], link: _Liveness, now: int) -> None:
         kind = parser.kind
         if kind == Kind.DATA:
             link.ack_bytes += parser.size
@@ -597,7 +579,7 @@ class SessionCore:
             raise ProtocolError(E.BADFRAME, Kind(kind).name, f"channel {channel_id} is not open")
         return channel
 
-    def _take_data(self, channel_id: int, pieces: list[memoryview], size: int) -> None:
+    def _take_data(self, channel_id: int, pieces: list[bytes], size: int) -> None:
         channel = self._known(channel_id, Kind.DATA)
         if channel.peer_ended:
             raise ProtocolError(E.BADFRAME, "DATA", f"channel {channel_id} has ended")
@@ -607,9 +589,9 @@ class SessionCore:
         if channel.closing:
             self._consumed(channel, size)
             return
-        if not channel.incoming:
-            self._events.append((Event.READABLE, channel))
-        channel.incoming.extend(pieces)
+        if not channel.incoming.size:
+            self.events.append((Event.READABLE, channel))
+        channel.incoming.add(pieces, size)
 
     def _take_open(self, channel_id: int, label: bytes) -> None:
         theirs = channel_id > self._last_opened and channel_id % 2 == (0 if self.leader else 1)
@@ -627,14 +609,14 @@ class SessionCore:
                 raise ProtocolError(E.BADFRAME, "OPEN", f"{len(self.channels)} channels")
             self.close(channel, E.NFILE, f"{CHANNEL_LIMIT} channels are open")
         else:
-            self._events.append((Event.OPENED, channel))
+            self.events.append((Event.OPENED, channel))
 
     def _take_end(self, channel_id: int) -> None:
         channel = self._known(channel_id, Kind.END)
         if channel.peer_ended:
             raise ProtocolError(E.BADFRAME, "END", f"channel {channel_id} has ended")
         channel.peer_ended = True
-        self._events.append((Event.READABLE, channel))
+        self.events.append((Event.READABLE, channel))
 
     def _take_close(self, channel_id: int, reason: bytes) -> None:
         channel = self._known(channel_id, Kind.CLOSE)
@@ -647,7 +629,7 @@ class SessionCore:
         # Nobody will read it, and no more credit will come for it.
         channel.queue.clear()
         channel.queued = 0
-        self._events += [(Event.READABLE, channel), (Event.WRITABLE, channel)]
+        self.events += [(Event.READABLE, channel), (Event.WRITABLE, channel)]
         self._unschedule_idle(channel)
         self._schedule(channel)
         self._forget_if_over(channel)

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from cognu.errors import LinkBroken
+
 T = TypeVar("T")
 
 MAX_SOCKET_PATH = 100
@@ -98,10 +100,33 @@ class Datagrams(Protocol):
     def close(self) -> None: ...
 
 
+class Attendant(Protocol):
+    """Who is told what happens on a stream, from the loop itself. None of these may raise or wait."""
+
+    def received(self, data: memoryview) -> None:
+        """Bytes came. The buffer is used again afterwards."""
+
+    def room(self) -> None:
+        """All that was offered is with the host."""
+
+    def over(self, error: LinkBroken | None) -> None:
+        """The stream ended, in order if `error` is None. Nothing more is told."""
+
+
 class SecureStream(Stream, Protocol):
     @property
     def peer_certificate(self) -> bytes:
         """The other side's leaf certificate, DER."""
+
+    def attend(self, attendant: Attendant) -> None:
+        """Have everything told to `attendant` from now on, until `close`; nobody may `read` or `write` any more."""
+
+    def offer(self, *buffers: bytes | memoryview) -> bool:
+        """Give all of `buffers`, which never change, to the host as far as it takes them now; the rest follows.
+
+        True if it took everything. If not, `room` is called when it has, unless the stream ends before; to offer more
+        until then makes the queue longer. Only after `attend`.
+        """
 
 
 Accept = Callable[[Stream], Awaitable[None]]

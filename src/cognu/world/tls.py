@@ -16,16 +16,17 @@ import asyncio
 import os
 import socket
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, from_oserror
-from cognu.world import Listener, SecureStream, Stream, TlsKeys
+from cognu.world import Attendant, Listener, SecureStream, Stream, TlsKeys
 from cognu.world.net import RealNetwork, SocketStream
 
 RECORD = 16384
 """Plaintext bytes of a full record (RFC 8446 5.1)."""
 SEND_LIMIT = 16 * RECORD
-READ_LIMIT = 16 * RECORD
+READ_LIMIT = 8 * RECORD
 TURN_BYTES = 1 << 20
 """Bytes a stream may move without waiting before the loop gets a turn."""
 HANDSHAKE_SECONDS = 10.0
@@ -35,7 +36,7 @@ GREETING = b"cognu-1\n"
 
 
 class TlsStream:
-    """A `SecureStream`. One reader and one writer at a time.
+    """A `SecureStream`. One reader and one writer at a time, or, after `attend`, none.
 
     An orderly end (close_notify, RFC 8446 6.1) reads as `b""`; a connection that ends without one is `LinkBroken`, for
     anybody on the way can cut it. A write that is cancelled has torn a record: the stream is closed.
@@ -54,6 +55,7 @@ class TlsStream:
         self._moved = 0
         self._reads = False
         self._writes = False
+        self._pump: _Pump | None = None
 
     @property
     def peer(self) -> str:
@@ -81,7 +83,7 @@ class TlsStream:
     async def read(self, count: int) -> bytes:
         if count < 1:
             raise Misuse(E.INVAL, self._peer, f"read of {count} bytes")
-        if self._reads:
+        if self._reads or self._pump is not None:
             raise Misuse(E.ALREADY, self._peer)
         self._reads = True
         try:
@@ -99,7 +101,7 @@ class TlsStream:
 
     async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
         """Returns when the host has taken every byte."""
-        if self._writes:
+        if self._writes or self._pump is not None:
             raise Misuse(E.ALREADY, self._peer)
         self._writes = True
         try:
@@ -112,11 +114,26 @@ class TlsStream:
         finally:
             self._writes = False
 
+    def attend(self, attendant: Attendant) -> None:
+        if self._reads or self._writes or self._pump is not None:
+            raise Misuse(E.ALREADY, self._peer)
+        if self._closed:
+            raise LinkBroken(E.PIPE, self._peer, "closed here")
+        self._pump = _Pump(self._loop, self._socket, self._buffer, attendant, self._broken)
+
+    def offer(self, *buffers: bytes | memoryview) -> bool:
+        if self._pump is None:
+            raise Misuse(E.INVAL, self._peer, "attend() comes first")
+        return self._pump.offer(buffers)
+
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if not self._writes and self._failure is None:
+        torn = self._writes or self._failure is not None
+        if self._pump is not None:
+            torn = not self._pump.stop()
+        if not torn:
             try:
                 # Sends close_notify, and would then wait for the other side's, which nobody here wants.
                 self._socket.unwrap()
@@ -227,6 +244,134 @@ class TlsStream:
         if isinstance(error, OSError):
             return LinkBroken(from_oserror(error).error, self._peer)
         return LinkBroken(E.CONNRESET, self._peer, str(error))
+
+
+class _Pump:
+    """A stream's socket, watched all the time: what comes is handed over from the loop's own callback, and what is
+    offered is sent at once. No task and no future is between the socket and the attendant.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: ssl.SSLSocket,
+        buffer: memoryview,
+        attendant: Attendant,
+        broken: Callable[[OSError | ValueError], LinkBroken],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._buffer = buffer
+        self._attendant = attendant
+        self._broken = broken
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._read_first = False  # OpenSSL must read before it can write on
+        self._watches_room = False
+        self._over = False
+        self._whole = True
+        loop.add_reader(self._fd, self._on_readable)
+        if sock.pending():  # the host has nothing to tell of what OpenSSL holds already
+            loop.call_soon(self._on_readable)
+
+    def offer(self, buffers: tuple[bytes | memoryview, ...]) -> bool:
+        if self._over:
+            return False
+        waits = bool(self._unsent)
+        size = sum(map(len, buffers))
+        if size <= RECORD:
+            if size == 0:
+                return not waits
+            self._unsent.append(b"".join(buffers))
+        else:
+            self._unsent.extend(_pieces(buffers))
+        return not waits and self._flush()
+
+    def stop(self) -> bool:
+        """Watch no more; whether what was sent ends where a record ends, so that the stream may be closed in order."""
+        if not self._over:
+            self._unwatch()
+        return self._whole
+
+    def _unwatch(self) -> None:
+        self._over = True
+        self._whole = self._whole and not self._unsent
+        self._unsent.clear()
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+            if self._watches_room:
+                self._loop.remove_writer(self._fd)
+
+    def _end(self, error: LinkBroken | None) -> None:
+        if not self._over:
+            self._whole = error is None
+            self._unwatch()
+            self._attendant.over(error)
+
+    def _on_readable(self) -> None:
+        if self._over:
+            return
+        got = 0
+        failure: LinkBroken | None = None
+        ended = False
+        try:
+            # Room for a whole record each time: OpenSSL must hold none back, for the host would not tell of it.
+            while READ_LIMIT - got >= RECORD:
+                taken = self._socket.recv_into(self._buffer[got:] if got else self._buffer)
+                got += taken
+                if got < RECORD:
+                    # A short message, and most likely all for now; if not, the host says so.
+                    ended = taken == 0
+                    break
+                if taken == 0:
+                    ended = True
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLWantWriteError:
+            self._watch_room()
+        except (OSError, ValueError) as error:
+            ended, failure = True, self._broken(error)
+        if got:
+            self._attendant.received(self._buffer[:got])
+        if ended:
+            self._end(failure)
+        elif self._read_first:
+            self._read_first = False
+            self._on_writable()
+
+    def _flush(self) -> bool:
+        """Whether all is sent. After a want, OpenSSL demands the same bytes again (SSL_write(3)), which it gets."""
+        unsent = self._unsent
+        try:
+            while unsent:
+                piece = unsent[0]
+                sent = self._socket.send(piece)
+                if sent == len(piece):
+                    unsent.popleft()
+                else:
+                    unsent[0] = memoryview(piece)[sent:]
+        except ssl.SSLWantWriteError:
+            self._watch_room()
+        except ssl.SSLWantReadError:
+            self._read_first = True
+        except (OSError, ValueError) as error:
+            self._end(self._broken(error))
+            return False
+        return not unsent
+
+    def _watch_room(self) -> None:
+        if not self._watches_room:
+            self._watches_room = True
+            self._loop.add_writer(self._fd, self._on_writable)
+
+    def _on_writable(self) -> None:
+        if self._over or not self._flush():
+            return
+        if self._watches_room:
+            self._watches_room = False
+            self._loop.remove_writer(self._fd)
+        self._attendant.room()
 
 
 def _pieces(buffers: tuple[bytes | bytearray | memoryview, ...]) -> Iterator[bytes | memoryview]:
