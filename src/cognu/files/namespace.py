@@ -170,6 +170,31 @@ class Namespace:
         above = "/".join([begin.rstrip("/"), *names[:-1]]) if begin else "/".join(names[:-1])
         return (yield from self.find(above or begin or ".", cwd, caller)), names[-1]
 
+    def place(self, path: str, cwd: Chan, caller: Caller) -> Steps[Chan]:
+        """As `find`, to mount there: if nothing has that name, the directory's server may make a place for it.
+
+        That is gone when nothing is mounted on it any more (`FileServer.place`).
+        """
+        try:
+            return (yield from self.find(path, cwd, caller))
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            refusal = (error.subject, error.detail)  # no exception is kept: its traceback would keep this frame
+        names = split_path(path)[1]
+        if names and names[-1] != "..":
+            directory, name = yield from self.find_parent(path, cwd, caller)
+            target, head = self.cross(directory)
+            for member in [member.chan for member in head.members] if head is not None else [target]:
+                try:
+                    fid = yield from dispatch(member, CREATE, member.server.place, member.fid, name, caller)
+                except FileError as error:
+                    if error.error not in (E.NOENT, E.ACCES):
+                        raise
+                    continue
+                return member.at(fid, directory.path.step([name]), member.origin.step(name))
+        raise FileError(E.NOENT, *refusal)
+
     def attach(self, spec: str, caller: Caller) -> Steps[Chan]:
         """The root of the device tree that `spec` (`#`, a letter, a name) stands for. Raises NODEV, NOATTACH."""
         device = self.devices.get(spec[1])
@@ -480,8 +505,11 @@ class Namespace:
         self._may_mount(flags)
         near = yield from self.find(source, cwd, caller)
         target, head = self.cross(near)
-        where = yield from self.find(place, cwd, caller)
-        self.mount(target, where, flags, head)
+        where = yield from self.place(place, cwd, caller)
+        try:
+            self.mount(target, where, flags, head)
+        finally:
+            where.close()
 
     def mount(self, source: Chan, place: Chan, flags: int, union: MountHead | None = None) -> None:
         """Mount `source` on `place`; `union` is the head `source` is the first member of (chan.c, cmount())."""
@@ -517,22 +545,24 @@ class Namespace:
         """Take `source`, or everything, off `place` (chan.c, cunmount()). Raises NOTMOUNTED, NOTINUNION."""
         self._may_mount(0)
         where = yield from self.find(place, cwd, caller)
+        key = where.key
+        where.close()
         what = None
         if source is not None:
             near = yield from self.find(source, cwd, caller)
             what, _ = self.cross(near)
-        head = self.heads.get(where.key)
+        head = self.heads.get(key)
         if head is None:
             raise FileError(E.NOTMOUNTED, place)
         if what is None:
-            del self.heads[where.key]
+            del self.heads[key]
             head.close()
             return
         gone = next((member for member in head.members if member.chan.key == what.key), None)
         if gone is None:
             raise FileError(E.NOTINUNION, source or "")
         if len(head.members) == 1:
-            del self.heads[where.key]
+            del self.heads[key]
             head.close()
             return
         head.members = [member for member in head.members if member is not gone]

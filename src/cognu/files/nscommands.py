@@ -74,12 +74,15 @@ def change_directory(process: Process, place: str) -> Steps[None]:
 
 def _mount(process: Process, service: str, place: str, aname: str, flags: int, mounter: Mounter) -> Steps[None]:
     namespace = process.namespace
-    where = yield from namespace.find(place, process.cwd, process)
     found = yield from namespace.find(service, process.cwd, process)
     chan = yield from namespace.open(found, ORDWR, process)
     root: Chan = yield mounter.mount_service(chan, aname)
     try:
-        namespace.mount(root, where, flags)
+        where = yield from namespace.place(place, process.cwd, process)
+        try:
+            namespace.mount(root, where, flags)
+        finally:
+            where.close()
     finally:
         root.close()
 

@@ -99,6 +99,13 @@ class FileServer:
         """Make a file (a directory with DMDIR in `perm`) in the directory `fid` and open it: a new fid; `fid` stays."""
         raise FileError(E.ACCES, name)
 
+    def place(self, fid: Fid, name: str, caller: Caller) -> MaybeAsync[Fid]:
+        """A directory `name` in the directory `fid`, there to mount on: it exists as long as a fid on it does.
+
+        Raises NOENT if the server makes none there.
+        """
+        raise FileError(E.NOENT, name)
+
     def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         """At most `count` bytes at `offset` of an open file; `b""` at the end. Streams ignore `offset`."""
         raise FileError(E.NOTSUP, "read")

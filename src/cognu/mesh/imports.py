@@ -1,5 +1,7 @@
 """`/n` as a file server: one directory per peer, and behind each the tree which that peer exports to this node.
 
+Beside them stand places: empty directories that something is mounted on, made for that and gone with it.
+
 A peer is dialled when its directory is first walked to, and again after its session was lost. Fids of a lost session
 stay broken: what they stood for may have changed, so that the user must walk anew.
 """
@@ -7,6 +9,7 @@ stay broken: what they stood for may have changed, so that the user must walk an
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -19,6 +22,8 @@ from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, S
 Dial = Callable[[str], Awaitable[MountServer]]
 """Connects to a peer's export by the peer's name. Raises NOPEER, HOSTUNREACH, `LinkBroken`."""
 
+MAX_NAME = 255
+"""Bytes of a place's name."""
 _ROOT_QID = Qid(QTDIR, 0, 0)
 
 
@@ -28,6 +33,16 @@ class _RootFid(Fid):
     def __init__(self) -> None:
         super().__init__(_ROOT_QID)
         self.names: list[str] = []
+
+
+class _PlaceFid(Fid):
+    """A fid on a place, which is there as long as one is."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_made_up(name, b"place"))
+        self.name = name
 
 
 class _Peer:
@@ -69,6 +84,7 @@ class NetworkServer(FileServer):
         self._dial = dial
         self._peers: dict[str, _Peer] = {}
         self._dialling: dict[str, asyncio.Task[_Peer]] = {}
+        self._places: Counter[str] = Counter()  # with the number of fids on each
 
     async def close(self) -> None:
         """End every connection."""
@@ -126,13 +142,35 @@ class NetworkServer(FileServer):
             raise FileError(E.NOATTACH, self.spec + aname)
         return _RootFid()
 
+    def place(self, fid: Fid, name: str, caller: Caller) -> Fid:
+        if not isinstance(fid, _RootFid):
+            raise FileError(E.NOENT, name)
+        if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME:
+            raise FileError(E.NAMETOOLONG, name)
+        return self._on_place(name)
+
+    def _on_place(self, name: str) -> _PlaceFid:
+        self._places[name] += 1
+        return _PlaceFid(name)
+
     async def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk:
         if isinstance(fid, _ImportFid):
             if list(names) == [".."] and fid.top:
                 return Walk([_ROOT_QID], _RootFid())
             return await self._walk_far(fid.peer, fid.far, names, caller)
+        if isinstance(fid, _PlaceFid):
+            if names and names[0] != "..":
+                raise FileError(E.NOENT, names[0])  # nothing is in it
+            return Walk([_ROOT_QID], _RootFid()) if names else Walk([], self._on_place(fid.name))
         if not names or list(names) == [".."]:
             return Walk([_ROOT_QID] * len(names), _RootFid())
+        if names[0] in self._places:
+            # Before a peer of that name: whoever mounted there did so by that name.
+            on = self._on_place(names[0])
+            if len(names) == 1:
+                return Walk([on.qid], on)
+            self.clunk(on)
+            return Walk([on.qid], None)
         peer = await self._peer(names[0], caller)
         top = [peer.qid(peer.root.qid)]
         try:
@@ -149,7 +187,7 @@ class NetworkServer(FileServer):
         return Walk(qids, _ImportFid(peer, walked.fid) if isinstance(walked.fid, FarFid) else None)
 
     async def open(self, fid: Fid, mode: int, caller: Caller) -> Fid:
-        if isinstance(fid, _RootFid):
+        if isinstance(fid, _RootFid | _PlaceFid):
             if mode & 3 not in (OREAD, OEXEC):
                 raise FileError(E.ISDIR, "/n")
             return fid
@@ -174,17 +212,25 @@ class NetworkServer(FileServer):
     async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
         if isinstance(fid, _RootFid):
             if cookie == 0:
-                fid.names = sorted(self._names())
+                fid.names = sorted({*self._names(), *self._places})
             batch = fid.names[cookie : cookie + count]
             # Listing the peers dials none of them, so the entries carry numbers made up from the names.
-            return [Entry(at, _listed(name), name, _directory(name)) for at, name in enumerate(batch, cookie + 1)]
+            return [self._entry(at, name) for at, name in enumerate(batch, cookie + 1)]
+        if isinstance(fid, _PlaceFid):
+            return []
         peer, far = _far(fid)
         entries = await peer.mount.readdir(far, cookie, count)
         return [entry._replace(qid=peer.qid(entry.qid)) for entry in entries]
 
+    def _entry(self, cookie: int, name: str) -> Entry:
+        stat = _directory(name, b"place" if name in self._places else b"peer")
+        return Entry(cookie, stat.qid, name, stat)
+
     async def stat(self, fid: Fid) -> Stat:
         if isinstance(fid, _RootFid):
             return _directory("n")
+        if isinstance(fid, _PlaceFid):
+            return _directory(fid.name, b"place")
         peer, far = _far(fid)
         stat = await peer.mount.stat(far)
         return replace(stat, qid=peer.qid(stat.qid))
@@ -200,6 +246,10 @@ class NetworkServer(FileServer):
     def clunk(self, fid: Fid) -> None:
         if isinstance(fid, _ImportFid):
             fid.peer.mount.clunk(fid.far)
+        elif isinstance(fid, _PlaceFid):
+            self._places[fid.name] -= 1
+            if not self._places[fid.name]:
+                del self._places[fid.name]
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
         peer, far = _far(fid)
@@ -228,7 +278,7 @@ class NetworkServer(FileServer):
         return peer.mount.sync(far, data_only)
 
     def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
-        if isinstance(fid, _RootFid):
+        if not isinstance(fid, _ImportFid):
             return FileSystemStat()
         peer, far = _far(fid)
         return peer.mount.statfs(far)
@@ -241,9 +291,12 @@ def _far(fid: Fid) -> tuple[_Peer, FarFid]:
     return fid.peer, fid.far
 
 
-def _listed(name: str) -> Qid:
-    return Qid(QTDIR, 0, int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"peer").digest(), "big"))
+def _made_up(name: str, kind: bytes) -> Qid:
+    """A number for what has none of its own; `kind` tells peers and places apart."""
+    number = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, person=kind).digest()
+    return Qid(QTDIR, 0, int.from_bytes(number, "big"))
 
 
-def _directory(name: str) -> Stat:
-    return Stat(name=name, qid=_listed(name), mode=DMDIR | 0o555, user="cognu", group="cognu", muid="cognu")
+def _directory(name: str, kind: bytes = b"peer") -> Stat:
+    qid = _made_up(name, kind)
+    return Stat(name=name, qid=qid, mode=DMDIR | 0o555, user="cognu", group="cognu", muid="cognu")
