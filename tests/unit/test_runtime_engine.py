@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import cognu.runtime
 from cognu.errors import E, FileError, Misuse
 from cognu.runtime import capi, host, probe, shim
-from cognu.runtime.engine import Engine, Import, Module, Settings, _split
+from cognu.runtime.engine import MAX_TABLE_ELEMENTS, Engine, Import, Module, Settings, _split
 from cognu.runtime.fiber import PENDING, Bounds, Fiber, GuestFault, Slot, Step
 from cognu.runtime.shim import FunctionType
 from guests import command, wat
@@ -23,11 +24,13 @@ from guests import command, wat
 BOUNDS = Bounds(1 << 26, 1000)
 WAITS = '(import "h" "f" (func $f (result i32)))'
 SMALL = Settings(memory_reservation=65536, memory_growth=65536, memory_guard=65536)
+POOLED = Settings(max_guests=16, pooled=True)
+ALL_SETTINGS = pytest.mark.parametrize("settings", [Settings(), SMALL, POOLED], ids=["full", "small", "pooled"])
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine()
+@pytest.fixture(params=[Settings(), POOLED], ids=["full", "pooled"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = Engine(request.param)
     yield engine
     assert engine.counts.fibers == 0
     engine.close()
@@ -365,7 +368,7 @@ def _clean() -> Iterator[None]:
         engine.close()
 
 
-@pytest.mark.parametrize("settings", [Settings(), SMALL], ids=["full", "small"])
+@ALL_SETTINGS
 def test_memory_that_grows_is_found_where_it_is(settings: Settings) -> None:
     engine = Engine(settings)
     module = engine.compile(
@@ -413,7 +416,7 @@ def test_an_imported_memory_is_made_and_used(engine: Engine) -> None:
 # Ends
 
 
-@pytest.mark.parametrize("settings", [Settings(), SMALL], ids=["full", "small"])
+@ALL_SETTINGS
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -439,8 +442,12 @@ def test_a_trap_names_its_reason(settings: Settings, body: str, words: str) -> N
 def test_limits_hold_from_the_start_and_at_growth(engine: Engine) -> None:
     assert outcome_of(engine.compile(command(memory="100")), bounds=Bounds(65536, 10)).refused
     assert outcome_of(engine.compile(command(more="(table 11 funcref)")), bounds=Bounds(65536, 10)).refused
-    tables = "(table 1 funcref)" * 5
-    assert outcome_of(engine.compile(command(more=tables)), bounds=Bounds(65536, 10)).refused
+    tables = command(more="(table 1 funcref)" * 5)
+    if engine.settings.pooled:  # no place of the pool fits it, which is known when it is compiled
+        with pytest.raises(FileError, match="tables"):
+            engine.compile(tables)
+    else:
+        assert outcome_of(engine.compile(tables), bounds=Bounds(65536, 10)).refused
     grows = command(
         "(if (i32.ne (table.grow 0 (ref.null func) (i32.const 9)) (i32.const 1)) (then unreachable))"
         "(if (i32.ne (table.grow 0 (ref.null func) (i32.const 1)) (i32.const -1)) (then unreachable))"
@@ -513,13 +520,62 @@ def test_a_missing_function_is_found_at_the_start(monkeypatch: pytest.MonkeyPatc
         capi._Library()
 
 
+def test_what_a_guest_left_the_next_in_its_place_does_not_find() -> None:
+    """A pool uses memories, tables and stacks again: memory that was written and grew, a table, a global."""
+    looks = (
+        "(if (i32.ne (memory.size) (i32.const 2)) (then unreachable))"
+        "(if (i32.load (i32.const 100)) (then unreachable))"
+        "(if (i32.load (i32.const 131064)) (then unreachable))"
+        "(if (i32.ne (i32.load (i32.const 8)) (i32.const 0x61746164)) (then unreachable))"
+        "(if (i32.eqz (ref.is_null (table.get 0 (i32.const 3)))) (then unreachable))"
+        "(if (global.get $g) (then unreachable))"
+    )
+    leaves = (
+        "(i32.store (i32.const 100) (i32.const 7)) (i32.store (i32.const 131064) (i32.const 7))"
+        "(i32.store (i32.const 8) (i32.const 7)) (table.set 0 (i32.const 3) (ref.func 0)) (global.set $g (i32.const 7))"
+        "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))"
+        "(i32.store (i32.const 2000000) (i32.const 7)) (drop (call $f))"
+        "(if (i32.load (i32.const 1999996)) (then unreachable))"
+    )
+    more = '(table 10 funcref) (elem declare func 0) (global $g (mut i32) (i32.const 0)) (data (i32.const 8) "data")'
+    engine = Engine(Settings(max_guests=1, pooled=True))
+    module = engine.compile(command(looks + leaves, WAITS, memory="2", more=more))
+    for _ in range(3):
+        assert outcome_of(module, lambda _p, _a: 0, [Slot("", "i")]).trap == ""
+    held = Fiber(module, [Slot("", "i")], BOUNDS, lambda _p, _a: PENDING)
+    assert run(held) is Step.CALL
+    full = outcome_of(module, lambda _p, _a: 0, [Slot("", "i")])
+    assert full.refused
+    assert "limit" in full.trap
+    held.delete()
+    assert outcome_of(module, lambda _p, _a: 0, [Slot("", "i")]).trap == ""
+    engine.close()
+
+
+def test_a_pool_takes_every_program_that_its_limits_allow() -> None:
+    engine = Engine(POOLED)
+    elements = MAX_TABLE_ELEMENTS
+    tables = f"(table {elements} funcref)" * 4
+    bounds = Bounds(65536, elements)
+    assert outcome_of(engine.compile(command(more=tables)), bounds=bounds).trap == ""
+    many = "".join(f"(func $f{n}) (elem declare func $f{n})" for n in range(40_000))
+    assert outcome_of(engine.compile(command(more=many)), bounds=bounds).trap == ""
+    grows = "(if (i32.ne (memory.grow (i32.const 65535)) (i32.const 1)) (then unreachable))"
+    assert outcome_of(engine.compile(command(grows)), bounds=Bounds(1 << 32, 0)).trap == ""
+    engine.close()
+
+
 def test_settings_fit_the_machine() -> None:
     roomy = host.settings(host.Host(1 << 46, 65530, 500))
     assert roomy.memory_reservation == 4 << 30
-    assert 5000 < roomy.max_guests < 65530 // 5
+    assert 4000 < roomy.max_guests < 65530 // 5
+    assert roomy.pooled
+    counted = host.settings(host.Host(1 << 46, 65530, 500, overcommits=False))
+    assert counted == replace(roomy, pooled=False)
     tight = host.settings(host.Host(1 << 39, 65530, 500))
     assert tight.memory_reservation == 65536
-    assert tight.max_guests > 5000
+    assert tight.max_guests > 4000
+    assert not tight.pooled
     assert host.settings(host.Host(1 << 30, None, 0)).max_guests < 300
     assert host.settings(host.Host(1 << 46, 100, 99)).max_guests == 1
     here = host.measure()
@@ -537,6 +593,7 @@ def test_the_probe_passes_here_and_a_crash_has_a_name() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "programs at once" in done.stdout
+    assert "all at once" in done.stdout or "one by one" in done.stdout
     assert probe.diagnose(0, "") is None
     error = probe.diagnose(-6, "Fatal Python error: stack\n")
     assert error is not None

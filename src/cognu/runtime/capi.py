@@ -13,7 +13,7 @@ import importlib.util
 import platform
 import re
 import sys
-from ctypes import POINTER, byref, c_bool, c_int64, c_size_t, c_uint8, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +83,21 @@ _SHORT: Final[dict[str, tuple[Any, ...]]] = {
     "wasmtime_config_memory_reservation_set": (None, _P, c_uint64),
     "wasmtime_config_memory_reservation_for_growth_set": (None, _P, c_uint64),
     "wasmtime_config_memory_guard_size_set": (None, _P, c_uint64),
+    "wasmtime_pooling_allocation_config_new": (_P,),
+    "wasmtime_pooling_allocation_config_delete": (None, _P),
+    "wasmtime_pooling_allocation_config_total_stacks_set": (None, _P, c_uint32),
+    "wasmtime_pooling_allocation_config_total_memories_set": (None, _P, c_uint32),
+    "wasmtime_pooling_allocation_config_total_tables_set": (None, _P, c_uint32),
+    "wasmtime_pooling_allocation_config_total_core_instances_set": (None, _P, c_uint32),
+    "wasmtime_pooling_allocation_config_max_core_instance_size_set": (None, _P, _N),
+    "wasmtime_pooling_allocation_config_max_memory_size_set": (None, _P, _N),
+    "wasmtime_pooling_allocation_config_max_tables_per_module_set": (None, _P, c_uint32),
+    "wasmtime_pooling_allocation_config_table_elements_set": (None, _P, _N),
+    "wasmtime_pooling_allocation_config_max_unused_warm_slots_set": (None, _P, c_uint32),
+    "wasmtime_pooling_allocation_config_linear_memory_keep_resident_set": (None, _P, _N),
+    "wasmtime_pooling_allocation_config_table_keep_resident_set": (None, _P, _N),
+    "wasmtime_pooling_allocation_config_async_stack_keep_resident_set": (None, _P, _N),
+    "wasmtime_pooling_allocation_strategy_set": (None, _P, _P),
     "wasmtime_engine_increment_epoch": (None, _P),
     "wasmtime_error_message": (None, _P, _P),
     "wasmtime_error_delete": (None, _P),
@@ -113,7 +128,7 @@ _SHORT: Final[dict[str, tuple[Any, ...]]] = {
     "wasmtime_linker_define_instance": (_P, _P, _P, _P, _N, _P),
     "wasmtime_linker_instantiate_pre": (_P, _P, _P, _P),
     "wasmtime_instance_pre_delete": (None, _P),
-    "wasmtime_instance_pre_instantiate_async": (_P, _P, _P, _P, _P, _P),
+    "wasmtime_instance_pre_instantiate": (_P, _P, _P, _P, _P),
     "wasmtime_linker_instantiate_async": (_P, _P, _P, _P, _P, _P, _P),
     "wasmtime_instance_export_get": (c_bool, _P, _P, _P, _N, _P),
     "wasmtime_func_call_async": (_P, _P, _P, _P, _N, _P, _N, _P, _P),

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from ctypes import byref, c_void_p
 from dataclasses import dataclass
 from enum import Enum
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cognu.errors import E, FileError, Misuse
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cognu.runtime.engine import Module
 
 Value = int | float
+MAX_TABLES: Final = 4
+"""Of one guest."""
 
 
 class Pending:
@@ -68,9 +70,12 @@ class Outcome(NamedTuple):
     refused: bool
 
 
+_RETURNED: Final = Outcome("", "", False)
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """What a fiber's store may hold: bytes of memory, elements of each of at most four tables."""
+    """What a fiber's store may hold: bytes of memory, elements of each of at most `MAX_TABLES` tables."""
 
     memory: int
     table_elements: int
@@ -82,14 +87,15 @@ class Slot:
     `params` and `result` have a letter per value as in `struct`: i I q Q f d (capital: unsigned).
     """
 
-    __slots__ = ("arguments", "buffer", "has_result", "reply")
+    __slots__ = ("arguments", "has_result", "reply")
 
     def __init__(self, params: str, result: str) -> None:
         pad = {"i": "12x", "I": "12x", "f": "12x", "q": "8x", "Q": "8x", "d": "8x"}
-        self.arguments = struct.Struct("<16x" + "".join(letter + pad[letter] for letter in params))
-        self.reply = struct.Struct("<i12x" + "".join(letter + pad[letter] for letter in result))
+        arguments = struct.Struct("<16x" + "".join(letter + pad[letter] for letter in params))
+        reply = struct.Struct("<i12x" + "".join(letter + pad[letter] for letter in result))
+        self.arguments = arguments.unpack_from  # the methods themselves: they are called at every host call
+        self.reply = reply.pack
         self.has_result = bool(result)
-        self.buffer = ctypes.c_char * max(self.arguments.size, self.reply.size)
 
 
 class _Out(ctypes.Structure):
@@ -97,6 +103,11 @@ class _Out(ctypes.Structure):
     future, which looks at it again at every poll."""
 
     _fields_ = (("trap", c_void_p), ("error", c_void_p), ("instance", Instance), ("start", Extern))
+
+
+# The trap is the first of it, so where that goes is the whole's own address.
+_ERROR, _INSTANCE, _START = _Out.error.offset, _Out.instance.offset, _Out.start.offset
+_OF = Extern.of.offset
 
 
 Handler = Callable[[int, tuple[Value, ...]], Value | Pending | None]
@@ -119,7 +130,6 @@ class Fiber:
         "_bounds",
         "_context",
         "_future",
-        "_handler",
         "_linker",
         "_memory",
         "_memory_ref",
@@ -130,19 +140,21 @@ class Fiber:
         "_store",
         "_waiting",
         "fault",
+        "handler",
         "module",
         "outcome",
     )
 
     def __init__(self, module: Module, slots: Sequence[Slot | None], bounds: Bounds, handler: Handler) -> None:
-        """`slots` go with `module.imports`. Raises `Misuse` if the module is closed."""
+        """`slots` go with `module.imports`. `handler` may be replaced between polls, for another thread say. Raises
+        `Misuse` if the module is closed."""
         module._alive()
         self.module = module
         self.outcome: Outcome | None = None
         self.fault: BaseException | None = None
         self._slots = slots
         self._bounds = bounds
-        self._handler = handler
+        self.handler = handler
         self._store = self._context = self._linker = self._future = 0
         self._memory = Extern()
         self._memory_ref: Any = None
@@ -156,7 +168,7 @@ class Fiber:
 
     def poll(self) -> Step:
         """Run until the slice is over, a host call has to wait, or the end. Any thread, one at a time."""
-        thread = threading.get_ident()
+        thread = get_ident()
         if self.outcome is not None or self._polling or thread in running:
             raise Misuse(E.ALREADY, "fiber")
         # Stays True if an exception comes between a future's end and our note of it: polling again would
@@ -185,11 +197,11 @@ class Fiber:
         fine."""
         if self._phase < 0:
             return
-        if threading.get_ident() in running or self in running.values():
+        if get_ident() in running or self in running.values():
             raise Misuse(E.BUSY, "fiber")
         self._phase = -1
         self._memory_ref = None
-        self._handler = _gone
+        self.handler = _gone
         self._end_future()
         if self._linker:
             lib.wasmtime_linker_delete(self._linker)
@@ -253,53 +265,63 @@ class Fiber:
                 return Step.ENDED
 
     def _next_phase(self) -> bool:
-        """Begin the shims one by one, then the program's instantiation, then `_start`. False if that is all,
-        or it fails."""
-        out, shims = self._out, self.module._shims
-        trap, error = byref(out, _Out.trap.offset), byref(out, _Out.error.offset)
-        instance = byref(out, _Out.instance.offset)
-        if self._phase == 0 and not self._open_store():
-            return False
-        if self._phase < len(shims):
-            self._future = lib.wasmtime_instance_pre_instantiate_async(
-                shims[self._phase].pre, self._context, instance, trap, error
-            )
-        elif self._phase == len(shims):
+        """Begin the program's instantiation, then `_start`. False if it fails."""
+        out = self._out
+        if self._phase == 0:
+            if not self._open_store():
+                return False
             self._future = lib.wasmtime_linker_instantiate_async(
-                self._linker, self._context, self.module._alive(), instance, trap, error
+                self._linker, self._context, self.module._alive(), byref(out, _INSTANCE), byref(out), byref(out, _ERROR)
             )
         else:
-            start = _Out.start.offset
-            lib.wasmtime_instance_export_get(self._context, instance, b"_start", 6, byref(out, start))
+            lib.wasmtime_instance_export_get(self._context, byref(out, _INSTANCE), b"_start", 6, byref(out, _START))
             self._future = lib.wasmtime_func_call_async(
-                self._context, byref(out, start + Extern.of.offset), None, 0, None, 0, trap, error
+                self._context, byref(out, _START + _OF), None, 0, None, 0, byref(out), byref(out, _ERROR)
             )
         self._phase += 1
         return True
 
     def _open_store(self) -> bool:
-        engine = self.module.engine._alive()
-        self._store = lib.wasmtime_store_new(engine, None, None)
-        self._context = lib.wasmtime_store_context(self._store)
-        shims = self.module._shims
-        bounds = self._bounds
-        lib.wasmtime_store_limiter(self._store, bounds.memory, bounds.table_elements, len(shims) + 1, 4, 1)
-        lib.wasmtime_context_epoch_deadline_async_yield_and_update(self._context, 1)
-        lib.wasmtime_context_set_epoch_deadline(self._context, 1)
-        self._linker = lib.wasmtime_linker_new(engine)
-        if self.module.memory_import is None:
-            return True
+        """The store, with the shims and an imported memory in it. False, and the outcome says why, if they may not be.
+
+        No code of the guest's runs here, so nothing of it has to be able to suspend; only after this is the store
+        told to yield, from when on it takes asynchronous calls alone.
+        """
+        engine, shims, bounds = self.module.engine._alive(), self.module._shims, self._bounds
+        self._store = store = lib.wasmtime_store_new(engine, None, None)
+        self._context = context = lib.wasmtime_store_context(store)
+        lib.wasmtime_store_limiter(store, bounds.memory, bounds.table_elements, len(shims) + 1, MAX_TABLES, 1)
+        self._linker = linker = lib.wasmtime_linker_new(engine)
+        out = self._out
+        instance = byref(out, _INSTANCE)
+        for part in shims:
+            error = lib.wasmtime_instance_pre_instantiate(part.pre, context, instance, byref(out))
+            if error or out.trap:
+                self._fail(take_error(error) if error else take_trap(out.trap), True)
+                return False
+            name = part.import_module
+            must(lib.wasmtime_linker_define_instance(linker, context, name, len(name), instance))
+        if self.module.memory_import is not None and not self._make_memory(*self.module.memory_import):
+            return False
+        lib.wasmtime_context_epoch_deadline_async_yield_and_update(context, 1)
+        lib.wasmtime_context_set_epoch_deadline(context, 1)
+        return True
+
+    def _make_memory(self, module: str, name: str) -> bool:
         memory = self._memory
-        handle = byref(memory, Extern.of.offset)
+        handle = byref(memory, _OF)
         error = lib.wasmtime_memory_new(self._context, self.module._memory_type, handle)
         if error:
             self._fail(take_error(error), True)
             return False
         memory.kind = EXTERN_MEMORY
         self._memory_ref = handle
-        module, name = (part.encode() for part in self.module.memory_import)
+        words = module.encode(), name.encode()
+        sizes = len(words[0]), len(words[1])
         must(
-            lib.wasmtime_linker_define(self._linker, self._context, module, len(module), name, len(name), byref(memory))
+            lib.wasmtime_linker_define(
+                self._linker, self._context, words[0], sizes[0], words[1], sizes[1], byref(memory)
+            )
         )
         return True
 
@@ -307,31 +329,22 @@ class Fiber:
         """A future has ended: look at how, and free it. False if the fiber is at its end."""
         out = self._out
         trap, error = out.trap, out.error
-        out.trap = out.error = None
         self._end_future()
-        shims = self.module._shims
         if trap or error:
+            out.trap = out.error = None
             self._fail(take_trap(trap) if trap else take_error(error), not trap)
             return False
-        if self._phase <= len(shims):
-            name = shims[self._phase - 1].import_module
-            must(
-                lib.wasmtime_linker_define_instance(
-                    self._linker, self._context, name, len(name), byref(out, _Out.instance.offset)
-                )
-            )
-        elif self._phase == len(shims) + 1:
-            if self._memory_ref is None:
-                self._memory_ref = self._exported_memory()
-        else:
-            self.outcome = Outcome("", "", False)
+        if self._phase > 1:
+            self.outcome = _RETURNED
             return False
+        if self._memory_ref is None:
+            self._memory_ref = self._exported_memory()
         return True
 
     def _exported_memory(self) -> Any:
-        instance = byref(self._out, _Out.instance.offset)
+        instance = byref(self._out, _INSTANCE)
         lib.wasmtime_instance_export_get(self._context, instance, b"memory", 6, byref(self._memory))
-        return byref(self._memory, Extern.of.offset)
+        return byref(self._memory, _OF)
 
     def _fail(self, message: str, refused: bool) -> None:
         self.outcome = Outcome(reason(message), message, refused)
@@ -341,38 +354,41 @@ class Fiber:
             future, self._future = self._future, 0
             lib.wasmtime_call_future_delete(future)
 
-    def _serve(self, place: int, address: int) -> None:
-        """A host call. FAILED stands in the reply's place until the one copy that is the last step.
+    def _fetch(self) -> Value | Pending | None:
+        """The answer to the call that waits, if it has come."""
+        if self._answer is None:
+            return PENDING
+        (value,) = self._answer
+        self._answer = None
+        self._waiting = False
+        return value
 
-        (`pack_into` would not do: it leaves the status written when it refuses the result.)
-        """
-        slot = self._slots[place]
-        assert slot is not None
-        array = slot.buffer.from_address(address)
-        if not self._waiting:
-            value = self._handler(place, slot.arguments.unpack_from(array))
-        elif self._answer is not None:
-            (value,) = self._answer
-            self._answer = None
-            self._waiting = False
-        else:
-            value = PENDING
-        if value is PENDING:
-            self._waiting = True
-            # The shim's next function entry finds its time used up and suspends.
-            lib.wasmtime_context_set_epoch_deadline(self._context, 0)
-            reply = _PENDING_REPLY
-        elif slot.has_result:
-            reply = slot.reply.pack(shim.DONE, value)
-        elif value is None:
-            reply = _DONE_REPLY
-        else:
-            raise TypeError(value)
-        array.raw = reply
+    def _suspend(self) -> bytes:
+        self._waiting = True
+        # The shim's next function entry finds its time used up and suspends.
+        lib.wasmtime_context_set_epoch_deadline(self._context, 0)
+        return _PENDING_REPLY
 
 
+_DONE: Final = shim.DONE
 _PENDING_REPLY = struct.pack("<i", shim.PENDING)
 _DONE_REPLY = struct.pack("<i", shim.DONE)
+
+_Values = ctypes.c_char * (16 * 1024)
+"""Room for more values than a function can have (1000, Wasm's JavaScript interface, limits); how many there are says
+the slot, and nothing beyond is touched."""
+_KEPT = 4096
+_values: dict[int, ctypes.Array[ctypes.c_char]] = {}
+"""The array at an address, made once: a guest's calls mostly come from the same depth of its stack. It is looked at
+only while a host call has its values at that very address."""
+
+
+def _values_at(address: int) -> ctypes.Array[ctypes.c_char]:
+    if len(_values) >= _KEPT:
+        _values.clear()
+    array = _values[address] = _Values.from_address(address)
+    return array
+
 
 running: dict[int, Fiber] = {}
 """The fiber that each thread runs now, by the thread's number; an entry is touched by its own thread only."""
@@ -380,12 +396,28 @@ running: dict[int, Fiber] = {}
 
 @Callback  # type: ignore[untyped-decorator]
 def host_call(place: int, _caller: int, address: int, _length: int) -> int:
+    """FAILED stands in the reply's place until the one copy that is the last step. (`pack_into` would not do: it leaves
+    the status written when it refuses the result.)"""
     try:
-        fiber = running[threading.get_ident()]
+        fiber = running[get_ident()]
         if fiber.fault is not None:
             return 0
         try:
-            fiber._serve(place, address)
+            slot = fiber._slots[place]
+            assert slot is not None
+            array = _values.get(address)
+            if array is None:
+                array = _values_at(address)
+            value = fiber._fetch() if fiber._waiting else fiber.handler(place, slot.arguments(array))
+            if value is PENDING:
+                reply = fiber._suspend()
+            elif slot.has_result:
+                reply = slot.reply(_DONE, value)
+            elif value is None:
+                reply = _DONE_REPLY
+            else:
+                raise TypeError(value)
+            array.raw = reply
         except BaseException as error:  # whatever it is, it ends this guest and nothing else
             fiber.fault = error
     except BaseException:  # an interrupt in the handler above; FAILED still stands, so the guest ends all the same

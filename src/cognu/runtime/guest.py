@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cognu.errors import CognuError, E, FileError
+from cognu.errors import CognuError, E, FileError, Misuse
 from cognu.files.limits import Account
 from cognu.runtime.engine import Module, shimmable
 from cognu.runtime.fiber import PENDING, Bounds, Fiber, GuestFault, Pending, Slot, Value
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Answer = Value | None
 EXIT_TRAPPED, EXIT_KILLED = 134, 137
 """What a shell shows for a program that trapped or was killed: 128 + SIGABRT, 128 + SIGKILL."""
+
+
+HostCall = Callable[..., Answer | Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class HostFunction:
 
     params: str
     result: str
-    call: Callable[..., Answer | Awaitable[Answer]]
+    call: HostCall
 
 
 Imports = Mapping[tuple[str, str], HostFunction]
@@ -115,7 +118,7 @@ class Guest:
         self._left: int | None = None  # ns of processor time that it may use until a thread lets go of it
         self._scheduler = scheduler
         bounds = Bounds(limits.memory, limits.table_elements)
-        self._fiber = Fiber(module, slots, bounds, self._host_call)
+        self._fiber = Fiber(module, slots, bounds, self._call)
         self._ending: Exit | None = None
         self._request: tuple[int, tuple[Value, ...]] | None = None
         self._generation = 0
@@ -174,18 +177,21 @@ class Guest:
     def _move(self, event: Event) -> None:
         self.state = move(self.state, event)
 
-    def _host_call(self, place: int, arguments: tuple[Value, ...]) -> Value | Pending | None:
-        """Called by the fiber on the thread that runs it."""
-        if not self._scheduler._here():
-            self._request = (place, arguments)
-            return PENDING
-        return self._call(place, arguments)
+    def _postpone(self, place: int, arguments: tuple[Value, ...]) -> Pending:
+        """A host call on a worker's thread: it waits until the loop's has it."""
+        self._request = (place, arguments)
+        return PENDING
 
     def _call(self, place: int, arguments: tuple[Value, ...]) -> Value | Pending | None:
+        """A host call, on the loop's thread."""
         self.usage.calls += 1
-        function = self._functions[place]
-        assert function is not None
-        result = function.call(self, *arguments)
+        result = self._functions[place](self, *arguments)
+        if self._ending is None and (type(result) is int or result is None):
+            return result
+        return self._returned(result)
+
+    def _returned(self, result: Answer | Awaitable[Answer]) -> Value | Pending | None:
+        """What is not so simple: the guest's end was decided meanwhile, or the answer is to be awaited."""
         if result is None or type(result) is int or type(result) is float:
             if self._ending is not None:
                 raise GuestExit
@@ -247,15 +253,15 @@ def drop(awaitable: Awaitable[Answer]) -> None:
 _slot = lru_cache(maxsize=1024)(Slot)
 
 
-def _resolve(module: Module, imports: Imports) -> tuple[list[Slot | None], list[HostFunction | None]]:
+def _resolve(module: Module, imports: Imports) -> tuple[list[Slot | None], list[HostCall]]:
     """The host functions in the order of the module's imports. Raises `FileError(NOIMPORT)` for what is not
     there."""
     slots: list[Slot | None] = []
-    functions: list[HostFunction | None] = []
+    functions: list[HostCall] = []
     for wanted in module.imports:
         if wanted.type is None:
             slots.append(None)
-            functions.append(None)
+            functions.append(_no_function)
             continue
         function = imports.get((wanted.module, wanted.name))
         subject = f"{wanted.module}.{wanted.name}"
@@ -265,5 +271,10 @@ def _resolve(module: Module, imports: Imports) -> tuple[list[Slot | None], list[
         if not shimmable(wanted.type) or has != wanted.type:
             raise FileError(E.NOIMPORT, subject, f"{wanted.type.params}->{wanted.type.results}")
         slots.append(_slot(function.params, function.result))
-        functions.append(function)
+        functions.append(function.call)
     return slots, functions
+
+
+def _no_function(guest: Guest) -> None:
+    """In the place of an import that is not a function."""
+    raise Misuse(E.INVAL, "host call")

@@ -35,7 +35,8 @@ def main() -> int:
     print(
         f"python {sys.version.split()[0]}, address space 2^{measured.address_space.bit_length() - 1}, "
         f"mappings {measured.mappings}, programs at once {settings.max_guests}, "
-        f"reserved per memory {settings.memory_reservation >> 10} KiB"
+        f"reserved per memory {settings.memory_reservation >> 10} KiB, "
+        f"{'all at once' if settings.pooled else 'one by one, so programs start slower'}"
     )
     engine = Engine(settings)
     module = engine.compile(_PROGRAM)

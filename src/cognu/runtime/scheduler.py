@@ -86,7 +86,6 @@ class Scheduler:
         self._engine = engine
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._guests: dict[Guest, _Place] = {}
         self._turns: deque[Guest] = deque()
         self._turn_due = False
@@ -159,9 +158,6 @@ class Scheduler:
 
     # Choosing
 
-    def _here(self) -> bool:
-        return threading.get_ident() == self._thread
-
     def _enqueue(self, guest: Guest) -> None:
         if guest.stopped:
             self._parked.add(guest)
@@ -199,6 +195,7 @@ class Scheduler:
                     self._enqueue(guest)
                     continue
                 guest._move(Event.RUN)
+                guest._fiber.handler = guest._call
                 step = self._poll(guest)
                 before, now = now, self._clock.monotonic()
                 self._came_back(guest, _Stint(step, now - before, 1))
@@ -217,6 +214,7 @@ class Scheduler:
                 continue
             guest._left = _time_left(guest)
             guest._move(Event.RUN)
+            guest._fiber.handler = guest._postpone
             self._idle.pop().inbox.put(guest)
 
     def _work(self, worker: _Worker) -> None:
