@@ -230,6 +230,17 @@ def test_the_base_namespace_changes_for_new_shells(desk: Machine) -> None:
     assert desk.run("up").returncode == 0
     assert desk.says("sh", "-c", "cat /mnt/term/f") == "there\n"
     assert (desk.home / "namespace").read_text().count("\n") == 1
+    desk.says("bind", "-a", f"{desk.work}/d", "/srv")
+    desk.refuses(1, E.NOTMOUNTED, "unbind", "/none", "/mnt/term")
+    desk.refuses(1, E.NOTMOUNTED, "unbind", "/net")
+    assert "gone: bind" in desk.says("unbind", f"{desk.work}/d/", "/mnt/term")
+    assert desk.says("sh", "-c", "ls /mnt/term") == ""
+    assert desk.says("sh", "-c", "cat /srv/f") == "there\n"
+    desk.says("down")
+    assert desk.asks("unbind", "/srv")["notes"] == []
+    assert (desk.home / "namespace").read_text() == ""
+    assert desk.run("up").returncode == 0
+    desk.refuses(1, E.NOENT, "sh", "-c", "cat /srv/f")
 
 
 # -- another machine --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`bind` and `import` on the host: the base namespace, a script in the node's home. Shells start from a copy."""
+"""`bind`, `unbind`, `import` on the host: the base namespace, a script in the node's home. Shells start from a copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cognu.cli.asking import with_session
 from cognu.cli.daemon import answers, make_home
 from cognu.cli.setting import Setting, verb
 from cognu.errors import E, FileError, from_oserror
-from cognu.files.nstext import quote
+from cognu.files.nstext import parse_options, quote, split_words
 from cognu.shell.session import NodeSession
 from cognu.shell.system import absolute
 
@@ -35,6 +35,61 @@ def bind_verb(setting: Setting, after: bool, before: bool, create: bool, new: st
     change(setting, " ".join(["bind", *([f"-{letters}"] if letters else []), quote(new), quote(old)]))
 
 
+@verb("unbind", "cognu unbind /n/pi/net /net")
+@click.argument("words", nargs=-1, required=True, metavar="[NEW] OLD")
+def unbind_verb(setting: Setting, words: tuple[str, ...]) -> None:
+    """Undo `cognu bind` or `cognu import`: of NEW at OLD, or of all that they keep at OLD.
+
+    The lines leave the file HOME/namespace, and what they made leaves the node's base namespace. Shells that run
+    already stay as they are. What a bind without -a or -b took the place of is back when the node starts anew.
+    """
+    *new, old = words
+    if len(new) > 1:
+        raise click.UsageError("unbind [NEW] OLD")
+    kept = read_script(setting)
+    gone = [line for line in kept if _is_of(line, new[0] if new else None, old)]
+    if not gone:
+        raise FileError(E.NOTMOUNTED, " ".join(words), f"not by a line of {setting.namespace}")
+    notes: list[str] = []
+    if answers(setting):
+        # In the order in which a union is taken apart: the last one first.
+        notes = with_session(setting, lambda session: _take_off(session, gone[::-1]))
+    write_script(setting, [line for line in kept if line not in gone])
+    said = {"lines": gone, "script": setting.namespace, "notes": notes}
+    setting.show(said, *(f"gone: {line}" for line in gone), *notes)
+
+
+def _is_of(line: str, new: str | None, old: str) -> bool:
+    """Whether a line of the script binds `new`, or anything if that is None, at `old`."""
+    try:
+        words = split_words(line)
+        operands = parse_options(words[1:])[1]
+    except FileError:
+        return False  # it is none that `bind` wrote
+    if words[:1] not in (["bind"], ["mount"]) or len(operands) < 2:
+        return False
+    return _plain(operands[1]) == _plain(old) and (new is None or _plain(operands[0]) == _plain(new))
+
+
+def _plain(path: str) -> str:
+    """One form for the paths that lead to the same by their text; a device's name stays."""
+    return absolute("/", path) if not path.startswith("#") else path
+
+
+async def _take_off(session: NodeSession, lines: list[str]) -> list[str]:
+    """Undo lines in the base namespace; what could not be undone, for the user."""
+    notes = []
+    for line in lines:
+        source, place = parse_options(split_words(line)[1:])[1][:2]
+        try:
+            await session.write_to(BASE, f"unmount {quote(source)} {quote(place)}\n".encode())
+        except FileError as error:
+            if error.error in (E.NOTMOUNTED, E.NOTINUNION, E.NOENT):
+                continue  # its peer never came, or it is gone already
+            notes.append(f"{place} stays as it is until the node starts anew: {error}")
+    return notes
+
+
 @verb("import", "cognu import pi /home/me /n/photos")
 @click.argument("node")
 @click.argument("path")
@@ -50,6 +105,30 @@ def import_verb(setting: Setting, node: str, path: str, at: str | None) -> None:
         return
     with_session(setting, lambda session: session.stat(there))
     setting.show({"path": there}, there)
+
+
+def read_script(setting: Setting) -> list[str]:
+    """The lines of HOME/namespace; none if there is no such file."""
+    try:
+        with open(setting.namespace, encoding="utf-8", errors="surrogateescape") as script:
+            return script.read().removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise from_oserror(error, setting.namespace) from None
+
+
+def write_script(setting: Setting, lines: list[str]) -> None:
+    """Replace HOME/namespace in one step; what was there stays if that fails."""
+    fresh = f"{setting.namespace}.new"
+    try:
+        with open(fresh, "w", encoding="utf-8", errors="surrogateescape") as script:
+            script.writelines(f"{line}\n" for line in lines)
+            script.flush()
+            os.fsync(script.fileno())
+        os.replace(fresh, setting.namespace)
+    except OSError as error:
+        raise from_oserror(error, setting.namespace) from None
 
 
 def change(setting: Setting, line: str) -> None:

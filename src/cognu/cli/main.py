@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ns": ("shells", "print a namespace"),
     "export": ("shells", "let other machines use a tree"),
     "bind": ("base", "change what every shell's namespace starts with"),
+    "unbind": ("base", "undo what `bind` or `import` keeps"),
     "import": ("base", "have another machine's tree in every namespace"),
     "invite": ("peers", "make a ticket for another machine"),
     "join": ("peers", "join the machine that made a ticket"),

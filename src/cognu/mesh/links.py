@@ -55,6 +55,8 @@ class Mesh:
         self._boot = world.random.bytes(ID_SIZE)
         self._sessions: dict[str, Session] = {}
         self._answered: set[str] = set()  # addresses at which a peer was reached
+        self.on_linked: Callable[[str], None] = lambda _: None
+        """Called with the fingerprint of a peer, each time a link to it came up."""
         self._listener: Listener | None = None
         self._port = 0
         self._closed = False
@@ -130,6 +132,7 @@ class Mesh:
 
             def linked(stream: SecureStream, port: int, dialled: bool) -> None:
                 self._learn(fingerprint, stream, port, dialled)
+                self.on_linked(fingerprint)
 
             session = Session(self._world, core, self._timing, dial, handle, linked, lambda: self._port)
             self._sessions[fingerprint] = session

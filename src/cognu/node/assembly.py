@@ -13,13 +13,14 @@ from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
 from cognu.mesh.links import Mesh
-from cognu.node.base import Parts, apply_script, make_base
+from cognu.node.base import Parts, make_base
 from cognu.node.channels import Channels
 from cognu.node.control import control_server
 from cognu.node.launcher import Launcher
 from cognu.node.listening import Listening
 from cognu.node.node import Node
 from cognu.node.peers import PeerExports
+from cognu.node.script import BaseScript
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings
 from cognu.node.verbs import make_verbs
@@ -79,7 +80,9 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         node.store.fetch_from(channels.sources)
         node.exports = PeerExports(node.base, node.processes)
         stack.callback(node.exports.close)
-        await apply_script(world, node.base, home.namespace, node)
+        node.script = BaseScript(world, node.base, home.namespace, node)
+        await node.script.begin()
+        node.mesh.on_linked = node.linked
         for peer in node.book.all():
             await node.put_in_force(peer)
         node.address = await node.listen()

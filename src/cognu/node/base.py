@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 
 from cognu.devices.cons import cons_server
@@ -33,8 +32,6 @@ from cognu.man import directory
 from cognu.store.objects import Store
 from cognu.store.server import store_server
 from cognu.world import World
-
-log = logging.getLogger("cognu.node")
 
 MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
 NAMESPACE = """\
@@ -108,17 +105,6 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     binds = "".join(f"bind -c {quote('#U/' + name)} {quote('/' + name)}\n" for name in tops)
     await finish(apply(base, NAMESPACE + binds, parts.mounter))
     return base
-
-
-async def apply_script(world: World, base: Process, path: str, mounter: Mounter) -> None:
-    """Carry out the user's own namespace script, if there is one. What fails is logged, line by line."""
-    if not world.disk.exists(path):
-        return
-    for line in world.disk.read(path).decode("utf-8", "replace").split("\n"):
-        try:
-            await finish(apply(base, line, mounter))
-        except CognuError as error:
-            log.warning("%s: %s", path, error)
 
 
 def _attachable(domain: Domain) -> Cap:

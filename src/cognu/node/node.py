@@ -19,6 +19,7 @@ from cognu.mesh.join import Inviter, Self
 from cognu.mesh.links import Mesh
 from cognu.node.lending import Lending
 from cognu.node.peers import PeerExports
+from cognu.node.script import BaseScript
 from cognu.node.settings import Home, Settings
 from cognu.store.objects import Store
 from cognu.world import World
@@ -48,6 +49,7 @@ class Node:
         self.inviter: Inviter
         self.network: NetworkServer
         self.exports: PeerExports
+        self.script: BaseScript
         self.address = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -78,6 +80,10 @@ class Node:
     def joined(self, peer: Peer) -> None:
         """A new peer was pinned on this side: its grants are in force from now on."""
         self.spawn(self.put_in_force(peer))
+
+    def linked(self, peer: str) -> None:
+        """A link to a peer came up."""
+        self.spawn(self.script.again())
 
     async def announce(self, peer: Peer) -> None:
         """Link up with a peer, so that it learns that this node is there, and where, and that it began anew."""
