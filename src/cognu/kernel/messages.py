@@ -42,8 +42,6 @@ from cognu.kernel.tables import Capabilities
 class Kernel(Capabilities):
     """All operations."""
 
-    # Requests
-
     def emit_message(self, sender: int, slot: int, generation: int, wanted: int) -> int:
         """Queue a message by a capability with SEND; returns its number, which is never 0.
 
@@ -87,27 +85,20 @@ class Kernel(Capabilities):
         if (state != QUEUED and state != CANCELLED) or endpoints.server[endpoint] != server:
             return -Code.NO_MESSAGE
         self.died = 0
-        if state == CANCELLED:
-            self._fail(message)
-        elif self._lost(message):
-            self._fail(message)
-            state = FAILED
-        else:
+        if state == QUEUED:
+            state = FAILED if self._lost(message) else DELIVERED
+        if state == DELIVERED and messages.wanted[message]:
             self._dequeue(message)
-            state = DELIVERED
-            if messages.wanted[message]:
-                messages.state[message] = DELIVERED
-                messages.handler[message] = server
-                self._clear_places(message)
-            else:
-                self._forget_message(message)
+            self._clear_places(message)
+            messages.state[message] = DELIVERED
+            messages.handler[message] = server
+        else:
+            self._fail(message)
         if endpoints.newest[endpoint]:
             # The next turn is another endpoint's.
             self._unready(endpoint)
             self._ready(endpoint)
         return state
-
-    # Answers
 
     def emit_answer(self, handler: int, message: int) -> int:
         """Answer what was delivered to `handler`, once. NO_MESSAGE, REVOKED if the sender's capability died."""
@@ -152,8 +143,6 @@ class Kernel(Capabilities):
         self._let_go(message)
         return 0
 
-    # Capabilities that go with messages
-
     def enclose(self, giver: int, message: int, place: int, slot: int, generation: int, rights: int, moved: int) -> int:
         """Promise a capability to whoever gets a message: the sender while it is QUEUED, the handler before it
         answers. Takes GRANT.
@@ -167,10 +156,8 @@ class Kernel(Capabilities):
         if place < 0 or place >= PLACES or rights & LIVE:
             return -Code.INVALID
         state = messages.state[message]
-        if not (
-            (state == QUEUED and messages.sender[message] == giver)
-            or (state == DELIVERED and messages.handler[message] == giver)
-        ):
+        of = messages.sender[message] if state == QUEUED else messages.handler[message]
+        if (state != QUEUED and state != DELIVERED) or of != giver:
             return -Code.NO_MESSAGE
         refused = self.check(giver, slot, generation, GRANT if moved else rights | GRANT)
         if refused:
@@ -186,8 +173,7 @@ class Kernel(Capabilities):
         """Take what was enclosed: the server before it receives the message, the sender before it takes the
         answer. Returns the slot; the place is empty then.
 
-        INVALID if there is nothing, NO_MESSAGE, REVOKED if the giver no longer holds it or the message is lost;
-        QUOTA, NO_PROCESS.
+        INVALID if there is nothing, NO_MESSAGE, QUOTA; REVOKED if the giver no longer holds it or the message is lost.
         """
         messages = self.messages
         if self.cursor:
@@ -214,8 +200,6 @@ class Kernel(Capabilities):
             return result
         self._clear(at)
         return result if rights else slot
-
-    # Interfaces
 
     def bind(self, process: int, slot: int, generation: int, interface: int) -> int:
         """Bind an interface, for a process, to a capability with SEND that it holds, until that dies.

@@ -87,15 +87,14 @@ class Queues:
 
     def _let_go(self, message: int) -> None:
         """The sender wants nothing of a message any more. Who works on it is told, by way of its queue."""
-        messages = self.messages
-        if messages.state[message] == QUEUED:
-            self._dequeue(message)
-            self._forget_message(message)
-        elif messages.state[message] == DELIVERED and self.endpoints.alive[messages.endpoint[message]]:
+        messages, state = self.messages, self.messages.state[message]
+        if state == DELIVERED and self.endpoints.alive[messages.endpoint[message]]:
             messages.state[message] = CANCELLED
             messages.wanted[message] = 0
             self._enqueue(message)
         else:
+            if state == QUEUED:
+                self._dequeue(message)
             self._forget_message(message)
 
     def _abandon(self, message: int) -> None:
