@@ -13,7 +13,7 @@ from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, DMSYMLINK, Qid, SetStat, Stat
 from cognu.shell.interactive import run_once
 from cognu.shell.state import Shell, Streams
-from cognu.shell.system import File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, absolute
+from cognu.shell.system import File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, Want, absolute
 from cognu.world import Clock
 
 PIPE_SIZE = 16
@@ -200,6 +200,23 @@ class FakeChild:
         self.noted = asyncio.Event()
         self.stubborn = stubborn
         self.task = asyncio.ensure_future(work)
+        self.wanted: list[Want] = []
+        self.answers: list[tuple[Want, bool]] = []
+        self.answered = asyncio.Event()
+        self.closed = False
+
+    async def want(self) -> Want | None:
+        if self.wanted:
+            return self.wanted.pop(0)
+        await asyncio.wait([self.task])
+        return self.wanted.pop(0) if self.wanted else None
+
+    async def answer(self, want: Want, yes: bool) -> None:
+        self.answers.append((want, yes))
+        self.answered.set()
+
+    async def close(self) -> None:
+        self.closed = True
 
     async def wait(self) -> int:
         await asyncio.wait([self.task])
@@ -470,6 +487,9 @@ class FakeSystem:
         child = FakeChild(100 + len(self.world.children), (running.argv or ("cpu",))[0], work(), stubborn)
         self.world.children.append(child)
         return child
+
+    async def remember(self, program: str, name: str, grant: Grant, allowed: bool) -> None:
+        self.world.calls.append(("remember", program, name, grant, allowed))
 
     async def processes(self) -> Sequence[ProcessInfo]:
         return self.world.table

@@ -100,6 +100,8 @@ class E(Enum):
     DAMAGED = Row(5, "file is damaged", "restore it from a backup, or move it away and begin anew")
     BADPEER = Row(13, "peer is not who it should be", "pair again: cognu invite there, cognu join here")
     NOGRANT = Row(2, "no such grant", "cognu grants list shows what was granted to whom")
+    CONFLICT = Row(17, "grants contradict each other", "take the other one back first: cognu grants revoke")
+    NOTGIVEN = Row(2, "is there, but was not granted", "grant it with run --grant, or for good: cognu grants set")
     NOPEER = Row(64, "no such peer", "cognu peers lists the machines you joined")
     NONODE = Row(111, "node is not running", "start it: cognu up")
     NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")

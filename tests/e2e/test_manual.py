@@ -84,7 +84,8 @@ def usage_of(name: str) -> list[str]:
 def options_of(name: str) -> set[str]:
     """The options that `cognu NAME` takes itself, and the conditions of `test`."""
     verb = verbs.get_command(click.Context(verbs), name) if name in VERBS else None
-    parameters = [] if verb is None else verb.params
+    below = verb.commands.values() if isinstance(verb, click.Group) else ()
+    parameters = [] if verb is None else [parameter for each in (verb, *below) for parameter in each.params]
     if name == "test":
         return {word for word in (*testing._UNARY, *testing._BINARY) if word.startswith("-")}
     return {text for parameter in parameters for text in (*parameter.opts, *parameter.secondary_opts)

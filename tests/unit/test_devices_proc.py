@@ -125,7 +125,7 @@ async def test_status_and_args_tell_about_a_process() -> None:
     child.args = ["/bin/wc.wasm", "a b", ""]
     child.detail = lambda: {"memory": 65536, "engine": "one two"}
     client = Client(desk.proc, init)
-    names = ["args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait"]
+    names = ["args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait", "wants"]
     assert await client.names(str(child.pid)) == names
     assert await client.read(f"{child.pid}/args") == b"/bin/wc.wasm 'a b' ''\n"
     lines = dict(line.split(" ", 1) for line in (await client.read(f"{child.pid}/status")).decode().splitlines())

@@ -41,7 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "join": ("peers", "join the machine that made a ticket"),
     "peers": ("peers", "list the machines that were joined"),
     "drop": ("peers", "part with a machine"),
-    "grants": ("peers", "what other machines may do here"),
+    "grants": ("grants", "what other machines may do here, and programs use"),
     "listen": ("peers", "serve ordinary 9P clients of this host"),
 }
 """Each verb's module, in which it has its own name (with `_verb` behind it), and what it does."""

@@ -1,4 +1,4 @@
-"""`invite`, `join`, `peers`, `drop`, `grants`, `listen`: other machines, and what they may do here."""
+"""`invite`, `join`, `peers`, `drop`, `listen`: other machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
-from cognu.cli.setting import Setting, home_option, table, verb
+from cognu.cli.setting import Setting, table, verb
 from cognu.shell.hostpaths import translate
 
 _GRANT = click.option(
@@ -84,35 +84,6 @@ def peers_verb(setting: Setting) -> None:
 def drop_verb(setting: Setting, peer: str) -> None:
     """Part with a machine: what it was granted ends at once, and it must be invited again to come back."""
     setting.show(ask(setting, "drop", peer=peer), f"parted with {peer}")
-
-
-@click.group("grants", epilog="Example: cognu grants list", context_settings={"help_option_names": ["-h", "--help"]})
-@home_option
-@click.pass_context
-def grants_verb(context: click.Context, home: str | None) -> None:
-    """What other machines may do here."""
-    context.obj = context.ensure_object(Setting).with_options(home, False)
-
-
-@verb("list", "cognu grants list")
-def _list(setting: Setting) -> None:
-    """List what was granted to whom."""
-    granted: dict[str, list[str]] = ask(setting, "grants")
-    rows = [[peer, text] for peer, texts in granted.items() for text in texts]
-    setting.show(granted, *(table([["PEER", "GRANT"], *rows])))
-
-
-@verb("revoke", "cognu grants revoke pi read:/home/me")
-@click.argument("peer")
-@click.argument("grant")
-def _revoke(setting: Setting, peer: str, grant: str) -> None:
-    """Take a grant back. What runs under it ends at once, open files too."""
-    [text] = host_grants((grant,)) or [grant]
-    setting.show(ask(setting, "revoke", peer=peer, grant=text), f"{peer} may no longer: {text}")
-
-
-grants_verb.add_command(_list)
-grants_verb.add_command(_revoke)
 
 
 @verb("listen", "cognu listen 127.0.0.1:5640 --path /home/me")

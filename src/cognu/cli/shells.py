@@ -15,6 +15,7 @@ from cognu.shell.commands import COMMANDS
 from cognu.shell.hostpaths import translate, translate_all
 from cognu.shell.options import parse_options
 from cognu.shell.program import Start, host_cwd, host_variables, shell
+from cognu.shell.wants import NET
 
 
 def need_node(setting: Setting) -> None:
@@ -85,6 +86,8 @@ def host_run(words: list[str]) -> list[str]:
     for name, value in options.given:
         if name == "grant":
             value = _host_grant(value)
+        elif name == "grants":
+            value = translate(value)
         elif name == "dir":
             value = _host_directory(value)
         translated.append(f"--{name}={value}" if f"{name}=" in (command.options or ()) else f"--{name}")
@@ -100,7 +103,9 @@ def host_cpu(words: list[str]) -> list[str]:
 
 
 def _host_grant(text: str) -> str:
-    """`PATH[:RIGHTS]`; a path that exists with a colon in it is meant as a whole, to be read."""
+    """`PATH[:RIGHTS]` or `net`; a path that exists with a colon in it is meant as a whole, to be read."""
+    if text == NET:
+        return text
     if os.path.lexists(text):
         return f"{translate(text)}:r"
     path, colon, rights = text.rpartition(":")

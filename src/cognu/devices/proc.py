@@ -14,6 +14,9 @@ status      `key value` lines: name, state (New, Running, Stopped or Dead), pid,
             runs, `-` for here), started (ns since 1970), noteid, weight, for a program memory (bytes), utime and stime
             (ms), slices, calls, then `limit.RESOURCE USED/LIMIT` for each resource, and status (exit) once it ended
 wait        once it ended its wait(3) line and its exit status
+wants       what a program wanted and has no grant for: each read brings the next, as number, path, rights and hash of
+            the program, or waits for it, up to the program's end. While it is open for reading and writing the program
+            waits for answers, `NUMBER yes` or `NUMBER no`. For those above the process alone, never for itself
 
 A process sees itself and its descendants. Opening `clone` makes a new child; the fid is then the child's ctl, and
 closing it before `start` ends the child. Whoever holds a file of a process open may go on reading it when that ended.
@@ -30,13 +33,14 @@ from cognu.errors import E, FileError
 from cognu.files.limits import Resource
 from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import describe, quote
-from cognu.files.process import Fork, Process, ProcessTable, Share, State
+from cognu.files.process import Fork, Process, ProcessTable, Share, State, ancestors
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
 from cognu.files.tree import Node, Text, TreeFid, TreeServer
-from cognu.ninep.types import OACCESS, ORDWR, OWRITE, QTDIR, QTFILE, Qid
+from cognu.files.wants import Wants
+from cognu.ninep.types import OACCESS, ORDWR, OREAD, OWRITE, QTDIR, QTFILE, Qid
 
-_FILES = ("args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait")
+_FILES = ("args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait", "wants")
 _PUBLIC = ("ctl", "status", "wait")
 """Files of a private process that others may open."""
 _MADE_HERE = object()
@@ -165,6 +169,53 @@ class Wait(Node):
         return wait_line(self.process).encode()[offset : offset + count]
 
 
+class WantsFile(Node):
+    """See the head of this module. Whoever could open it for its own process would grant itself what it likes."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__("wants", 0o600)
+        self.process = process
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
+        if not any(above.pid == caller.pid for above in ancestors(self.process)):
+            raise FileError(E.ACCES, f"/proc/{self.process.pid}/wants", "it is not below you")
+        if mode & OACCESS != OREAD:
+            self._wants().begin_asking(fid)
+        fid.state = 0
+        return None
+
+    def _wants(self) -> Wants:
+        if self.process.wants is None:
+            self.process.wants = Wants()
+            if self.process.state is State.DEAD:
+                self.process.wants.close()
+        return self.process.wants
+
+    async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        assert isinstance(fid.state, int)
+        wants = self._wants()
+        want = await wants.next(fid.state)
+        if want is None:
+            return b""
+        line = f"{want.number} {quote(want.path)} {want.rights} {wants.program or '-'}\n".encode()
+        if len(line) > count:
+            raise FileError(E.RANGE, "wants", f"{len(line)} bytes")
+        fid.state = want.number + 1
+        return line
+
+    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        """One answer. Raises what keeps the path from being granted, and ACCES to who is not asked."""
+        match bytes(data).split():
+            case [number, (b"yes" | b"no") as answer] if number.isdigit() and len(number) < 10:
+                await self._wants().answer(fid, int(number), answer == b"yes")
+            case _:
+                raise FileError(E.USAGE, "wants", "NUMBER yes; NUMBER no")
+        return len(data)
+
+    def close(self, fid: TreeFid) -> None:
+        self._wants().end_asking(fid)
+
+
 class Clone(Node):
     """Opening it makes a process: a copy of the caller's namespace and environment, without its open files."""
 
@@ -211,6 +262,8 @@ class ProcessDirectory(Node):
                 node = Note(self.server, self.process, name)
             case "wait":
                 node = Wait(self.process)
+            case "wants":
+                node = WantsFile(self.process)
             case _:
                 node = _ProcText(self.process, name, _TEXTS[name])
         node.qid = Qid(QTFILE, 0, _number(self.process, 1 + _FILES.index(name)))

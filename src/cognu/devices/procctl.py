@@ -126,7 +126,13 @@ def _dir(to: Control, words: list[str]) -> None:
     _keep(to.process.launch.directories, Mapping(*words), "dir")
 
 
-def _keep(items: list[Grant] | list[Mapping], item: Grant | Mapping, what: str) -> None:
+def _grants(to: Control, words: list[str]) -> None:
+    if not words[0].startswith("/"):
+        raise FileError(E.USAGE, "grants", NEW_VERBS["grants"].usage)
+    _keep(to.process.launch.grant_files, words[0], "grants")
+
+
+def _keep(items: list[Grant] | list[Mapping] | list[str], item: Grant | Mapping | str, what: str) -> None:
     if len(items) >= MAX_ITEMS:
         raise FileError(E.TOOBIG, what, f"{MAX_ITEMS} of them")
     items.append(item)  # type: ignore[arg-type]  # each list gets its own kind
@@ -324,6 +330,7 @@ NEW_VERBS = {
     "cd": _Verb(1, 1, "cd PATH", _cd),
     "ns": _Verb(1, 1, "ns clean|copy|share", _ns),
     "grant": _Verb(2, 2, "grant /PATH RIGHTS (letters of rwx)", _grant),
+    "grants": _Verb(1, 1, "grants /PATH", _grants),
     "dir": _Verb(2, 2, "dir SOURCE GUESTPATH", _dir),
     "fd": _Verb(2, 3, "fd CHILD FD [OFFSET]", _fd),
     "limit": _Verb(2, 2, _LIMIT, _limit),

@@ -37,6 +37,7 @@ class Launch:
     args: list[str] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
     directories: list[Mapping] = field(default_factory=list)
+    grant_files: list[str] = field(default_factory=list)  # paths of texts as grants(5), read when it starts
     limits: dict[str, int] = field(default_factory=dict)
     on: str = ""  # the peer to run it on; empty: here
     token: str = ""  # for a program run for a peer: redeemed there for its namespace and streams

@@ -18,6 +18,7 @@ from cognu.files.limits import USUAL_WEIGHT, Quota, Resource
 from cognu.files.mounts import ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.server import Caller
+from cognu.files.wants import Reach, Wants
 
 DEFAULT_OPEN_FILES = 1024
 
@@ -189,6 +190,8 @@ class Process:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     finished: int = 0  # ns since 1970, once DEAD
     launch: Launch = field(default_factory=Launch)  # what it is to be, while NEW
+    wants: Wants | None = None  # of a program: what it has no grant for
+    reach: Reach | None = None  # asks for that, here or where its files are
 
 
 class Share(Enum):
@@ -250,7 +253,7 @@ class ProcessTable:
 
     def descendants(self, of: Process) -> list[Process]:
         """Live processes that `of` made, or that these made. Not `of` itself."""
-        return [process for process in self if any(ancestor is of for ancestor in _ancestors(process))]
+        return [process for process in self if any(ancestor is of for ancestor in ancestors(process))]
 
     def add(
         self,
@@ -382,7 +385,9 @@ class ProcessTable:
         process.message = message
         process.finished = self._now()
         process.kill = process.note = None
-        process.pause = process.weigh = process.tell = None
+        process.pause = process.weigh = process.tell = process.reach = None
+        if process.wants is not None:
+            process.wants.close()
         if self._processes.pop(process.pid, None) is not None:
             process.quota.give(Resource.PROCESSES)
         process.descriptors.release()
@@ -391,7 +396,8 @@ class ProcessTable:
         process.ended.set()
 
 
-def _ancestors(process: Process) -> Iterator[Process]:
+def ancestors(process: Process) -> Iterator[Process]:
+    """Who made it, who made that one, and so on, the nearest first; they may have ended."""
     above = process.parent
     while above is not None:
         yield above

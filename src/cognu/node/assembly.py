@@ -20,6 +20,7 @@ from cognu.node.launcher import Launcher
 from cognu.node.listening import Listening
 from cognu.node.node import Node
 from cognu.node.peers import PeerExports
+from cognu.node.programs import ProgramBook
 from cognu.node.script import BaseScript
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings
@@ -53,6 +54,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         stack.callback(release)
         node.identity = load_identity(world, home.path)
         node.book = PeerBook(world.disk, home.path)
+        node.programs = ProgramBook(world.disk, home.grants)
         node.store = Store(world, home.store)
         stack.push_async_callback(node.store.close)
         engine = Engine(host.settings(host.measure()))

@@ -30,7 +30,8 @@ from cognu.files.steps import Steps, finish
 from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from cognu.node.lending import STREAMS
+from cognu.node.admitting import prepared
+from cognu.node.lending import STREAMS, FarReach
 from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
 from cognu.runtime.cache import CompileCache
@@ -80,7 +81,13 @@ class Launcher:
 
     async def _here(self, process: Process, launch: Launch) -> None:
         name, data = await self._program(process, launch.program)
+        launch = await self._prepared(process, launch, name)
         await self._programs.launch(process, launch, name, data)
+
+    async def _prepared(self, process: Process, launch: Launch, name: str) -> Launch:
+        """With what the node remembers of the program, for its own users alone."""
+        node = self._node
+        return await prepared(process, launch, name, None if node.exports.is_from_afar(process) else node.programs)
 
     async def _confine(self, process: Process, launch: Launch) -> None:
         """Leave the process with the namespace that its grants make, and nothing else."""
@@ -131,24 +138,20 @@ class Launcher:
         ctl = await self._far_process(process, peer)
         token = self._node.lending.lend(process, peer.fingerprint)
         try:
+            program = launch.program
+            if program != SHELL:
+                name, data = await self._program(process, launch.program)
+                program = await self._node.store.put(data)
+                assert program == name
+                launch = await self._prepared(process, launch, name)
             cwd = str(process.cwd.path)
             cwd = cwd if cwd.startswith("/") else "/"
-            lines = [f"arg {quote(word)}" for word in launch.args]
-            lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
-            lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
-            lines += [f"pri {process.weight}"] if process.weight != USUAL_WEIGHT else []
-            lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
-            lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
-            program = launch.program
+            lines = [*_far_lines(process, launch), f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]
             # Found in the namespace that the process still has; a program's own has no /n.
             wait = await self._beside(process, peer, ctl, "wait")
             try:
-                if program != SHELL:
-                    name, data = await self._program(process, launch.program)
-                    program = await self._node.store.put(data)
-                    assert program == name
                 await self._confine(process, launch)
-                for line in [*lines, f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]:
+                for line in lines:
                     await write_all(ctl, line.encode())
             except BaseException:
                 wait.close()
@@ -236,6 +239,8 @@ class Launcher:
     async def _for_peer(self, process: Process, launch: Launch) -> None:
         """A program that works on what its starter lends, and sees nothing of this machine."""
         _, domain, root = await self._lent(process, launch)
+        if not launch.directories:
+            process.reach = FarReach(process, root.share()).reach
         namespace = Namespace(domain, root)
         try:
             cwd = await finish(namespace.find(launch.cwd, root, process))
@@ -340,6 +345,17 @@ class Launcher:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+
+
+def _far_lines(process: Process, launch: Launch) -> list[str]:
+    """What a peer's ctl is told of a process, beside what it is and where its files are."""
+    lines = [f"arg {quote(word)}" for word in launch.args]
+    lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
+    lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
+    lines += [f"pri {process.weight}"] if process.weight != USUAL_WEIGHT else []
+    lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
+    lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
+    return lines
 
 
 def _replace(process: Process, namespace: Namespace, cwd: Chan) -> None:

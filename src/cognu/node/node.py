@@ -19,6 +19,7 @@ from cognu.mesh.join import Inviter, Self
 from cognu.mesh.links import Mesh
 from cognu.node.lending import Lending
 from cognu.node.peers import PeerExports
+from cognu.node.programs import ProgramBook
 from cognu.node.script import BaseScript
 from cognu.node.settings import Home, Settings
 from cognu.store.objects import Store
@@ -48,8 +49,9 @@ class Node:
         self.mesh: Mesh
         self.inviter: Inviter
         self.network: NetworkServer
-        self.exports: PeerExports
         self.script: BaseScript
+        self.exports: PeerExports
+        self.programs: ProgramBook
         self.address = ""
         self._tasks: set[asyncio.Task[None]] = set()
 

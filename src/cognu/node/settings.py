@@ -54,6 +54,11 @@ class Home:
         return f"{self.path}/namespace"
 
     @property
+    def grants(self) -> str:
+        """What programs may use; `node.programs`."""
+        return f"{self.path}/grants"
+
+    @property
     def store(self) -> str:
         return f"{self.path}/store"
 

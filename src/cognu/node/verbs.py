@@ -12,6 +12,7 @@ from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket
 from cognu.node.control import Verb
+from cognu.node.granting import GRANTING
 from cognu.node.grants import describe_grant, parse_grant, parse_grants
 from cognu.node.listening import Listening
 from cognu.node.node import Node
@@ -145,4 +146,5 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "export": _export,
     "grants": _grants,
     "revoke": _revoke,
+    **GRANTING,
 }

@@ -104,6 +104,7 @@ class Interpreter:
                 return await inner._and_or(item.body, Streams(empty, streams.stdout, streams.stderr))
 
         shell = self.shell.copy()
+        shell.ask = None  # nor may it ask for any
         task = asyncio.create_task(_guarded(NAME, streams.stderr, lambda: _in_subshell(shell, work)))
         self.shell.add_job(item.text, task)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cognu.errors import CognuError, E, FileError
 from cognu.files.nstext import quote, split_words
 from cognu.shell.connection import NodeFile
-from cognu.shell.system import Note, RunOptions
+from cognu.shell.system import Note, RunOptions, Want
 
 AT_ONCE = 256 * 1024
 """Bytes of lines that are written at once; no line may be longer."""
@@ -28,9 +28,10 @@ class ProgramStart:
 
     @property
     def paths(self) -> list[str]:
-        """What the program is granted."""
+        """What the program is granted, and where else that stands."""
         options = self.options
-        return [*(grant.path for grant in options.grants), *(directory.host for directory in options.directories)]
+        directories = (directory.host for directory in options.directories)
+        return [*(grant.path for grant in options.grants), *directories, *options.grant_files]
 
     def lines(self, fids: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bytes]]:
         """Texts to write to the ctl file in turn, and what a refusal of each is about.
@@ -43,6 +44,7 @@ class ProgramStart:
         lines += [f"arg {quote(word)}" for word in self.argv[1:]]
         lines += [f"fd {number} {fid} {offset}" for number, (fid, offset) in enumerate(fids)]
         lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in options.grants]
+        lines += [f"grants {quote(path)}" for path in options.grant_files]
         lines += [f"dir {quote(directory.host)} {quote(directory.guest)}" for directory in options.directories]
         if options.memory is not None:
             lines.append(f"limit memory {options.memory}")
@@ -73,12 +75,14 @@ def _together(lines: Sequence[str]) -> Iterator[bytes]:
 class NodeChild:
     """A process of the node that this session started. Its end is awaited from the start on, whoever asks for it."""
 
-    def __init__(self, pid: int, ctl: NodeFile, wait: NodeFile) -> None:
-        """Takes over both files."""
+    def __init__(self, pid: int, ctl: NodeFile, wait: NodeFile, wants: NodeFile) -> None:
+        """Takes over the files."""
         self._pid = pid
         self._ctl = ctl
         self._wait = wait
+        self._wants = wants
         self._message = ""
+        self._attended = False
         self._end = asyncio.get_running_loop().create_task(self._follow())
         # Looked at here, for nobody may wait: asyncio complains of errors nobody saw.
         self._end.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -100,6 +104,25 @@ class NodeChild:
                 # The one refusal there is: it has just ended.
                 await self._ctl.write(note.encode())
 
+    async def want(self) -> Want | None:
+        """From the first call on, `close` is the caller's to call."""
+        self._attended = True
+        line = (await self._wants.read()).decode("utf-8", "surrogateescape")
+        if not line:
+            return None
+        try:
+            number, path, rights, program = split_words(line)
+            return Want(int(number), path, rights, program)
+        except ValueError:
+            raise FileError(E.BADMESSAGE, f"/proc/{self._pid}/wants") from None
+
+    async def answer(self, want: Want, yes: bool) -> None:
+        await self._wants.write(f"{want.number} {'yes' if yes else 'no'}".encode())
+
+    async def close(self) -> None:
+        with suppress(CognuError):
+            await self._wants.close()
+
     def on_end(self, tell: Callable[[NodeChild], None]) -> None:
         self._end.add_done_callback(lambda _: tell(self))
 
@@ -119,3 +142,5 @@ class NodeChild:
             with suppress(CognuError):
                 await self._wait.close()
                 await self._ctl.close()
+                if not self._attended:
+                    await self._wants.close()

@@ -25,6 +25,7 @@ from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
+from cognu.shell.wants import Questions
 from cognu.world.net import RealNetwork
 from cognu.world.real import RealClock, RealThreads
 
@@ -102,6 +103,8 @@ async def begun(start: Start) -> AsyncIterator[Begun]:
         if start.token:
             variables = await _environment(session) | variables
         shell = Shell(session, variables, (NAME,), typed=History(start.history))
+        if is_terminal(streams.stdin) and is_terminal(streams.stderr):
+            shell.ask = Questions(streams).ask
         yield Begun(session, shell, streams, terminal.watch if terminal is not None else _nothing)
     finally:
         if terminal is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from cognu.errors import E, FileError
 from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode
 from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
+from cognu.shell.wants import Attendant
 
 _HASH = re.compile(r"[a-z2-7]{8,}")
 MOST_SCRIPT = 4 << 20
@@ -113,7 +114,7 @@ async def run_program(
     # What was granted in so many words is not made less by typing a path in it as well.
     named = [grant.path for grant in options.grants] + [directory.host for directory in options.directories]
     more = (grant for grant in typed if not any(_within(grant.path, path) for path in named))
-    options = replace(options, grants=(*options.grants, *more))
+    options = replace(options, grants=(*options.grants, *more), asks=call.shell.ask is not None)
     streams = call.streams
     program: Program | None = None
     try:
@@ -127,7 +128,7 @@ async def run_program(
             if script is not None:
                 return await interpret(replace(call, argv=tuple(argv)), script)
         return await _refused(call, argv[0], error, absolute(call.system.cwd, argv[0]))
-    return await wait_for(call, child)
+    return await wait_for(call, child, Attendant(call, child, argv[0], options.on))
 
 
 async def _refused(call: Call, word: str, error: FileError, path: str) -> int:
@@ -143,17 +144,23 @@ async def _refused(call: Call, word: str, error: FileError, path: str) -> int:
     return status
 
 
-async def wait_for(call: Call, child: Child) -> int:
+async def wait_for(call: Call, child: Child, attendant: Attendant | None = None) -> int:
     """Wait for a started program, having let go of the streams, which it now holds itself.
 
-    Cancelled once, it sends the program an interrupt and goes on waiting; cancelled again, it kills it.
+    `attendant` sees to what it wants meanwhile. Cancelled once, it sends the program an interrupt and goes on waiting;
+    cancelled again, it kills it.
     """
     try:
         await call.release()
         status = await child.wait()
+        if attendant is not None:
+            await attendant.finish(status)
     except BaseException:
         await _stop(child)
         raise
+    finally:
+        if attendant is not None:
+            await attendant.close()
     if child.message:
         # If the errors went to a file, that has been let go of, and the status is all that tells.
         with suppress(FileError):

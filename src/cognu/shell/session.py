@@ -440,6 +440,12 @@ class NodeSession:
         try:
             pid = int((await ctl.read()).decode())
             wait = await self.open(f"/proc/{pid}/wait", "r")
+            try:
+                wants = await self.open(f"/proc/{pid}/wants", "rw" if start.options.asks else "r")
+                wants.commands = True
+            except BaseException:
+                await wait.close()
+                raise
         except BaseException:
             await ctl.close()
             raise
@@ -447,20 +453,20 @@ class NodeSession:
             for subject, text in start.lines(numbers):
                 with self._node.connection.told(subject, keep=True):
                     await ctl.write(text)
-        except FileError as error:
-            await wait.close()
-            await ctl.close()
-            if error.error is E.NOENT:
-                # It may be what was granted that is not there.
-                for path in start.paths:
-                    await self.stat(path)
-                raise FileError(E.NOENT, start.program, error.detail) from None
-            raise
-        except BaseException:
-            await wait.close()
-            await ctl.close()
-            raise
-        return NodeChild(pid, ctl, wait)
+        except BaseException as error:
+            for file in (wants, wait, ctl):
+                await file.close()
+            if not isinstance(error, FileError) or error.error is not E.NOENT:
+                raise
+            # It may be what was granted that is not there.
+            for path in start.paths:
+                await self.stat(path)
+            raise FileError(E.NOENT, start.program, error.detail) from None
+        return NodeChild(pid, ctl, wait, wants)
+
+    async def remember(self, program: str, name: str, grant: Grant, allowed: bool) -> None:
+        text = f"{grant.path}:{grant.rights}"
+        await self.rpc("grant", program=program, name=name, grants=[text], never=not allowed)
 
     async def processes(self) -> Sequence[ProcessInfo]:
         found: list[ProcessInfo] = []

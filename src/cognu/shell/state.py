@@ -6,7 +6,7 @@ A `Shell` belongs to one interpreter; a subshell gets a copy of it. A `Call` liv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,6 +77,10 @@ class Job:
         return INTERRUPTED if self.task.cancelled() else self.task.result()
 
 
+Ask = Callable[[str], Coroutine[Any, Any, str]]
+"""Shows a text, gives the line that was typed."""
+
+
 @dataclass
 class Shell:
     """`arguments` are `$0`, `$1` ...; every variable goes to programs as their environment (as in Plan 9's rc).
@@ -84,7 +88,7 @@ class Shell:
     `loops` counts the loops around, in the same function; `calls` the functions, scripts and `eval`s that are under
     way, of which `returns` can be returned from here. `kept` has for each function under way what its own variables
     were outside (None: not set). `stops` is `set -e`, which is put off while `tested` is not 0; `strict` is `set -u`.
-    `typed` are the lines of this session and those before.
+    `typed` are the lines of this session and those before. `ask` puts a question to whoever sits at the terminal.
     """
 
     system: System
@@ -102,6 +106,7 @@ class Shell:
     tested: int = 0
     strict: bool = False
     typed: History = field(default_factory=History)
+    ask: Ask | None = None
 
     def copy(self) -> Shell:
         """For a subshell: it may change everything but the namespace without this one noticing; it has no jobs."""

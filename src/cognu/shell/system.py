@@ -80,13 +80,29 @@ class Directory:
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """What `run` takes. `on` is a node's name, None for here; `memory` in bytes, `cpu` in seconds, None for the
-    node's own limits. An empty `directories` leaves the guest with its usual preopened directories."""
+    node's own limits. An empty `directories` leaves the guest with its usual preopened directories. `grant_files` are
+    paths of texts as grants(5). `asks`: the program waits while `Child.want` is asked for what it has no grant for."""
 
     on: str | None = None
     grants: tuple[Grant, ...] = ()
     directories: tuple[Directory, ...] = ()
     memory: int | None = None
     cpu: float | None = None
+    grant_files: tuple[str, ...] = ()
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a program wanted and has no grant for: a path, with letters of `rwxc` (`c`: to be made if it isn't there).
+
+    `program` is its hash.
+    """
+
+    number: int
+    path: str
+    rights: str
+    program: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,15 @@ class Child(Protocol):
 
     async def note(self, note: Note) -> None:
         """Ask it to stop, or end it. Nothing happens if it has ended."""
+
+    async def want(self) -> Want | None:
+        """The next thing it wanted and has no grant for; None once it has ended. Started so, it waits for an answer."""
+
+    async def answer(self, want: Want, yes: bool) -> None:
+        """Let it have that, or not. Raises what keeps it from being granted; then it is a no."""
+
+    async def close(self) -> None:
+        """Its wants are of no interest any more; it goes on itself, and what it waits for is refused."""
 
 
 class System(Protocol):
@@ -195,6 +220,9 @@ class System(Protocol):
         When it returns, the child holds the streams by itself and the caller may close its own. Raises
         `FileError`: NOENT (no such program), NOEXEC or BADPROGRAM (not a program), AMBIGUOUS, ACCES.
         """
+
+    async def remember(self, program: str, name: str, grant: Grant, allowed: bool) -> None:
+        """Have the node keep for good what a program, by its hash, may use or is never to be asked for."""
 
     async def processes(self) -> Sequence[ProcessInfo]: ...
 

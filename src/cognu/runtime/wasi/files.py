@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
@@ -9,7 +11,7 @@ from cognu.files.process import Process
 from cognu.files.server import OAPPEND, OEXCL
 from cognu.files.steps import Steps
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE
-from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, QTSYMLINK, SetStat
+from cognu.ninep.types import DMDIR, OACCESS, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, QTSYMLINK, SetStat
 from cognu.runtime.wasi.abi import (
     ALL_RIGHTS,
     APPEND,
@@ -26,10 +28,11 @@ from cognu.runtime.wasi.abi import (
     Errno,
     Right,
     WasiError,
+    errno_of,
 )
 from cognu.runtime.wasi.descriptors import pack_filestat, times_change
 from cognu.runtime.wasi.memory import Guest, path_at, put_u32, reserve
-from cognu.runtime.wasi.paths import Found, Start, read_link, resolve
+from cognu.runtime.wasi.paths import Found, Start, reach, read_link, resolve
 from cognu.runtime.wasi.table import Program, WasiFd, kind_of
 
 FILE_MODE = 0o644
@@ -56,22 +59,58 @@ def path_open(
     inheriting = parent.inheriting
     # open(2): with O_CREAT and O_EXCL a symlink at the end is a file that exists, wherever it leads.
     follow = bool(lookup & SYMLINK_FOLLOW) and oflags & (CREAT | EXCL) != CREAT | EXCL
+    process = program.process
+    wanted = _Wanted(path, follow, oflags, base, inheriting, fdflags)
+    try:
+        entry = yield from _opened(process, parent.start, wanted)
+    except (FileError, WasiError) as error:
+        rights = _lacking(process, error, wanted)
+        if not rights or not (yield from reach(process, parent.start, path, rights)):
+            raise
+        entry = yield from _opened(process, parent.start, wanted)
+    put_u32(guest, out, program.table.add(entry))
+
+
+class _Wanted(NamedTuple):
+    """What path_open was asked for."""
+
+    path: str
+    follow: bool
+    oflags: int
+    base: int
+    inheriting: int
+    fdflags: int
+
+
+def _opened(process: Process, start: Start, wanted: _Wanted) -> Steps[WasiFd]:
+    path, follow, oflags, *how = wanted
     for _ in range(RACES):
-        found = yield from resolve(program.process, parent.start, path, follow=follow, place=bool(oflags & CREAT))
+        # What is only to be opened is asked for here, with all that it is opened for.
+        found = yield from resolve(process, start, path, follow=follow, place=bool(oflags & CREAT), ask=False)
         try:
             if found.chan is None:
-                entry = yield from _create(program.process, found, oflags, base, inheriting, fdflags)
-            else:
-                entry = yield from _open(program.process, found.chan, oflags, base, inheriting, fdflags)
+                return (yield from _create(process, found, oflags, *how))
+            return (yield from _open(process, found.chan, oflags, *how))
         except FileError as error:
             # Between looking and making somebody else made it, or took away what was to be opened.
             race = E.EXIST if found.chan is None else E.NOENT
             if oflags & (CREAT | EXCL) != CREAT or error.error is not race:
                 raise
-            continue
-        put_u32(guest, out, program.table.add(entry))
-        return
     raise WasiError(Errno.AGAIN)
+
+
+def _lacking(process: Process, error: FileError | WasiError, wanted: _Wanted) -> str:
+    """What to ask for, letters out of `rwxc`, if a grant may be all that is missing; else nothing.
+
+    A file that must not be there yet can't be granted: it would be there.
+    """
+    errno = error.errno if isinstance(error, WasiError) else errno_of(error.error)
+    if process.reach is None or errno not in (Errno.NOENT, Errno.ACCES) or wanted.oflags & EXCL:
+        return ""
+    mode = _mode(wanted.oflags, wanted.base, wanted.fdflags)
+    access = OREAD if mode is None else mode & OACCESS
+    letters = {OREAD: "r", OWRITE: "w", ORDWR: "rw"}[access]
+    return letters + ("c" if wanted.oflags & CREAT else "")
 
 
 def _check_open(parent: WasiFd, oflags: int, base: int, inheriting: int, fdflags: int) -> None:

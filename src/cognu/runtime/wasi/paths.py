@@ -7,7 +7,8 @@ and not out of it (EPERM, as in Wasmtime; absolute paths and links too).
 One directory is not such a fence: the preopened working directory `.` of a program that was not mapped its directories
 one by one. Zig gives that descriptor with absolute paths, which lead from the namespace's root, as openat(2) has it. C
 libraries find by name which preopen a path is below and strip the slash, so `/notes.txt` comes as `notes.txt` there:
-what is not in the working directory and is a file at the top is that file, to open and look at, not to make or remove.
+what is not in the working directory is looked for at the top, unless a preopen has that name; to open and look at, not
+to make or remove. So is what was granted while the program runs, which no preopen leads to.
 
 A path without `..` is first walked whole, which is one round trip. If that met a symlink, seen by where the walk
 ended, or failed, it is walked again name by name: exact, and slow only where something is odd.
@@ -15,6 +16,7 @@ ended, or failed, it is walked again name by name: exact, and slow only where so
 
 from __future__ import annotations
 
+from posixpath import normpath
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
@@ -32,6 +34,8 @@ class Start(NamedTuple):
 
     directory: Chan
     root: Chan | None
+    tops: frozenset[str] = frozenset()
+    """Names at the top that have a preopened directory of their own, so that paths below them never come here."""
 
 
 class Found(NamedTuple):
@@ -59,23 +63,60 @@ class Found(NamedTuple):
         return self.directory, self.name
 
 
-def resolve(process: Process, start: Start, path: str, *, follow: bool, place: bool = False) -> Steps[Found]:
+def resolve(
+    process: Process, start: Start, path: str, *, follow: bool, place: bool = False, ask: bool = True
+) -> Steps[Found]:
     """Walk `path` from where it starts; a symlink at its end is resolved if `follow`.
 
-    With `place` the last name may be missing. Raises EPERM for a way out, ENOENT, ENOTDIR, ELOOP.
+    With `place` the last name may be missing; else what the program has no grant for is asked for (unless not `ask`),
+    to be read. Raises EPERM for a way out, ENOENT, ENOTDIR, ELOOP.
     """
-    base, root = start
+    try:
+        return (yield from _resolve_from(process, start, path, follow, place))
+    except (FileError, WasiError) as error:
+        if process.reach is None or place or not ask or not _is_missing(error):
+            raise
+    if not (yield from reach(process, start, path, "r")):
+        raise WasiError(Errno.NOENT)
+    return (yield from _resolve_from(process, start, path, follow, place))
+
+
+def reach(process: Process, start: Start, path: str, rights: str) -> Steps[bool]:
+    """Ask for what `path` may mean, letters out of `rwxc`, if the process has somebody to ask; whether it was given."""
+    for meant in _meanings(start, path):
+        if process.reach is not None and (yield process.reach(meant, rights)):
+            return True
+    return False
+
+
+def _meanings(start: Start, path: str) -> list[str]:
+    """By the process's own names: as it was given, and as an absolute path that came without its slash."""
+    if start.root is not None and path.startswith("/"):
+        return ["/" + normpath(path).lstrip("/")]
+    base = str(start.directory.path)
+    found = ["/" + normpath(f"{base}/{path}").lstrip("/")] if base.startswith("/") else []
+    if _may_be_absolute(start, path):
+        found.append("/" + normpath(path))
+    return found
+
+
+def _may_be_absolute(start: Start, path: str) -> bool:
+    names = path.split("/")
+    return start.root is not None and names[0] not in start.tops and ".." not in names
+
+
+def _resolve_from(process: Process, start: Start, path: str, follow: bool, place: bool) -> Steps[Found]:
+    base, root = start.directory, start.root
     if root is not None and path.startswith("/"):
         return (yield from _resolve(process, root, path.lstrip("/") or ".", follow, place))
     try:
         return (yield from _resolve(process, base, path, follow, place))
     except (FileError, WasiError) as error:
-        if root is None or place or "/" in path or not _is_missing(error):
+        # Below a directory that is no preopen there can only be what was asked for.
+        looked = process.reach is not None if "/" in path else not place
+        if root is None or not looked or not _may_be_absolute(start, path) or not _is_missing(error):
             raise
-    found = yield from _resolve(process, root, path, follow, place)
-    if found.existing().qid.type & QTDIR:
-        raise WasiError(Errno.NOENT)  # directories at the top are preopened, and found by their own names
-    return found
+    return (yield from _resolve(process, root, path, follow, place))
 
 
 def _is_missing(error: FileError | WasiError) -> bool:

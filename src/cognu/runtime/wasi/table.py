@@ -99,16 +99,18 @@ class WasiFd:
     flags: int = 0
     name: bytes | None = None
     filetype: Filetype | None = None
+    adopted: bool = False  # opened by somebody else: a server that can't say what it is is taken for a pipe
     shut: int = 0  # SHUT_RD, SHUT_WR
     appended: bool = False  # the last write went to the end, wherever that was
     listing: Listing | None = None
     ahead: ReadAhead | None = None
     behind: WriteBehind | None = None
     root: Chan | None = None  # the namespace's, for the working directory; the namespace owns it
+    tops: frozenset[str] = frozenset()  # see `Start`
 
     @property
     def start(self) -> Start:
-        return Start(self.chan, self.root)
+        return Start(self.chan, self.root, self.tops)
 
     @property
     def is_directory(self) -> bool:
@@ -138,7 +140,14 @@ class WasiFd:
         """What it is; asked of the server at the first use, and then kept."""
         if self.filetype is None:
             known = _kind_by_path(self.chan)
-            self._note(known if known is not None else kind_of(self.chan, (yield from self.stat(process))))
+            if known is None:
+                try:
+                    known = kind_of(self.chan, (yield from self.stat(process)))
+                except FileError:
+                    if not self.adopted:
+                        raise
+                    known = Filetype.UNKNOWN
+            self._note(known)
         assert self.filetype is not None
         return self.filetype
 
@@ -337,19 +346,11 @@ class Program:
         """A number for a server: files are the same if device and inode are."""
         return self._servers.setdefault(server, len(self._servers) + 1)
 
-    def adopt_streams(self) -> Steps[None]:
+    def adopt_streams(self) -> None:
         """Give descriptors 0, 1 and 2, as far as the process has them, their rights."""
         for number in range(FIRST_PREOPEN):
-            if number not in self.process.descriptors:
-                continue
-            chan = self.process.descriptors[number]
-            entry = stream_entry(chan)
-            try:
-                yield from entry.kind(self.process)
-            except FileError:
-                entry.filetype = Filetype.UNKNOWN  # a server that can't say is taken for a pipe
-                entry.rights &= ~SEEKING_RIGHTS
-            self.table.adopt(number, entry)
+            if number in self.process.descriptors:
+                self.table.adopt(number, stream_entry(self.process.descriptors[number]))
 
     def preopen(self, preopens: Sequence[tuple[str, Chan]], *, mapped: bool = True) -> None:
         """Take over these directories, under these names, from descriptor 3 on. Raises MFILE, BUSY.
@@ -362,6 +363,7 @@ class Program:
             entry = WasiFd(chan, DIRECTORY_RIGHTS, ALL_RIGHTS, name=name.encode(), filetype=Filetype.DIRECTORY)
             if name == "." and not mapped:
                 entry.root = self.process.namespace.root
+                entry.tops = frozenset(other[1:] for other, _ in preopens if other.startswith("/"))
             self.table.add(entry, number)
 
     @property
@@ -381,11 +383,11 @@ class Program:
 def stream_entry(chan: Chan) -> WasiFd:
     """A descriptor for a chan that somebody else opened: its rights follow from how."""
     if chan.qid.type & QTDIR:
-        return WasiFd(chan, Right.FD_FILESTAT_GET, 0)  # it is open, and what is open can't be walked from
+        return WasiFd(chan, Right.FD_FILESTAT_GET, 0, adopted=True)  # what is open can't be walked from
     mode = chan.handle.mode or OREAD
     rights = FILE_RIGHTS
     if mode & OACCESS == OWRITE:
         rights &= ~Right.FD_READ
     elif mode & OACCESS == OREAD:
         rights &= ~WRITING_RIGHTS
-    return WasiFd(chan, rights, 0, APPEND if mode & OAPPEND else 0)
+    return WasiFd(chan, rights, 0, APPEND if mode & OAPPEND else 0, adopted=True)

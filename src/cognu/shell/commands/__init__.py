@@ -9,8 +9,8 @@ from cognu.shell.state import Call
 
 _JOIN = ("a", "b", "c")
 _RUN = (
-    "run [--on NODE] [--grant PATH[:rwx]] [--dir HOST[::GUEST]] [--env K=V] [--memory SIZE] [--cpu SECONDS] "
-    "PROGRAM [ARG...]"
+    "run [--on NODE] [--grant PATH[:rwx]|net] [--grants FILE] [--dir HOST[::GUEST]] [--env K=V] [--memory SIZE] "
+    "[--cpu SECONDS] PROGRAM [ARG...]"
 )
 
 
@@ -143,7 +143,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "run a program in a sandbox",
             _RUN,
             "run --on pi wc.wasm notes.txt",
-            ("on=", "grant=", "dir=", "env=", "memory=", "cpu="),
+            ("on=", "grant=", "grants=", "dir=", "env=", "memory=", "cpu="),
             (1, ANY),
             mixed=False,
         ),

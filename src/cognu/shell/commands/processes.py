@@ -8,11 +8,13 @@ from dataclasses import asdict, replace
 from posixpath import normpath
 
 from cognu.errors import E, FileError
+from cognu.files.wants import NETWORK, NETWORK_RIGHTS
 from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count, parse_seconds, parse_size
 from cognu.shell.programs import run_program
 from cognu.shell.state import Call, ExitShell
 from cognu.shell.system import Directory, Grant, Note, RunOptions, absolute
+from cognu.shell.wants import NET
 
 _NOTES: dict[str, Note] = {
     "INT": "interrupt",
@@ -35,6 +37,7 @@ async def run(call: Call) -> int:
         directories=tuple(parse_directory(call.system.cwd, text) for text in options.values("dir")),
         memory=None if memory is None else parse_size(memory),
         cpu=None if cpu is None else parse_seconds(cpu),
+        grant_files=tuple(absolute(call.system.cwd, path) for path in options.values("grants")),
     )
     return await run_program(replace(call, environment=environment), call.operands, wanted, here=True)
 
@@ -47,12 +50,14 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def parse_grant(cwd: str, text: str) -> Grant:
-    """`PATH[:RIGHTS]`, rights out of `rwx`, read if none are named. Raises `FileError(USAGE)`."""
+    """`PATH[:RIGHTS]`, rights out of `rwx`, read if none are named; or `net`. Raises `FileError(USAGE)`."""
+    if text == NET:
+        return Grant(NETWORK, NETWORK_RIGHTS)
     path, colon, rights = text.rpartition(":")
     if not colon or not rights or set(rights) - set("rwx"):
         path, rights = text, "r"
     if not path:
-        raise FileError(E.USAGE, text, "PATH or PATH:rw is wanted")
+        raise FileError(E.USAGE, text, "PATH, PATH:rw or net is wanted")
     return Grant(absolute(cwd, path), "".join(right for right in "rwx" if right in rights))
 
 

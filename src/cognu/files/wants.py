@@ -1,0 +1,199 @@
+"""What a process wanted and has no grant for: kept for whoever started it, who may be asked while the process waits.
+
+A path outside of a program's namespace does not exist for it, and it is not to notice more than that. So a question
+is no error: the call of the program that would have ended with ENOENT (or, for want of a right, EACCES) waits until
+somebody above the program has answered, and then either goes on or ends so. Nobody need be there to ask: then what was
+wanted is only noted, and told when the program is over, to the user and never to the program.
+
+Whether a path exists is for the one who is asked to find out, by an authority of its own; here paths are just text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from cognu.errors import E, FileError
+from cognu.files.launch import Grant
+
+MOST = 256
+"""Different things noted of one process. Who wants more is refused without a word."""
+NETWORK = "/net"
+"""It is granted as a whole, to be read and written: a conversation's files only appear in the course of it."""
+NETWORK_RIGHTS = "rw"
+CREATING = "c"
+"""Beside `rwx`: the file may not be there yet."""
+LETTERS = "rwxc"
+MAX_PATH = 4096
+
+Reach = Callable[[str, str], Awaitable[bool]]
+"""`(path, rights)`: whether the process may use that now. Absolute paths; letters out of `rwxc`."""
+Admit = Callable[[str, str], Awaitable[None]]
+"""Puts a path into the process's namespace, with these rights. Raises what is in the way."""
+Lacks = Callable[[str, str], bool]
+"""Whether it is for want of a grant that the process can't use a path so; else the file's server has refused it."""
+
+
+class Want(NamedTuple):
+    """`number` names it in the answer; `path` is the process's own, `rights` letters out of `rwxc`."""
+
+    number: int
+    path: str
+    rights: str
+
+
+class Said(NamedTuple):
+    """What is granted, and what refused, without asking."""
+
+    allow: Sequence[Grant] = ()
+    never: Sequence[Grant] = ()
+
+
+def denies(never: Grant, path: str, rights: str) -> bool:
+    """Whether that is refused by what was said of a path at or above this one."""
+    return is_within(path, never.path) and bool(set(rights) & set(never.rights))
+
+
+def whole(path: str, rights: str) -> tuple[str, str]:
+    """What a want is really for."""
+    if is_within(path, NETWORK):
+        return NETWORK, NETWORK_RIGHTS
+    return path, rights
+
+
+def _is_clean(path: str) -> bool:
+    names = path.split("/")[1:]
+    clean = path.startswith("/") and not {"", ".", ".."} & set(names)
+    return clean and path.isprintable() and len(path.encode("utf-8", "replace")) <= MAX_PATH
+
+
+def is_within(path: str, tree: str) -> bool:
+    """Whether `path` is `tree` or below it; both absolute, without `.` and `..`."""
+    return path == tree or path.startswith(tree.rstrip("/") + "/")
+
+
+class Wants:
+    """Of one process. Whoever will be asked may say so before it is known, by `begin`, what the process is to run."""
+
+    def __init__(self) -> None:
+        self.program = ""
+        self._run = Said()
+        self.kept = Said()
+        self._admit: Admit | None = None
+        self._lacks: Lacks | None = None
+        self._noted: list[Want] = []
+        self._known: set[tuple[str, str]] = set()
+        self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._changed: set[asyncio.Future[None]] = set()
+        self._asker: object | None = None
+        self._ended = False
+
+    # -- the process ----------------------------------------------------------------------------------------------
+
+    def begin(self, program: str, admit: Admit, lacks: Lacks, run: Said, kept: Said) -> None:
+        """`program` is the hash of what it runs; `run` was said for this run, `kept` for all of them."""
+        self.program, self._admit, self._lacks = program, admit, lacks
+        self._run, self.kept = run, kept
+
+    async def reach(self, path: str, rights: str) -> bool:
+        """Ask for a path, once for each, and wait for the answer; False at once if there is nobody to ask.
+
+        Cancelled, as when the process is killed, the question is over; an answer to it finds nothing.
+        """
+        path, rights = whole(path, rights)
+        if not _is_clean(path) or self._lacks is None or not self._lacks(path, rights):
+            return False  # what is not clean could be shown to nobody as what it is
+        if self._ended or (path, rights) in self._known or len(self._noted) >= MOST:
+            return False
+        if any(denies(grant, path, rights) for grant in (*self._run.never, *self.kept.never)):
+            return False
+        self._known.add((path, rights))
+        wanted = set(rights) - {CREATING}
+        allow = (*self._run.allow, *self.kept.allow)
+        if any(is_within(path, grant.path) and wanted <= set(grant.rights) for grant in allow):
+            return await self._admitted(path, rights)
+        want = Want(len(self._noted), path, rights)
+        self._noted.append(want)
+        answer: asyncio.Future[bool] | None = None
+        if self._asker is not None:
+            answer = self._waiting[want.number] = asyncio.get_running_loop().create_future()
+        self._wake()
+        if answer is None:
+            return False
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(want.number, None)
+
+    async def _admitted(self, path: str, rights: str) -> bool:
+        """What was allowed for good may not have been there when the process began."""
+        assert self._admit is not None
+        try:
+            await self._admit(path, rights)
+        except FileError:
+            return False  # it is not there now either
+        return True
+
+    def close(self) -> None:
+        """The process is over."""
+        self._ended = True
+        self._refuse_all()
+        self._wake()
+
+    # -- whoever started it ---------------------------------------------------------------------------------------
+
+    def begin_asking(self, asker: object) -> None:
+        """From now on the process waits for `asker`'s answers. Raises BUSY if it waits for another's."""
+        if self._asker is not None:
+            raise FileError(E.BUSY, "wants", "somebody else is asked")
+        self._asker = asker
+
+    def end_asking(self, asker: object) -> None:
+        """What is not answered is refused. Nothing happens if it is another who is asked."""
+        if self._asker is asker:
+            self._asker = None
+            self._refuse_all()
+
+    async def next(self, number: int) -> Want | None:
+        """The want of that number, from 0, once there is one; None if there is none and the process is over."""
+        while len(self._noted) <= number:
+            if self._ended:
+                return None
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._changed.add(changed)
+            try:
+                await changed
+            finally:
+                self._changed.discard(changed)
+        return self._noted[number]
+
+    async def answer(self, asker: object, number: int, yes: bool) -> None:
+        """Nothing happens if the question is over. Raises what keeps the path from being granted; then it is a no.
+
+        ACCES if it is another who is asked.
+        """
+        if self._asker is not asker:
+            raise FileError(E.ACCES, "wants", "it was not opened for answers")
+        waiting = self._waiting.get(number)
+        if waiting is None or waiting.done():
+            return
+        want = self._noted[number]
+        granted = False
+        try:
+            if yes and self._admit is not None:
+                await self._admit(want.path, want.rights)
+                granted = True
+        finally:
+            if not waiting.done():
+                waiting.set_result(granted)
+
+    def _refuse_all(self) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(False)
+
+    def _wake(self) -> None:
+        for changed in self._changed:
+            if not changed.done():
+                changed.set_result(None)

@@ -1,0 +1,209 @@
+"""Grants of a program that is starting or runs: those remembered, those answered for, and taking one back.
+
+All are derived from what the program's parent has at that moment, so none is more than that, and each ends with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from cognu.devices.root import SkeletonServer
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.dispatch import dispatch
+from cognu.files.launch import Grant, Launch
+from cognu.files.mounts import MAFTER, MCREATE, MREPL
+from cognu.files.process import Process, State
+from cognu.files.steps import Steps, finish
+from cognu.files.wants import CREATING, Said, Wants, is_within
+from cognu.kernel import CREATE, READ
+from cognu.ninep.types import OREAD, OWRITE, QTDIR
+from cognu.node.programs import ANY, MAX_TEXT, ProgramBook, ProgramGrants, conflict, parse_grants_text, with_grants
+from cognu.runtime.launch import RIGHTS, rights_of
+
+NEW_FILE = 0o644
+"""Permissions of a file that a program was allowed to make."""
+PIECE = 1 << 16
+
+
+async def prepared(process: Process, launch: Launch, program: str, book: ProgramBook | None) -> Launch:
+    """The launch with what the grants files and `book` say of `program`; from now on the process's wants are noted.
+
+    What is remembered of a path that is not there, or that the parent may not use itself, is left out. Raises what is
+    wrong with a file of grants.
+    """
+    row = ProgramGrants(program)
+    for path in launch.grant_files:
+        said = parse_grants_text(await _text(process, path), path, general=True)
+        for key in (ANY, program):
+            if key in said:
+                row = with_grants(row, said[key].allow, said[key].never)
+    kept = book.get(program) if book is not None else ProgramGrants(program)
+    # What was said for this run counts for more than what is remembered.
+    kept = replace(kept, allow=tuple(grant for grant in kept.allow if conflict([grant], row.never) is None))
+    grants = list(launch.grants)
+    for grant in (*row.allow, *kept.allow):
+        grants += await finish(_possible(process, grant))
+    if not launch.directories:  # what was mapped has names of the program's own, which mean nothing here
+        wants = process.wants = process.wants or Wants()
+        run, known = Said(row.allow, row.never), Said(kept.allow, kept.never)
+        wants.begin(program, partial(admit, process), partial(lacks, process), run, known)
+        process.reach = wants.reach
+    return replace(launch, grants=grants, grant_files=[])
+
+
+async def _text(process: Process, path: str) -> bytes:
+    """A file of grants, read by the process's own authority. Raises TOOBIG."""
+    namespace = process.namespace
+    found = await finish(namespace.find(path, process.cwd, process))
+    chan = await finish(namespace.open(found, OREAD, process))
+    try:
+        data = b""
+        while piece := await finish(dispatch(chan, READ, chan.server.read, chan.fid, len(data), PIECE)):
+            data += bytes(piece)
+            if len(data) > MAX_TEXT:
+                raise FileError(E.TOOBIG, path, f"at most {MAX_TEXT} bytes")
+        return data
+    finally:
+        chan.close()
+
+
+def _possible(process: Process, grant: Grant) -> Steps[list[Grant]]:
+    """The grant, as far as the process could make use of it before it is confined."""
+    try:
+        members = yield from _members(process, grant.path)
+    except FileError:
+        return []  # it is gone, or out of reach; if the program wants it, that is noted as of anything
+    rights = "".join(letter for letter in grant.rights if all(_holds(chan, RIGHTS[letter]) for chan, _ in members))
+    return [Grant(grant.path, rights)] if rights else []
+
+
+def _members(process: Process, path: str) -> Steps[list[tuple[Chan, bool]]]:
+    """The file at a path of the process's namespace, or the members of the union, and whether each takes new files."""
+    namespace = process.namespace
+    found = yield from namespace.find(path, namespace.root, process)
+    target, head = namespace.cross(found)
+    if head is None:
+        return [(target, True)]
+    return [(member.chan, member.create) for member in head.members]
+
+
+def _holds(chan: Chan, rights: int) -> bool:
+    try:
+        chan.domain.check(chan.cap, rights)
+    except FileError:
+        return False
+    return True
+
+
+# -- a running one ----------------------------------------------------------------------------------------------------
+
+
+def lacks(process: Process, path: str, rights: str) -> bool:
+    """Whether a grant could help the process to use a path so: it is in no tree that has all these rights."""
+    heads = process.namespace.heads.values()
+    above = [head for head in heads if is_within(path, str(head.place.path))]
+    if not above:
+        return True
+    nearest = max(above, key=lambda head: len(str(head.place.path)))
+    chan = nearest.members[0].chan
+    needed = rights_of(rights.replace(CREATING, ""))
+    if CREATING not in rights or not chan.qid.type & QTDIR:
+        needed &= ~CREATE
+    return not _holds(chan, needed)
+
+
+async def admit(process: Process, path: str, rights: str) -> None:
+    """Put a path of the parent's namespace into the process's own, for `rights` and what it could do there before.
+
+    With `c` among the rights a file that is not there is made, by the parent's authority. Raises NOENT, ACCES (the
+    parent lacks a right itself), SRCH if either has ended; then nothing has changed.
+    """
+    parent = process.parent
+    if parent is None or parent.state is State.DEAD:
+        raise FileError(E.SRCH, f"parent of {process.pid}")
+    if CREATING in rights:
+        await _make(parent, path)
+    members = await finish(_members(parent, path))
+    where = await _place(process, path, bool(members[0][0].qid.type & QTDIR))
+    if process.state is State.DEAD:
+        raise FileError(E.SRCH, f"pid {process.pid}")
+    _bind(process, where, members, rights_of(rights.replace(CREATING, "")))
+
+
+async def _make(parent: Process, path: str) -> None:
+    namespace = parent.namespace
+    try:
+        await finish(namespace.find(path, namespace.root, parent))
+    except FileError as error:
+        if error.error is not E.NOENT:
+            raise
+        chan = await finish(namespace.create_path(path, NEW_FILE, OWRITE, namespace.root, parent))
+        chan.close()
+
+
+async def _place(process: Process, path: str, directory: bool) -> Chan:
+    """What is to be mounted on, made if the process has no such name."""
+    namespace = process.namespace
+    try:
+        return await finish(namespace.find(path, namespace.root, process))
+    except FileError as error:
+        if error.error is not E.NOENT:
+            raise
+    skeleton = namespace.root.server
+    assert isinstance(skeleton, SkeletonServer)
+    skeleton.plant(path, directory)
+    return await finish(namespace.find(path, namespace.root, process))
+
+
+def _bind(process: Process, where: Chan, members: list[tuple[Chan, bool]], rights: int) -> None:
+    """Mount them in place of what is there, which keeps its rights. Awaits nothing: it is there whole or not at all."""
+    namespace = process.namespace
+    now, _ = namespace.cross(where)
+    if not isinstance(now.server, SkeletonServer):
+        rights |= now.domain.authority.rights(now.domain.pid, now.cap)
+    if not members[0][0].qid.type & QTDIR:
+        rights &= ~CREATE
+    minted: list[tuple[Chan, bool]] = []
+    try:
+        for chan, create in members:
+            chan.domain.check(chan.cap, rights)
+            cap = chan.domain.mint(chan.cap, rights, namespace.domain)
+            minted.append((Chan(chan.handle, namespace.domain, cap, where.path, chan.origin), create))
+    except FileError as error:
+        for chan, _ in minted:
+            chan.domain.authority.delete(chan.domain.pid, chan.cap)
+            chan.close()
+        raise FileError(error.error, str(where.path), error.detail) from None
+    flags = MREPL
+    # The program itself may not mount.
+    kept, namespace.no_mount = namespace.no_mount, False
+    try:
+        for chan, create in minted:
+            namespace.mount(chan, where, flags | (MCREATE if create and rights & CREATE else 0))
+            flags = MAFTER
+    finally:
+        namespace.no_mount = kept
+
+
+def withdraw(process: Process, path: str) -> bool:
+    """Take what is mounted at a path out of a running program's namespace, and end all use of it; whether it was there.
+
+    What leads there alone is gone too.
+    """
+    namespace = process.namespace
+    skeleton = namespace.root.server
+    if process.state is State.DEAD or not isinstance(skeleton, SkeletonServer):
+        return False
+    gone = [key for key, head in namespace.heads.items() if str(head.place.path) == path]
+    for key in gone:
+        head = namespace.heads.pop(key)
+        for member in head.members:
+            authority, cap = member.chan.domain.authority, member.chan.cap
+            authority.revoke(member.chan.domain.pid, cap)
+            authority.delete(member.chan.domain.pid, cap)
+        head.close()
+    left = [str(head.place.path) for head in namespace.heads.values()]
+    skeleton.uproot([*left, str(process.cwd.path)])
+    return bool(gone)

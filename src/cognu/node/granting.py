@@ -1,0 +1,116 @@
+"""The verbs behind `cognu grants`: what peers may do here, and what programs may use, changed for good and at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from cognu.errors import E, FileError
+from cognu.files.process import Process
+from cognu.files.wants import Said
+from cognu.node.admitting import withdraw
+from cognu.node.grants import parse_grant
+from cognu.node.node import Node
+from cognu.node.programs import ProgramGrants, grant_text, parse_grant_text
+from cognu.store.names import check_name, is_prefix
+
+Arguments = dict[str, Any]
+
+
+async def _programs(node: Node, arguments: Arguments) -> Any:
+    return [_row(row) for row in node.programs.all()]
+
+
+def _row(row: ProgramGrants) -> dict[str, Any]:
+    return {
+        "program": row.program,
+        "name": row.name,
+        "allow": [grant_text(grant) for grant in row.allow],
+        "never": [grant_text(grant) for grant in row.never],
+    }
+
+
+async def _grant(node: Node, arguments: Arguments) -> Any:
+    """To a program: allow it more, or (`never`) never be asked for that again. To a peer: let it do more."""
+    texts = [str(text) for text in arguments["grants"]]
+    if "peer" in arguments:
+        return await _grant_peer(node, arguments["peer"], texts)
+    grants = [parse_grant_text(text) for text in texts]
+    program, name = which(node, arguments["program"])
+    never = bool(arguments.get("never"))
+    name = arguments.get("name") or name
+    row = node.programs.add(program, name, *(([], grants) if never else (grants, [])))
+    for process in _running(node, program):
+        assert process.wants is not None
+        process.wants.kept = Said(row.allow, row.never)
+        for grant in grants if never else ():
+            withdraw(process, grant.path)
+    return _row(row)
+
+
+async def _grant_peer(node: Node, name: str, texts: list[str]) -> Any:
+    peer = node.book.find(name)
+    wanted = [parse_grant(text).text for text in texts]
+    for text in wanted:
+        await node.exports.check(text)
+    for text in wanted:
+        await node.exports.grant(peer.fingerprint, text)
+    known = node.book.find(peer.fingerprint)
+    granted = tuple(dict.fromkeys([*known.granted, *wanted]))
+    node.book.update(replace(known, granted=granted))
+    return {"peer": peer.name, "granted": list(granted)}
+
+
+async def _ungrant(node: Node, arguments: Arguments) -> Any:
+    """Take back what was said of a program: of one path, or all. Running ones lose it at once, open files too."""
+    program, _ = which(node, arguments["program"])
+    text = arguments.get("grant")
+    grant = parse_grant_text(text) if text else None
+    before = node.programs.get(program)
+    row = node.programs.remove(program, grant)
+    gone = {grant.path} if grant is not None else {known.path for known in before.allow}
+    for process in _running(node, program):
+        assert process.wants is not None
+        process.wants.kept = Said(row.allow, row.never)
+        for path in gone & {known.path for known in before.allow}:
+            withdraw(process, path)
+    return _row(row)
+
+
+def _running(node: Node, program: str) -> list[Process]:
+    return [process for process in node.processes if process.wants is not None and process.wants.program == program]
+
+
+def which(node: Node, word: str) -> tuple[str, str]:
+    """A program's hash and name: by hash, name in /bin, the name it is remembered by, or a beginning of its hash.
+
+    Raises NOTFOUND, AMBIGUOUS.
+    """
+    try:
+        return check_name(word), ""
+    except FileError:
+        pass
+    try:
+        return node.store.named(word), word
+    except FileError:
+        pass
+    found = [row for row in node.programs.all() if word and (row.name == word or _begins(row.program, word))]
+    if len(found) > 1:
+        raise FileError(E.AMBIGUOUS, word, ", ".join(row.program for row in found))
+    if found:
+        return found[0].program, found[0].name
+    if is_prefix(word):
+        return node.store.resolve(word), ""
+    raise FileError(E.NOTFOUND, word)
+
+
+def _begins(program: str, word: str) -> bool:
+    return is_prefix(word) and program.startswith(word)
+
+
+GRANTING: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
+    "programs": _programs,
+    "grant": _grant,
+    "ungrant": _ungrant,
+}

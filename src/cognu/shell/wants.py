@@ -1,0 +1,159 @@
+"""What a program wanted and has no grant for: asked for at the terminal while it waits, else told when it failed.
+
+Whether there is such a file is looked up here, in the user's own namespace: what is not there for the user either is
+no question. The program hears of none of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from posixpath import dirname
+from typing import Any
+
+from cognu.errors import CognuError, E, FileError
+from cognu.files.wants import CREATING, NETWORK
+from cognu.shell.state import Call, Streams, decode, encode, end_tasks
+from cognu.shell.system import Child, Grant, System, Want
+
+NET = "net"
+"""How the network as a whole is typed as a grant."""
+CHOICES = "once, always or never? [not now] "
+_ANSWERS = ("once", "always", "never", "no")
+
+
+class Questions:
+    """Asks whoever sits at the terminal, one thing at a time."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._turn = asyncio.Lock()
+
+    async def ask(self, text: str) -> str:
+        """The line that is typed, without its end; empty at the end of the input."""
+        async with self._turn:
+            await self._streams.stderr.write(encode(text))
+            line = b""
+            while not line.endswith((b"\n", b"\r")):
+                data = await self._streams.stdin.read()
+                if not data:
+                    break
+                line += data
+            return decode(line).strip()
+
+
+class Attendant:
+    """Sees to one program's wants until it has ended. `name` is what the user calls it, `on` where it runs."""
+
+    def __init__(self, call: Call, child: Child, name: str, on: str | None) -> None:
+        self._call = call
+        self._child = child
+        self._name = name
+        self._who = name if on is None else f"{name} on {on}"
+        self._refused: list[Want] = []
+        self._over = asyncio.Event()
+        self._task = asyncio.create_task(self._attend())
+
+    async def finish(self, status: int) -> None:
+        """The program has ended: whoever is still being asked needn't answer. If it failed, say what it had not."""
+        self._over.set()
+        await asyncio.wait([self._task])
+        self._task.result()
+        if status:
+            for want in self._refused:
+                await self._tell(want)
+
+    async def close(self) -> None:
+        """Ask nobody any more. May be called at any time, and again."""
+        await end_tasks([self._task])
+        await self._child.close()
+
+    async def _attend(self) -> None:
+        while (want := await self._child.want()) is not None:
+            there = await _existing(self._call.system, want)
+            if self._call.shell.ask is None:
+                self._refused += [there] if there is not None else []
+            else:
+                await self._answer(want, there is not None and await self._may_have(there))
+
+    async def _answer(self, want: Want, yes: bool) -> None:
+        try:
+            await self._child.answer(want, yes)
+        except FileError as error:
+            await self._complain(error)
+
+    async def _may_have(self, want: Want) -> bool:
+        """Ask, and have an answer for good kept."""
+        chosen = await self._chosen(f"{self._who} wants to {_deed(want)}, which it was not granted\n{CHOICES}")
+        if chosen in ("always", "never"):
+            try:
+                grant = Grant(want.path, want.rights.replace(CREATING, ""))
+                await self._call.system.remember(want.program, self._name, grant, chosen == "always")
+            except FileError as error:
+                await self._complain(error)
+        return chosen in ("once", "always")
+
+    async def _chosen(self, text: str) -> str:
+        ask = self._call.shell.ask
+        assert ask is not None
+        while True:
+            typed = await _unless(self._over, ask(text))
+            if not typed:
+                return "no"
+            found = [answer for answer in _ANSWERS if answer.startswith(typed.lower())]
+            if found:
+                return found[-1]  # `n` is no more than a no
+            text = CHOICES
+
+    async def _tell(self, want: Want) -> None:
+        grant = grant_of(want)
+        flag = NET if grant.path == NETWORK else f"{grant.path}:{grant.rights}"
+        error = FileError(E.NOTGIVEN, f"{self._name}: {want.path}", f"run --grant {flag}")
+        with suppress(FileError):
+            await self._call.streams.stderr.write(encode(f"{error}\n"))
+
+    async def _complain(self, error: CognuError) -> None:
+        with suppress(FileError):
+            await self._call.streams.stderr.write(encode(f"{self._name}: {error}\n"))
+
+
+def grant_of(want: Want) -> Grant:
+    """What has to be granted from the start: for a file that is to be made, its directory."""
+    if CREATING in want.rights:
+        return Grant(dirname(want.path), "rw")
+    return Grant(want.path, want.rights)
+
+
+def _deed(want: Want) -> str:
+    if want.path == NETWORK:
+        return f"use the network ({NETWORK})"
+    if CREATING in want.rights:
+        return f"make {want.path}"
+    return f"{' and '.join({'r': 'read', 'w': 'change', 'x': 'run'}[letter] for letter in want.rights)} {want.path}"
+
+
+async def _existing(system: System, want: Want) -> Want | None:
+    """The want, with `c` among its rights only if the file would have to be made; None if it can't be had."""
+    try:
+        await system.stat(want.path)
+        return replace(want, rights=want.rights.replace(CREATING, ""))
+    except FileError as error:
+        if error.error is not E.NOENT or CREATING not in want.rights:
+            return None
+    try:
+        await system.stat(dirname(want.path))
+    except FileError:
+        return None
+    return want
+
+
+async def _unless(over: asyncio.Event, asking: Coroutine[Any, Any, str]) -> str:
+    """What is answered, or nothing if it is over before."""
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(asking), asyncio.create_task(over.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return str(tasks[0].result()) if tasks[0].done() else ""
+    finally:
+        await end_tasks(tasks)
