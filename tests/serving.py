@@ -16,7 +16,7 @@ from cognu.files.server import Caller, Entry, Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, Cap
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE, SetStat, Stat
-from cognu.world import HostNode
+from cognu.world import HostFile, HostNode, HostSteps
 from cognu.world.host_tree import RealHostFile, RealHostTree
 
 T = TypeVar("T")
@@ -216,12 +216,36 @@ class Node:
         return await finish(namespace.open(await finish(namespace.find(path, process.cwd, process)), mode, process))
 
 
+class KeepingSteps:
+    """The quick steps of a `KeepingTree`."""
+
+    def __init__(self, steps: HostSteps, kept: list[object]) -> None:
+        self._steps = steps
+        self._kept = kept
+        self.stat = steps.stat
+
+    def root(self) -> HostNode:
+        return self._keep(self._steps.root())
+
+    def walk(self, node: HostNode, name: str) -> HostNode:
+        return self._keep(self._steps.walk(node, name))
+
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile:
+        return self._keep(self._steps.open(node, read, write, truncate))
+
+    def _keep(self, handle: T) -> T:
+        self._kept.append(handle)
+        return handle
+
+
 class KeepingTree(RealHostTree):
     """A host tree that keeps every handle it gave, so that none is closed by being forgotten."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.kept: list[object] = []
+        if self.quick is not None:
+            self.quick = KeepingSteps(self.quick, self.kept)
 
     def _keep(self, handle: T) -> T:
         self.kept.append(handle)

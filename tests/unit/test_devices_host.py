@@ -13,8 +13,10 @@ import pytest
 
 from cognu.devices.host import LIST_LIMIT, HostFid, HostServer
 from cognu.errors import E, FileError
+from cognu.files.server import Fid, Walk
 from cognu.ninep.types import DMAPPEND, DMDIR, DMNAMEDPIPE, DMSOCKET, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
-from cognu.world import HostNode, HostStat, World
+from cognu.world import HostFile, HostNode, HostStat, HostSteps, World, WouldWait
+from cognu.world.cached import can_open_cached
 from cognu.world.real import real_world
 from serving import Client, KeepingTree, Somebody, done
 
@@ -90,8 +92,14 @@ async def refused(error: E, call: Awaitable[Any]) -> None:
     assert caught.value.error is error, caught.value
 
 
+async def walked(client: Client, fid: Fid, names: list[str]) -> Walk:
+    """A walk whose refusal comes when it is awaited, be it ready or not."""
+    return await done(client.server.walk(fid, names, client.caller))
+
+
 async def test_each_request_is_one_hop_and_clones_and_clunks_are_none(tree: KeepingTree, inside: Path) -> None:
     threads = CountingThreads()
+    tree.quick = None
     server = HostServer(world_with(threads), tree)
     me = Somebody()
     for number in range(20):
@@ -110,7 +118,6 @@ async def test_each_request_is_one_hop_and_clones_and_clunks_are_none(tree: Keep
     before = threads.hops
     assert await done(server.read(walked.fid, 0, 100)) == b"file"
     assert threads.hops - before == (0 if hasattr(os, "RWF_NOWAIT") else 1)  # it was in memory
-    assert await hops(server.read(walked.fid, 100, 100)) == b""
     assert await hops(server.write(walked.fid, 0, b"x")) == 1
     await hops(server.stat(walked.fid))
     await hops(server.wstat(walked.fid, SetStat(name="g", mode=0o600)))
@@ -125,6 +132,88 @@ async def test_each_request_is_one_hop_and_clones_and_clunks_are_none(tree: Keep
     for fid in (root, walked.fid, up.fid, made, twin.fid):
         server.clunk(fid)
     assert threads.hops == before + 1
+
+
+async def test_what_the_host_has_in_memory_takes_no_hop(tree: KeepingTree) -> None:
+    assert (tree.quick is not None) is can_open_cached()
+    hop = 1 if tree.quick is None else 0
+    threads = CountingThreads()
+    server = HostServer(world_with(threads), tree)
+    me = Somebody()
+    root = await server.attach(me, "")
+    await done(server.stat(root))  # looks up who the owner is
+    before = threads.hops
+    down = await done(server.walk(root, ["d", "f"], me))
+    assert down.fid is not None
+    up = await done(server.walk(down.fid, [".."], me))
+    assert up.fid is not None
+    assert [qid.path for qid in up.qids] == [down.qids[0].path]
+    assert (await done(server.stat(down.fid))).length == 4
+    await done(server.open(down.fid, OREAD, me))
+    assert threads.hops - before == 4 * hop
+    before = threads.hops
+    assert await done(server.read(down.fid, 0, 100)) == b"file"
+    assert await done(server.read(down.fid, 4, 100)) == b""
+    assert threads.hops - before == (0 if hasattr(os, "RWF_NOWAIT") else 2)
+    for fid in (root, down.fid, up.fid):
+        server.clunk(fid)
+
+
+class ReluctantSteps:
+    """Quick steps that would wait from some call on."""
+
+    def __init__(self, steps: HostSteps, left: int) -> None:
+        self._steps = steps
+        self._left = left
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise WouldWait
+
+    def root(self) -> HostNode:
+        self._count()
+        return self._steps.root()
+
+    def walk(self, node: HostNode, name: str) -> HostNode:
+        self._count()
+        return self._steps.walk(node, name)
+
+    def stat(self, node: HostNode) -> HostStat:
+        self._count()
+        return self._steps.stat(node)
+
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile:
+        self._count()
+        return self._steps.open(node, read, write, truncate)
+
+
+@pytest.mark.parametrize("left", range(5))
+async def test_what_would_wait_midway_is_begun_again_in_a_thread(tree: KeepingTree, left: int) -> None:
+    quick: HostSteps = tree.quick or tree
+    me = Somebody()
+
+    def server(left: int) -> HostServer:
+        tree.quick = ReluctantSteps(quick, left)
+        return HostServer(real_world(), tree)
+
+    root = await server(0).attach(me, "")
+    down = await done(server(left).walk(root, ["d", "f"], me))
+    assert down.fid is not None
+    assert len(down.qids) == 2
+    short = await done(server(left).walk(root, ["d", "none", "f"], me))
+    assert (len(short.qids), short.fid) == (1, None)
+    up = await done(server(left).walk(down.fid, [".."], me))
+    assert up.fid is not None
+    assert up.qids == down.qids[:1]
+    assert (await done(server(left).stat(down.fid))).length == 4
+    await refused(E.NOENT, walked(Client(server(left)), root, ["none"]))
+    await refused(E.NOTDIR, walked(Client(server(left)), down.fid, ["g"]))
+    last = server(left)
+    await done(last.open(down.fid, OREAD, me))
+    assert await done(last.read(down.fid, 0, 9)) == b"file"
+    for fid in (root, down.fid, up.fid):
+        last.clunk(fid)
 
 
 CALLS: dict[str, Callable[[HostServer, Any], Any]] = {
@@ -143,6 +232,7 @@ CALLS: dict[str, Callable[[HostServer, Any], Any]] = {
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_cancelled_request_leaves_no_handle(tree: KeepingTree, call: str, finished_first: bool) -> None:
     threads = ManualThreads()
+    tree.quick = None
     server = HostServer(world_with(threads), tree)
     attaching = asyncio.ensure_future(server.attach(Somebody(), ""))
     (await threads.one())()
@@ -164,6 +254,7 @@ async def test_a_cancelled_request_leaves_no_handle(tree: KeepingTree, call: str
 @pytest.mark.parametrize("finished_first", [False, True])
 async def test_a_cancelled_open_leaves_the_fid_closed(tree: KeepingTree, finished_first: bool) -> None:
     threads = ManualThreads()
+    tree.quick = None
     server = HostServer(world_with(threads), tree)
     client = Client(server)
     walking = asyncio.ensure_future(client.walk("d/f"))
@@ -213,8 +304,8 @@ async def test_links_and_dots_lead_nowhere_else(tree: KeepingTree, inside: Path)
         await refused(E.NOTDIR, client.walk(path))
     root = await client.walk("")
     for name in ("../secret", "d/f", ".", "", "\0", "\ud800"):
-        await refused(E.NOENT, done(client.server.walk(root, [name], client.caller)))
-    await refused(E.NOENT, done(client.server.walk(root, ["..", "secret"], client.caller)))
+        await refused(E.NOENT, walked(client, root, [name]))
+    await refused(E.NOENT, walked(client, root, ["..", "secret"]))
     client.server.clunk(root)
     client.close()
 
@@ -224,7 +315,7 @@ async def test_dot_dot_of_a_directory_that_was_replaced_is_not_found(tree: Keepi
     fid = await client.walk("d/f")
     (inside / "d").rename(inside / "e")
     (inside / "d").mkdir()
-    await refused(E.NOENT, done(client.server.walk(fid, [".."], client.caller)))
+    await refused(E.NOENT, walked(client, fid, [".."]))
     await refused(E.NOENT, done(client.server.remove(fid)))
     client.server.clunk(fid)
     client.close()

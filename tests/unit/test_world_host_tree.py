@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, Misuse
+from cognu.world import HostSteps, WouldWait
+from cognu.world.cached import can_open_cached
 from cognu.world.host_names import component, decode, encode
-from cognu.world.host_tree import Descriptor, NamedHandle, PathHandle, RealHostTree
+from cognu.world.host_tree import HANDLE, Descriptor, NamedHandle, PathHandle, RealHostTree
 
 SECRET = b"outside"
 
@@ -528,3 +530,107 @@ def test_kinds_and_owners_that_have_no_name_are_told_by_number(tree: RealHostTre
     if os.geteuid() == 0:
         assert (found.user, found.group, found.uid, found.gid) == ("54321", "54322", 54321, 54322)
     assert stat.filemode(stat.S_IFREG | found.mode)[0] == found.kind
+
+
+# -- what is answered from memory --
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[tuple[RealHostTree, HostSteps]]:
+    """A tree and its quick steps; where the host has none, the tree's own, which answer the same."""
+    before = len(os.listdir("/dev/fd"))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_bytes(b"file")
+    (tmp_path / "l").symlink_to("d")
+    os.mkfifo(tmp_path / "p")
+    made = RealHostTree(str(tmp_path))
+    assert (made.quick is not None) is (HANDLE is PathHandle and can_open_cached())
+    yield made, made.quick or made
+    made.close()
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except (FileError, WouldWait) as error:
+        return error.error if isinstance(error, FileError) else None
+
+
+def test_quick_steps_answer_as_the_tree_does(quick: tuple[RealHostTree, HostSteps]) -> None:
+    tree, steps = quick
+    root = tree.root()
+    again = steps.root()
+    assert steps.stat(again).identity == tree.stat(root).identity
+    for name in ("d", "l", "p"):
+        slow, fast = tree.walk(root, name), steps.walk(root, name)
+        assert steps.stat(fast) == tree.stat(slow)
+        slow.close()
+        fast.close()
+    directory = steps.walk(root, "d")
+    file = steps.walk(directory, "f")
+    opened = steps.open(file, True, False, False)
+    assert opened.pread(0, 10) == b"file"
+    opened.close()
+    assert outcome(lambda: steps.walk(root, "none")) in (E.NOENT, None)  # the host may not remember that
+    refused(E.NOTDIR, steps.walk, file, "f")
+    for name in ("..", ".", "", "d/f", "/etc", "a\0b"):
+        refused(E.INVAL, steps.walk, root, name)
+    for node in (root, again, directory, file):
+        node.close()
+    refused(E.BADF, steps.walk, root, "d")
+    refused(E.BADF, steps.stat, file)
+
+
+@given(name=st.text(max_size=8))
+def test_quick_steps_know_no_other_names_than_the_tree(name: str) -> None:
+    tree = RealHostTree("/")
+    steps = tree.quick or tree
+    root = tree.root()
+    fast, slow = outcome(lambda: steps.walk(root, name)), outcome(lambda: tree.walk(root, name))
+    try:
+        assert fast is None or type(fast) is type(slow)
+        assert fast is None or not isinstance(fast, E) or fast is slow
+    finally:
+        for node in (fast, slow, root, tree):
+            if isinstance(node, PathHandle | NamedHandle | RealHostTree):
+                node.close()
+
+
+def test_what_may_take_time_is_not_quick(quick: tuple[RealHostTree, HostSteps]) -> None:
+    tree, steps = quick
+    if steps is tree:
+        return  # this host has none: nothing is promised
+    root = steps.root()
+    pipe, directory = steps.walk(root, "p"), steps.walk(root, "d")
+    file = steps.walk(directory, "f")
+    for node, write, truncate in (
+        (pipe, False, False),
+        (directory, False, False),
+        (file, True, False),
+        (file, True, True),
+    ):
+        with pytest.raises(WouldWait):
+            steps.open(node, not truncate, write, truncate)
+    assert isinstance(file, PathHandle)
+    file.local = False  # as on a network's file system
+    with pytest.raises(WouldWait):
+        steps.stat(file)
+    with pytest.raises(WouldWait):
+        steps.open(file, True, False, False)
+    for node in (root, pipe, directory, file):
+        node.close()
+
+
+def test_quick_steps_stay_in_one_mount_and_know_a_foreign_file_system() -> None:
+    tree = RealHostTree("/")
+    root = tree.root()
+    other = tree.walk(root, "proc" if os.path.exists("/proc") else "dev")
+    if tree.quick is not None and tree.stat(other).identity[0] != tree.stat(root).identity[0]:
+        with pytest.raises(WouldWait):
+            tree.quick.walk(root, "proc")
+        with pytest.raises(WouldWait):
+            tree.quick.stat(other)
+    for node in (root, other, tree):
+        node.close()

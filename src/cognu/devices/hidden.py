@@ -8,38 +8,26 @@ from __future__ import annotations
 from collections.abc import Set
 
 from cognu.errors import E, FileError
-from cognu.world import HostNode, HostTree
+from cognu.world import HostNode, HostSteps, HostTree
 
 Identities = Set[tuple[int, int]]
 """(device, inode) of each, as in `HostStat.identity`."""
 
 
-class HidingTree:
-    """`tree` without the directories whose identities are in `hidden`. Everything else is as the tree has it.
+class HidingSteps:
+    """`steps` without what is hidden: see `HidingTree`."""
 
-    A walk to one is NOENT, and so is removing, renaming or replacing it; a new file by its name is EXIST. A listing
-    still has the bare name: `hostcalls.list_some` drops what can't be walked to, as it does with what just went away.
-    """
-
-    def __init__(self, tree: HostTree, hidden: Identities) -> None:
-        self._tree = tree
+    def __init__(self, steps: HostSteps, hidden: Identities) -> None:
+        self._steps = steps
         self._hidden = hidden
-        self.root = tree.root
-        self.stat = tree.stat
-        self.list = tree.list
-        self.open = tree.open
-        self.create = tree.create
-        self.make_directory = tree.make_directory
-        self.symlink = tree.symlink
-        self.readlink = tree.readlink
-        self.link = tree.link
-        self.change = tree.change
-        self.space = tree.space
+        self.root = steps.root
+        self.stat = steps.stat
+        self.open = steps.open
 
     def walk(self, node: HostNode, name: str) -> HostNode:
-        found = self._tree.walk(node, name)
+        found = self._steps.walk(node, name)
         try:
-            shown = self._tree.stat(found).identity not in self._hidden
+            shown = self._steps.stat(found).identity not in self._hidden
         except BaseException:
             found.close()
             raise
@@ -47,6 +35,27 @@ class HidingTree:
             found.close()
             raise FileError(E.NOENT, name)
         return found
+
+
+class HidingTree(HidingSteps):
+    """`tree` without the directories whose identities are in `hidden`. Everything else is as the tree has it.
+
+    A walk to one is NOENT, and so is removing, renaming or replacing it; a new file by its name is EXIST. A listing
+    still has the bare name: `hostcalls.list_some` drops what can't be walked to, as it does with what just went away.
+    """
+
+    def __init__(self, tree: HostTree, hidden: Identities) -> None:
+        super().__init__(tree, hidden)
+        self._tree = tree
+        self.quick: HostSteps | None = None if tree.quick is None else HidingSteps(tree.quick, hidden)
+        self.list = tree.list
+        self.create = tree.create
+        self.make_directory = tree.make_directory
+        self.symlink = tree.symlink
+        self.readlink = tree.readlink
+        self.link = tree.link
+        self.change = tree.change
+        self.space = tree.space
 
     def unlink(self, node: HostNode, name: str, directory: bool) -> None:
         self.walk(node, name).close()

@@ -1,4 +1,5 @@
-"""`#U`: a directory of the host. Every request is at most one hop to a thread, however many names it walks.
+"""`#U`: a directory of the host. Every request is at most one hop to a thread, however many names it walks; what the
+host has in memory (walks, attributes, opening to read, bytes) is none.
 
 Nothing leads out: each step goes through `world.HostTree`, which follows no links; symlinks are shown as symlinks, and
 whoever walks resolves them in their own namespace. Fids own the host's handles and close them at clunk.
@@ -20,6 +21,7 @@ from cognu.devices.hidden import HidingTree, Identities
 from cognu.devices.hostcalls import (
     Found,
     change_file,
+    cut_and_open,
     kind_bits,
     list_some,
     make,
@@ -47,7 +49,7 @@ from cognu.ninep.types import (
     Stat,
     qid_type,
 )
-from cognu.world import HostFile, HostNode, HostStat, HostTree, World
+from cognu.world import HostFile, HostNode, HostStat, HostTree, World, WouldWait
 
 T = TypeVar("T")
 
@@ -114,9 +116,9 @@ class _Held:
 
 
 class HostFid(Fid):
-    """A fid on a file of the host; `file` while it is open, `mode` too."""
+    """A fid on a file of the host; `file` while it is open, `mode` too. `plain`: the open file ends where it says."""
 
-    __slots__ = ("file", "held", "listing", "mode", "way")
+    __slots__ = ("file", "held", "listing", "mode", "plain", "way")
 
     def __init__(self, qid: Qid, held: _Held, way: _Way) -> None:
         super().__init__(qid)
@@ -125,6 +127,7 @@ class HostFid(Fid):
         self.way = way
         self.mode: int | None = None
         self.file: HostFile | None = None
+        self.plain = False
         self.listing: list[str] = []
 
     @property
@@ -177,6 +180,7 @@ class HostServer(FileServer):
     ) -> None:
         self.spec = spec
         self.tree: HostTree = HidingTree(tree, hidden) if hidden else tree
+        self._quick = self.tree.quick
         self.read_only = read_only
         self._world = world
         self._root = _Place(None, "")
@@ -195,13 +199,25 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         if not names:
             return Walk([], HostFid(fid.qid, fid.held, fid.way))
-        return self._walk_up(fid) if list(names) == [".."] else self._walk(fid, list(names))
+        steps, wanted = self._quick, list(names)
+        if steps is not None:
+            try:
+                if wanted == [".."]:
+                    way, place = self._way_up(fid)
+                    return self._walked_up(way, walk_from_root(steps, place, way.identity))
+                return self._walked(fid, wanted, *walk_names(steps, fid.held.node, wanted))
+            except WouldWait:
+                pass
+        return self._walk_up(fid) if wanted == [".."] else self._walk(fid, wanted)
 
     async def _walk(self, fid: HostFid, names: list[str]) -> Walk:
         stats, node = await self._hop(
             lambda: walk_names(self.tree, fid.held.node, names),
             lambda walked: walked[1].close() if walked[1] is not None else None,
         )
+        return self._walked(fid, names, stats, node)
+
+    def _walked(self, fid: HostFid, names: list[str], stats: list[HostStat], node: HostNode | None) -> Walk:
         qids = [self._qid(stat) for stat in stats]
         if node is None:
             return Walk(qids, None)
@@ -211,9 +227,16 @@ class HostServer(FileServer):
         return Walk(qids, HostFid(qids[-1], _Held(node), way))
 
     async def _walk_up(self, fid: HostFid) -> Walk:
-        way = fid.way.above or fid.way
-        names = way.place.names()
+        way, names = self._way_up(fid)
         found = await self._hop(lambda: walk_from_root(self.tree, names, way.identity), _close_found)
+        return self._walked_up(way, found)
+
+    @staticmethod
+    def _way_up(fid: HostFid) -> tuple[_Way, list[str]]:
+        way = fid.way.above or fid.way
+        return way, way.place.names()
+
+    def _walked_up(self, way: _Way, found: Found) -> Walk:
         up = HostFid(self._qid(found.stat), _Held(found.node), way)
         return Walk([up.qid], up)
 
@@ -231,17 +254,25 @@ class HostServer(FileServer):
             raise FileError(E.LOOP, fid.place.name)
         if writes or mode & (OTRUNC | ORCLOSE):
             self._may_write(fid.place.name)
+        elif self._quick is not None:
+            try:
+                return self._opened(fid, mode, *open_file(self._quick, fid.held.node, True, False, False))
+            except WouldWait:
+                pass
         return self._open(fid, mode)
 
     async def _open(self, fid: HostFid, mode: int) -> Fid:
         access = mode & OACCESS
-        file, stat = await self._hop(
-            lambda: open_file(
-                self.tree, fid.held.node, access != OWRITE, access in (OWRITE, ORDWR), bool(mode & OTRUNC)
-            ),
-            lambda opened: opened[0].close(),
-        )
+        reads, writes, node = access != OWRITE, access in (OWRITE, ORDWR), fid.held.node
+        if mode & OTRUNC:
+            opened = await self._hop(lambda: cut_and_open(self.tree, node, reads, writes), _close_opened)
+        else:
+            opened = await self._hop(lambda: open_file(self.tree, node, reads, writes, False), _close_opened)
+        return self._opened(fid, mode, *opened)
+
+    def _opened(self, fid: HostFid, mode: int, file: HostFile, stat: HostStat) -> Fid:
         fid.file, fid.mode, fid.qid = file, mode, self._qid(stat)
+        fid.plain = stat.kind == "-"
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
@@ -280,9 +311,11 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         file = _file(fid, fid.mode is not None and fid.mode & OACCESS != OWRITE)
         count = min(count, READ_LIMIT)
-        # A hop to a thread costs ten times what copying cached bytes does. An empty answer may mean an odd file.
+        # A hop to a thread costs ten times what copying cached bytes does. Of an odd file an empty answer says nothing.
         data = file.pread_now(offset, count)
-        return data or self._world.threads.run(file.pread, offset, count)
+        if data or (data is not None and fid.plain):
+            return data
+        return self._world.threads.run(file.pread, offset, count)
 
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, HostFid)
@@ -311,9 +344,20 @@ class HostServer(FileServer):
 
     # -- attributes and names -------------------------------------------------------------------------------------
 
-    async def stat(self, fid: Fid) -> Stat:
+    def stat(self, fid: Fid) -> MaybeAsync[Stat]:
         assert isinstance(fid, HostFid)
+        if self._quick is not None:
+            try:
+                return self._present(fid, present(self._quick, fid.held.node, fid.mode is not None))
+            except WouldWait:
+                pass
+        return self._ask_stat(fid)
+
+    async def _ask_stat(self, fid: HostFid) -> Stat:
         stat = await self._world.threads.run(present, self.tree, fid.held.node, fid.mode is not None)
+        return self._present(fid, stat)
+
+    def _present(self, fid: HostFid, stat: HostStat) -> Stat:
         fid.qid = self._qid(stat)
         return self._stat(stat, fid.place.name or "/")
 
@@ -424,6 +468,10 @@ def _file(fid: HostFid, allowed: bool) -> HostFile:
 
 def _close_found(found: Found) -> None:
     found.node.close()
+
+
+def _close_opened(opened: tuple[HostFile, HostStat]) -> None:
+    opened[0].close()
 
 
 def _close_all(node: HostNode, file: HostFile | None) -> None:

@@ -1,7 +1,8 @@
 """What the host server does in a thread: each function is one whole request, in blocking calls on a `HostTree`.
 
-Nothing here touches the server's own state, which belongs to the loop's thread. Handles that a function opened and
-does not return are closed when it ends, whatever happens.
+Those that take `HostSteps` are tried on the loop's own thread first, with steps that raise `WouldWait`. Nothing here
+touches the server's own state, which belongs to the loop's thread. Handles that a function opened and does not return
+are closed when it ends, whatever happens.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cognu.ninep.types import (
     DMSYMLINK,
     SetStat,
 )
-from cognu.world import HostFile, HostNode, HostStat, HostTree
+from cognu.world import HostFile, HostNode, HostStat, HostSteps, HostTree
 
 _KINDS = {
     "-": 0,
@@ -57,7 +58,7 @@ def host_mode(mode: int) -> int:
     return mode & DMPERM | sum(hosts for ours, hosts in _SPECIAL if mode & ours)
 
 
-def walk_names(tree: HostTree, start: HostNode, names: Sequence[str]) -> tuple[list[HostStat], HostNode | None]:
+def walk_names(tree: HostSteps, start: HostNode, names: Sequence[str]) -> tuple[list[HostStat], HostNode | None]:
     """Stats of the names reached, and the last one's handle or None if not all were. Raises if the first was not."""
     stats: list[HostStat] = []
     at = start
@@ -68,16 +69,16 @@ def walk_names(tree: HostTree, start: HostNode, names: Sequence[str]) -> tuple[l
                 at.close()
             at = below
             stats.append(tree.stat(at))
-    except FileError:
+    except BaseException as error:
         if at is not start:
             at.close()
-        if not stats:
+        if not stats or not isinstance(error, FileError):
             raise
         return stats, None
     return stats, at
 
 
-def _step(tree: HostTree, at: HostNode, name: str) -> HostNode:
+def _step(tree: HostSteps, at: HostNode, name: str) -> HostNode:
     """Raises NOENT for what can't be a name, since nothing is called so."""
     try:
         return tree.walk(at, name)
@@ -87,7 +88,7 @@ def _step(tree: HostTree, at: HostNode, name: str) -> HostNode:
         raise
 
 
-def walk_from_root(tree: HostTree, names: Sequence[str], identity: tuple[int, int] | None = None) -> Found:
+def walk_from_root(tree: HostSteps, names: Sequence[str], identity: tuple[int, int] | None = None) -> Found:
     """What `names` lead to from the root. Raises NOENT if that is not the file of that identity (any, if None)."""
     root = tree.root()
     try:
@@ -108,7 +109,7 @@ def walk_from_root(tree: HostTree, names: Sequence[str], identity: tuple[int, in
     return Found(node, stats[-1])
 
 
-def present(tree: HostTree, node: HostNode, is_open: bool = False) -> HostStat:
+def present(tree: HostSteps, node: HostNode, is_open: bool = False) -> HostStat:
     """What the host says of it. A file without any name left is there for those who have it open only (NOENT)."""
     stat = tree.stat(node)
     if stat.links == 0 and not is_open:
@@ -116,11 +117,16 @@ def present(tree: HostTree, node: HostNode, is_open: bool = False) -> HostStat:
     return stat
 
 
-def open_file(tree: HostTree, node: HostNode, read: bool, write: bool, truncate: bool) -> tuple[HostFile, HostStat]:
+def cut_and_open(tree: HostTree, node: HostNode, read: bool, write: bool) -> tuple[HostFile, HostStat]:
+    """`open_file` of a file that loses its contents."""
     present(tree, node)
-    if truncate and not write:
+    if not write:
         tree.change(node, size=0)
-        truncate = False
+    return open_file(tree, node, read, write, write)
+
+
+def open_file(tree: HostSteps, node: HostNode, read: bool, write: bool, truncate: bool) -> tuple[HostFile, HostStat]:
+    present(tree, node)
     file = tree.open(node, read, write, truncate)
     try:
         return file, tree.stat(node)

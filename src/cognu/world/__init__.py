@@ -276,12 +276,12 @@ class HostFile(Protocol):
     def close(self) -> None: ...
 
 
-class HostTree(Protocol):
-    """Blocking calls (for a thread pool) on the tree below one directory. No symlink, `..` or race leads out of it.
+class WouldWait(Exception):
+    """The host can't answer from memory; ask again where waiting holds up nobody."""
 
-    Every step opens exactly one component relative to a handle, without following links; names holding a slash or
-    NUL, and `.`/`..`, are refused with INVAL. Odd files (pipes, devices) never block at open. All raise `FileError`.
-    """
+
+class HostSteps(Protocol):
+    """The way to a file of a `HostTree`, and into it."""
 
     def root(self) -> HostNode: ...
 
@@ -289,10 +289,25 @@ class HostTree(Protocol):
 
     def stat(self, node: HostNode) -> HostStat: ...
 
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile: ...
+
+
+class HostTree(HostSteps, Protocol):
+    """Blocking calls (for a thread pool) on the tree below one directory. No symlink, `..` or race leads out of it.
+
+    Every step opens exactly one component relative to a handle, without following links; names holding a slash or
+    NUL, and `.`/`..`, are refused with INVAL. Odd files (pipes, devices) never block at open. All raise `FileError`.
+    """
+
+    @property
+    def quick(self) -> HostSteps | None:
+        """The same steps, on the same nodes, for the loop's own thread: what would have to wait raises `WouldWait`.
+
+        None where the host has no such calls.
+        """
+
     def list(self, node: HostNode) -> list[str]:
         """Names, without `.` and `..`, in the host's order."""
-
-    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile: ...
 
     def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, HostFile]: ...
 

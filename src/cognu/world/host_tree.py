@@ -19,7 +19,6 @@ Every method is a blocking call and may run in any thread, also beside `close` o
 from __future__ import annotations
 
 import errno
-import functools
 import grp
 import os
 import pwd
@@ -29,7 +28,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import HostNode, HostStat
+from cognu.world import HostNode, HostStat, HostSteps, WouldWait
+from cognu.world.cached import can_open_cached, is_local, open_cached
 from cognu.world.host_names import component, decode, encode
 from cognu.world.refusals import printable, refusals
 
@@ -44,6 +44,9 @@ _KINDS = {
     stat.S_IFCHR: "c", stat.S_IFBLK: "b",
 }  # fmt: skip
 _CREATE_TRIES = 16
+_NAMES_LIMIT = 1024
+_users: dict[int, str] = {}
+_groups: dict[int, str] = {}
 
 
 class Descriptor:
@@ -109,24 +112,32 @@ class Handle(HostNode, Protocol):
 
 
 class PathHandle:
-    """A file by an O_PATH descriptor."""
+    """A file by an O_PATH descriptor. `local`: on a file system of this machine's own, as far as is known."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "local")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, local: bool) -> None:
         self._descriptor = Descriptor(fd)
+        self.local = local
 
     @classmethod
     def root(cls, path: str) -> PathHandle:
-        return cls(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return cls(fd, is_local(fd))
 
     @property
     def directory(self) -> Descriptor:
         return self._descriptor
 
     def walk(self, name: bytes) -> PathHandle:
-        with self._descriptor as fd:
-            return PathHandle(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd))
+        with self._descriptor as directory:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            return PathHandle(fd, is_local(fd))
+
+    def walk_cached(self, name: bytes) -> PathHandle:
+        """As `walk` if the host need not wait for it, else raises `WouldWait`; it stays in the same mount."""
+        with self._descriptor as directory:
+            return PathHandle(open_cached(directory, name), self.local)
 
     def stat(self) -> os.stat_result:
         with self._descriptor as fd:
@@ -338,6 +349,8 @@ class RealHostTree:
         with refusals(path):
             self._root: Handle = handle.root(path)
         self._path = printable(path)
+        cached = isinstance(self._root, PathHandle) and can_open_cached()
+        self.quick: HostSteps | None = QuickSteps(self) if cached else None
 
     def close(self) -> None:
         """Handles that were walked to stay good."""
@@ -355,21 +368,7 @@ class RealHostTree:
 
     def stat(self, node: HostNode) -> HostStat:
         with refusals(self._path):
-            found = _held(node).stat()
-        return HostStat(
-            kind=_KINDS[stat.S_IFMT(found.st_mode)],
-            mode=stat.S_IMODE(found.st_mode),
-            size=found.st_size,
-            mtime=found.st_mtime_ns,
-            atime=found.st_atime_ns,
-            ctime=found.st_ctime_ns,
-            identity=(found.st_dev, found.st_ino),
-            links=found.st_nlink,
-            user=_user(found.st_uid),
-            group=_group(found.st_gid),
-            uid=found.st_uid,
-            gid=found.st_gid,
-        )
+            return _host_stat(_held(node).stat())
 
     def list(self, node: HostNode) -> list[str]:
         """Bytes that are not UTF-8 show as `host_names` says; every name given here can be walked to."""
@@ -512,6 +511,65 @@ class RealHostTree:
             return found.f_frsize, found.f_blocks, found.f_bavail
 
 
+class QuickSteps:
+    """`HostSteps` of a tree of `PathHandle`s by what the host has in memory; everything else is `WouldWait`."""
+
+    def __init__(self, tree: RealHostTree) -> None:
+        self._tree = tree
+
+    def root(self) -> HostNode:
+        with refusals(self._tree._path):
+            return _path_handle(self._tree._root).walk_cached(b".")
+
+    def walk(self, node: HostNode, name: str) -> HostNode:
+        raw = component(name)
+        with refusals(name):
+            return _path_handle(node).walk_cached(raw)
+
+    def stat(self, node: HostNode) -> HostStat:
+        handle = _path_handle(node)
+        if not handle.local:
+            raise WouldWait
+        with refusals(self._tree._path):
+            found = handle.stat()
+        if found.st_uid not in _users or found.st_gid not in _groups:
+            raise WouldWait
+        return _host_stat(found)
+
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
+        """Plain files for reading only: making room, and what a device does when opened, may take time."""
+        handle = _path_handle(node)
+        if write or truncate or not handle.local:
+            raise WouldWait
+        with refusals(self._tree._path):
+            if not stat.S_ISREG(handle.stat().st_mode):
+                raise WouldWait
+        return self._tree.open(node, read, False, False)
+
+
+def _path_handle(node: HostNode) -> PathHandle:
+    if not isinstance(node, PathHandle):
+        raise Misuse(E.BADF, type(node).__name__)
+    return node
+
+
+def _host_stat(found: os.stat_result) -> HostStat:
+    return HostStat(
+        kind=_KINDS[stat.S_IFMT(found.st_mode)],
+        mode=stat.S_IMODE(found.st_mode),
+        size=found.st_size,
+        mtime=found.st_mtime_ns,
+        atime=found.st_atime_ns,
+        ctime=found.st_ctime_ns,
+        identity=(found.st_dev, found.st_ino),
+        links=found.st_nlink,
+        user=_user(found.st_uid),
+        group=_group(found.st_gid),
+        uid=found.st_uid,
+        gid=found.st_gid,
+    )
+
+
 def _held(node: HostNode) -> Handle:
     if not isinstance(node, PathHandle | NamedHandle):
         raise Misuse(E.BADF, type(node).__name__)
@@ -550,17 +608,23 @@ def _permissions(mode: int, name: str) -> int:
     return mode & 0o1777
 
 
-@functools.lru_cache(maxsize=1024)
 def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    name = _users.get(uid)
+    return _kept(_users, uid, lambda: pwd.getpwuid(uid).pw_name) if name is None else name
 
 
-@functools.lru_cache(maxsize=1024)
 def _group(gid: int) -> str:
+    name = _groups.get(gid)
+    return _kept(_groups, gid, lambda: grp.getgrgid(gid).gr_name) if name is None else name
+
+
+def _kept(names: dict[int, str], number: int, look_up: Callable[[], str]) -> str:
+    """The name for a number, which the host may have to ask a directory service for."""
     try:
-        return grp.getgrgid(gid).gr_name
+        name = look_up()
     except KeyError:
-        return str(gid)
+        name = str(number)
+    if len(names) >= _NAMES_LIMIT:
+        names.clear()
+    names[number] = name
+    return name
