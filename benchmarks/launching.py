@@ -16,6 +16,7 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import Grant, Launch
+from cognu.files.mounts import ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.process import Fork, Process, ProcessTable, Share
 from cognu.files.server import Fid
@@ -79,13 +80,10 @@ class Machine:
         self.engine.close()
 
     def child(self) -> Process:
-        """A new process with the three streams."""
+        """A new process with the three streams, as opening `/proc/clone` and writing `fd` to its ctl make it."""
         process = self.processes.fork(self.parent, Fork(descriptors=Share.CLEAN))
-        domain = process.namespace.domain
         for number in range(3):
-            cap = self.stream.domain.mint(self.stream.cap, ALL_RIGHTS, domain)
-            stream = Chan(self.stream.handle, domain, cap, self.stream.path, self.stream.origin)
-            process.descriptors.add(stream, number)
+            process.descriptors.add(ChanMover(process.namespace.domain).move(self.stream), number)
         return process
 
     async def launch(self, *arguments: str) -> None:
@@ -111,7 +109,7 @@ class Machine:
         began = time.perf_counter()
         for _ in range(count):
             program = Program(process, self.world, (self.name.encode(),), ())
-            await finish(program.adopt_streams())
+            program.adopt_streams()
             done: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
             self.scheduler.start(module, IMPORTS, Limits(), done.set_result, program)
             ending = await done

@@ -284,7 +284,7 @@ async def test_only_the_console_looks_like_a_terminal(bench: Bench) -> None:
     server = attach(bench.namespace.domain, cons_server(bench.world, "here", bench.processes))
     null = await finish(bench.namespace.walk(server, ["null"], bench.process))
     bench.process.descriptors.add(await finish(bench.namespace.open(null, ORDWR, bench.process)), 0)
-    await finish(bench.program.adopt_streams())
+    bench.program.adopt_streams()
     kind, _, rights, _ = bench.fdstat(0)
     assert kind == Filetype.CHARACTER_DEVICE
     assert rights & Right.FD_SEEK
@@ -303,7 +303,7 @@ async def test_what_stands_for_an_open_file_is_a_stream_and_the_console_stays_on
     for number, lent in ((0, "10"), (1, "11")):
         chan = await finish(bench.namespace.walk(numbers, [lent], bench.process))
         bench.process.descriptors.add(await finish(bench.namespace.open(chan, ORDWR, bench.process)), number)
-    await finish(bench.program.adopt_streams())
+    bench.program.adopt_streams()
     for number, kind in ((0, Filetype.CHARACTER_DEVICE), (1, Filetype.UNKNOWN)):
         assert bench.fdstat(number)[0] == kind
         assert not bench.fdstat(number)[2] & (Right.FD_SEEK | Right.FD_TELL)

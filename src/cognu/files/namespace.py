@@ -302,17 +302,20 @@ class Namespace:
         self, chan: Chan, head: MountHead | None, names: Sequence[str], caller: Caller
     ) -> Steps[tuple[Chan, Walk]]:
         """Walk from `chan`, or from the first later member of its union that has the first name."""
-        members = head.members[1:] if head else []
-        where = str(chan.path.step(names[:1]))
+        if head is None:
+            members = [chan]
+        else:
+            members = [chan, *(member.chan for member in head.members[1:])]
         refusal: tuple[E, str] | None = None  # no exception is kept: its traceback would keep this frame
-        for member in (chan, *(member.chan for member in members)):
+        for member in members:
             try:
                 return member, (yield from dispatch(member, 0, member.server.walk, member.fid, names, caller))
             except FileError as error:
+                where = str(chan.path.step(names[:1]))
                 if refusal is None or refusal[0] is E.NOENT:
                     refusal = (error.error, error.detail or _beside(error.subject, where))
         assert refusal is not None
-        raise FileError(refusal[0], where, refusal[1])
+        raise FileError(refusal[0], str(chan.path.step(names[:1])), refusal[1])
 
     def _mount_on_the_way(self, member: Chan, qids: Sequence[Qid], before: int) -> int | None:
         if not self.heads:

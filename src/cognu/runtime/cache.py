@@ -54,6 +54,7 @@ class CompileCache:
         self._keep = keep
         self._grace = int(grace * 1e9)
         self._kept: dict[str, _Kept] = {}
+        """By program alone, as below: the engine's configuration is the same for all."""
         self._making: dict[str, asyncio.Task[Module]] = {}
         self._rate = FIRST_RATE
         self._closed = False
@@ -73,16 +74,15 @@ class CompileCache:
         """
         if self._closed:
             raise Misuse(E.BADF, "compile cache")
-        key = self.key(program)
-        kept = self._kept.get(key)
+        kept = self._kept.get(program)
         if kept is not None:
             kept.used = self._world.clock.monotonic()
             return kept.module
-        task = self._making.get(key)
+        task = self._making.get(program)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._make(key, wasm))
-            self._making[key] = task
-            task.add_done_callback(lambda _: self._made(key))
+            task = asyncio.get_running_loop().create_task(self._make(program, wasm))
+            self._making[program] = task
+            task.add_done_callback(lambda _: self._made(program))
         if progress is not None:
             await self._report(task, len(wasm), progress)
         return await asyncio.shield(task)
@@ -96,31 +96,31 @@ class CompileCache:
         self._closed = True
         while self._making:
             await asyncio.wait(list(self._making.values()))
-        for key in list(self._kept):
-            self._kept[key].module.close()
-            del self._kept[key]
+        for program in list(self._kept):
+            self._kept[program].module.close()
+            del self._kept[program]
 
-    def _made(self, key: str) -> None:
-        task = self._making.pop(key)
+    def _made(self, program: str) -> None:
+        task = self._making.pop(program)
         if not task.cancelled():
             task.exception()  # seen, even if all who waited were cancelled
 
-    async def _make(self, key: str, wasm: bytes) -> Module:
+    async def _make(self, program: str, wasm: bytes) -> Module:
         clock = self._world.clock
         began = clock.monotonic()
-        module, compiled = await self._world.threads.run(self._load_or_compile, self._path(key), wasm)
+        module, compiled = await self._world.threads.run(self._load_or_compile, self._path(self.key(program)), wasm)
         now = clock.monotonic()
         if compiled and len(wasm) > 100_000:
             self._rate = len(wasm) * 1e9 / max(1, now - began)
-        self._kept[key] = _Kept(module, now)
+        self._kept[program] = _Kept(module, now)
         self._evict(now)
         return module
 
     def _evict(self, now: int) -> None:
-        idle = sorted((kept.used, key) for key, kept in self._kept.items() if not kept.module.users)
-        for used, key in idle[: max(0, len(self._kept) - self._keep)]:
+        idle = sorted((kept.used, program) for program, kept in self._kept.items() if not kept.module.users)
+        for used, program in idle[: max(0, len(self._kept) - self._keep)]:
             if now - used >= self._grace:
-                self._kept.pop(key).module.close()
+                self._kept.pop(program).module.close()
 
     async def _report(self, task: asyncio.Task[Module], size: int, progress: Callable[[Progress], None]) -> None:
         clock = self._world.clock

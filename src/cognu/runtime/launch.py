@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as MappingOf
 from functools import partial
 from inspect import isawaitable
 from posixpath import commonpath, normpath
@@ -27,7 +28,7 @@ from cognu.files.namespace import Namespace
 from cognu.files.process import Descriptors, Process, ProcessTable, State
 from cognu.files.server import Fid, FileServer
 from cognu.files.steps import Steps, finish
-from cognu.kernel import CREATE, EXECUTE, READ, WRITE
+from cognu.kernel import CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import OACCESS, OEXEC, ORDWR, OREAD, OWRITE, QTDIR
 from cognu.runtime.cache import CompileCache, Progress
 from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage
@@ -58,6 +59,11 @@ class Clothes(NamedTuple):
     descriptors: Descriptors
 
 
+Tops = MappingOf[str, Chan | None]
+"""What is at the top of a namespace, by name: the chan where a grant is there itself, else None. Who has just made a
+namespace knows it, and a start need not read and walk it again."""
+
+
 # -- namespaces -------------------------------------------------------------------------------------------------------
 
 
@@ -77,6 +83,14 @@ def build_namespace(
     Paths of grants and sources of mappings are the parent's. A relative name of a mapping is taken from `cwd`. Raises
     NOENT, ACCES (the parent lacks a right itself, or may not hand it on), naming the path; then nothing is left behind.
     """
+    clothes, _ = yield from _build(parent, cwd, grants, mappings, skeleton)
+    return clothes
+
+
+def _build(
+    parent: Process, cwd: str, grants: Sequence[Grant], mappings: Sequence[Mapping], skeleton: Skeleton
+) -> Steps[tuple[Clothes, Tops | None]]:
+    """`build_namespace`, and what is at the top of it; None if that is for the granted root's server to say."""
     binds = yield from _binds(parent, cwd, grants, mappings)
     files = {bind.place for bind in binds if not bind.source.qid.type & QTDIR}
     directories = {bind.place for bind in binds} - files | {cwd}
@@ -88,9 +102,13 @@ def build_namespace(
         domain.release()
         raise
     namespace = Namespace(domain, root)
+    tops: dict[str, Chan | None] = {place.split("/", 2)[1]: None for place in (*directories, *files) if place != "/"}
     try:
         for bind in sorted(binds, key=lambda bind: bind.place.count("/") if bind.place != "/" else 0):
-            yield from _bind(parent, namespace, bind, any(_is_below(place, bind.place) for place in mapped))
+            where = yield from namespace.find(bind.place, root, parent)
+            _bind(parent, namespace, bind, where, any(_is_below(place, bind.place) for place in mapped))
+            if bind.place[1:] in tops:
+                tops[bind.place[1:]] = where
         try:
             directory = yield from namespace.find(cwd, root, parent)
         except FileError as error:
@@ -101,7 +119,8 @@ def build_namespace(
         namespace.release()
         raise
     namespace.no_mount = True
-    return Clothes(namespace, directory, Descriptors(parent.descriptors.limit))
+    covered = any(bind.place == "/" for bind in binds)
+    return Clothes(namespace, directory, Descriptors(parent.descriptors.limit)), None if covered else tops
 
 
 def _binds(parent: Process, cwd: str, grants: Sequence[Grant], mappings: Sequence[Mapping]) -> Steps[list[_Bind]]:
@@ -116,7 +135,7 @@ def _binds(parent: Process, cwd: str, grants: Sequence[Grant], mappings: Sequenc
     binds = []
     for place, (path, rights) in wanted.items():
         source = yield from parent.namespace.find(path, parent.cwd, parent)
-        if not parent.namespace.cross(source)[0].qid.type & QTDIR:
+        if not source.qid.type & QTDIR:  # what is mounted on it, if anything, is of its kind
             rights &= ~CREATE
         binds.append(_Bind(source, place, rights))
     return binds
@@ -147,12 +166,11 @@ def _is_below(path: str, place: str) -> bool:
     return path != place and path.startswith(place.rstrip("/") + "/")
 
 
-def _bind(parent: Process, namespace: Namespace, bind: _Bind, keep: bool) -> Steps[None]:
-    """Put the source, and if it is a union the other members too, in its place.
+def _bind(parent: Process, namespace: Namespace, bind: _Bind, where: Chan, keep: bool) -> None:
+    """Put the source, and if it is a union the other members too, in its place, which `where` is.
 
     `keep` what was there behind it: the way to directories mapped to names that the source does not have.
     """
-    where = yield from namespace.find(bind.place, namespace.root, parent)
     target, head = parent.namespace.cross(bind.source)
     members = [(member.chan, member.create) for member in head.members] if head is not None else [(target, True)]
     flags = MBEFORE if keep else MREPL
@@ -168,20 +186,28 @@ def _bind(parent: Process, namespace: Namespace, bind: _Bind, keep: bool) -> Ste
 
 
 def preopens(
-    process: Process, mappings: Sequence[Mapping] = (), grants: Sequence[Grant] = ()
+    process: Process,
+    mappings: Sequence[Mapping] = (),
+    grants: Sequence[Grant] = (),
+    tops: Tops | None = None,
 ) -> Steps[list[tuple[str, Chan]]]:
     """The directories a program finds open: the mapped ones, if there are any; else `.` and those at the top.
 
     Where something was granted that lies above the working directory, so does the program's own name for the way there:
-    `..`, `../..` and so on.
+    `..`, `../..` and so on. `tops`: what is at the top, if the caller knows.
     """
     namespace = process.namespace
     cwd = _place(process.cwd)
+    known: dict[str, Chan | None] = {}
     if mappings:
         names = {mapping.guest: _absolute(mapping.guest, cwd) for mapping in mappings}
     else:
         names = {".": cwd}
-        names.update({f"/{name}": f"/{name}" for name in (yield from _top(process))})
+        if tops is None:
+            tops = dict.fromkeys((yield from _top(process)))
+        for name in sorted(tops):
+            names[f"/{name}"] = f"/{name}"
+            known[f"/{name}"] = tops[name]
         for grant in grants:
             above = commonpath([cwd, _absolute(grant.path, cwd)])
             if above != cwd:
@@ -189,8 +215,9 @@ def preopens(
                 names["/".join([".."] * ups)] = above
     opened = []
     for name, path in names.items():
-        chan = yield from namespace.find(path, process.cwd, process)
-        if namespace.cross(chan)[0].qid.type & QTDIR:
+        chan = known.get(name)
+        chan = chan.share() if chan is not None else (yield from namespace.find(path, process.cwd, process))
+        if chan.qid.type & QTDIR:  # so is what may be mounted on it
             opened.append((name, chan))
     return opened
 
@@ -226,6 +253,7 @@ def _place(cwd: Chan) -> str:
 
 def _hand_streams(process: Process, domain: Domain, to: Descriptors) -> None:
     """The process's descriptors 0, 1 and 2, each for what it was opened for alone. Raises INVAL if it has others."""
+    minted: dict[tuple[Domain, Cap, int], Cap] = {}  # often all three are the same terminal
     for number in process.descriptors:
         if number >= FIRST_PREOPEN:
             raise FileError(E.INVAL, f"fd {number}", f"0-{FIRST_PREOPEN - 1}")
@@ -234,12 +262,20 @@ def _hand_streams(process: Process, domain: Domain, to: Descriptors) -> None:
         if chan.domain is domain:
             to.add(chan.share(), number)
             continue
-        cap = chan.domain.mint(chan.cap, rights, domain)
+        key = chan.domain, chan.cap, rights
+        cap = minted.get(key)
+        if cap is None:
+            cap = minted[key] = chan.domain.mint(chan.cap, rights, domain)
         to.add(Chan(chan.handle, domain, cap, _flat(chan.path), chan.origin), number)
 
 
 def _flat(path: Path) -> Path:
     """The same names, without the mount points on the way, which are the parent's."""
+    node: Path | None = path
+    while node is not None and node.mounted_on is None:
+        node = node.parent
+    if node is None:
+        return path  # nothing to leave out
     names = path.names()
     begin = str(path).partition("/")[0] or "/"
     return Path(None, begin).step(names)
@@ -281,13 +317,13 @@ class Programs:
         """
         args = _strings(process.args)
         environment = _environment(process, mapped=bool(launch.directories))
-        new = await self._dress(process, launch, confined)
+        new, tops = await self._dress(process, launch, confined)
         old = Clothes(process.namespace, process.cwd, process.descriptors)
         process.namespace, process.cwd, process.descriptors = new
         running = Program(process, self._world, args, environment)
         try:
-            await finish(running.adopt_streams())
-            opened = await finish(preopens(process, launch.directories, launch.grants))
+            running.adopt_streams()
+            opened = await finish(preopens(process, launch.directories, launch.grants, tops))
             running.preopen(opened, mapped=bool(launch.directories))
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
@@ -315,11 +351,11 @@ class Programs:
         # It outlives the program, so it must hold nothing of it, and in particular no way back to the process.
         process.detail = partial(_detail, guest.usage)
 
-    async def _dress(self, process: Process, launch: Launch, confined: bool) -> Clothes:
+    async def _dress(self, process: Process, launch: Launch, confined: bool) -> tuple[Clothes, Tops | None]:
+        tops: Tops | None = None
         if confined:
             cwd = _place(process.cwd)
-            build = build_namespace(process, cwd, launch.grants, launch.directories, self._skeleton)
-            new = await finish(build)
+            new, tops = await finish(_build(process, cwd, launch.grants, launch.directories, self._skeleton))
         else:
             descriptors = Descriptors(process.descriptors.limit)
             new = Clothes(process.namespace.hold(), process.cwd.share(), descriptors)
@@ -330,7 +366,7 @@ class Programs:
         except BaseException:
             _give_back(new)
             raise
-        return new
+        return new, tops
 
     async def close(self) -> None:
         """Kill what still writes behind programs that are over. The scheduler is closed before this."""

@@ -118,8 +118,9 @@ def _reopen(program: Program, entry: WasiFd, append: bool) -> Steps[None]:
     program.table.replace(entry, opened)
 
 
-def fd_fdstat_set_rights(program: Program, guest: Guest, fd: int, base: int, inheriting: int) -> None:
+def fd_fdstat_set_rights(program: Program, guest: Guest, fd: int, base: int, inheriting: int) -> Steps[None]:
     entry = program.table.get(fd)
+    yield from entry.kind(program.process)  # which its rights depend on
     if base & ~entry.rights or inheriting & ~entry.inheriting:
         raise WasiError(Errno.NOTCAPABLE)
     entry.rights, entry.inheriting = base, inheriting
