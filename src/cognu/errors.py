@@ -99,6 +99,7 @@ class E(Enum):
     BADTICKET = Row(129, "ticket is not valid", "tickets work once and for ten minutes; make another: cognu invite")
     DAMAGED = Row(5, "file is damaged", "restore it from a backup, or move it away and begin anew")
     BADPEER = Row(13, "peer is not who it should be", "pair again: cognu invite there, cognu join here")
+    DROPPED = Row(127, "it has dropped this machine", "join it again: there, cognu invite; here, cognu join TICKET")
     NOGRANT = Row(2, "no such grant", "cognu grants list shows what was granted to whom")
     CONFLICT = Row(17, "grants contradict each other", "take the other one back first: cognu grants revoke")
     NOTGIVEN = Row(2, "is there, but was not granted", "grant it with run --grant, or for good: cognu grants set")

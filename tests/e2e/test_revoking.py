@@ -98,7 +98,7 @@ async def test_dropping_a_peer_ends_everything_at_once(place: Path) -> None:
         file = await desk.open(f"/n/pi{two.shared}/file")
         await pi.rpc("drop", peer="desk")
         assert (await spinning.end()).status != 0
-        await refused(file.read(), E.REVOKED)
+        await refused(file.read(), E.DROPPED)
         assert await pi.rpc("peers") == []
         before = (await pi.rpc("status"))["processes"]
         assert before == 2
@@ -107,4 +107,4 @@ async def test_dropping_a_peer_ends_everything_at_once(place: Path) -> None:
             return not (await desk.rpc("peers"))[0]["connected"]
 
         await until(desk, away)
-        await refused(desk.list("/n/pi"), E.BADPEER)
+        await refused(desk.list("/n/pi"), E.DROPPED)

@@ -165,7 +165,7 @@ def test_uptime_is_told_in_two_units(seconds: int, wanted: str) -> None:
 
 def peer(**more: Any) -> dict[str, Any]:
     return {"name": "pi", "connected": False, "rtt": None, "granted": [], "received": ["net"], "lies": 0,
-            "addresses": ["a:1", "b:2"], **more}  # fmt: skip
+            "dropped": False, "addresses": ["a:1", "b:2"], **more}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ async def test_a_node_that_is_no_peer_is_refused_by_the_listener(tmp_path: Path)
         stranger.knows(b, "b", b.address)
         with pytest.raises(LinkBroken) as caught:
             await stranger.mesh.connect("b")
-        assert caught.value.error is E.BADPEER
+        assert caught.value.error is E.DROPPED
         await stranger.mesh.close()
 
 
@@ -360,11 +360,17 @@ async def test_dropping_a_peer_cuts_it_at_once_and_for_good(tmp_path: Path) -> N
         await b.mesh.drop("a")
         with pytest.raises(LinkBroken) as caught:
             await reading
-        assert caught.value.error is E.REVOKED
+        assert caught.value.error is E.DROPPED
         assert b.book.all() == []
+        assert not a.mesh.status()[0].dropped  # nobody has told it; it finds out
         with pytest.raises(LinkBroken) as caught:
             await a.mesh.connect("b")
-        assert caught.value.error is E.BADPEER
+        assert (caught.value.error, caught.value.subject) == (E.DROPPED, "b")
+        assert a.mesh.status()[0].dropped
+        b.book.add(Peer(a.identity.fingerprint, "a", a.identity.certificate))
+        await a.mesh.connect("b")
+        assert not a.mesh.status()[0].dropped
+        await b.mesh.drop("a")
         with pytest.raises(FileError):
             await b.mesh.drop("a")
 

@@ -147,7 +147,7 @@ async def test_the_client_hears_that_the_server_refused_it(shown: TlsKeys, serve
     async with server(lambda: keys(SERVER, *server_trusts), accepted.append) as address:
         with pytest.raises(LinkBroken) as caught:
             await connect_tls(address, shown)
-        assert caught.value.error is E.BADPEER
+        assert caught.value.error is E.DROPPED
         assert address in str(caught.value)
     assert accepted == []
 

@@ -10,6 +10,7 @@ import click
 from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
 from cognu.cli.setting import Setting, table, verb
+from cognu.errors import E, FileError
 from cognu.shell.hostpaths import translate
 
 _GRANT = click.option(
@@ -68,22 +69,33 @@ def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
 
 @verb("peers", "cognu peers")
 def peers_verb(setting: Setting) -> None:
-    """List the machines that were joined."""
+    """List the machines that were joined: linked or not, and what each may do here, and this one there.
+
+    What this one may do there is asked of those that are linked; of others it is what they said last, with the time.
+    """
     peers: list[dict[str, Any]] = ask(setting, "peers")
     rows = [["NAME", "STATE", "RTT", "MAY HERE", "WE MAY THERE", "ADDRESS"]]
     for peer in peers:
         rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
-        state = "connected" if peer["connected"] else "away"
-        may = [",".join(peer[key]) or "-" for key in ("granted", "received")]
-        rows.append([peer["name"], state, rtt, *may, peer["address"] or "-"])
-    setting.show(peers, *table(rows))
+        state = "connected" if peer["connected"] else "dropped us" if peer["dropped"] else "away"
+        here, there = (",".join(peer[key]) or "-" for key in ("granted", "received"))
+        if not peer["current"]:
+            there += f" (as of {time_text(peer['as_of'])})"
+        rows.append([peer["name"], state, rtt, here, there, peer["address"] or "-"])
+    dropped = [str(FileError(E.DROPPED, peer["name"], E.DROPPED.hint)) for peer in peers if peer["dropped"]]
+    setting.show(peers, *table(rows), *dropped)
 
 
 @verb("drop", "cognu drop pi")
 @click.argument("peer")
 def drop_verb(setting: Setting, peer: str) -> None:
-    """Part with a machine: what it was granted ends at once, and it must be invited again to come back."""
-    setting.show(ask(setting, "drop", peer=peer), f"parted with {peer}")
+    """Part with a machine: what it was granted ends at once, and it must be invited again to come back.
+
+    It is told, now if it is linked, else when it next calls.
+    """
+    done: dict[str, Any] = ask(setting, "drop", peer=peer)
+    away = "" if done["told"] else ", which was not reached; it hears of it when it calls"
+    setting.show(done, f"parted with {peer}{away}")
 
 
 @verb("listen", "cognu listen 127.0.0.1:5640 --path /home/me")

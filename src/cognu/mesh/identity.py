@@ -179,7 +179,8 @@ def load_identity(world: World, home: str) -> Identity:
 
 @dataclass(frozen=True)
 class Peer:
-    """A machine this node paired with. `granted` is what we let it use, `received` what it lets us use."""
+    """A machine this node paired with. `granted` is what we let it use, `received` what it lets us use, as it said
+    last, at `as_of` (seconds since 1970)."""
 
     fingerprint: str
     name: str
@@ -187,6 +188,7 @@ class Peer:
     addresses: tuple[str, ...] = ()
     granted: tuple[str, ...] = ()
     received: tuple[str, ...] = ()
+    as_of: int = 0
 
 
 def clean_name(offered: str, fallback: str) -> str:
@@ -357,13 +359,17 @@ def parse_book(data: bytes, path: str) -> dict[str, Peer]:
 def _parse_peer(row: object) -> Peer | None:
     if not isinstance(row, dict) or row.keys() != {field.name for field in fields(Peer)}:
         return None
+    as_of = row["as_of"]
+    if type(as_of) is not int or as_of < 0:
+        return None
     texts = [row["fingerprint"], row["name"], row["certificate"]]
     lists = [row["addresses"], row["granted"], row["received"]]
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(items, list) for items in lists):
         return None
     if not all(isinstance(item, str) for items in lists for item in items):
         return None
-    peer = Peer(*texts, *(tuple(items) for items in lists))
+    addresses, granted, received = (tuple(items) for items in lists)
+    peer = Peer(row["fingerprint"], row["name"], row["certificate"], addresses, granted, received, as_of)
     try:
         check_peer(peer)
     except (FileError, UnicodeError):

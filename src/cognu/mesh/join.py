@@ -209,7 +209,8 @@ class Inviter:
             await _refuse(stream, refusal)
             raise LinkBroken(E.BADTICKET, stream.peer, refusal.detail)
         try:
-            peer = self._book.add(_peer_of(card, public, granted=found.grants, received=card.grants))
+            now = self._world.clock.now()
+            peer = self._book.add(_peer_of(card, public, granted=found.grants, received=card.grants, now=now))
         except CognuError:
             await _refuse(stream, Refusal.FAILED)
             raise
@@ -281,7 +282,7 @@ async def _ask(
     proved = transcript.proves(answer.mac, ticket.secret, Step.ACCEPT)
     if not proved or not verify(public, answer.signature, transcript.message(Step.ACCEPT)):
         raise FileError(E.BADTICKET, "ticket", Refusal.WRONG.detail)
-    return transcript, _peer_of(answer.card, public, granted=grants, received=answer.card.grants)
+    return transcript, _peer_of(answer.card, public, granted=grants, received=answer.card.grants, now=world.clock.now())
 
 
 async def _confirm(me: Self, stream: SecureStream, ticket: Ticket, transcript: Transcript) -> None:
@@ -301,10 +302,11 @@ def _public_of(card: Card) -> bytes | None:
         return None
 
 
-def _peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...]) -> Peer:
+def _peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...], now: int) -> Peer:
     fingerprint = fingerprint_of(public)
     name = clean_name(card.name, short(fingerprint))
-    return Peer(fingerprint, name, certificate_pem(card.certificate), card.addresses, granted, received)
+    certificate = certificate_pem(card.certificate)
+    return Peer(fingerprint, name, certificate, card.addresses, granted, received, now // 10**9)
 
 
 async def _refuse(stream: SecureStream, refusal: Refusal) -> None:

@@ -7,7 +7,7 @@ leaf is compared with the pin again, so that a slip in one place does not let an
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse
 from cognu.mesh.frames import ID_SIZE
@@ -32,13 +32,14 @@ it returns. A `CognuError` it raises is what the peer's `read` raises."""
 
 @dataclass(frozen=True)
 class PeerStatus:
-    """A peer and how it is reached now; `since` is wall-clock ns, `rtt` ns."""
+    """A peer and how it is reached now; `since` is wall-clock ns, `rtt` ns; `dropped`: it has dropped this node."""
 
     peer: Peer
     connected: bool
     since: int | None
     address: str
     rtt: int | None
+    dropped: bool = False
 
 
 class Mesh:
@@ -55,6 +56,7 @@ class Mesh:
         self._boot = world.random.bytes(ID_SIZE)
         self._sessions: dict[str, Session] = {}
         self._answered: set[str] = set()  # addresses at which a peer was reached
+        self._dropped_by: set[str] = set()
         self.on_linked: Callable[[str], None] = lambda _: None
         """Called with the fingerprint of a peer, each time a link to it came up."""
         self._listener: Listener | None = None
@@ -87,18 +89,26 @@ class Mesh:
         for peer in self._book.all():
             session = self._sessions.get(peer.fingerprint)
             link = session.status if session is not None else LinkStatus(False, None, "", None)
-            rows.append(PeerStatus(peer, link.connected, link.since, link.address, link.rtt))
+            dropped = peer.fingerprint in self._dropped_by
+            rows.append(PeerStatus(peer, link.connected, link.since, link.address, link.rtt, dropped))
         return rows
 
+    def note_dropped(self, fingerprint: str) -> None:
+        """A peer has dropped this node, until a link to it comes up again: there is nothing that may be done there."""
+        self._dropped_by.add(fingerprint)
+        peer = self._book.get(fingerprint)
+        if peer is not None:
+            self._book.update(replace(peer, received=(), as_of=self._world.clock.now() // 10**9))
+
     async def drop(self, peer: str) -> Peer:
-        """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(REVOKED)`.
+        """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(DROPPED)`.
 
         Raises `FileError`: NOPEER, AMBIGUOUS.
         """
         dropped = self._book.remove(self._book.find(peer).fingerprint)
         session = self._sessions.pop(dropped.fingerprint, None)
         if session is not None:
-            await session.close(E.REVOKED, "the peer was dropped")
+            await session.close(E.DROPPED, "")
         return dropped
 
     async def close(self) -> None:
@@ -132,6 +142,7 @@ class Mesh:
 
             def linked(stream: SecureStream, port: int, dialled: bool) -> None:
                 self._learn(fingerprint, stream, port, dialled)
+                self._dropped_by.discard(fingerprint)
                 self.on_linked(fingerprint)
 
             session = Session(self._world, core, self._timing, dial, handle, linked, lambda: self._port)
@@ -156,8 +167,8 @@ class Mesh:
     async def _dial(self, fingerprint: str) -> SecureStream:
         """A pinned connection to the first address that answers.
 
-        Raises `LinkBroken(BADPEER)`, `FileError`: HOSTUNREACH, or CONNREFUSED if at every address, one of which was the
-        peer's, a machine said that nothing listens there.
+        Raises `LinkBroken`: BADPEER, DROPPED; `FileError`: HOSTUNREACH, or CONNREFUSED if at every address, one of them
+        the peer's, a machine said that nothing listens there.
         """
         peer = self._book.find(fingerprint)
         keys = TlsKeys(self._identity.certificate, self._identity.private_key, (peer.certificate,))
@@ -168,6 +179,9 @@ class Mesh:
             try:
                 stream = await self._world.network.connect_tls(address, keys, DIAL_SECONDS)
             except CognuError as error:
+                if error.error is E.DROPPED:  # it proved first that it is the peer
+                    self.note_dropped(fingerprint)
+                    raise LinkBroken(E.DROPPED, peer.name) from error
                 tried.append(str(error))
                 refused += error.error is E.CONNREFUSED
                 if isinstance(error, LinkBroken) and error.error is E.BADPEER:

@@ -20,6 +20,7 @@ from cognu.mesh.identity import Peer
 from cognu.mesh.session import Channel
 from cognu.ninep.server import Limits
 from cognu.ninep.types import OREAD
+from cognu.node import telling
 from cognu.node.launcher import CHUNK
 from cognu.node.lending import attach_lent
 from cognu.node.node import Node
@@ -85,6 +86,8 @@ class Channels:
                 self._node.exports.disconnect(peer.fingerprint, session)
         elif label == STORE:
             await self._serve_store(peer, channel)
+        elif label in (telling.GRANTS, telling.DROPPED):
+            await telling.answer(self._node, peer, channel)
         elif label.startswith(TOKEN_LABEL):
             await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint, channel.close), channel)
         else:

@@ -16,6 +16,7 @@ from cognu.node.granting import GRANTING
 from cognu.node.grants import describe_grant, parse_grant, parse_grants
 from cognu.node.listening import Listening
 from cognu.node.node import Node
+from cognu.node.telling import refresh, say_goodbye
 
 Arguments = dict[str, Any]
 
@@ -70,6 +71,8 @@ async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
 
 
 async def _peers(node: Node, arguments: Arguments) -> Any:
+    """`received` is as the peer says now if `current`, else as it said at `as_of`."""
+    answered = await refresh(node)
     return [
         {
             "name": row.peer.name,
@@ -80,6 +83,9 @@ async def _peers(node: Node, arguments: Arguments) -> Any:
             "rtt": row.rtt,
             "granted": list(row.peer.granted),
             "received": list(row.peer.received),
+            "current": row.peer.fingerprint in answered,
+            "as_of": row.peer.as_of * 10**9,
+            "dropped": row.dropped,
             "lies": node.store.bad_sources.get(row.peer.name, 0),
         }
         for row in node.mesh.status()
@@ -89,9 +95,10 @@ async def _peers(node: Node, arguments: Arguments) -> Any:
 async def _drop(node: Node, arguments: Arguments) -> Any:
     peer = node.book.find(arguments["peer"])
     node.exports.forget(peer.fingerprint)
+    told = await say_goodbye(node, peer)
     await node.mesh.drop(peer.fingerprint)
     await node.network.drop(peer.name)
-    return {}
+    return {"told": told}
 
 
 async def _export(node: Node, arguments: Arguments) -> Any:

@@ -239,8 +239,11 @@ class TlsStream:
         if isinstance(error, ssl.SSLError):
             reason = (error.reason or "TLS failed").lower().replace("_", " ")
             refused = any(word in reason for word in ("unknown ca", "certificate", "access denied"))
-            detail = f"it does not trust this node ({reason})" if refused and "alert" in reason else reason
-            return LinkBroken(E.BADPEER if refused else E.CONNRESET, self._peer, detail)
+            if refused and "alert" in reason:
+                # With its certificate it has proved who it is before it says so: it knew this node once, or never did.
+                row = E.DROPPED if self._certificate else E.BADPEER
+                return LinkBroken(row, self._peer, f"it does not trust this node ({reason})")
+            return LinkBroken(E.BADPEER if refused else E.CONNRESET, self._peer, reason)
         if isinstance(error, OSError):
             return LinkBroken(from_oserror(error).error, self._peer)
         return LinkBroken(E.CONNRESET, self._peer, str(error))

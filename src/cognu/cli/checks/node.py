@@ -109,7 +109,8 @@ def known_peers(subject: Subject) -> list[dict[str, Any]]:
         return [{**row, "addresses": addresses.get(row["fingerprint"], ())} for row in subject.peers]
     return [
         {"name": peer.name, "connected": False, "rtt": None, "addresses": peer.addresses,
-         "granted": list(peer.granted), "received": list(peer.received), "lies": 0}
+         "granted": list(peer.granted), "received": list(peer.received), "lies": 0,
+         "dropped": False}
         for peer in sorted(book.values(), key=lambda peer: peer.name)
     ]  # fmt: skip
 
@@ -130,6 +131,8 @@ def told(peer: dict[str, Any], reached: dict[str, float | None], running: bool) 
     may = f"it may here: {','.join(peer['granted']) or '-'}; we may there: {','.join(peer['received']) or '-'}"
     if peer["lies"]:
         return problem(f"gave wrong bytes {peer['lies']} times; {may}", f"ask its owner; cognu drop {name} parts", name)
+    if peer["dropped"]:
+        return problem(f"{E.DROPPED.text}; {may}", f"{E.DROPPED.hint}; or part: cognu drop {name}", name)
     if peer["connected"]:
         rtt = "" if peer["rtt"] is None else f", {peer['rtt'] / 1e6:.1f} ms"
         return ok(f"linked{rtt}; {may}", name)
