@@ -159,6 +159,23 @@ async def test_what_the_host_has_in_memory_takes_no_hop(tree: KeepingTree) -> No
         server.clunk(fid)
 
 
+async def test_a_file_that_grew_after_it_was_opened_is_read_in_ever_larger_pieces(
+    tree: KeepingTree, inside: Path
+) -> None:
+    client = Client(HostServer(real_world(), tree))
+    fid = await client.open("d/f")
+    data = os.urandom(1_000_000)
+    (inside / "d" / "f").write_bytes(data)
+    sizes, got = [], b""
+    while part := await done(client.server.read(fid, len(got), 1 << 20)):
+        sizes.append(len(part))
+        got += part
+    assert got == data
+    assert len(sizes) < 10 + hasattr(os, "RWF_NOWAIT") * 10
+    client.server.clunk(fid)
+    client.close()
+
+
 class ReluctantSteps:
     """Quick steps that would wait from some call on."""
 

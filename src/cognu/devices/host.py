@@ -55,6 +55,8 @@ T = TypeVar("T")
 
 READ_LIMIT = 1 << 20
 """Bytes of one read."""
+SMALL = 4096
+"""Bytes looked for where a file should be at its end."""
 LIST_LIMIT = 1024
 """Entries of one read of a directory, each with its own stat, so that a large one does not keep a thread for long."""
 _INODE_BITS = 47
@@ -116,9 +118,12 @@ class _Held:
 
 
 class HostFid(Fid):
-    """A fid on a file of the host; `file` while it is open, `mode` too. `plain`: the open file ends where it says."""
+    """A fid on a file of the host; `file` while it is open, `mode` too.
 
-    __slots__ = ("file", "held", "listing", "mode", "plain", "way")
+    `plain`: the open file ends where it says. `size`: how much it has, as far as is known.
+    """
+
+    __slots__ = ("file", "held", "listing", "mode", "plain", "size", "way")
 
     def __init__(self, qid: Qid, held: _Held, way: _Way) -> None:
         super().__init__(qid)
@@ -128,6 +133,7 @@ class HostFid(Fid):
         self.mode: int | None = None
         self.file: HostFile | None = None
         self.plain = False
+        self.size = 0
         self.listing: list[str] = []
 
     @property
@@ -272,7 +278,7 @@ class HostServer(FileServer):
 
     def _opened(self, fid: HostFid, mode: int, file: HostFile, stat: HostStat) -> Fid:
         fid.file, fid.mode, fid.qid = file, mode, self._qid(stat)
-        fid.plain = stat.kind == "-"
+        fid.plain, fid.size = stat.kind == "-", stat.size
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
@@ -312,7 +318,11 @@ class HostServer(FileServer):
         file = _file(fid, fid.mode is not None and fid.mode & OACCESS != OWRITE)
         count = min(count, READ_LIMIT)
         # A hop to a thread costs ten times what copying cached bytes does. Of an odd file an empty answer says nothing.
-        data = file.pread_now(offset, count)
+        # Room for what there is, not for what would be taken: most files are smaller than what is asked for.
+        room = min(count, max(fid.size - offset, SMALL))
+        data = file.pread_now(offset, room)
+        if data is not None and len(data) == room < count:
+            fid.size = offset + 3 * room  # it grew: room for twice as much next time
         if data or (data is not None and fid.plain):
             return data
         return self._world.threads.run(file.pread, offset, count)

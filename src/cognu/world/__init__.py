@@ -264,8 +264,8 @@ class HostFile(Protocol):
 
     def pread(self, offset: int, count: int) -> bytes: ...
 
-    def pread_now(self, offset: int, count: int) -> bytes | None:
-        """As `pread` if the host has the bytes in memory, else None: never waits for a disk."""
+    def pread_now(self, offset: int, count: int) -> memoryview | None:
+        """As `pread` if the host has the bytes in memory, else None: never waits for a disk. They don't change."""
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int: ...
 

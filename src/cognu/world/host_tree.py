@@ -287,7 +287,7 @@ class RealHostFile:
                     raise
             return os.read(fd, count)
 
-    def pread_now(self, offset: int, count: int) -> bytes | None:
+    def pread_now(self, offset: int, count: int) -> memoryview | None:
         """As `pread` if the bytes are in the host's page cache (Linux, preadv2(2) RWF_NOWAIT), else None."""
         if _NOWAIT is None:
             return None
@@ -297,8 +297,7 @@ class RealHostFile:
                 got = os.preadv(fd, [kept], offset, _NOWAIT)
             except OSError:
                 return None  # it would wait, or can't say; `pread` finds out and tells
-        del kept[got:]
-        return bytes(kept)
+        return memoryview(kept)[:got].toreadonly()
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         """How many bytes of `data` were written."""
