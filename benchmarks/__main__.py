@@ -18,6 +18,7 @@ from benchmarks.measure import Bench
 BENCHMARKS = {
     "start": "a cached WASI program, from its start to its end, beside fork and exec, and wasmtime's own classes",
     "hostcall": "a call from a guest to Python, beside wasmtime's own classes",
+    "kernel": "operations on capabilities and messages, beside a small kernel; file operations, beside no check",
     "link": "a channel between two nodes on loopback, beside a blocking TLS socket and plain TCP",
     "ninep": "a node's 9P server over a directory of the host, beside diod",
     "node": "from nothing to a node that answers, to a prompt; memory of an idle node",

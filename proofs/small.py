@@ -263,6 +263,7 @@ class Pair:
         if name in STEPS or name == "delete":
             allowed = 2 * (self.kernel.last_slot + self.kernel.last_process + len(self.kernel.messages.state)) + 2
             while result > 0:
+                require(bool(self.kernel.cursor) or name == ENDS, "other calls may come between two steps of", name)
                 self._between()
                 result = step(*again)
                 allowed -= 1

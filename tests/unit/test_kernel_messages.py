@@ -563,7 +563,7 @@ def test_messages_and_bindings_leave_nothing_behind(post: Post) -> None:
         for message in messages[:2]:
             assert kernel.enclose(client, message, 0, *cap, SEND, 0) == 0
             assert kernel.receive(post.a, message) == DELIVERED
-        assert kernel.enclose(post.a, messages[1], 2, *post.top, SEND, 0) == 0
+        assert kernel.enclose(post.a, messages[1], 3, *post.top, SEND, 0) == 0
         post.end_process(client)
         assert kernel.receive(post.a, messages[1]) == CANCELLED
 

@@ -34,10 +34,11 @@ gc.callbacks.append(_watch_collector)
 class Domain:
     """A capability space. Begins with one use; `release` ends one; at the last the kernel process is ended."""
 
-    __slots__ = ("authority", "pid", "uses")
+    __slots__ = ("authority", "kernel", "pid", "uses")
 
     def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
         self.authority = authority
+        self.kernel = authority.kernel
         self.pid: int = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
 
