@@ -240,10 +240,17 @@ class Pair:
         name, arguments = operation
         processes, messages = self.kernel.processes, self.kernel.messages
         order = chain(processes.sent, messages.sent_next, messages.sent_prev, arguments[0]) if name == ENDS else ()
-        result = self._call(name, arguments)
+        lived = self._living()
+        result, told = self._call(name, arguments)
         specified = self._specified(name, arguments, result, order)
         require(result == specified, operation, "gave", result, "but specified is", specified)
+        if result >= 0 and name not in READS:
+            died = lived - self._living()
+            require(len(told) == len(died) and set(told) == died, operation, "told of", told, "but what died is", died)
         return result
+
+    def _living(self) -> set[Id]:
+        return {cap for cap, c in self.state.capabilities.items() if c.alive}
 
     def agree(self) -> None:
         """The kernel is sound, between loops, and what its tables stand for is what is specified."""
@@ -256,19 +263,24 @@ class Pair:
         for process in self.state.processes:
             require(kernel.next_message(process) == spec.next_message(self.state, process), "another turn", process)
 
-    def _call(self, name: str, arguments: tuple[int, ...]) -> int:
-        method: Callable[..., int] = getattr(self.kernel, STEPS.get(name, name))
+    def _call(self, name: str, arguments: tuple[int, ...]) -> tuple[int, list[Id]]:
+        """The result, and the deaths that were told of on the way."""
+        kernel = self.kernel
+        method: Callable[..., int] = getattr(kernel, STEPS.get(name, name))
+        step, again = (kernel.reap_step, ()) if name == "delete" else (method, arguments)
+        allowed = 2 * (kernel.last_slot + kernel.last_process + len(kernel.messages.state)) + 3
+        told: list[Id] = []
         result = method(*arguments)
-        step, again = (self.kernel.reap_step, ()) if name == "delete" else (method, arguments)
-        if name in STEPS or name == "delete":
-            allowed = 2 * (self.kernel.last_slot + self.kernel.last_process + len(self.kernel.messages.state)) + 2
-            while result > 0:
-                require(bool(self.kernel.cursor) or name == ENDS, "other calls may come between two steps of", name)
-                self._between()
-                result = step(*again)
-                allowed -= 1
-                require(allowed >= 0, "more steps than there is to do")
-        return result
+        while True:
+            if result >= 0 and kernel.died:
+                told.append((kernel.died, kernel.died_generation))
+            if result <= 0 or not (name in STEPS or name == "delete"):
+                return result, told
+            require(bool(kernel.cursor) or name == ENDS, "other calls may come between two steps of", name)
+            self._between()
+            result = step(*again)
+            allowed -= 1
+            require(allowed >= 0, "more steps than there is to do")
 
     def _between(self) -> None:
         kernel = self.kernel
@@ -319,6 +331,7 @@ class Pair:
 ENDS = "end_process"
 STEPS = {"revoke": "revoke_step", "end_endpoint": "end_endpoint_step", ENDS: "end_process_step"}
 """What the specification has as one, by the step that is called until it has no more to do."""
+READS = ("check", "bound")
 NAMING = ("check", "mint", "move", "delete", "revoke", "emit_message", "bind")
 """Whose second and third arguments name a capability."""
 BUSY: list[Operation] = [

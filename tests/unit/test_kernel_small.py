@@ -104,9 +104,30 @@ def test_a_name_used_again_is_noticed() -> None:
 
 
 def test_a_loop_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Kernel, "end_endpoint_step", lambda *arguments: 1)
+    monkeypatch.setattr(Kernel, "end_process_step", lambda *arguments: 1)
     with pytest.raises(Unsound, match="more steps"):
-        Pair(busy_kernel()).run(("end_endpoint", (1,)))
+        Pair(busy_kernel()).run(("end_process", (1,)))
+
+
+def test_a_death_that_is_not_told_is_noticed() -> None:
+    pair = Pair(busy_kernel())
+    end = pair.kernel.end_endpoint_step
+
+    def quiet(endpoint: int) -> int:
+        result = end(endpoint)
+        pair.kernel.died = 0
+        return result
+
+    pair.kernel.__dict__["end_endpoint_step"] = quiet
+    with pytest.raises(Unsound, match="told of"):
+        pair.run(("end_endpoint", (1,)))
+
+
+def test_a_step_that_lets_others_in_is_noticed() -> None:
+    pair = Pair(busy_kernel())
+    pair.kernel.__dict__["end_endpoint_step"] = lambda endpoint: 1
+    with pytest.raises(Unsound, match="other calls"):
+        pair.run(("end_endpoint", (1,)))
 
 
 def test_a_call_let_in_between_two_steps_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
