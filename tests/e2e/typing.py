@@ -83,6 +83,10 @@ class Terminal:
         os.set_blocking(self.master, True)
         return self.process.returncode
 
+    def reads(self) -> int:
+        """The process group that has the terminal, and gets its signals."""
+        return os.tcgetpgrp(self.master)
+
     def as_before(self) -> bool:
         """Whether the terminal's modes are those it had at the start."""
         return bool(termios.tcgetattr(self.slave) == self.modes)

@@ -1,63 +1,225 @@
-"""What a flushed read brought after all is not lost: the next read of that fid gets it."""
+"""What a flushed read brought after all is not lost: the next read of that fid gets it. The test plays the server."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from cognu.files.mount import MountServer
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.files.mount import FarFid, MountServer
+from cognu.files.stopping import ask_to_stop, give_up
 from cognu.ninep import messages as m
+from cognu.ninep.attrs import getattr_of_stat
 from cognu.ninep.codec import Frames, decode, encode
 from cognu.ninep.messages import Dialect, Message
-from cognu.ninep.types import NOTAG, Qid
+from cognu.ninep.types import GETATTR_ALL, NOTAG, Qid, Stat
 from joined import StoppedClock
 from serving import Somebody
 from streams import MemoryStream, pair
 
 
-async def requests(stream: MemoryStream) -> AsyncIterator[tuple[int, Message]]:
-    frames = Frames(1 << 20)
-    while data := await stream.read(1 << 16):
-        for frame in frames.feed(data):
-            yield decode(frame, Dialect.NG)
+class Played:
+    """A mount and its server's side of the stream. `file` is a fid that was attached to."""
+
+    def __init__(self, mount: MountServer, stream: MemoryStream) -> None:
+        self.mount = mount
+        self.stream = stream
+        self.file: FarFid
+        self._frames = Frames(1 << 20)
+        self._asked: list[tuple[int, Message]] = []
+
+    async def asked(self) -> tuple[int, Message]:
+        """The next request: its tag and what it says."""
+        while not self._asked:
+            data = await self.stream.read(1 << 16)
+            assert data, "the client went away"
+            self._asked += [decode(frame, Dialect.NG) for frame in self._frames.feed(data)]
+        return self._asked.pop(0)
+
+    async def answer(self, tag: int, message: Message) -> None:
+        await self.stream.write(*encode(message, tag, Dialect.NG))
+
+    async def asks(self, message: Message) -> int:
+        """The tag of the next request, which must say just this."""
+        tag, said = await self.asked()
+        assert said == message
+        return tag
+
+    async def went_round(self) -> None:
+        """What was answered before has arrived."""
+        asking = asyncio.create_task(self.mount.readlink(self.file))
+        await self.answer(await self.asks(m.Treadlink(self.file.number)), m.Rreadlink("x"))
+        assert await asking == "x"
+
+    async def read_late(self, offset: int, data: bytes) -> None:
+        """A read is cancelled, flushed, and answered nevertheless before the flush is."""
+        reading = asyncio.create_task(self.mount.read(self.file, offset, 100))
+        tag = await self.asks(m.Tread(self.file.number, offset, 100))
+        reading.cancel()
+        await asyncio.wait([reading])
+        flush = await self.asks(m.Tflush(tag))
+        await self.answer(tag, m.Rread(data))
+        await self.answer(flush, m.Rflush())
+
+    async def says_length(self, length: int) -> None:
+        tag = await self.asks(m.Tgetattr(self.file.number, GETATTR_ALL))
+        stat = Stat(name="f", qid=Qid(0, 0, 1), mode=0o644, length=length, user="me", group="me", muid="me")
+        await self.answer(tag, getattr_of_stat(stat, GETATTR_ALL))
+
+
+@asynccontextmanager
+async def played() -> AsyncIterator[Played]:
+    here, there = pair(1 << 16)
+    connecting = asyncio.create_task(MountServer.connect(here, StoppedClock()))
+    data = await there.read(1 << 16)
+    assert decode(memoryview(data), Dialect.NG)[1] == m.Tversion(1 << 20, Dialect.NG.value)
+    await there.write(*encode(m.Rversion(8192, Dialect.NG.value), NOTAG, Dialect.NG))
+    at = Played(await connecting, there)
+    attaching = asyncio.create_task(at.mount.attach(Somebody(), ""))
+    tag, _ = await at.asked()
+    await at.answer(tag, m.Rattach(Qid(0, 0, 1)))
+    fid = await attaching
+    assert isinstance(fid, FarFid)
+    at.file = fid
+    try:
+        yield at
+    finally:
+        await at.mount.close()
 
 
 async def test_a_read_answered_after_it_was_flushed_is_given_to_the_next() -> None:
-    here, there = pair(1 << 16)
-    asked = requests(there)
+    async with played() as at:
+        await at.read_late(7, b"typed")
+        await at.went_round()
+        assert await at.mount.read(at.file, 7, 3) == b"typ"
+        assert await at.mount.read(at.file, 10, 100) == b"ed"
+        again = asyncio.create_task(at.mount.read(at.file, 12, 100))
+        await at.answer(await at.asks(m.Tread(at.file.number, 12, 100)), m.Rread(b""))
+        assert await again == b""
 
-    async def answer(tag: int, message: Message) -> None:
-        await there.write(*encode(message, tag, Dialect.NG))
 
-    connecting = asyncio.create_task(MountServer.connect(here, StoppedClock()))
-    await anext(asked)
-    await answer(NOTAG, m.Rversion(8192, "9P2000.ng"))
-    mount = await connecting
-    attaching = asyncio.create_task(mount.attach(Somebody(), ""))
-    tag, _ = await anext(asked)
-    await answer(tag, m.Rattach(Qid(0, 0, 1)))
-    fid = await attaching
+async def test_the_next_read_asks_for_nothing_before_it_is_known_what_the_flushed_one_brought() -> None:
+    async with played() as at:
+        reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        tag, _ = await at.asked()
+        reading.cancel()
+        await asyncio.wait([reading])
+        flush = await at.asks(m.Tflush(tag))
+        following = [asyncio.create_task(at.mount.read(at.file, 0, 100)) for _ in range(2)]
+        await at.went_round()  # and nothing else was asked
+        await at.answer(tag, m.Rread(b"typed"))
+        await at.answer(flush, m.Rflush())
+        assert await following[0] == b"typed"
+        await at.answer(await at.asks(m.Tread(at.file.number, 0, 100)), m.Rread(b"more"))
+        assert await following[1] == b"more"
 
-    reading = asyncio.create_task(mount.read(fid, 7, 100))
-    tag, _ = await anext(asked)
-    reading.cancel()
-    await asyncio.wait([reading])
-    flush_tag, flush = await anext(asked)
-    assert flush == m.Tflush(tag)
-    await answer(tag, m.Rread(b"typed"))
-    await answer(flush_tag, m.Rflush())
 
-    # Something else goes round, so that the late answer has arrived.
-    asking = asyncio.create_task(mount.readlink(fid))
-    tag, _ = await anext(asked)
-    await answer(tag, m.Rreadlink("x"))
-    assert await asking == "x"
+@pytest.mark.parametrize("offsets", [(0, 0), (0, 3), (0, 40), (7, 2)])
+async def test_a_stream_loses_nothing_at_whatever_offsets_it_is_read(offsets: tuple[int, int]) -> None:
+    async with played() as at:
+        await at.read_late(offsets[0], b"typed")
+        assert await at.mount.read(at.file, offsets[0], 3) == b"typ"
+        rest = asyncio.create_task(at.mount.read(at.file, offsets[1], 100))
+        if offsets[1] != offsets[0] + 3:
+            await at.says_length(0)
+        assert await rest == b"ed"
 
-    assert await mount.read(fid, 7, 3) == b"typ"
-    assert await mount.read(fid, 10, 100) == b"ed"
-    again = asyncio.create_task(mount.read(fid, 12, 100))
-    tag, message = await anext(asked)
-    assert message == m.Tread(fid.number, 12, 100)  # type: ignore[attr-defined]  # a FarFid
-    await answer(tag, m.Rread(b""))
-    assert await again == b""
-    await mount.close()
+
+async def test_a_stored_file_is_read_at_the_offset_asked_for() -> None:
+    async with played() as at:
+        await at.read_late(0, b"typed")
+        elsewhere = asyncio.create_task(at.mount.read(at.file, 100, 100))
+        await at.says_length(5)
+        await at.answer(await at.asks(m.Tread(at.file.number, 100, 100)), m.Rread(b""))
+        assert await elsewhere == b""
+        assert at.file.kept == []
+
+
+async def test_a_file_that_says_no_length_is_a_stream() -> None:
+    async with played() as at:
+        await at.read_late(0, b"typed")
+        elsewhere = asyncio.create_task(at.mount.read(at.file, 9, 100))
+        tag = await at.asks(m.Tgetattr(at.file.number, GETATTR_ALL))
+        await at.answer(tag, m.Rngerror(E.ACCES.errno, E.ACCES.name, "", ""))
+        assert await elsewhere == b"typed"
+
+
+async def test_a_read_of_nothing_takes_nothing_of_what_was_kept() -> None:
+    async with played() as at:
+        await at.read_late(0, b"typed")
+        nothing = asyncio.create_task(at.mount.read(at.file, 0, 0))
+        await at.answer(await at.asks(m.Tread(at.file.number, 0, 0)), m.Rread(b""))
+        assert await nothing == b""
+        assert await at.mount.read(at.file, 0, 100) == b"typed"
+
+
+async def test_asked_to_stop_a_read_has_the_answer_that_crossed_the_flush() -> None:
+    async with played() as at:
+        reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        tag, _ = await at.asked()
+        ask_to_stop(reading)
+        flush = await at.asks(m.Tflush(tag))
+        assert not reading.done()
+        await at.answer(tag, m.Rread(b"typed"))
+        await at.answer(flush, m.Rflush())
+        assert await reading == b"typed"
+        assert at.file.kept == []
+
+
+async def test_asked_to_stop_a_read_ends_when_the_flush_is_answered_and_not_before() -> None:
+    async with played() as at:
+        reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        tag, _ = await at.asked()
+        ask_to_stop(reading)
+        flush = await at.asks(m.Tflush(tag))
+        await at.went_round()
+        assert not reading.done()
+        await at.answer(flush, m.Rflush())
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+
+
+async def test_asked_to_stop_a_call_of_several_requests_begins_no_other() -> None:
+    async with played() as at:
+        opening = asyncio.create_task(at.mount.open(at.file, 0, Somebody()))  # it clones the root first
+        tag, clone = await at.asked()
+        assert isinstance(clone, m.Twalk)
+        ask_to_stop(opening)
+        flush = await at.asks(m.Tflush(tag))
+        await at.answer(tag, m.Rwalk(()))
+        await at.answer(flush, m.Rflush())
+        # The request that follows is flushed as soon as it is made, and the fid that was made is clunked.
+        tag = await at.asks(m.Tlopen(clone.newfid, 0))
+        await at.answer(await at.asks(m.Tflush(tag)), m.Rflush())
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        await at.asks(m.Tclunk(clone.newfid))
+
+
+async def test_a_read_that_gives_up_waits_for_no_answer_and_what_comes_is_kept() -> None:
+    async with played() as at:
+        reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        tag, _ = await at.asked()
+        ask_to_stop(reading)
+        flush = await at.asks(m.Tflush(tag))
+        give_up(reading)
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        await at.answer(tag, m.Rread(b"typed"))
+        await at.answer(flush, m.Rflush())
+        assert await at.mount.read(at.file, 0, 100) == b"typed"
+
+
+async def test_a_lost_connection_ends_a_read_that_was_asked_to_stop() -> None:
+    async with played() as at:
+        reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        tag, _ = await at.asked()
+        ask_to_stop(reading)
+        await at.asks(m.Tflush(tag))
+        at.stream.cut()
+        with pytest.raises(FileError) as caught:
+            await reading
+        assert caught.value.error is E.CONNRESET

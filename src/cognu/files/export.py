@@ -23,6 +23,7 @@ from cognu.files.listing import read_directory
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, OEXCL, Entry
 from cognu.files.steps import Steps, start
+from cognu.files.stopping import ask_to_stop, give_up
 from cognu.kernel import CREATE, READ, WRITE
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
@@ -172,7 +173,7 @@ class Export:
                         # A task cancelled before its first step would never run, nor clean up: its first step is
                         # in the loop's queue already, so this comes after it.
                         self._stopping.add(tag)
-                        asyncio.get_running_loop().call_soon(task.cancel)
+                        asyncio.get_running_loop().call_soon(ask_to_stop, task)
                 case Release(targets):
                     for target in targets:
                         self._release(target)
@@ -325,6 +326,9 @@ class Export:
                 pass
             if not self._tasks:
                 break
+            for task in self._tasks.values():
+                # Nobody is left to hear what comes of them, so none may wait for that. Not before its first step.
+                asyncio.get_running_loop().call_soon(give_up, task)
             await asyncio.wait(list(self._tasks.values()))
         if self._writing is not None:
             self._writing.cancel()

@@ -1,8 +1,10 @@
 """A far tree as a file server: the mount driver (mnt(3)), a 9P client over any stream.
 
 The sans-I/O `ClientSession` keeps tags and fids; this is its embedding. A cancelled call is flushed, and what the
-server did anyway before it saw the flush is undone (a fid it made is clunked). When the connection is lost, every
-call under way ends with an error: for one that changes something, `outcome unknown`.
+server did anyway before it saw the flush is undone (a fid it made is clunked) or kept (bytes that it read, for the
+next read of the fid). A call that is asked to stop (`files/stopping.py`) is flushed too, but has its answer if that
+came first. When the connection is lost, every call under way ends with an error: for one that changes something,
+`outcome unknown`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
+from cognu.files.stopping import asked_to_stop, put_off
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
     open_flags,
@@ -66,10 +69,31 @@ class _Root:
         self.uses = 0
 
 
+class _Kept:
+    """What a cancelled read at the offset `at` comes to; `data` are there when `settled` is done."""
+
+    __slots__ = ("at", "data", "settled")
+
+    def __init__(self, at: int, settled: asyncio.Future[None]) -> None:
+        self.at = at
+        self.data = b""
+        self.settled = settled
+
+    def late(self, reply: Reply | None) -> None:
+        if isinstance(reply, m.Rread):
+            self.data = bytes(reply.data)
+        self.settled.set_result(None)
+
+    def take(self, count: int) -> bytes:
+        taken, self.data = self.data[:count], self.data[count:]
+        self.at += len(taken)
+        return taken
+
+
 class FarFid(Fid):
     """A fid of the far server. `names` lead to it from the attach root, which has none."""
 
-    __slots__ = ("entries", "late", "mode", "names", "number", "offset", "root")
+    __slots__ = ("entries", "kept", "mode", "names", "number", "offset", "root")
 
     def __init__(self, qid: Qid, number: int, root: _Root, names: tuple[str, ...]) -> None:
         super().__init__(qid)
@@ -80,7 +104,7 @@ class FarFid(Fid):
         self.mode: int | None = None  # as it was opened
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
-        self.late: list[tuple[int, bytes]] = []  # (offset, data) of reads that were answered after their caller left
+        self.kept: list[_Kept] = []  # cancelled reads that are not known to have brought nothing, in order
 
     def name(self) -> str:
         return self.names[-1] if self.names else "/"
@@ -188,8 +212,9 @@ class MountServer(FileServer):
             call.future.set_result(reply)
         elif isinstance(event, Failed):
             call.future.set_exception(event.error)
-        else:
-            call.future.set_exception(FileError(E.INTR))
+        else:  # it was asked to stop, and did
+            call.too_late(None)
+            call.future.cancel()
 
     def _break(self, reason: CognuError) -> None:
         if self.broken is not None:
@@ -230,7 +255,10 @@ class MountServer(FileServer):
             self._writing = None
 
     async def _call(self, request: Request, reply_type: type[_R], late: _Late | None = None) -> _R:
-        """Send a request and wait for its reply. If cancelled it is flushed, and `late` is told the outcome."""
+        """Send a request and wait for its reply. If cancelled it is flushed, and `late` is told the outcome, once.
+
+        If asked to stop it waits for the outcome, which may be its reply; else it is cancelled then.
+        """
         if self.broken is not None:
             raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
         self._discard_doomed()  # what was dropped before is told before
@@ -238,18 +266,38 @@ class MountServer(FileServer):
         call = self._calls[tag] = _Call(request, self._loop.create_future(), late)
         self._send(buffers)
         try:
-            reply = await call.future
-        except asyncio.CancelledError:
-            call.future.cancel()
-            # The tag may have been answered and be another call's by now.
-            if self._calls.get(tag) is call:
-                self._flush(tag)
-            else:
-                call.too_late(call.future.result() if _has_result(call.future) else None)
-            raise
+            try:
+                reply = await call.future
+            except asyncio.CancelledError:
+                if not asked_to_stop():
+                    self._give_up(tag, call)
+                    raise
+                reply = await self._outcome(tag, call)
         finally:
             del call  # its error holds this frame: together they would keep the chans in use further up
         assert isinstance(reply, reply_type)
+        return reply
+
+    def _give_up(self, tag: int, call: _Call) -> None:
+        call.future.cancel()
+        # The tag may have been answered and be another call's by now.
+        if self._calls.get(tag) is call:
+            self._flush(tag)
+        else:
+            call.too_late(call.future.result() if _has_result(call.future) else None)
+
+    async def _outcome(self, tag: int, call: _Call) -> Reply:
+        """What becomes of a call that was asked to stop: its answer or error, or it raises `CancelledError`."""
+        if self._calls.get(tag) is call:
+            call.future = self._loop.create_future()  # the one before went with the wait
+            self._flush(tag)
+        try:
+            reply = await call.future
+        except asyncio.CancelledError:
+            if call.late is not None:  # cancelled once more
+                self._give_up(tag, call)
+            raise
+        put_off()
         return reply
 
     def _flush(self, tag: int) -> None:
@@ -422,21 +470,39 @@ class MountServer(FileServer):
 
     async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
         assert isinstance(fid, FarFid)
-        while fid.late:
-            # A stream would lose for ever what a flushed read brought after all.
-            at, kept = fid.late.pop(0)
-            if at == offset:
-                if len(kept) > count:
-                    fid.late.insert(0, (offset + count if offset else 0, kept[count:]))
-                return kept[:count]
+        while fid.kept and count:
+            data = await self._take_kept(fid, offset, count)
+            if data:
+                return data
+        kept = _Kept(offset, self._loop.create_future())
+        request = m.Tread(fid.number, offset, min(count, self._session.io_limit))
+        try:
+            reply = await self._call(request, m.Rread, kept.late)
+        except asyncio.CancelledError:
+            fid.kept.append(kept)
+            raise
+        return reply.data if isinstance(reply.data, bytes | memoryview) else bytes(reply.data)
 
-        def keep(reply: Reply | None) -> None:
-            if isinstance(reply, m.Rread) and reply.data:
-                fid.late.append((offset, bytes(reply.data)))
+    async def _take_kept(self, fid: FarFid, offset: int, count: int) -> bytes:
+        """What the first cancelled read of the fid brought after all, or what is left of it; `b""` if that is nothing.
 
-        reply = await self._call(m.Tread(fid.number, offset, min(count, self._session.io_limit)), m.Rread, keep)
-        data = reply.data
-        return data if isinstance(data, bytes | memoryview) else bytes(data)
+        A stream would lose it for ever, at whatever offset it is read next. A stored file is read again.
+        """
+        kept = fid.kept[0]
+        await asyncio.wait([kept.settled])
+        if kept.data and kept.at != offset and await self._is_stored(fid, kept.at + len(kept.data)):
+            kept.data = b""
+        taken = kept.take(count)
+        if not kept.data and kept in fid.kept:
+            fid.kept.remove(kept)
+        return taken
+
+    async def _is_stored(self, fid: FarFid, end: int) -> bool:
+        """Whether the file has bytes up to `end`: by convention (stat(5)) the length of a stream is 0."""
+        try:
+            return (await self.stat(fid)).length >= end
+        except FileError:
+            return False
 
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, FarFid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,6 @@ from cognu.files.namespace import Namespace
 from cognu.files.server import Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import READ, WRITE
-from cognu.ninep import messages as m
-from cognu.ninep.client import ClientSession
-from cognu.ninep.messages import Reply
-from cognu.world import Clock, Stream
 
 READ_SIZE = 256 * 1024
 """Bytes asked for by a read that does not say how many: few trips for large files, little to hold."""
@@ -34,45 +29,7 @@ class Somebody:
 
 
 class Connection(MountServer):
-    """A mount whose cancelled reads lose nothing.
-
-    flush(5): an answer that comes before that of the flush counts. So what a cancelled read brought after all is kept
-    for the next read of its fid, and that one does not ask before it is known what became of the one before.
-    """
-
-    def __init__(self, stream: Stream, session: ClientSession, clock: Clock, spec: str) -> None:
-        super().__init__(stream, session, clock, spec)
-        self._outcomes: dict[int, asyncio.Future[bytes]] = {}  # by fid: what a cancelled read comes to
-
-    async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
-        assert isinstance(fid, FarFid)
-        outcomes = self._outcomes
-        before = outcomes.get(fid.number)
-        if before is not None:
-            data: bytes = await asyncio.shield(before)
-            del outcomes[fid.number]
-            if len(data) > count:
-                rest = outcomes[fid.number] = asyncio.get_running_loop().create_future()
-                rest.set_result(data[count:])
-            if data:
-                return data[:count]
-        outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def late(reply: Reply | None) -> None:
-            outcome.set_result(bytes(reply.data) if isinstance(reply, m.Rread) else b"")
-
-        request = m.Tread(fid.number, offset, min(count, self._session.io_limit))
-        try:
-            answer = (await self._call(request, m.Rread, late)).data
-        except asyncio.CancelledError:
-            outcomes[fid.number] = outcome
-            raise
-        return answer if isinstance(answer, bytes | memoryview) else bytes(answer)
-
-    def clunk(self, fid: Fid) -> None:
-        assert isinstance(fid, FarFid)
-        self._outcomes.pop(fid.number, None)
-        super().clunk(fid)
+    """The mount of the node's tree. Once the node is gone, `told` says so."""
 
     @contextmanager
     def told(self, subject: str, keep: bool = False) -> Iterator[None]:

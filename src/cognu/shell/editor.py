@@ -22,7 +22,7 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import has_focus
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.history import History as Recalled
 from prompt_toolkit.input import Input
 from prompt_toolkit.input.vt100_parser import Vt100Parser
@@ -32,6 +32,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
 
 from cognu.errors import CognuError, FileError
+from cognu.files.stopping import ask_to_stop
 from cognu.shell.completion import Offer, complete
 from cognu.shell.history import History
 from cognu.shell.interactive import Interrupted
@@ -117,6 +118,7 @@ class _Attached(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._keys._ready = self._before
+        self._keys.feed_bytes(b"")  # what came meanwhile is there for whoever listens now
 
 
 class _Screen:
@@ -185,6 +187,7 @@ class Editor:
         self._streams = streams
         self._watch = watch
         self._size = Size(ROWS, COLUMNS)
+        self._listening = False
         self._keys = _Keys()
         self._screen = _Screen()
         self._recalled = _Recalled(shell.typed)
@@ -245,8 +248,10 @@ class Editor:
 
     async def _edit(self, prompt: str, continued: str, default: Document | str, resize: File) -> str:
         self._screen.begin()
+        self._listening = True
         drawing = asyncio.create_task(self._draw())
-        others = [asyncio.create_task(work) for work in (self._listen(), self._follow(resize))]
+        listening = asyncio.create_task(self._listen())
+        following = asyncio.create_task(self._follow(resize))
         try:
             return await self._session.prompt_async(
                 prompt,
@@ -257,13 +262,16 @@ class Editor:
             )
         finally:
             self._watch()
+            self._listening = False
             try:
-                await end_tasks(others)
+                # A read that went on somewhere on the way would take what is typed for a command.
+                await end_tasks([listening], ask_to_stop)
+                await end_tasks([following])
                 # What was drawn last goes out before a command writes.
                 self._screen.end()
                 await asyncio.wait([drawing])
             finally:
-                await end_tasks([drawing])
+                await end_tasks([listening, following, drawing])
 
     def _stop(self, error: Exception) -> None:
         app = self._session.app
@@ -282,9 +290,12 @@ class Editor:
     async def _listen(self) -> None:
         try:
             self._keys.feed_bytes(b"")  # what came while nobody took keys
-            while data := await self._streams.stdin.read():
+            while self._listening:
+                data = await self._streams.stdin.read()
+                if not data:
+                    self._stop(_EndOfInput())
+                    return
                 self._keys.feed_bytes(data)
-            self._stop(_EndOfInput())
         except CognuError as error:
             self._stop(error)
 
@@ -312,6 +323,11 @@ class Editor:
                 buffer.insert_text("\n")
             else:
                 buffer.validate_and_handle()
+
+        @bindings.add("c-@", filter=typing & Condition(lambda: not self._session.default_buffer.text))
+        def _typed_ahead(event: KeyPressEvent) -> None:
+            # The host's terminal gives a NUL for a Ctrl-D that was typed before raw mode began.
+            event.app.exit(exception=_EndOfInput())
 
         @bindings.add("c-z")
         def _suspend(event: KeyPressEvent) -> None:

@@ -72,11 +72,15 @@ class Prompt:
         self.interpreter = Interpreter(shell)
         self.rest = b""
         self.task: asyncio.Task[object] | None = None
+        self.interrupted = False  # between a line's end and the start of what it says
 
     def interrupt(self) -> None:
-        """Ctrl-C: end the foreground pipeline (a second one kills programs), or drop the line being typed."""
-        if self.task is not None:
-            self.task.cancel()
+        """Ctrl-C: end the foreground pipeline (a second one kills programs), or drop the line being typed.
+
+        One that comes when a line was just read is for the command in it, which is not run then.
+        """
+        if self.task is None or not self.task.cancel():
+            self.interrupted = True
 
     async def run(self) -> int:
         """Until `exit`, the end of the input, or a lost node; returns the exit status. Ends the jobs that still run."""
@@ -111,7 +115,9 @@ class Prompt:
         await self.streams.stderr.write(encode(text))
 
     async def _run(self, script: Script) -> None:
-        finished, _ = await self._foreground(self.interpreter.run_script(script, self.streams))
+        finished = not self.interrupted
+        if finished:
+            finished, _ = await self._foreground(self.interpreter.run_script(script, self.streams))
         if not finished:
             self.shell.status = INTERRUPTED
             await self._say("\n")
@@ -121,6 +127,7 @@ class Prompt:
         text = ""
         while True:
             await self._say(CONTINUED if text else PROMPT)
+            self.interrupted = False
             finished, line = await self._foreground(self._line())
             if not finished or line is None:
                 self.shell.status = INTERRUPTED
@@ -142,6 +149,7 @@ class Prompt:
     async def _edit(self, editor: LineEditor) -> Script | None:
         """The next script as it was edited; None at the end of the input."""
         while True:
+            self.interrupted = False
             try:
                 finished, text = await self._foreground(editor.read(PROMPT, CONTINUED))
             except Interrupted:

@@ -142,14 +142,16 @@ class Shell:
             job.status()
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel `tasks` and wait until all ended. If this is cancelled too, they are cancelled again, and it goes on
-    waiting: a program that ignored the first Ctrl-C is killed by the second."""
+async def end_tasks(
+    tasks: Iterable[asyncio.Task[Any]], end: Callable[[asyncio.Task[Any]], object] = asyncio.Task.cancel
+) -> None:
+    """Cancel `tasks`, or do what `end` does, and wait until all ended. If this is cancelled too, they are cancelled
+    again, and it goes on waiting: a program that ignored the first Ctrl-C is killed by the second."""
     tasks = list(tasks)
     pending = [task for task in tasks if not task.done()]
     interrupted = False
     for task in pending:
-        task.cancel()
+        end(task)
     while pending:
         try:
             await asyncio.wait(pending)
