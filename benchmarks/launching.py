@@ -18,7 +18,7 @@ from cognu.files.dispatch import dispatch
 from cognu.files.launch import Grant, Launch
 from cognu.files.mounts import ChanMover
 from cognu.files.namespace import Namespace
-from cognu.files.process import Fork, Process, ProcessTable, Share
+from cognu.files.process import Process, ProcessTable
 from cognu.files.server import Fid
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, NODE, WRITE
@@ -81,7 +81,7 @@ class Machine:
 
     def child(self) -> Process:
         """A new process with the three streams, as opening `/proc/clone` and writing `fd` to its ctl make it."""
-        process = self.processes.fork(self.parent, Fork(descriptors=Share.CLEAN))
+        process = self.processes.clone(self.parent)
         for number in range(3):
             process.descriptors.add(ChanMover(process.namespace.domain).move(self.stream), number)
         return process

@@ -353,6 +353,7 @@ async def test_the_namespace_of_a_new_process_is_copied_shared_or_clean() -> Non
     client = Client(desk.proc, init)
     ctl = await client.open("clone", ORDWR)
     child = desk.node.processes[int(await client.read_fid(ctl))]
+    await tell(client, ctl, "ns copy")
     assert child.namespace is not init.namespace
     assert str(child.cwd.path) == "/mnt"
     await tell(client, ctl, "ns share")
@@ -365,6 +366,40 @@ async def test_the_namespace_of_a_new_process_is_copied_shared_or_clean() -> Non
     assert await client.read(f"{child.pid}/ns") == await client.read(f"{init.pid}/ns")
     desk.proc.clunk(ctl)
     assert len(init.namespace.heads) == 1
+
+
+async def test_a_new_process_has_its_makers_namespace_until_its_own_is_changed() -> None:
+    desk = Desk()
+    init = await desk.start()
+    client = Client(desk.proc, init)
+    ctl = await client.open("clone", ORDWR)
+    child = desk.node.processes[int(await client.read_fid(ctl))]
+    await tell(client, ctl, "cd /a")
+    await client.write(f"{init.pid}/ns", b"bind /a /mnt\n")
+    assert await client.read(f"{child.pid}/ns") == b"bind /a /mnt\ncd /a\n"
+    await client.write(f"{child.pid}/ns", b"unmount /mnt\n")
+    assert await client.read(f"{child.pid}/ns") == b"cd /a\n", "it is where it was"
+    assert await client.read(f"{init.pid}/ns") == b"bind /a /mnt\ncd /\n", "its maker's is as it was"
+    await client.write(f"{child.pid}/ns", b"bind /a /mnt\n")
+    assert child.namespace.domain is not init.namespace.domain
+    desk.proc.clunk(ctl)
+    assert child.state is State.DEAD
+    assert len(init.namespace.heads) == 1
+
+
+async def test_a_borrowed_namespace_outlives_its_maker() -> None:
+    desk = Desk()
+    init = await desk.start()
+    parent = desk.child(init)
+    child = desk.node.processes.clone(parent)
+    domain = parent.namespace.domain
+    desk.node.processes.end(parent, 0)
+    assert child.namespace.domain is domain
+    desk.node.processes.own_namespace(child)
+    assert child.namespace.domain is not domain
+    assert domain.uses == 0, "the last to use it was the child"
+    desk.node.processes.own_namespace(child)
+    desk.node.processes.end(child, 0)
 
 
 # -- ending -----------------------------------------------------------------------------------------------------------

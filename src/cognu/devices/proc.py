@@ -33,7 +33,7 @@ from cognu.errors import E, FileError
 from cognu.files.limits import Resource
 from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import describe, quote
-from cognu.files.process import Fork, Process, ProcessTable, Share, State, ancestors
+from cognu.files.process import Process, ProcessTable, State, ancestors
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
 from cognu.files.tree import Node, Text, TreeFid, TreeServer
@@ -123,6 +123,7 @@ class Ns(_Writable):
 
     def carry_out(self, fid: TreeFid, text: str) -> Steps[None]:
         self._alive()
+        self.server.processes.own_namespace(self.process)
         return apply(self.process, text, self.server.mounter)
 
     def _alive(self) -> None:
@@ -217,7 +218,7 @@ class WantsFile(Node):
 
 
 class Clone(Node):
-    """Opening it makes a process: a copy of the caller's namespace and environment, without its open files."""
+    """Opening it makes a process: with the caller's namespace and a copy of its environment, without its open files."""
 
     def __init__(self, server: ProcServer) -> None:
         super().__init__("clone", 0o666)
@@ -225,7 +226,7 @@ class Clone(Node):
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
         processes = self.server.processes
-        child = processes.fork(processes[caller.pid], Fork(descriptors=Share.CLEAN))
+        child = processes.clone(processes[caller.pid])
         directory = ProcessDirectory(self.server, child)
         made = TreeFid(directory.file("ctl"), TreeFid(directory, fid.above))
         made.state = _MADE_HERE

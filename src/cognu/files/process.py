@@ -190,6 +190,7 @@ class Process:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     finished: int = 0  # ns since 1970, once DEAD
     launch: Launch = field(default_factory=Launch)  # what it is to be, while NEW
+    borrowed: Namespace | None = None  # its maker's namespace, while it is used as it is: see `ProcessTable.clone`
     wants: Wants | None = None  # of a program: what it has no grant for
     reach: Reach | None = None  # asks for that, here or where its files are
 
@@ -309,6 +310,39 @@ class ProcessTable:
             namespace.release()
             raise
 
+    def clone(self, parent: Process) -> Process:
+        """A child as /proc/clone makes it: no open files, and the parent's namespace until it would change that.
+
+        Most are confined when they start, to a namespace made for them, so that a copy would be made for nothing. What
+        is written to its ns makes it one (`own_namespace`). Raises as `fork`.
+        """
+        child = self.fork(parent, Fork(namespace=Share.SHARE, descriptors=Share.CLEAN))
+        child.borrowed = child.namespace
+        return child
+
+    def own_namespace(self, process: Process) -> None:
+        """Copy the namespace of a process that still borrows its maker's, so that it can be changed. Raises DQUOT,
+        REVOKED with nothing changed.
+        """
+        borrowed = process.borrowed
+        if borrowed is not process.namespace:
+            return
+        domain = Domain(borrowed.domain.authority, borrowed.domain)
+        mover = ChanMover(domain)
+        try:
+            namespace = borrowed.copy(domain, mover=mover)
+        except BaseException:
+            domain.release()
+            raise
+        try:
+            cwd = mover.move(process.cwd) if mover.can(process.cwd) else namespace.root.share()
+        except BaseException:
+            namespace.release()
+            raise
+        process.cwd.close()
+        borrowed.release()
+        process.namespace, process.cwd, process.borrowed = namespace, cwd, None
+
     def _check_room(self, quota: Quota) -> None:
         if len(self._processes) >= self._limit:
             raise FileError(E.AGAIN, "processes", f"{self._limit} are running")
@@ -374,7 +408,7 @@ class ProcessTable:
             raise
         process.cwd.close()
         process.namespace.release()
-        process.namespace, process.cwd = namespace, cwd
+        process.namespace, process.cwd, process.borrowed = namespace, cwd, None
 
     def end(self, process: Process, status: int, message: str = "") -> None:
         """The process is over: everything it had is given back and whoever waits is told. Later calls do nothing."""
@@ -384,7 +418,7 @@ class ProcessTable:
         process.status = status
         process.message = message
         process.finished = self._now()
-        process.kill = process.note = None
+        process.kill = process.note = process.borrowed = None
         process.pause = process.weigh = process.tell = process.reach = None
         if process.wants is not None:
             process.wants.close()
