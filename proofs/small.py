@@ -338,7 +338,7 @@ BUSY: list[Operation] = [
     ("create_process", (NODE, 0)), ("create_endpoint", (NODE,)), ("mint", (0, 1, 1, 0, 0, 0)),
     ("move", (0, 1, 1, 0)), ("delete", (0, 1, 1)), ("emit_message", (0, 1, 1, 0)), ("receive", (0, 1)),
     ("emit_answer", (0, 1)), ("take", (0, 1)), ("cancel", (0, 1)), ("enclose", (0, 1, 0, 1, 1, 0, 0)),
-    ("accept", (0, 1, 0)), ("bind", (0, 1, 1, 1)), ("inherit", (1, 1)),
+    ("accept", (0, 1, 0)), ("bind", (0, 1, 1, 1)), ("inherit", (1, 2, 1)),
 ]  # fmt: skip
 
 
@@ -388,7 +388,8 @@ def small_interfaces() -> Small:
     kernel = Kernel(40)
     require((kernel.create_process(NODE, 9), kernel.create_process(1, 4)) == (1, 2), "another beginning")
     require((kernel.create_endpoint(NODE), kernel.mint(NODE, 1, 1, ALL_RIGHTS, 0, 1)) == (1, 2), "another beginning")
-    operations: list[Operation] = [("inherit", (1, 1)), ("inherit", (2, 1)), ("inherit", (2, 2)), ("inherit", (0, 1))]
+    operations: list[Operation] = [("inherit", (giver, to, 1)) for giver in (0, 1, 2) for to in (0, 1, 2)]
+    operations += [("inherit", (1, 2, 2))]
     operations += [("bind", (0, 1, 1, 1)), ("bind", (1, 2, 1, 1)), ("bind", (1, 2, 1, 2)), ("bind", (1, 3, 1, 1))]
     operations += [("bind", (2, 3, 1, 1)), ("bound", (1, 1)), ("bound", (2, 1)), ("mint", (1, 2, 1, SEND, 0, 1))]
     operations += [("move", (1, 2, 1, 2)), ("move", (1, 2, 1, 1)), ("delete", (1, 2, 1)), ("revoke", (0, 1, 1))]
@@ -474,8 +475,7 @@ class History:
         if name == "create_process":
             return process, r.randrange(60)
         owner, interface = r.choice([*state.bound, (process, r.randrange(4))])
-        made = [number for number, p in state.processes.items() if p.creator == owner]
-        more = {"bound": (owner, interface), "inherit": (r.choice([*made, process]), interface)}
+        more = {"bound": (owner, interface), "inherit": (owner, process, interface)}
         return more.get(name, (process,))
 
     def _about_message(self, name: str, anybody: int) -> tuple[int, ...]:

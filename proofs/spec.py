@@ -415,14 +415,11 @@ def bound(s: State, process: int, interface: int) -> Refusal | Id:
     return s.bound.get((process, interface), Code.NO_HANDLER)
 
 
-def inherit(s: State, process: int, interface: int, new: Id) -> Refusal:
-    if process == NODE or process not in s.processes:
-        return Code.NO_PROCESS
-    creator = s.processes[process].creator
-    cap = bound(s, creator, interface)
+def inherit(s: State, giver: int, process: int, interface: int, new: Id) -> Refusal:
+    cap = bound(s, giver, interface)
     if isinstance(cap, Code) or cap is None:
         return cap
     c = s.capabilities[cap]
-    if refused := mint(s, creator, cap, c.rights, c.badge, process, new):
+    if refused := mint(s, giver, cap, c.rights, c.badge, process, new):
         return refused
     return bind(s, process, new, interface)

@@ -135,9 +135,9 @@ class KernelAgainstSpecification(RuleBasedStateMachine):
     def bound(self, process: int, interface: int) -> None:
         self.call("bound", self.process(process), interface)
 
-    @rule(process=ANY, interface=INTERFACE)
-    def inherit(self, process: int, interface: int) -> None:
-        self.call("inherit", self.process(process), interface)
+    @rule(giver=ANY, process=ANY, interface=INTERFACE)
+    def inherit(self, giver: int, process: int, interface: int) -> None:
+        self.call("inherit", self.process(giver), self.process(process), interface)
 
     def sender(self, number: int, message: int) -> int:
         """Mostly its sender."""

@@ -461,11 +461,11 @@ def test_accepting_over_quota_leaves_it_enclosed(post: Post) -> None:
 def test_an_interface_is_bound_per_process_and_inherited_by_its_children(post: Post) -> None:
     kernel = post.kernel
     inner = kernel.create_process(post.b, 9)
-    assert kernel.bound(post.b, 5) == kernel.inherit(inner, 5) == -Code.NO_HANDLER
+    assert kernel.bound(post.b, 5) == kernel.inherit(post.b, inner, 5) == -Code.NO_HANDLER
     assert kernel.bind(post.b, *post.cap, 5) == 0
     assert kernel.bound(post.b, 5) == post.cap.slot
     assert kernel.bound(inner, 5) == kernel.bound(post.a, 5) == kernel.bound(post.b, 6) == -Code.NO_HANDLER
-    got = post.handle(kernel.inherit(inner, 5))
+    got = post.handle(kernel.inherit(post.b, inner, 5))
     assert kernel.bound(inner, 5) == got.slot
     assert kernel.slots.parent[got.slot] == post.cap.slot
     assert kernel.slots.badge[got.slot] == 7
@@ -504,13 +504,14 @@ def test_binding_and_inheriting_are_refused_with_reason(post: Post) -> None:
     assert kernel.bind(post.b, *plain, 5) == -Code.RIGHTS
     for interface in (-1, 0, INTERFACES, INTERFACES + 5):
         assert kernel.bind(post.b, *post.cap, interface) == -Code.INVALID
-        assert kernel.bound(post.b, interface) == kernel.inherit(post.b, interface) == -Code.INVALID
-    assert kernel.inherit(NODE, 5) == kernel.inherit(99, 5) == -Code.NO_PROCESS
+        assert kernel.bound(post.b, interface) == kernel.inherit(post.b, post.a, interface) == -Code.INVALID
     kept = post.mint(NODE, post.root, SEND, post.b)
     assert kernel.bind(post.b, *kept, 5) == 0
-    assert kernel.inherit(kernel.create_process(post.b, 9), 5) == -Code.RIGHTS
+    assert kernel.inherit(post.b, kernel.create_process(post.b, 9), 5) == -Code.RIGHTS
     assert kernel.bind(post.b, *post.cap, 6) == 0
-    assert kernel.inherit(kernel.create_process(post.b, 0), 6) == -Code.QUOTA
+    assert kernel.inherit(post.b, 99, 6) == -Code.NO_PROCESS
+    assert kernel.inherit(99, post.b, 6) == -Code.NO_HANDLER
+    assert kernel.inherit(post.b, kernel.create_process(post.b, 0), 6) == -Code.QUOTA
 
 
 # All of it
@@ -520,7 +521,7 @@ OPERATIONS = {
     "check": 4, "mint": 6, "move": 4, "delete": 3, "reap_step": 0, "revoke_step": 3, "create_endpoint": 1,
     "end_endpoint_step": 1, "create_process": 2, "end_process_step": 1, "emit_message": 4, "next_message": 1,
     "receive": 2, "emit_answer": 2, "take": 2, "cancel": 2, "enclose": 7, "accept": 3, "bind": 4, "bound": 2,
-    "inherit": 2,
+    "inherit": 3,
 }  # fmt: skip
 """How many arguments each takes."""
 

@@ -30,7 +30,6 @@ from cognu.kernel.state import (
     GRANT,
     INTERFACES,
     LIVE,
-    NODE,
     PLACES,
     QUEUED,
     SEND,
@@ -225,24 +224,21 @@ class Kernel(Capabilities):
         slot = self.processes.bound[process * INTERFACES + interface]
         return slot if slot else -Code.NO_HANDLER
 
-    def inherit(self, process: int, interface: int) -> int:
-        """Bind an interface as the process's creator has it: to a child of that capability, with all its rights;
+    def inherit(self, giver: int, process: int, interface: int) -> int:
+        """Bind an interface for a process as `giver` has it: to a child of that capability, with all its rights;
         returns its slot.
 
-        NO_PROCESS for the node itself too; NO_HANDLER if the creator has none; INVALID and the refusals of
-        `mint`, of which RIGHTS means that the creator may not hand it on.
+        NO_HANDLER if the giver has none; INVALID and the refusals of `mint`, of which RIGHTS means that the giver
+        may not hand it on.
         """
-        slots, processes = self.slots, self.processes
+        slots = self.slots
         if self.cursor:
             return -Code.BUSY
-        if process == NODE or not processes.alive[process]:
-            return -Code.NO_PROCESS
-        creator = processes.creator[process]
-        slot = self.bound(creator, interface)
+        slot = self.bound(giver, interface)
         if slot < 0:
             return slot
         rights = slots.rights[slot] & ALL_RIGHTS
-        made = self.mint(creator, slot, slots.generation[slot], rights, slots.badge[slot], process)
+        made = self.mint(giver, slot, slots.generation[slot], rights, slots.badge[slot], process)
         if made > 0:
             self._bind(process, made, interface)
         return made
