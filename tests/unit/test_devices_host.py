@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cognu.devices.hidden import MEMORY, Secrets
 from cognu.devices.host import LIST_LIMIT, HostFid, HostServer
 from cognu.errors import E, FileError
 from cognu.files.server import Fid, Walk
@@ -491,7 +492,7 @@ async def test_what_is_hidden_does_not_exist_by_any_name(tree: KeepingTree, insi
     (secret / "key").write_bytes(b"secret")
     (inside / "d" / "way").symlink_to("home")
     (inside / "empty").mkdir()
-    client = Client(HostServer(real_world(), tree, hidden={identity(secret)}))
+    client = Client(HostServer(real_world(), tree, hidden=Secrets({identity(secret)})))
     assert await client.names("d") == ["f", "way"]
     for path in ("d/home", "d/home/key", "d/home/below"):
         await refused(E.NOENT, client.walk(path))
@@ -524,9 +525,55 @@ async def test_what_is_hidden_does_not_exist_by_any_name(tree: KeepingTree, insi
 async def test_an_empty_directory_that_is_hidden_is_not_replaced_nor_removed(tree: KeepingTree, inside: Path) -> None:
     (inside / "home").mkdir()
     hidden = identity(inside / "home")
-    client = Client(HostServer(real_world(), tree, hidden={hidden}))
+    client = Client(HostServer(real_world(), tree, hidden=Secrets({hidden})))
     (inside / "new").mkdir()
     await refused(E.NOENT, client.rename("new", "home"))
     await refused(E.NOENT, client.remove("home"))
     client.close()
     assert identity(inside / "home") == hidden
+
+
+async def test_a_hidden_file_does_not_exist_by_another_name_of_its_either(tree: KeepingTree, inside: Path) -> None:
+    (inside / "key").write_bytes(b"secret")
+    (inside / "d" / "copy").hardlink_to(inside / "key")
+    client = Client(HostServer(real_world(), tree, hidden=Secrets({identity(inside / "key")})))
+    for path in ("key", "d/copy"):
+        await refused(E.NOENT, client.walk(path))
+        await refused(E.NOENT, client.remove(path))
+    await refused(E.NOENT, client.rename("d/copy", "d/f"))
+    await refused(E.NOENT, client.rename("d/f", "d/copy"))
+    assert await client.names("d") == ["f"]
+    client.close()
+    assert (inside / "d" / "copy").read_bytes() == b"secret"
+
+
+async def test_the_hosts_processes_do_not_exist() -> None:
+    world = real_world()
+    for hidden in (Secrets(mounts=world.disk.mounts), Secrets({(0, 0)}, world.disk.mounts)):
+        client = Client(HostServer(world, world.disk.tree("/"), hidden=hidden))
+        for path in ("proc", "proc/self/mem", f"proc/{os.getpid()}/environ", "proc/self/root/etc"):
+            await refused(E.NOENT, client.walk(path))
+        assert "proc" not in await client.names("/")
+        assert "etc" in await client.names("/")
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "hides"),
+    [
+        ("b", (8, 0), True),
+        *(("c", number, True) for number in sorted(MEMORY)),
+        ("c", (1, 3), False),
+        ("-", (0, 0), False),
+    ],
+)
+def test_raw_memory_and_raw_disks_are_hidden(kind: str, number: tuple[int, int], hides: bool) -> None:
+    assert Secrets().hides(replace(stat_of((1, 2)), kind=kind, number=number)) is hides
+
+
+def test_a_file_system_is_judged_each_time_it_is_entered() -> None:
+    mounted = {7: "ext4", 8: "proc"}
+    secrets = Secrets(mounts=lambda: mounted)
+    assert [secrets.hides_below(device) for device in (6, 7, 8)] == [False, False, True]
+    mounted.update({7: "proc", 8: "tmpfs"})  # numbers are used again
+    assert [secrets.hides_below(device) for device in (7, 8)] == [True, False]

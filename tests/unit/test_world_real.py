@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, Misuse
 from cognu.world import World
-from cognu.world.disk import UNFINISHED, RealDisk
+from cognu.world.disk import UNFINISHED, RealDisk, parse_mounts
 from cognu.world.real import RealThreads, real_world
 
 DISK = RealDisk()
@@ -355,3 +357,27 @@ def test_a_draft_discarded_or_dropped_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             begin(str(tmp_path / "none" / "f"))
         assert caught.value.error is E.NOENT
+
+
+# -- mounts -----------------------------------------------------------------------------------------------------------
+
+MOUNTINFO = b"""\
+22 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw
+23 22 0:21 / /proc rw,nosuid shared:5 master:2 - proc proc rw
+24 22 0:30 /a /with\\040blank rw - fuse.sshfs me@host:/ rw
+nonsense
+25 22 x:y / /odd rw - ext4 /dev/odd rw
+26 22 8:3 / /short
+"""
+
+
+def test_mounts_are_known_by_device_and_kind() -> None:
+    kinds = {os.makedev(8, 2): "ext4", os.makedev(0, 21): "proc", os.makedev(0, 30): "fuse.sshfs"}
+    assert parse_mounts(MOUNTINFO) == kinds
+    if sys.platform == "linux":
+        assert RealDisk().mounts()[os.stat("/proc").st_dev] == "proc"
+
+
+@given(st.binary() | st.lists(st.sampled_from(MOUNTINFO.split() + [b"\n", b" - "])).map(b" ".join))
+def test_any_text_gives_some_mounts(text: bytes) -> None:
+    assert all(device >= 0 and kind for device, kind in parse_mounts(text).items())

@@ -1,25 +1,51 @@
-"""A host's tree in which some directories do not exist, whatever way leads to them: they go by identity, not by name.
+"""A host's tree without what nobody may see through a node, whatever way leads to it, whatever was granted above.
 
+That is the node's home with its key, the key itself by any other name (a hard link), the host's process file systems
+(which show the memory, the open files and the environment of the node and of what it runs), raw memory, and raw disks.
 Of what is hidden no handle is ever given out, so nothing below it can be named either. Its name stays taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 
 from cognu.errors import E, FileError
-from cognu.world import HostNode, HostSteps, HostTree
+from cognu.world import HostNode, HostStat, HostSteps, HostTree, WouldWait
 
-Identities = Set[tuple[int, int]]
-"""(device, inode) of each, as in `HostStat.identity`."""
+MEMORY = frozenset([(1, 1), (1, 2), (1, 4)])
+"""Major and minor numbers of the devices that are the host's memory and ports: mem(4), kmem, port."""
+PROCESSES = "proc"
+"""The kind of file system that shows processes (proc(5))."""
+
+
+def _no_mounts() -> Mapping[int, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What is hidden. `identities` are (device, inode) as in `HostStat.identity`; `mounts` is `Disk.mounts`."""
+
+    identities: Set[tuple[int, int]] = frozenset()
+    mounts: Callable[[], Mapping[int, str]] = _no_mounts
+
+    def hides(self, stat: HostStat) -> bool:
+        """By what the file itself is."""
+        return stat.identity in self.identities or stat.kind == "b" or (stat.kind == "c" and stat.number in MEMORY)
+
+    def hides_below(self, device: int) -> bool:
+        """Whether a file system is hidden. Asked anew at each way into one: the host uses devices' numbers again."""
+        return self.mounts().get(device) == PROCESSES
 
 
 class HidingSteps:
-    """`steps` without what is hidden: see `HidingTree`."""
+    """`steps` without what is hidden: see `HidingTree`. `waits`: they are for threads, and may look things up."""
 
-    def __init__(self, steps: HostSteps, hidden: Identities) -> None:
+    def __init__(self, steps: HostSteps, secrets: Secrets, waits: bool) -> None:
         self._steps = steps
-        self._hidden = hidden
+        self._secrets = secrets
+        self._waits = waits
         self.root = steps.root
         self.stat = steps.stat
         self.open = steps.open
@@ -27,27 +53,39 @@ class HidingSteps:
     def walk(self, node: HostNode, name: str) -> HostNode:
         found = self._steps.walk(node, name)
         try:
-            shown = self._steps.stat(found).identity not in self._hidden
+            hidden = self._hides(node, found)
         except BaseException:
             found.close()
             raise
-        if not shown:
+        if hidden:
             found.close()
             raise FileError(E.NOENT, name)
         return found
 
+    def _hides(self, above: HostNode, found: HostNode) -> bool:
+        stat = self._steps.stat(found)
+        if self._secrets.hides(stat):
+            return True
+        device = stat.identity[0]
+        if device == self._steps.stat(above).identity[0]:
+            return False  # what is above is shown
+        if not self._waits:
+            raise WouldWait
+        return self._secrets.hides_below(device)
+
 
 class HidingTree(HidingSteps):
-    """`tree` without the directories whose identities are in `hidden`. Everything else is as the tree has it.
+    """`tree` without what the secrets name. Everything else is as the tree has it.
 
-    A walk to one is NOENT, and so is removing, renaming or replacing it; a new file by its name is EXIST. A listing
-    still has the bare name: `hostcalls.list_some` drops what can't be walked to, as it does with what just went away.
+    A walk to what is hidden is NOENT, and so is removing, renaming or replacing it; a new file by its name is EXIST. A
+    listing still has the bare name: `hostcalls.list_some` drops what can't be walked to, as it does with what just went
+    away.
     """
 
-    def __init__(self, tree: HostTree, hidden: Identities) -> None:
-        super().__init__(tree, hidden)
+    def __init__(self, tree: HostTree, secrets: Secrets) -> None:
+        super().__init__(tree, secrets, waits=True)
         self._tree = tree
-        self.quick: HostSteps | None = None if tree.quick is None else HidingSteps(tree.quick, hidden)
+        self.quick: HostSteps | None = None if tree.quick is None else HidingSteps(tree.quick, secrets, waits=False)
         self.list = tree.list
         self.create = tree.create
         self.make_directory = tree.make_directory
@@ -75,15 +113,27 @@ class HidingTree(HidingSteps):
                 return False
             raise
         try:
-            return self._tree.stat(found).identity in self._hidden
+            return self._hides(node, found)
         finally:
             found.close()
 
 
-def identity_of(tree: HostTree) -> tuple[int, int]:
-    """Of a tree's own root."""
+def identities_of(tree: HostTree, *names: str) -> set[tuple[int, int]]:
+    """Of a tree's own root, and of those of `names` in it that are there."""
     root = tree.root()
     try:
-        return tree.stat(root).identity
+        found = {tree.stat(root).identity}
+        for name in names:
+            try:
+                node = tree.walk(root, name)
+            except FileError as error:
+                if error.error is not E.NOENT:
+                    raise
+                continue
+            try:
+                found.add(tree.stat(node).identity)
+            finally:
+                node.close()
+        return found
     finally:
         root.close()

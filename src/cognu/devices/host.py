@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
-from cognu.devices.hidden import HidingTree, Identities
+from cognu.devices.hidden import HidingTree, Secrets
 from cognu.devices.hostcalls import (
     Found,
     change_file,
@@ -181,11 +181,11 @@ class HostServer(FileServer):
         tree: HostTree,
         *,
         read_only: bool = False,
-        hidden: Identities = frozenset(),
+        hidden: Secrets | None = None,
         spec: str = "#U",
     ) -> None:
         self.spec = spec
-        self.tree: HostTree = HidingTree(tree, hidden) if hidden else tree
+        self.tree: HostTree = tree if hidden is None else HidingTree(tree, hidden)
         self._quick = self.tree.quick
         self.read_only = read_only
         self._world = world

@@ -41,6 +41,8 @@ ADDRESS_LENGTH = 262
 GRANT_LIMIT = 16
 GRANT_LENGTH = 200
 BOOK_VERSION = 1
+KEY = "identity"
+"""The name of the file with the private key, in a node's home."""
 _BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NO_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 """RFC 5280 4.1.2.5: a certificate without a well-defined expiration."""
@@ -162,7 +164,7 @@ def load_identity(world: World, home: str) -> Identity:
 
     Raises `FileError(DAMAGED)` if the file holds no Ed25519 key; it is left as it is.
     """
-    path = f"{home}/identity"
+    path = f"{home}/{KEY}"
     if not world.disk.exists(path):
         identity = identity_from_seed(world.random.bytes(32))
         world.disk.make_directory(home)

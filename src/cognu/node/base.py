@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cognu.devices.cons import cons_server
 from cognu.devices.env import env_server
 from cognu.devices.fd import fd_server
-from cognu.devices.hidden import identity_of
+from cognu.devices.hidden import Secrets, identities_of
 from cognu.devices.host import HostServer
 from cognu.devices.log import Ring, log_server
 from cognu.devices.man import man_server
@@ -29,6 +29,7 @@ from cognu.files.server import Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, NODE, Cap
 from cognu.man import directory
+from cognu.mesh.identity import KEY
 from cognu.store.objects import Store
 from cognu.store.server import store_server
 from cognu.world import World
@@ -70,8 +71,8 @@ class Parts:
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
     """Process 1, with all devices and the namespace that users start from."""
-    hidden = {await world.threads.run(lambda: identity_of(world.disk.tree(parts.home)))}
-    host = HostServer(world, world.disk.tree("/"), hidden=hidden)
+    ours = await world.threads.run(lambda: identities_of(world.disk.tree(parts.home), KEY))
+    host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts))
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
     servers: dict[str, FileServer] = {

@@ -230,6 +230,10 @@ class Disk(Protocol):
     def lock(self, path: str) -> Callable[[], None] | None:
         """Take an exclusive lock that dies with this process; returns what releases it, or None if another holds it."""
 
+    def mounts(self) -> Mapping[int, str]:
+        """The kind of each file system that is mounted now (`ext4`, `proc`), by its device number as in
+        `HostStat.identity`; empty where the host does not tell."""
+
     def tree(self, path: str) -> HostTree:
         """A directory of the host as a tree that nothing leads out of. See `HostTree`."""
 
@@ -251,6 +255,8 @@ class HostStat:
     group: str
     uid: int
     gid: int
+    number: tuple[int, int] = (0, 0)
+    """Of a device: major and minor."""
 
 
 class HostNode(Protocol):

@@ -6,13 +6,15 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from cognu.errors import from_oserror
 from cognu.world import HostTree
 from cognu.world.host_tree import Descriptor, RealHostFile, RealHostTree
 from cognu.world.refusals import refusals
 
+MOUNTS = "/proc/self/mountinfo"
 UNFINISHED = ".new-"
 """Names of files whose writing a crash cut short begin so; `list` leaves them out."""
 
@@ -164,8 +166,32 @@ class RealDisk:
 
         return release
 
+    def mounts(self) -> Mapping[int, str]:
+        try:
+            with open(MOUNTS, "rb") as file:
+                return parse_mounts(file.read())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise from_oserror(error, MOUNTS) from None
+
     def tree(self, path: str) -> HostTree:
         return RealHostTree(path)
+
+
+def parse_mounts(text: bytes) -> dict[int, str]:
+    """Kinds of file systems by device number, of mountinfo's lines (proc_pid_mountinfo(5)); others are passed over.
+
+    A line is `ID PARENT MAJOR:MINOR ROOT PLACE OPTIONS [TAG...] - KIND SOURCE OPTIONS`.
+    """
+    kinds: dict[int, str] = {}
+    for line in text.splitlines():
+        before, _, after = line.partition(b" - ")
+        words, kind = before.split(), after.split(b" ", 1)[0]
+        major, colon, minor = words[2].partition(b":") if len(words) > 5 else (b"", b"", b"")
+        if kind and colon and all(part.isdigit() and len(part) <= 9 for part in (major, minor)):
+            kinds[os.makedev(int(major), int(minor))] = kind.decode("ascii", "backslashreplace")
+    return kinds
 
 
 def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

@@ -566,6 +566,7 @@ def _host_stat(found: os.stat_result) -> HostStat:
         group=_group(found.st_gid),
         uid=found.st_uid,
         gid=found.st_gid,
+        number=(os.major(found.st_rdev), os.minor(found.st_rdev)),
     )
 
 
