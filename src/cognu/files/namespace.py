@@ -226,9 +226,7 @@ class Namespace:
         raises. Raises NOENT, NOTDIR, LOOP.
         """
         names, links = list(names), 0
-        chan = chan.share()
-        if not names:
-            return chan
+        begin = chan
         while names:
             if not chan.qid.type & QTDIR:
                 raise FileError(E.NOTDIR, str(chan.path))
@@ -269,8 +267,10 @@ class Namespace:
                 names = names[len(batch) :]
                 if trail is not None:
                     trail += [*walked.qids[:-1], self.cross(chan)[0].qid]
-        # A link to `.` may have left off behind a mount point: back to the near side.
-        return chan if chan.path.mounted_on is None else chan.path.mounted_on.share()
+        # A link to `.` may have left off where it began, or behind a mount point: back to the near side.
+        if chan.path.mounted_on is not None:
+            return chan.path.mounted_on.share()
+        return begin.share() if chan is begin else chan
 
     def _link_base(
         self, chan: Chan, member: Chan, names: Sequence[str], target: str, caller: Caller

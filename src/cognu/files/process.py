@@ -96,8 +96,9 @@ class Descriptors:
     def release(self) -> None:
         self._users -= 1
         if self._users == 0:
-            for number in list(self._chans):
-                self.close(number)
+            self._give(len(self._chans))
+            while self._chans:
+                self._chans.popitem()[1].close()
 
     def copy(self, mover: ChanMover, quota: Quota | None = None) -> Descriptors:
         """A table of the same open files (offsets shared) for the mover's domain; what was revoked is not in it.
