@@ -69,3 +69,89 @@ def test_at_a_terminal_the_program_waits_for_the_answer(desk: Machine, path: str
         user.shows(ABSENT)
         assert user.ends() == 1
     assert desk.asks("grants", "list")["programs"] == []
+
+
+def test_always_is_kept_by_the_programs_hash_and_never_refuses_without_asking(desk: Machine) -> None:
+    secret = f"{desk.work}/secret"
+    with desk.terminal("run", "show.wasm", "--file=secret") as user:
+        user.shows(CHOICES)
+        user.type("always\n")
+        user.shows("of desk\n")
+        assert user.ends() == 0
+    assert desk.says("run", "show.wasm", f"--file={secret}") == "of desk\n"
+    assert desk.says("run", "--on", "pi", "show.wasm", f"--file={secret}") == "of desk\n"
+    assert f"program  show.wasm  {secret}:r\n" in desk.says("grants", "list")
+    changed = desk.work / "changed.wasm"
+    changed.write_bytes((desk.work / "show.wasm").read_bytes() + b"\0\x02\x01x")  # a custom section
+    assert desk.run("run", "changed.wasm", f"--file={secret}").returncode == 1
+
+    desk.says("grants", "revoke", "show.wasm")
+    with desk.terminal("sh") as user:
+        user.shows("cognu% ")
+        user.type("./show.wasm --file=secret\n")
+        user.shows(CHOICES)
+        user.type("never\n")
+        user.shows(ABSENT)
+        user.shows("cognu% ")
+        user.type("./show.wasm --file=secret; echo over\n")
+        before = user.shows("\nover\n")
+        assert ABSENT in before
+        assert CHOICES not in before
+    kept = desk.asks("grants", "list")["programs"]
+    assert [(row["name"], row["allow"], row["never"]) for row in kept] == [("show.wasm", [], [f"{secret}:r"])]
+    assert desk.run("run", "show.wasm", "--file=secret").stderr.decode() == f"show: secret: {ABSENT}\n"
+
+
+def test_grants_are_set_for_a_file_a_hash_and_a_name_and_contradictions_refused(desk: Machine) -> None:
+    secret = f"{desk.work}/secret"
+    made = desk.asks("grants", "set", "show.wasm", "secret", "net")
+    assert (made["name"], made["allow"], made["never"]) == ("show.wasm", ["net", f"{secret}:r"], [])
+    assert desk.says("run", "show.wasm", "--file=secret") == "of desk\n"
+    assert desk.asks("grants", "set", made["program"], f"{desk.work}:rw")["allow"][-1] == f"{secret}:r"
+    desk.refuses(1, E.CONFLICT, "grants", "set", "--never", "show.wasm", f"{desk.work}/inner:w")
+    desk.refuses(1, E.NOTFOUND, "grants", "set", "nothing", "/x")
+    desk.refuses(1, E.NOGRANT, "grants", "revoke", "show.wasm", "/x")
+    desk.refuses(1, E.NOGRANT, "grants", "revoke", "wc.wasm")
+    desk.refuses(2, E.USAGE, "grants", "set", "--never", "pi", "net")
+    desk.refuses(2, E.USAGE, "grants", "revoke", "pi")
+    assert "may: net" in desk.says("grants", "set", "pi", "net")
+    desk.says("grants", "revoke", "pi", "net")
+    rules = desk.work / "rules"
+    rules.write_text(f"allow {secret} r\n")
+    desk.says("grants", "revoke", made["program"])
+    assert desk.says("run", "--grants", "rules", "show.wasm", "--file=secret") == "of desk\n"
+    rules.write_text("fly\n")
+    desk.refuses(126, E.USAGE, "run", "--grants", "rules", "show.wasm")
+
+
+def test_a_grant_taken_back_is_gone_for_a_program_that_runs(desk: Machine) -> None:
+    """The program waits for a question; meanwhile what it has is taken away."""
+    desk.add("wants")
+    secret = f"{desk.work}/secret"
+    (desk.work / "other").write_text("other\n")
+    desk.says("grants", "set", "wants.wasm", secret)
+    with desk.terminal("run", "wants.wasm", "r", f"@{secret}", "s", "@other", "r", f"@{secret}") as user:
+        user.shows("r: of desk\n")
+        user.shows(CHOICES)
+        desk.says("grants", "revoke", "wants.wasm", secret)
+        user.type("once\n")
+        user.shows("s: ok\n", f"wants to read {secret}", CHOICES)
+        user.type("\n")
+        user.shows(f"r: {ABSENT}")
+        assert user.ends() == 0
+
+
+def test_the_grants_of_programs_are_the_owners_alone_and_damage_is_told(desk: Machine) -> None:
+    desk.says("grants", "set", "show.wasm", "secret")
+    kept = desk.home / "grants"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    text = kept.read_text()
+    desk.says("down")
+    kept.write_text("fly\n")
+    done = desk.run("up")
+    assert done.returncode == 1
+    assert E.DAMAGED.text in done.stderr.decode()
+    assert kept.read_text() == "fly\n"
+    kept.write_text(text)
+    assert desk.run("up").returncode == 0
+    assert desk.says("run", "show.wasm", "--file=secret") == "of desk\n"

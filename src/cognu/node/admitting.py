@@ -121,8 +121,8 @@ async def admit(process: Process, path: str, rights: str) -> None:
     parent lacks a right itself), SRCH if either has ended; then nothing has changed.
     """
     parent = process.parent
-    if parent is None or parent.state is State.DEAD:
-        raise FileError(E.SRCH, f"parent of {process.pid}")
+    if parent is None or State.DEAD in (parent.state, process.state):
+        raise FileError(E.SRCH, f"pid {process.pid}")
     if CREATING in rights:
         await _make(parent, path)
     members = await finish(_members(parent, path))

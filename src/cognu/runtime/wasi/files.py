@@ -64,8 +64,7 @@ def path_open(
     try:
         entry = yield from _opened(process, parent.start, wanted)
     except (FileError, WasiError) as error:
-        rights = _lacking(process, error, wanted)
-        if not rights or not (yield from reach(process, parent.start, path, rights)):
+        if not (yield from _granted(process, parent.start, error, wanted)):
             raise
         entry = yield from _opened(process, parent.start, wanted)
     put_u32(guest, out, program.table.add(entry))
@@ -99,18 +98,27 @@ def _opened(process: Process, start: Start, wanted: _Wanted) -> Steps[WasiFd]:
     raise WasiError(Errno.AGAIN)
 
 
-def _lacking(process: Process, error: FileError | WasiError, wanted: _Wanted) -> str:
-    """What to ask for, letters out of `rwxc`, if a grant may be all that is missing; else nothing.
+def _granted(process: Process, start: Start, error: FileError | WasiError, wanted: _Wanted) -> Steps[bool]:
+    """Whether somebody who was asked granted what may be all that is missing.
 
     A file that must not be there yet can't be granted: it would be there.
     """
     errno = error.errno if isinstance(error, WasiError) else errno_of(error.error)
     if process.reach is None or errno not in (Errno.NOENT, Errno.ACCES) or wanted.oflags & EXCL:
-        return ""
+        return False
+    creates = bool(wanted.oflags & CREAT)
     mode = _mode(wanted.oflags, wanted.base, wanted.fdflags)
-    access = OREAD if mode is None else mode & OACCESS
-    letters = {OREAD: "r", OWRITE: "w", ORDWR: "rw"}[access]
-    return letters + ("c" if wanted.oflags & CREAT else "")
+    rights = {OREAD: "r", OWRITE: "w", ORDWR: "rw"}[OREAD if mode is None else mode & OACCESS] + "c" * creates
+    if errno is Errno.NOENT:
+        return (yield from reach(process, start, wanted.path, rights))
+    found = yield from resolve(process, start, wanted.path, follow=wanted.follow, place=creates, ask=False)
+    if found.chan is not None:
+        there = str(found.chan.path)
+    else:
+        directory, name = found.place()
+        there = f"{str(directory.path).rstrip('/')}/{name}"
+    given: bool = yield process.reach(there, rights)
+    return given
 
 
 def _check_open(parent: WasiFd, oflags: int, base: int, inheriting: int, fdflags: int) -> None:

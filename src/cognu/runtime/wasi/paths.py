@@ -82,7 +82,7 @@ def resolve(
 
 
 def reach(process: Process, start: Start, path: str, rights: str) -> Steps[bool]:
-    """Ask for what `path` may mean, letters out of `rwxc`, if the process has somebody to ask; whether it was given."""
+    """Ask for what `path`, which was not found, may mean, letters out of `rwxc`; whether it was given."""
     for meant in _meanings(start, path):
         if process.reach is not None and (yield process.reach(meant, rights)):
             return True

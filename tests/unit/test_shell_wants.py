@@ -1,0 +1,223 @@
+"""What a program was not granted: the question at a terminal, what each answer does, and the hint where none is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import pytest_asyncio
+
+from cognu.errors import E, FileError
+from cognu.shell.state import Streams
+from cognu.shell.system import TERMINAL, Grant, Want
+from cognu.shell.wants import CHOICES, Questions, grant_of
+from shell_fake import Bench, Collector, FakeChild, FakeFile, FakeWorld, Running
+
+NOTES = Want(0, "/home/me/notes", "r", "bafkr4ihash")
+
+
+class Typing(FakeFile):
+    """A terminal at which lines were typed beforehand; at its end it waits for ever, or is at its end."""
+
+    def __init__(self, world: FakeWorld, lines: Sequence[bytes], ends: bool = True) -> None:
+        super().__init__(world, TERMINAL)
+        self.lines = list(lines)
+        self.ends = ends
+
+    async def read(self, count: int = 65536) -> bytes:
+        if self.lines:
+            return self.lines.pop(0)
+        if not self.ends:
+            await asyncio.Event().wait()
+        return b""
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    bench.system.make("/home/me/notes", b"x")
+    yield bench
+
+
+def child_of(bench: Bench) -> FakeChild:
+    child = bench.world.children[-1]
+    assert isinstance(child, FakeChild)
+    return child
+
+
+def program(bench: Bench, *wants: Want, status: int = 1) -> None:
+    """One that wants these, waits for answers if it was started to be asked, and ends."""
+
+    async def run(running: Running) -> int:
+        child = child_of(bench)
+        child.wanted += wants
+        if running.options.asks:
+            for count in range(1, len(wants) + 1):
+                while len(child.answers) < count:
+                    await child.answered.wait()
+                    child.answered.clear()
+        return status
+
+    bench.program("prog", run)
+
+
+def asks(bench: Bench, *lines: bytes, ends: bool = True) -> Collector:
+    """Somebody sits at the shell's terminal and will type that; what is shown there."""
+    shown = Collector(bench.world, TERMINAL)
+    typing = Typing(bench.world, lines, ends)
+    bench.world.open_files -= {shown, typing}  # the user's own
+    bench.shell.ask = Questions(Streams(typing, shown, shown)).ask
+    return shown
+
+
+def answered(bench: Bench) -> list[tuple[str, bool]]:
+    return [(want.path, yes) for want, yes in child_of(bench).answers]
+
+
+def remembered(bench: Bench) -> list[object]:
+    return [call for call in bench.world.calls if call[0] == "remember"]
+
+
+# -- asked ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes", "kept"),
+    [
+        (b"once", True, None), (b"o", True, None), (b"Always", True, True), (b"a", True, True),
+        (b"never", False, False), (b"nev", False, False), (b"n", False, None), (b"no", False, None),
+        (b"", False, None),
+    ],
+)  # fmt: skip
+async def test_each_answer_does_what_it_says(bench: Bench, typed: bytes, yes: bool, kept: bool | None) -> None:
+    program(bench, NOTES)
+    shown = asks(bench, typed + b"\n")
+    result = await bench.run("prog")
+    assert (result.status, result.out, result.err) == (1, "", "")
+    assert answered(bench) == [("/home/me/notes", yes)]
+    assert shown.text == f"prog wants to read /home/me/notes, which it was not granted\n{CHOICES}"
+    grant = Grant("/home/me/notes", "r")
+    assert remembered(bench) == ([] if kept is None else [("remember", "bafkr4ihash", "prog", grant, kept)])
+    assert child_of(bench).closed
+
+
+async def test_an_answer_that_is_none_is_asked_for_again_and_the_end_of_the_input_is_a_no(bench: Bench) -> None:
+    program(bench, NOTES)
+    shown = asks(bench, b"what?\n", b"on", b"ce\n")
+    await bench.run("prog")
+    assert answered(bench) == [("/home/me/notes", True)]
+    assert shown.text.count(CHOICES) == 2
+    asks(bench)
+    await bench.run("prog")
+    assert answered(bench) == [("/home/me/notes", False)]
+
+
+async def test_what_is_not_there_for_the_user_either_is_no_question(bench: Bench) -> None:
+    wants = [Want(0, "/none", "r", "h"), Want(1, "/none/new", "wc", "h"), Want(2, "/none", "rw", "h")]
+    program(bench, *wants)
+    shown = asks(bench, b"once\n")
+    await bench.run("prog")
+    assert answered(bench) == [("/none", False), ("/none/new", False), ("/none", False)]
+    assert shown.text == ""
+
+
+@pytest.mark.parametrize(
+    ("want", "deed", "grant"),
+    [
+        (Want(0, "/home/me/notes", "rw", "h"), "read and change /home/me/notes", Grant("/home/me/notes", "rw")),
+        (Want(0, "/home/me/notes", "wc", "h"), "change /home/me/notes", Grant("/home/me/notes", "w")),
+        (Want(0, "/home/me/new", "wc", "h"), "make /home/me/new", Grant("/home/me/new", "w")),
+        (Want(0, "/net", "rw", "h"), "use the network (/net)", Grant("/net", "rw")),
+    ],
+)
+async def test_the_question_says_what_it_is_about(bench: Bench, want: Want, deed: str, grant: Grant) -> None:
+    bench.system.make("/net")
+    program(bench, want)
+    shown = asks(bench, b"always\n")
+    await bench.run("run --on pi prog")
+    assert shown.text.startswith(f"prog on pi wants to {deed}, which")
+    assert [call[3] for call in bench.world.calls if call[0] == "remember"] == [grant]
+
+
+async def test_what_can_not_be_kept_or_granted_is_said_and_the_program_goes_on(bench: Bench) -> None:
+    program(bench, NOTES)
+    asks(bench, b"always\n")
+
+    async def fails(program: str, name: str, grant: Grant, allowed: bool) -> None:
+        raise FileError(E.NOENT, "/mnt/node/rpc")
+
+    bench.system.remember = fails  # type: ignore[method-assign]
+    result = await bench.run("prog")
+    assert result.err == f"prog: /mnt/node/rpc: {E.NOENT.text}\n"
+    assert answered(bench) == [("/home/me/notes", True)]
+
+
+async def test_a_program_that_ends_meanwhile_leaves_no_question(bench: Bench) -> None:
+    ended = asyncio.Event()
+
+    async def run(running: Running) -> int:
+        child_of(bench).wanted.append(NOTES)
+        await ended.wait()
+        return 0
+
+    bench.program("prog", run)
+    shown = asks(bench, ends=False)
+    running = asyncio.create_task(bench.run("prog"))
+    await shown.until(CHOICES.encode())
+    ended.set()
+    assert (await running).status == 0
+    assert answered(bench) == [("/home/me/notes", False)]
+
+
+async def test_ctrl_c_at_the_question_ends_the_program(bench: Bench) -> None:
+    program(bench, NOTES)
+    shown = asks(bench, ends=False)
+    running = asyncio.create_task(bench.run("prog"))
+    await shown.until(CHOICES.encode())
+    running.cancel()
+    await asyncio.wait([running])
+    assert child_of(bench).notes == ["interrupt"]
+    assert child_of(bench).closed
+    bench.world.open_files.clear()
+
+
+async def test_two_programs_ask_one_after_the_other(bench: Bench) -> None:
+    program(bench, NOTES, status=0)
+    shown = asks(bench, b"once\n", b"no\n")
+    assert (await bench.run("prog | prog")).status == 0
+    assert shown.text.count(CHOICES) == 2
+    assert sorted(yes for child in bench.world.children for _, yes in child.answers) == [False, True]
+
+
+# -- told -------------------------------------------------------------------------------------------------------------
+
+
+HINT = f"prog: /home/me/notes: {E.NOTGIVEN.text}: run --grant /home/me/notes:r\n"
+
+
+async def test_without_a_terminal_a_program_that_failed_is_followed_by_what_it_was_not_granted(bench: Bench) -> None:
+    program(bench, NOTES, Want(1, "/none", "r", "h"), Want(2, "/home/me/new", "wc", "h"), Want(3, "/net", "rw", "h"))
+    bench.system.make("/net")
+    result = await bench.run("prog")
+    made = f"prog: /home/me/new: {E.NOTGIVEN.text}: run --grant /home/me:rw\n"
+    assert result.err == HINT + made + f"prog: /net: {E.NOTGIVEN.text}: run --grant net\n"
+    assert child_of(bench).answers == []
+
+
+async def test_a_program_that_went_well_is_followed_by_nothing(bench: Bench) -> None:
+    program(bench, NOTES, status=0)
+    assert (await bench.run("prog")).err == ""
+
+
+async def test_what_runs_in_the_background_asks_nobody(bench: Bench) -> None:
+    program(bench, NOTES)
+    shown = asks(bench, b"once\n")
+    result = await bench.run("prog &")
+    assert shown.text == ""
+    assert result.err == HINT
+
+
+def test_a_file_that_is_to_be_made_takes_its_directory() -> None:
+    assert grant_of(Want(0, "/a/b", "wc", "")) == Grant("/a", "rw")
+    assert grant_of(Want(0, "/a", "wc", "")) == Grant("/", "rw")

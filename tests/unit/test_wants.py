@@ -1,0 +1,192 @@
+"""What a process wanted and has no grant for: noted, asked about while it waits, answered once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.errors import E, FileError
+from cognu.files.launch import Grant
+from cognu.files.wants import MOST, Said, Want, Wants, is_within
+
+PROGRAM = "bafkr4ihash"
+
+
+class Desk:
+    """A process's wants, and what the one who grants was told."""
+
+    def __init__(self, run: Said = Said(), kept: Said = Said()) -> None:  # noqa: B008  (nothing is kept in it)
+        self.wants = Wants()
+        self.admitted: list[tuple[str, str]] = []
+        self.failure: FileError | None = None
+        self.has: set[str] = set()
+        self.wants.begin(PROGRAM, self.admit, lambda path, rights: path not in self.has, run, kept)
+
+    async def admit(self, path: str, rights: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.admitted.append((path, rights))
+
+    async def asked(self, path: str, rights: str = "r", number: int = 0) -> asyncio.Task[bool]:
+        """The process waits for an answer by now."""
+        task = asyncio.create_task(self._reach(path, rights))
+        assert await self.wants.next(number) == Want(number, path, rights)
+        assert not task.done()
+        return task
+
+    async def _reach(self, path: str, rights: str) -> bool:
+        return await self.wants.reach(path, rights)
+
+
+async def refused(error: E, call: Awaitable[Any]) -> None:
+    with pytest.raises(FileError) as caught:
+        await call
+    assert caught.value.error is error
+
+
+async def test_with_nobody_to_ask_it_is_refused_at_once_and_noted() -> None:
+    desk = Desk()
+    assert not await desk.wants.reach("/a", "r")
+    assert not await desk.wants.reach("/a", "r")
+    assert not await desk.wants.reach("/a", "w")
+    desk.wants.close()
+    assert [await desk.wants.next(number) for number in range(3)] == [Want(0, "/a", "r"), Want(1, "/a", "w"), None]
+    assert desk.admitted == []
+
+
+async def test_the_process_waits_for_the_answer_and_is_asked_once_for_each_thing() -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    yes = await desk.asked("/a")
+    await desk.wants.answer(desk, 0, True)
+    assert await yes
+    no = await desk.asked("/b", number=1)
+    await desk.wants.answer(desk, 1, False)
+    assert not await no
+    assert not await desk.wants.reach("/b", "r")
+    assert desk.admitted == [("/a", "r")]
+
+
+async def test_an_answer_that_can_not_be_carried_out_is_a_no_and_says_why() -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    asked = await desk.asked("/a")
+    desk.failure = FileError(E.ACCES, "/a")
+    await refused(E.ACCES, desk.wants.answer(desk, 0, True))
+    assert not await asked
+
+
+async def test_a_process_that_is_killed_asks_no_more_and_a_late_answer_grants_nothing() -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    asked = await desk.asked("/a")
+    asked.cancel()
+    await asyncio.wait([asked])
+    await desk.wants.answer(desk, 0, True)
+    assert desk.admitted == []
+
+
+@pytest.mark.parametrize("way", ["asker", "process"])
+async def test_when_the_asker_or_the_process_is_gone_nobody_waits(way: str) -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    asked = await desk.asked("/a")
+    if way == "asker":
+        desk.wants.end_asking(desk)
+    else:
+        desk.wants.close()
+    assert not await asked
+    assert not await desk.wants.reach("/b", "r")
+
+
+async def test_one_is_asked_at_a_time_and_only_that_one_answers() -> None:
+    desk = Desk()
+    other = object()
+    desk.wants.begin_asking(desk)
+    with pytest.raises(FileError) as caught:
+        desk.wants.begin_asking(other)
+    assert caught.value.error is E.BUSY
+    asked = await desk.asked("/a")
+    await refused(E.ACCES, desk.wants.answer(other, 0, True))
+    desk.wants.end_asking(other)
+    assert not asked.done()
+    desk.wants.end_asking(desk)
+    assert not await asked
+    desk.wants.begin_asking(other)
+
+
+async def test_what_was_said_before_needs_no_question() -> None:
+    desk = Desk(Said(never=[Grant("/never", "r")]), Said([Grant("/kept", "rw")], [Grant("/a", "w")]))
+    desk.wants.begin_asking(desk)
+    assert not await desk.wants.reach("/never/below", "r")
+    assert not await desk.wants.reach("/a", "rw")
+    assert await desk.wants.reach("/kept/file", "w")
+    assert await desk.wants.reach("/kept/new", "wc")
+    assert desk.admitted == [("/kept/file", "w"), ("/kept/new", "wc")]
+    desk.failure = FileError(E.NOENT)
+    assert not await desk.wants.reach("/kept/gone", "r")
+    asked = await desk.asked("/never/below", "w")
+    await desk.wants.answer(desk, 0, False)
+    assert not await asked
+
+
+async def test_the_network_is_one_thing() -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    reach = asyncio.create_task(desk._reach("/net/tcp/clone", "r"))
+    assert await desk.wants.next(0) == Want(0, "/net", "rw")
+    await desk.wants.answer(desk, 0, True)
+    assert await reach
+    assert not await desk.wants.reach("/net/udp/clone", "rw")
+    assert desk.admitted == [("/net", "rw")]
+
+
+async def test_what_the_process_has_already_is_no_question() -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    desk.has = {"/a"}
+    assert not await desk.wants.reach("/a", "r")
+    desk.wants.close()
+    assert await desk.wants.next(0) is None
+
+
+@pytest.mark.parametrize("path", ["", "a", "/", "/a/../b", "//a", "/a/", "/\x1b[2J", "/a\nb", "/" + "x" * 5000])
+async def test_a_path_that_can_not_be_shown_as_what_it_is_is_refused(path: str) -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    assert not await desk.wants.reach(path, "r")
+    desk.wants.close()
+    assert await desk.wants.next(0) is None
+
+
+async def test_who_wants_too_much_is_not_listened_to() -> None:
+    desk = Desk()
+    for number in range(MOST + 10):
+        assert not await desk.wants.reach(f"/{number}", "r")
+    desk.wants.close()
+    assert await desk.wants.next(MOST - 1) is not None
+    assert await desk.wants.next(MOST) is None
+
+
+async def test_before_anything_is_known_of_the_program_it_wants_nothing() -> None:
+    wants = Wants()
+    wants.begin_asking(wants)
+    assert not await wants.reach("/a", "r")
+    waiting = asyncio.create_task(wants.next(0))
+    await asyncio.sleep(0)
+    wants.close()
+    assert await waiting is None
+
+
+NAMES = st.lists(st.sampled_from("ab."), max_size=4).map(lambda names: "/" + "/".join(names))
+
+
+@given(NAMES, NAMES)
+def test_within_is_by_whole_names(path: str, tree: str) -> None:
+    parts = [[name for name in text.split("/") if name] for text in (path, tree)]
+    assert is_within(path, tree) == (parts[0][: len(parts[1])] == parts[1])
