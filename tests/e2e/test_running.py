@@ -179,3 +179,18 @@ async def test_kill_ends_a_program_whose_peer_can_not_be_reached(place: Path) ->
         await until(desk, away)
         await running.tell("kill")
         assert (await running.end()).status == 128 + 9
+
+
+async def test_knowing_the_hash_of_what_was_run_here_gives_nothing(place: Path) -> None:
+    """A program's bytes go to the machine that it runs on, while it does; nobody else, and not later."""
+    async with pair(place, "run") as two, two.desk.client() as desk, two.pi.client() as pi:
+        program = two.notes / "wc.wasm"
+        program.write_bytes(build("wc"))
+        ended = await desk.run(str(program), stdin=b"a b\n", on="pi")
+        assert (ended.output, ended.status) == (b"1 2 4\n", 0)
+        [score] = [path.name for path in (two.desk.home / "store/objects").rglob("bafkr4i*") if path.is_file()]
+        [theirs] = (two.pi.home / "store/objects").rglob(score)
+        theirs.unlink()
+        await refused(pi.read(f"/mnt/store/objects/{score}"), E.NOENT)
+        assert await desk.put(build("wc")) == score
+        assert await pi.read(f"/mnt/store/objects/{score}") == build("wc")

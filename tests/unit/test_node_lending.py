@@ -13,7 +13,7 @@ from cognu.files.chan import Domain
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
-from cognu.node.lending import Lending
+from cognu.node.lending import Lending, LentObjects
 from cognu.node.peers import attach_skeleton
 from cognu.shell.connection import Somebody
 from cognu.world.real import RealRandom
@@ -62,3 +62,14 @@ def test_no_other_text_is_a_token(text: str, peer: str) -> None:
     lending, process = Lending(RealRandom()), a_process()
     lending.lend(process, peer)
     refused(lending, text, peer)
+
+
+def test_an_object_is_lent_to_one_peer_as_long_as_any_lending_of_it_lasts() -> None:
+    lent = LentObjects()
+    first, second = lent.lend("a", "pi"), lent.lend("a", "pi")
+    assert (lent.lends("a", "pi"), lent.lends("a", "desk"), lent.lends("b", "pi")) == (True, False, False)
+    first()
+    first()
+    assert lent.lends("a", "pi")
+    second()
+    assert not lent.lends("a", "pi")

@@ -15,12 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, LinkBroken
+from cognu.files.tree import Directory
+from cognu.ninep.types import ORDWR
 from cognu.store import objects
 from cognu.store.names import COMMON, name_of
 from cognu.store.objects import MARKS, STALL_SECONDS, Source, Store, parse_marks
 from cognu.store.server import shared_server, store_server
 from cognu.world import World
-from cognu.world.disk import RealDisk
+from cognu.world.disk import UNFINISHED, RealDisk, RealDraft
 from cognu.world.host_tree import RealHostFile
 from cognu.world.real import RealThreads, real_world
 from cognu.world.refusals import refusals
@@ -392,7 +394,7 @@ async def test_a_full_disk_is_no_fault_of_the_source(place: Place, monkeypatch: 
 
 
 async def test_many_opens_of_an_object_share_one_file_and_one_check_and_hold_no_bytes(place: Place) -> None:
-    await place.store.put(DATA)
+    await place.store.publish(await place.store.put(DATA))
     place.disk.opened = place.disk.bytes_read = place.disk.most = 0
     client = Client(shared_server(place.store))
     fids = [await client.open(f"objects/{NAME}") for _ in range(20)]
@@ -449,11 +451,134 @@ async def test_peers_are_served_whole_hashes_of_what_is_here_alone(place: Place)
         assert caught.value.error is error
     assert not place.asked
     assert await own.read(f"objects/{NAME}") == DATA
+    with pytest.raises(FileError) as caught:
+        await shared.open(f"objects/{NAME}")  # it was fetched, and knowing its hash is no authority
+    assert caught.value.error is E.NOENT
+    await place.store.publish(NAME)
     assert await shared.read(f"objects/{NAME}") == await own.read(f"objects/{NAME[:-1]}") == DATA
     await own.write("ctl", b"name wc " + NAME[:20].encode())
     assert await own.read("bin/wc") == DATA
     shared.close()
     own.close()
+
+
+async def test_what_a_user_puts_is_published_and_what_is_lent_is_not(place: Place) -> None:
+    lent: set[str] = set()
+    shared, own = Client(shared_server(place.store, lent.__contains__)), Client(store_server(place.store))
+    fid = await own.open("put", ORDWR)
+    await own.write_fid(fid, DATA)
+    assert (await own.read_fid(fid)).decode().strip() == NAME
+    own.server.clunk(fid)
+    assert await shared.read(f"objects/{NAME}") == DATA
+    assert place.again().is_published(NAME)
+    other = await place.store.put(b"to run there")
+    assert not place.store.is_published(other)
+    with pytest.raises(FileError) as caught:
+        await shared.open(f"objects/{other}")
+    absent = name_of(b"never here")
+    with pytest.raises(FileError) as never:
+        await shared.open(f"objects/{absent}")
+    assert str(caught.value).replace(other, "") == str(never.value).replace(absent, "")  # neither tells the other's
+    lent.add(other)
+    assert await shared.read(f"objects/{other}") == b"to run there"
+    shared.close()
+    own.close()
+
+
+# -- put --------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_put_goes_to_the_disk_as_it_comes(place: Place) -> None:
+    client = Client(store_server(place.store))
+    fid = await client.open("put", ORDWR)
+    for offset in range(0, len(DATA), 1000):
+        await client.write_fid(fid, DATA[offset : offset + 1000], offset)
+        [draft] = list(place.path.rglob(f"{UNFINISHED}*"))
+        assert draft.stat().st_size == len(DATA[: offset + 1000])
+    assert (await client.read_fid(fid)).decode().strip() == NAME
+    client.server.clunk(fid)
+    client.close()
+    assert place.files() == {NAME}
+    assert await place.store.get(NAME) == DATA
+
+
+async def test_pieces_put_at_once_keep_their_order(place: Place) -> None:
+    client = Client(store_server(place.store))
+    fid = await client.open("put", ORDWR)
+    await asyncio.gather(*(client.write_fid(fid, DATA[at : at + 999], at) for at in range(0, len(DATA), 999)))
+    assert (await client.read_fid(fid)).decode().strip() == NAME
+    client.server.clunk(fid)
+    client.close()
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+async def test_an_upload_given_up_leaves_nothing(place: Place, pieces: int) -> None:
+    client = Client(store_server(place.store))
+    fid = await client.open("put", ORDWR)
+    for piece in range(pieces):
+        await client.write_fid(fid, b"x" * 10, 10 * piece)
+    client.server.clunk(fid)
+    client.close()
+    assert not list(place.path.rglob(f"{UNFINISHED}*"))
+    assert place.files() == set()
+
+
+async def test_after_a_write_that_failed_nothing_more_is_put(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: RealDraft, data: bytes) -> None:
+        raise FileError(E.NOSPC, "disk")
+
+    client = Client(store_server(place.store))
+    fid = await client.open("put", ORDWR)
+    await client.write_fid(fid, b"x" * 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(RealDraft, "write", full)
+        with pytest.raises(FileError) as caught:
+            await client.write_fid(fid, b"y" * 10, 10)
+        assert caught.value.error is E.NOSPC
+    for call in (client.write_fid(fid, b"z", 20), client.read_fid(fid)):
+        with pytest.raises(FileError) as caught:
+            await call
+        assert caught.value.error is E.IO
+    client.server.clunk(fid)
+    client.close()
+    assert not list(place.path.rglob(f"{UNFINISHED}*"))
+    assert place.files() == set()
+
+
+async def test_what_a_crash_cut_short_is_swept_at_the_next_start(place: Place) -> None:
+    name = await place.store.put(DATA)
+    left = [place.path / f"{UNFINISHED}0", place.path / "objects" / f"{UNFINISHED}1",
+            place.path / "names" / f"{UNFINISHED}2", place.object_path(name).parent / f"{UNFINISHED}3"]  # fmt: skip
+    for path in left:
+        path.write_bytes(b"half")
+    again = place.again()
+    assert not any(path.exists() for path in left)
+    assert await again.get(name) == DATA
+    await again.close()
+
+
+async def test_names_that_are_gone_are_not_kept_in_memory(place: Place) -> None:
+    server = store_server(place.store)
+    client = Client(server)
+    for number in range(30):
+        place.store.set_name(f"label{number}", NAME)
+    assert len(await client.names("bin")) == 30
+    before = (await client.stat("bin/label0")).qid
+    assert (await client.stat("bin/label0")).qid == before
+    assert isinstance(server.root, Directory)
+    seen = vars(server.root.children["bin"])["_seen"]
+    assert len(seen) == 30
+    for number in range(30):
+        await client.remove(f"bin/label{number}")
+        with pytest.raises(FileError):
+            await client.walk(f"bin/label{number}")
+    assert seen == {}
+    place.store.set_name("label0", NAME)
+    await client.names("bin")
+    place.store.remove_name("label0")
+    assert await client.names("bin") == []
+    assert vars(server.root.children["bin"])["_seen"] == {}
+    client.close()
 
 
 # -- the record of bad sources ----------------------------------------------------------------------------------------

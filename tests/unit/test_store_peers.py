@@ -21,6 +21,7 @@ from cognu.mesh.session import Channel
 from cognu.ninep.types import OREAD
 from cognu.node import channels
 from cognu.node.channels import STORE, STORE_LIMITS, Channels
+from cognu.node.lending import LentObjects
 from cognu.node.node import Node
 from cognu.node.peers import PeerExports
 from cognu.store.names import name_of
@@ -44,6 +45,7 @@ class Here:
         base = Base(TreeServer("#R", Directory("")))
         self.authority, self.processes, self._base = base.authority, base.processes, base
         self.store = Store(self.world, str(path))
+        self.lent_objects = LentObjects()
         self.far: asyncio.Queue[MemoryStream] = asyncio.Queue()
         self.opened: list[MemoryStream] = []
         self.mesh = SimpleNamespace(open=self._open, status=lambda: [SimpleNamespace(peer=PEER, connected=True)])
@@ -128,7 +130,7 @@ async def test_an_object_is_fetched_over_a_channel_that_then_ends(
     monkeypatch.setattr(channels, "CHUNK", 100_000)
     there = Here(tmp_path / "there")
     await there.start()
-    await there.store.put(DATA)
+    await there.store.publish(await there.store.put(DATA))
     getting = asyncio.create_task(here.store.get(NAME))
     answering = there.answer(await here.far.get())
     assert await getting == DATA
@@ -167,9 +169,15 @@ async def test_a_peer_that_goes_away_in_the_midst_of_it_is_not_marked(here: Here
 
 async def test_opening_at_a_peer_reads_what_is_asked_for(here: Here) -> None:
     await here.store.put(DATA)
+    end = here.lent_objects.lend(NAME, PEER.fingerprint)
     async with here.client() as mount:
         root = await mount.attach(Somebody(), "")
         fid = (await mount.walk(root, ["objects", NAME], Somebody())).fid
         assert fid is not None
         await mount.open(fid, OREAD, Somebody())
         assert bytes(await mount.read(fid, 256_000, 300)) == DATA[256_000:256_300]
+    end()
+    end()
+    async with here.client() as mount:
+        root = await mount.attach(Somebody(), "")
+        assert (await mount.walk(root, ["objects", NAME], Somebody())).fid is None

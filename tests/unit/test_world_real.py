@@ -359,6 +359,27 @@ def test_a_draft_discarded_or_dropped_leaves_nothing(tmp_path: Path) -> None:
         assert caught.value.error is E.NOENT
 
 
+def test_what_was_left_unfinished_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("kept", UNFINISHED + "0", UNFINISHED + "1"):
+        (tmp_path / name).write_bytes(b"x")
+    assert DISK.sweep(str(tmp_path)) == 2
+    assert DISK.sweep(str(tmp_path)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with pytest.raises(FileError) as caught:
+        DISK.sweep(str(tmp_path / "none"))
+    assert caught.value.error is E.NOENT
+
+
+def test_a_draft_may_find_its_place_at_the_end(tmp_path: Path) -> None:
+    draft = DISK.draft(str(tmp_path / "somewhere"))
+    draft.write(b"abc")
+    (tmp_path / "d").mkdir()
+    draft.commit(str(tmp_path / "d" / "there"))
+    draft.discard()
+    assert (tmp_path / "d" / "there").read_bytes() == b"abc"
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
 # -- mounts -----------------------------------------------------------------------------------------------------------
 
 MOUNTINFO = b"""\

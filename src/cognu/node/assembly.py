@@ -52,6 +52,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         if release is None:
             raise FileError(E.NODERUNS, home.path)
         stack.callback(release)
+        world.disk.sweep(home.path)
         node.identity = load_identity(world, home.path)
         node.book = PeerBook(world.disk, home.path)
         node.programs = ProgramBook(world.disk, home.grants)

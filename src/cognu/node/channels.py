@@ -107,7 +107,8 @@ class Channels:
     async def _serve_store(self, peer: Peer, channel: Channel) -> None:
         domain = Domain(self._node.authority, self._node.base.namespace.domain)
         _, cap = self._node.authority.new_server(domain.pid)
-        server = shared_server(self._node.store)
+        lent, peers = self._node.lent_objects, peer.fingerprint
+        server = shared_server(self._node.store, lambda name: lent.lends(name, peers))
         fid = server.attach(self._node.base, "")
         assert isinstance(fid, Fid)
         readable = self._node.authority.mint(domain.pid, cap, READ | EXECUTE | GRANT, domain.pid)

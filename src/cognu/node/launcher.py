@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from cognu.devices.cons import cons_server
@@ -137,12 +138,15 @@ class Launcher:
             raise FileError(error.error, process.program, launch.on) from None
         ctl = await self._far_process(process, peer)
         token = self._node.lending.lend(process, peer.fingerprint)
+        lent = ExitStack()
+        lent.callback(self._node.lending.end, token)
         try:
             program = launch.program
             if program != SHELL:
                 name, data = await self._program(process, launch.program)
                 program = await self._node.store.put(data)
                 assert program == name
+                lent.callback(self._node.lent_objects.lend(name, peer.fingerprint))
                 launch = await self._prepared(process, launch, name)
             cwd = str(process.cwd.path)
             cwd = cwd if cwd.startswith("/") else "/"
@@ -157,7 +161,7 @@ class Launcher:
                 wait.close()
                 raise
         except BaseException:
-            self._node.lending.end(token)
+            lent.close()
             ctl.close()
             raise
         process.node = peer.name
@@ -166,7 +170,7 @@ class Launcher:
         process.tell = lambda line: self._tell(process, ctl, line)
         process.pause = lambda stop: self._tell(process, ctl, "stop" if stop else "start")
         process.weigh = lambda weight: self._tell(process, ctl, f"pri {weight}")
-        self._spawn(self._follow(process, ctl, wait, token))
+        self._spawn(self._follow(process, ctl, wait, lent))
 
     async def _far_process(self, process: Process, peer: Peer) -> Chan:
         try:
@@ -181,8 +185,8 @@ class Launcher:
         pid = (await read_all(ctl)).decode().strip()
         return await self._open(process, f"/n/{peer.name}/proc/{pid}/{name}", OREAD)
 
-    async def _follow(self, process: Process, ctl: Chan, wait: Chan, token: str) -> None:
-        """Until the far process ends, or can't be reached any more."""
+    async def _follow(self, process: Process, ctl: Chan, wait: Chan, lent: ExitStack) -> None:
+        """Until the far process ends, or can't be reached any more; then what was lent for it is lent no longer."""
         status, message = 1, ""
         try:
             words = split_words((await read_all(wait)).decode())
@@ -191,7 +195,7 @@ class Launcher:
             message = f"{process.node}: {error}"
             log.warning("process %d on %s: %s", process.pid, process.node, error)
         finally:
-            self._node.lending.end(token)
+            lent.close()
             wait.close()
             ctl.close()
             self._node.processes.end(process, status, message)

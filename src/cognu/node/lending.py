@@ -7,6 +7,7 @@ them, once. When the lending ends, what the token was redeemed for ends too.
 from __future__ import annotations
 
 from base64 import b32encode
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -68,6 +69,31 @@ class Lending:
             raise FileError(E.NOATTACH, TOKEN_LABEL, "no such token for this peer")
         lent.close = close
         return lent.process
+
+
+class LentObjects:
+    """Objects of the store that peers may fetch although they are not published: programs about to run there."""
+
+    def __init__(self) -> None:
+        self._lent: Counter[tuple[str, str]] = Counter()
+
+    def lend(self, name: str, peer: str) -> Callable[[], None]:
+        """Let a peer, by fingerprint, fetch an object until what this returns is called, once or more often."""
+        ended = False
+        self._lent[name, peer] += 1
+
+        def end() -> None:
+            nonlocal ended
+            if not ended:
+                ended = True
+                self._lent[name, peer] -= 1
+                if not self._lent[name, peer]:
+                    del self._lent[name, peer]
+
+        return end
+
+    def lends(self, name: str, peer: str) -> bool:
+        return (name, peer) in self._lent
 
 
 def _digest(token: str) -> bytes:

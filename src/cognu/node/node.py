@@ -17,7 +17,7 @@ from cognu.mesh.identity import Identity, Peer, PeerBook
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter, Self
 from cognu.mesh.links import Mesh
-from cognu.node.lending import Lending
+from cognu.node.lending import Lending, LentObjects
 from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
 from cognu.node.script import BaseScript
@@ -42,6 +42,7 @@ class Node:
         self.processes = ProcessTable(world.clock.now)
         self.services = Services(world.clock)
         self.lending = Lending(world.random)
+        self.lent_objects = LentObjects()
         self.base: Process
         self.store: Store
         self.identity: Identity

@@ -1,8 +1,11 @@
 """Objects on this node's disk, fetched from peers where they are missing, and always checked against their names.
 
 Each object is a file of its own for now, under `objects/` in the store's directory, written in one step and synced
-before it is acknowledged. What is read or fetched passes through in pieces; no object is in memory as a whole but for
-whoever asks for all of its bytes.
+before it is acknowledged. What is read, fetched or put passes through in pieces; no object is in memory as a whole but
+for whoever asks for all of its bytes.
+
+Knowing a hash is no authority: peers may fetch an object only if it is published, which what a user put here is (an
+empty file of its name in `published/`). What came here to be run, or was fetched, is not.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from blake3 import blake3
 from cognu.errors import CognuError, E, FileError
 from cognu.store.names import COMMON, LENGTH, check_name, is_prefix, name_of, name_of_digest
 from cognu.store.shared import Shared, Use
-from cognu.world import HostFile, Threads, World
+from cognu.world import Draft, HostFile, Threads, World
 from cognu.world.timing import within
 
 log = logging.getLogger("cognu.store")
@@ -86,6 +89,45 @@ class OpenObject:
         self._use.leave()
 
 
+class Upload:
+    """An object on its way in, whose bytes go to the disk as they come. One at a time writes. To be discarded."""
+
+    def __init__(self, store: Store, threads: Threads, draft: Draft) -> None:
+        self._store = store
+        self._threads = threads
+        self._draft = draft
+        self._hasher = blake3()
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Add `data` at the end. Raises FBIG with nothing added, NOSPC; then the upload is of no further use."""
+        if self.size + len(data) > MAX_OBJECT:
+            raise FileError(E.FBIG, "object", f"at most {MAX_OBJECT} bytes")
+        self.size += len(data)
+        await self._threads.run(self._hasher.update, data)
+        await self._threads.run(self._draft.write, data)
+
+    async def commit(self) -> str:
+        """Its name, once it is durable. What is here already in good order stays as it is."""
+        name = name_of_digest(self._hasher.digest())
+        try:
+            (await self._store.open_local(name)).close()
+        except FileError as error:
+            if error.error not in _MISSING:
+                raise
+            await self._threads.run(self._place, self._store.path_of(name))
+        self.discard()
+        return name
+
+    def _place(self, path: str) -> None:
+        self._store.disk.make_directory(path.rpartition("/")[0])
+        self._draft.commit(path)
+
+    def discard(self) -> None:
+        """Give it up; does nothing after `commit`. May be called twice."""
+        self._draft.discard()
+
+
 class Store:
     """The objects and names of one node. `directory` is its own; one process uses it at a time (the node's lock).
 
@@ -94,13 +136,17 @@ class Store:
 
     def __init__(self, world: World, directory: str) -> None:
         self._world = world
+        self.disk = world.disk
         self._objects = f"{directory}/objects"
         self._names = f"{directory}/names"
+        self._published = f"{directory}/published"
         self._sources: Callable[[], Iterable[tuple[str, Source]]] = lambda: ()
         self._open = Shared[_File](lambda opened: opened.file.close())
         self._fetching = Shared[None](lambda _: None)
         world.disk.make_directory(self._objects)
         world.disk.make_directory(self._names)
+        world.disk.make_directory(self._published)
+        self._sweep(directory)
         self._marks = f"{directory}/{MARKS}"
         self._bad_sources = parse_marks(world.disk.read(self._marks)) if world.disk.exists(self._marks) else {}
 
@@ -119,23 +165,33 @@ class Store:
         """The name that an object of these bytes has, without keeping it."""
         return await self._world.threads.run(name_of, data)
 
+    async def upload(self) -> Upload:
+        """Begin to put an object. Raises NOSPC."""
+        draft = await self._world.threads.run(self.disk.draft, f"{self._objects}/upload")
+        return Upload(self, self._world.threads, draft)
+
     async def put(self, data: bytes) -> str:
         """Keep an object; returns its name once it is durable. Raises FBIG, NOSPC."""
-        if len(data) > MAX_OBJECT:
-            raise FileError(E.FBIG, "object", f"at most {MAX_OBJECT} bytes")
-        name = await self.hash_of(data)
+        upload = await self.upload()
         try:
-            (await self.open_local(name)).close()
-        except FileError as error:
-            if error.error not in _MISSING:
-                raise
-            await self._world.threads.run(self._keep, name, data)
-        return name
+            await upload.write(data)
+            return await upload.commit()
+        finally:
+            upload.discard()
 
-    def _keep(self, name: str, data: bytes) -> None:
-        path = self._path(name)
-        self._world.disk.make_directory(path.rpartition("/")[0])
-        self._world.disk.write(path, data)
+    async def publish(self, name: str) -> None:
+        """Let peers fetch an object by its name; durable. Raises INVAL."""
+        await self._world.threads.run(self.disk.write, f"{self._published}/{check_name(name)}", b"")
+
+    def is_published(self, name: str) -> bool:
+        return self.disk.exists(f"{self._published}/{check_name(name)}")
+
+    def _sweep(self, directory: str) -> None:
+        """Remove what a crash cut short."""
+        groups = [f"{self._objects}/{group}" for group in self.disk.list(self._objects)]
+        swept = sum(self.disk.sweep(path) for path in (directory, self._objects, self._names, self._published, *groups))
+        if swept:
+            log.info("%s: %d unfinished files of an earlier run removed", directory, swept)
 
     async def get(self, name: str) -> bytes:
         """All bytes of an object. Raises as `open`."""
@@ -161,7 +217,7 @@ class Store:
 
         All who have an object open share one file, whose bytes are checked once.
         """
-        path = self._path(check_name(name))
+        path = self.path_of(check_name(name))
         return OpenObject(self._world.threads, await self._open.take(name, lambda: self._check(name, path)))
 
     async def _check(self, name: str, path: str) -> _File:
@@ -205,7 +261,7 @@ class Store:
     async def _fetch_from(self, name: str, source: Source) -> int:
         """The size of what one source gave and is kept now. Raises `_Lied`, `_Failed`, and for this node's own disk
         `FileError`."""
-        run, path = self._world.threads.run, self._path(name)
+        run, path = self._world.threads.run, self.path_of(name)
         async with aclosing(source(name)) as pieces:
             piece = await self._next(pieces)  # before a file is made for it: most sources have nothing
             await run(self._world.disk.make_directory, path.rpartition("/")[0])
@@ -276,7 +332,8 @@ class Store:
             raise FileError(E.AMBIGUOUS, prefix, f"{len(found)} objects begin so")
         return found[0]
 
-    def _path(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
+        """Where an object's bytes are, or would be."""
         return f"{self._objects}/{name[len(COMMON) : len(COMMON) + 2]}/{name}"
 
     # -- names ----------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@
                       charged (`Resource.DISK`) to the process that put it, for as long as the node runs
     ctl               write `name LABEL HASH`
 
-A server for peers has `objects` alone, takes whole hashes only, and never asks further peers.
+What is put is published, so that peers may fetch it. A server for peers has `objects` alone, takes whole hashes of what
+is published or lent to that peer, and never asks further peers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 
 from cognu.errors import E, FileError
 from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
@@ -20,7 +22,7 @@ from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.ninep.types import QTDIR
 from cognu.store.names import check_name, is_prefix
-from cognu.store.objects import MAX_OBJECT, OpenObject, Store
+from cognu.store.objects import MAX_OBJECT, OpenObject, Store, Upload
 
 
 class _Object(Node):
@@ -55,49 +57,100 @@ class _Bin(Node):
     def __init__(self, store: Store) -> None:
         super().__init__("bin", 0o555, qid_type=QTDIR)
         self._store = store
-        self._seen: dict[tuple[str, str], _Named] = {}
+        self._seen: dict[str, tuple[str, _Named]] = {}
+        """By label, of those that there are: what it stands for, and its node."""
 
     def find(self, name: str, caller: Caller) -> Node:
-        return self._node(name, self._store.named(name))
+        try:
+            return self._node(name, self._store.named(name))
+        except FileError:
+            self._seen.pop(name, None)
+            raise
 
     def entries(self, caller: Caller | None) -> Iterable[Node]:
-        return [self._node(label, self._store.named(label)) for label in self._store.labels()]
+        labels = self._store.labels()
+        self._seen = {label: self._seen[label] for label in labels if label in self._seen}
+        return [self._node(label, self._store.named(label)) for label in labels]
 
     def _node(self, label: str, name: str) -> Node:
         """One node, and so one qid, for a label as long as it stands for the same object."""
-        node = self._seen.get((label, name))
-        if node is None:
-            node = self._seen[label, name] = _Named(self._store, label, name, False)
-            node.parent = self
+        seen = self._seen.get(label)
+        if seen is not None and seen[0] == name:
+            return seen[1]
+        node = _Named(self._store, label, name, False)
+        node.parent = self
+        self._seen[label] = name, node
         return node
 
 
 class _Objects(Node):
     """Not listed: whoever asks knows the name."""
 
-    def __init__(self, store: Store, local: bool) -> None:
+    def __init__(self, store: Store, may: Callable[[str], bool] | None = None) -> None:
+        """`may`: which of the objects that are here a peer may fetch, for a peer's."""
         super().__init__("objects", 0o555, qid_type=QTDIR)
         self._store = store
-        self._local = local
+        self._may = may
 
     def find(self, name: str, caller: Caller) -> Node:
-        if self._local:
+        if self._may is not None:
             whole = check_name(name)
+            if not self._may(whole):
+                raise FileError(E.NOENT, name)  # as if it were not here: whether it is, is nobody's business
         elif is_prefix(name):
             whole = self._store.resolve(name)
         else:
             raise FileError(E.NOENT, name)
-        return _Object(self._store, name, whole, self._local)
+        return _Object(self._store, name, whole, self._may is not None)
 
     def entries(self, caller: Caller | None) -> Iterable[Node]:
         return []
 
 
-class _Upload:
-    def __init__(self, quota: Quota | None) -> None:
-        self.parts = bytearray()
+class _Putting:
+    """What a fid on `put` is about to put."""
+
+    def __init__(self, store: Store, quota: Quota | None) -> None:
+        self._store = store
+        self._quota = quota
+        self._turn = asyncio.Lock()  # guards the upload: several requests may be under way
+        self._upload: Upload | None = None
+        self._failed = False
+        self.size = 0
         self.name: bytes | None = None
-        self.quota = quota
+
+    async def write(self, data: bytes) -> None:
+        if self._quota is not None:
+            self._quota.take(Resource.DISK, len(data))
+        self.size += len(data)
+        try:
+            async with self._turn:
+                await (await self._begun()).write(data)
+        except BaseException:
+            self._failed = True  # part of it may be written, or is still being written
+            raise
+
+    async def finish(self) -> bytes:
+        """What reading the file gives: the name, once the object is durable and published."""
+        async with self._turn:
+            if self.name is None:
+                name = await (await self._begun()).commit()
+                await self._store.publish(name)
+                self.name = name.encode() + b"\n"
+        return self.name
+
+    async def _begun(self) -> Upload:
+        if self._failed:
+            raise FileError(E.IO, "put", "a write before this one failed; begin anew")
+        if self._upload is None:
+            self._upload = await self._store.upload()
+        return self._upload
+
+    def close(self) -> None:
+        if self._upload is not None:
+            self._upload.discard()
+        if self.name is None and self._quota is not None:
+            self._quota.give(Resource.DISK, self.size)
 
 
 class _Put(Node):
@@ -107,33 +160,27 @@ class _Put(Node):
         self._quota_of = quota_of
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        fid.state = _Upload(self._quota_of(caller))
+        fid.state = _Putting(self._store, self._quota_of(caller))
 
-    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
-        upload = fid.state
-        assert isinstance(upload, _Upload)
-        if upload.name is not None or offset != len(upload.parts):
+    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        putting = fid.state
+        assert isinstance(putting, _Putting)
+        if putting.name is not None or offset != putting.size:
             raise FileError(E.INVAL, "put", "an object is written once, from its start to its end")
         if offset + len(data) > MAX_OBJECT:
             raise FileError(E.FBIG, "put", f"at most {MAX_OBJECT} bytes")
-        if upload.quota is not None:
-            upload.quota.take(Resource.DISK, len(data))
-        upload.parts += data
+        await putting.write(bytes(data))
         return len(data)
 
     async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        upload = fid.state
-        assert isinstance(upload, _Upload)
-        if upload.name is None:
-            upload.name = (await self._store.put(bytes(upload.parts))).encode() + b"\n"
-            upload.parts = bytearray()
-        return upload.name[offset : offset + count]
+        putting = fid.state
+        assert isinstance(putting, _Putting)
+        return (await putting.finish())[offset : offset + count]
 
     def close(self, fid: TreeFid) -> None:
-        upload = fid.state
-        assert isinstance(upload, _Upload)
-        if upload.name is None and upload.quota is not None:
-            upload.quota.give(Resource.DISK, len(upload.parts))
+        putting = fid.state
+        assert isinstance(putting, _Putting)
+        putting.close()
         fid.state = None
 
 
@@ -146,10 +193,14 @@ def store_server(store: Store, quota_of: QuotaOf = nobodys) -> TreeServer:
             raise FileError(E.USAGE, "ctl", "name LABEL HASH")
         store.set_name(words[1], store.resolve(words[2]))
 
-    tree = Directory("", [_Bin(store), _Objects(store, False), _Put(store, quota_of), Text("ctl", None, control)])
+    tree = Directory("", [_Bin(store), _Objects(store), _Put(store, quota_of), Text("ctl", None, control)])
     return TreeServer("#V", tree)
 
 
-def shared_server(store: Store) -> TreeServer:
-    """What peers may fetch: objects that are here, by whole hash."""
-    return TreeServer("#V", Directory("", [_Objects(store, True)]))
+def shared_server(store: Store, may: Callable[[str], bool] | None = None) -> TreeServer:
+    """What a peer may fetch: objects that are here, by whole hash, if they are published or `may` says so."""
+
+    def allowed(name: str) -> bool:
+        return store.is_published(name) or (may is not None and may(name))
+
+    return TreeServer("#V", Directory("", [_Objects(store, allowed)]))

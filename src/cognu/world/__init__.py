@@ -193,8 +193,11 @@ class Draft(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add all of `data` at the end."""
 
-    def commit(self) -> None:
-        """Put it in its place, durably. Nothing may be written after that."""
+    def commit(self, path: str = "") -> None:
+        """Put it in its place, durably, or at `path` on the same disk, whose directory must be there.
+
+        Nothing may be written after that.
+        """
 
     def discard(self) -> None:
         """Give it up; does nothing after `commit`. May be called twice."""
@@ -221,6 +224,10 @@ class Disk(Protocol):
 
     def list(self, path: str) -> list[str]:
         """Sorted names in a directory; raises `FileError(NOENT)`."""
+
+    def sweep(self, path: str) -> int:
+        """Remove what drafts and writes that a crash cut short left in a directory; how many. Nothing may be writing
+        there. Raises `FileError(NOENT)`."""
 
     def make_directory(self, path: str, mode: int = 0o700) -> None:
         """With parents; not an error if it is there."""

@@ -41,16 +41,17 @@ class RealDraft:
         with refusals(self._path), self._descriptor as fd:
             _write_all(fd, data)
 
-    def commit(self) -> None:
+    def commit(self, path: str = "") -> None:
         fresh = self._fresh  # Another thread may discard meanwhile; then the calls below refuse.
         assert fresh is not None
-        with refusals(self._path):
+        place = path or self._path
+        with refusals(place):
             with self._descriptor as fd:
                 os.fsync(fd)
             self._descriptor.close()
-            os.rename(fresh, self._path)
+            os.rename(fresh, place)
             self._fresh = None
-            _sync_directory(self._directory)
+            _sync_directory(os.path.dirname(place) or ".")
 
     def discard(self) -> None:
         fresh, self._fresh = self._fresh, None
@@ -120,6 +121,14 @@ class RealDisk:
     def list(self, path: str) -> list[str]:
         with refusals(path):
             return sorted(name for name in os.listdir(path) if not name.startswith(UNFINISHED))
+
+    def sweep(self, path: str) -> int:
+        with refusals(path):
+            left = [name for name in os.listdir(path) if name.startswith(UNFINISHED)]
+            for name in left:
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(path, name))
+            return len(left)
 
     def make_directory(self, path: str, mode: int = 0o700) -> None:
         """Make it and the parents that are missing, all with `mode` (less the umask)."""
