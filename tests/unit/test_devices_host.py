@@ -170,7 +170,7 @@ async def test_a_file_that_grew_after_it_was_opened_is_read_in_ever_larger_piece
     sizes, got = [], b""
     while part := await done(client.server.read(fid, len(got), 1 << 20)):
         sizes.append(len(part))
-        got += part
+        got += bytes(part)
     assert got == data
     assert len(sizes) < 10 + hasattr(os, "RWF_NOWAIT") * 10
     client.server.clunk(fid)

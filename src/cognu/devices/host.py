@@ -438,8 +438,10 @@ class HostServer(FileServer):
         return HostFid(self._qid(found.stat), _Held(found.node), _Way(place, found.stat.identity, above))
 
     def _qid(self, stat: HostStat) -> Qid:
-        # The version is to change when the contents do; the size helps where the host's clock is coarse.
-        version = (stat.mtime ^ stat.mtime >> 32) + stat.size & 0xFFFFFFFF
+        # The version is to change when the contents do; the size helps where the host's clock is coarse. A file that
+        # is made up as it is read, as devices and most of /proc, has none: nobody shall read it ahead or keep it.
+        stored = stat.kind in "dl" or (stat.kind == "-" and stat.size > 0)
+        version = (stat.mtime ^ stat.mtime >> 32) + stat.size & 0xFFFFFFFF if stored else 0
         return Qid(qid_type(kind_bits(stat)), version, self._number(stat.identity))
 
     def _number(self, identity: tuple[int, int]) -> int:

@@ -13,9 +13,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
+from cognu.files.readahead import AheadOfAll, ReadAhead, may_read_ahead
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
 from cognu.files.stopping import asked_to_stop, put_off
 from cognu.ninep import messages as m
@@ -39,6 +41,7 @@ from cognu.ninep.types import (
     MAXWELEM,
     NOFID,
     ORCLOSE,
+    OTRUNC,
     Buffer,
     FileSystemStat,
     Qid,
@@ -93,7 +96,7 @@ class _Kept:
 class FarFid(Fid):
     """A fid of the far server. `names` lead to it from the attach root, which has none."""
 
-    __slots__ = ("entries", "kept", "mode", "names", "number", "offset", "root")
+    __slots__ = ("ahead", "entries", "kept", "mode", "names", "number", "offset", "root")
 
     def __init__(self, qid: Qid, number: int, root: _Root, names: tuple[str, ...]) -> None:
         super().__init__(qid)
@@ -104,6 +107,7 @@ class FarFid(Fid):
         self.mode: int | None = None  # as it was opened
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
+        self.ahead: ReadAhead | None = None
         self.kept: list[_Kept] = []  # cancelled reads that are not known to have brought nothing, in order
 
     def name(self) -> str:
@@ -139,6 +143,7 @@ class MountServer(FileServer):
         self._calls: dict[int, _Call] = {}
         self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
+        self._ahead = AheadOfAll(self._read_ahead, clock)
         self._writing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -175,7 +180,7 @@ class MountServer(FileServer):
     async def close(self) -> None:
         """End the connection. Calls under way end as if the link had broken. May be called twice."""
         self._break(LinkBroken(E.SESSIONLOST, self._stream.peer, "closed on this side"))
-        for task in (self._reader, self._writing):
+        for task in (self._reader, self._writing, *self._ahead.tasks):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
                 await asyncio.wait([task])
@@ -277,6 +282,14 @@ class MountServer(FileServer):
             del call  # its error holds this frame: together they would keep the chans in use further up
         assert isinstance(reply, reply_type)
         return reply
+
+    async def _change(self, fid: FarFid, request: Request, reply_type: type[_R]) -> _R:
+        """`_call` of what changes a file: what was read of it ahead may be of before, until it is over."""
+        self._ahead.changed(fid.qid.path)
+        try:
+            return await self._call(request, reply_type)
+        finally:
+            self._ahead.changed(fid.qid.path)
 
     def _give_up(self, tag: int, call: _Call) -> None:
         call.future.cancel()
@@ -436,6 +449,10 @@ class MountServer(FileServer):
         else:
             fid.qid = (await self._call(m.Topen(fid.number, mode & 0xFF), m.Ropen)).qid
         fid.mode = mode
+        if mode & OTRUNC:
+            self._ahead.changed(fid.qid.path)
+        if may_read_ahead(fid.qid, mode):
+            fid.ahead = ReadAhead(self._ahead, fid.number, fid.qid.path, self._session.io_limit)
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
@@ -474,14 +491,24 @@ class MountServer(FileServer):
             data = await self._take_kept(fid, offset, count)
             if data:
                 return data
+        count = min(count, self._session.io_limit)
+        if fid.ahead is not None and count:
+            return await fid.ahead.read(offset, count, partial(self._read, fid))
+        return await self._read(fid, offset, count)
+
+    async def _read(self, fid: FarFid, offset: int, count: int) -> bytes | memoryview:
         kept = _Kept(offset, self._loop.create_future())
-        request = m.Tread(fid.number, offset, min(count, self._session.io_limit))
+        request = m.Tread(fid.number, offset, count)
         try:
             reply = await self._call(request, m.Rread, kept.late)
         except asyncio.CancelledError:
             fid.kept.append(kept)
             raise
         return reply.data if isinstance(reply.data, bytes | memoryview) else bytes(reply.data)
+
+    async def _read_ahead(self, number: int, offset: int, count: int) -> bytes | memoryview:
+        data = (await self._call(m.Tread(number, offset, count), m.Rread)).data
+        return data if isinstance(data, bytes | memoryview) else bytes(data)
 
     async def _take_kept(self, fid: FarFid, offset: int, count: int) -> bytes:
         """What the first cancelled read of the fid brought after all, or what is left of it; `b""` if that is nothing.
@@ -511,7 +538,7 @@ class MountServer(FileServer):
             offset = (await self.stat(fid)).length
         limit = self._session.io_limit
         # The far side may take its time: what the caller may reuse after a cancellation is copied.
-        return (await self._call(m.Twrite(fid.number, offset, bytes(data[:limit])), m.Rwrite)).count
+        return (await self._change(fid, m.Twrite(fid.number, offset, bytes(data[:limit])), m.Rwrite)).count
 
     async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
         assert isinstance(fid, FarFid)
@@ -556,9 +583,9 @@ class MountServer(FileServer):
         assert isinstance(fid, FarFid)
         if self.dialect is Dialect.LEGACY:
             wire = wire_of_setstat(change, self._clock.now())
-            await self._call(m.Twstat(fid.number, wire), m.Rwstat)
+            await self._change(fid, m.Twstat(fid.number, wire), m.Rwstat)
         elif change.name is None:
-            await self._call(setattr_of_setstat(fid.number, change), m.Rsetattr)
+            await self._change(fid, setattr_of_setstat(fid.number, change), m.Rsetattr)
         else:
             rest = replace(change, name=None)
             if rest != SetStat():
@@ -620,6 +647,9 @@ class MountServer(FileServer):
     def _leave(self, fid: FarFid) -> int:
         """The fid's number, which it has no more. The root goes with its last."""
         number, fid.number = fid.number, NOFID
+        if fid.ahead is not None:
+            fid.ahead.close()
+            fid.ahead = None
         fid.root.uses -= 1
         if fid.root.uses == 0:
             self._discard(fid.root.number)

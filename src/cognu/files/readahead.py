@@ -1,0 +1,173 @@
+"""What is asked of a far file before it is wanted, so that reading it in order is not one round trip after another.
+
+Only for files that stay what they are: one whose qid has version 0 is made up as it is read (Linux v9fs caches none of
+these either) and may give each byte once. And only while one reader reads whole pieces in order: after the second,
+more and more of what follows is asked for. An answer is good for the moment that such a reader needs to come for it,
+is dropped if the file is changed through the same mount, and never says that the file is at its end: who comes to the
+end asks the file itself, which may have grown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from cognu.ninep.types import OACCESS, OREAD, Qid
+from cognu.world import Clock
+
+AHEAD_BYTES = 1 << 20
+"""The most of one file that is asked for ahead."""
+ALL_BYTES = 1 << 24
+"""The most of all files of one mount."""
+PIECE = 1 << 16
+"""The least that is asked for at once, however little the reader takes."""
+GOOD_FOR = 250_000_000
+"""Nanoseconds that an answer waits for its reader."""
+
+Data = bytes | memoryview
+Ask = Callable[[int, int, int], Coroutine[Any, Any, Data]]
+"""Read (fid, offset, count); cancelling it flushes the request."""
+Direct = Callable[[int, int], Awaitable[Data]]
+
+
+class _Part:
+    """A piece that was asked for at `start`; `taken` bytes of it are with the reader."""
+
+    __slots__ = ("answered", "count", "start", "taken", "task")
+
+    def __init__(self, start: int, count: int, shared: AheadOfAll, fid: int) -> None:
+        self.start = start
+        self.count = count
+        self.taken = 0
+        self.answered: int | None = None  # monotonic time
+        self.task = shared.ask(fid, start, count)
+
+        def note(_: object) -> None:
+            self.answered = shared.clock.monotonic()
+
+        self.task.add_done_callback(note)
+
+
+class AheadOfAll:
+    """What the reads ahead of one mount share; `tasks` are under way."""
+
+    def __init__(self, ask: Ask, clock: Clock) -> None:
+        self.clock = clock
+        self.tasks: set[asyncio.Task[Data]] = set()
+        self.room = ALL_BYTES
+        self.readers: dict[int, set[ReadAhead]] = {}  # by the file's qid.path
+        self._ask = ask
+
+    def changed(self, path: int) -> None:
+        """A file is being changed, or has just been."""
+        for reader in self.readers.get(path, ()):
+            reader.drop()
+
+    def ask(self, fid: int, offset: int, count: int) -> asyncio.Task[Data]:
+        task = asyncio.get_running_loop().create_task(self._ask(fid, offset, count))
+        self.tasks.add(task)
+        task.add_done_callback(self._asked)
+        return task
+
+    def _asked(self, task: asyncio.Task[Data]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here, in case nobody comes for it
+
+
+class ReadAhead:
+    """The reads ahead of one open file: without gaps, and from where the last read ended."""
+
+    __slots__ = ("_all", "_alone", "_depth", "_fid", "_limit", "_next", "_parts", "_path", "_running")
+
+    def __init__(self, shared: AheadOfAll, fid: int, path: int, limit: int) -> None:
+        """Of the file `path`, open as `fid`. `limit` is the most bytes to ask for in one request."""
+        self._all = shared
+        self._fid = fid
+        self._path = path
+        self._limit = limit
+        self._next = 0
+        self._depth = 0  # pieces
+        self._running = 0  # reads that somebody waits for
+        self._alone = True  # until there are several at once: then the reader reads ahead himself
+        self._parts: deque[_Part] = deque()
+        shared.readers.setdefault(path, set()).add(self)
+
+    async def read(self, offset: int, count: int, direct: Direct) -> Data:
+        """`count` bytes or fewer; `direct` reads what was not asked for ahead. Cancelled, it leaves what was."""
+        self._running += 1
+        if self._running > 1:
+            self._alone = False
+            self.drop()
+        try:
+            data = await self._taken(offset, count)
+            if not data:
+                self.drop()
+                data = await direct(offset, count)
+        finally:
+            self._running -= 1
+        in_order = offset == self._next and offset > 0
+        self._next = offset + len(data)
+        if in_order and self._alone and (len(data) == count or self._parts):
+            self._go_on(max(count, PIECE))
+        return data
+
+    async def _taken(self, offset: int, count: int) -> Data:
+        """From the first part, if it is what is wanted; else nothing."""
+        if not self._parts:
+            return b""
+        part = self._parts[0]
+        old = part.answered is not None and self._all.clock.monotonic() - part.answered > GOOD_FOR
+        if old or part.start + part.taken != offset:
+            return b""
+        await asyncio.wait([part.task])
+        if part.task.cancelled() or part.task.exception() is not None:
+            return b""  # asked directly, the file says why
+        if not self._parts or self._parts[0] is not part or part.start + part.taken != offset:
+            return b""  # another read was first
+        data = part.task.result()
+        if part.taken == 0 and len(data) <= count:
+            taken = data
+        else:
+            taken = memoryview(data)[part.taken : part.taken + count]
+        part.taken += len(taken)
+        if part.taken == len(data):
+            self._all.room += self._parts.popleft().count
+            if len(data) < part.count:
+                self.drop()  # what comes next is not where the other parts are
+        return taken
+
+    def _go_on(self, piece: int) -> None:
+        """Ask for more, twice as much as the time before, up to the limit."""
+        piece = min(piece, self._limit)
+        if len(self._parts) > self._depth // 2:
+            return
+        self._depth = min(self._depth * 2 or 1, max(1, AHEAD_BYTES // piece))
+        last = self._parts[-1] if self._parts else None
+        at = self._next if last is None else last.start + last.count
+        while len(self._parts) < self._depth and self._all.room >= piece:
+            self._all.room -= piece
+            self._parts.append(_Part(at, piece, self._all, self._fid))
+            at += piece
+
+    def close(self) -> None:
+        self.drop()
+        readers = self._all.readers[self._path]
+        readers.discard(self)
+        if not readers:
+            del self._all.readers[self._path]
+
+    def drop(self) -> None:
+        """Give up on everything that was asked for."""
+        self._depth = 0
+        while self._parts:
+            part = self._parts.pop()
+            self._all.room += part.count
+            part.task.cancel()
+
+
+def may_read_ahead(qid: Qid, mode: int) -> bool:
+    """Whether an open file's bytes stay where they are, and this opening changes none."""
+    return qid.type == 0 and qid.version != 0 and mode & OACCESS == OREAD
