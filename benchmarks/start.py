@@ -3,13 +3,18 @@
 Ours, "launch": what a node does for `run`: a new process with streams, the program's private namespace with one grant,
 its WASI state, a fiber, its end, everything given back. Ours, "guest": the WASI state and the fiber alone, in a process
 that is there. The program is the same C source for all, with nothing in its `main`.
+
+"CPU": the processor time of all that takes part, ours with all threads, the peer's with its children and what the
+system does for both. On a busy machine that is the figure to trust.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,6 +57,18 @@ async def run(bench: Bench) -> None:
             def wasmtime_classes() -> float:
                 return theirs.starts(few)
 
+            def launch_cpu() -> Awaitable[float]:
+                return _processor_time(ours.launches, few)
+
+            def guest_cpu() -> Awaitable[float]:
+                return _processor_time(ours.guests, few)
+
+            def fork_cpu() -> float:
+                return _children_time(lambda: forks(dynamic), few)
+
+            def fork_static_cpu() -> float:
+                return _children_time(lambda: forks(static), few)
+
             aim = "at least 10 times as fast"
             await bench.measure(
                 [
@@ -61,8 +78,26 @@ async def run(bench: Bench) -> None:
                     Case("launch / wasmtime-py", Unit.US, launch, "wasmtime-py", wasmtime_classes),
                     Case("guest / fork and exec", Unit.US, guest, "from C", fork_dynamic, aim=aim),
                     Case("guest / wasmtime-py", Unit.US, guest, "wasmtime-py", wasmtime_classes),
+                    Case("CPU: launch / fork and exec", Unit.US, launch_cpu, "from C", fork_cpu, aim=aim),
+                    Case("CPU: launch / fork and exec, static", Unit.US, launch_cpu, "from C", fork_static_cpu),
+                    Case("CPU: guest / fork and exec", Unit.US, guest_cpu, "from C", fork_cpu, aim=aim),
                 ]
             )
+
+
+async def _processor_time(measured: Callable[[int], Awaitable[float]], count: int) -> float:
+    """Microseconds of this process's threads, in user and system mode, for each."""
+    began = time.process_time()
+    await measured(count)
+    return (time.process_time() - began) / count * 1e6
+
+
+def _children_time(measured: Callable[[], object], count: int) -> float:
+    """Microseconds of the processes begun and ended meanwhile (getrusage(2), RUSAGE_CHILDREN), for each."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    measured()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / count * 1e6
 
 
 def _spawns(program: Path, count: int) -> float:

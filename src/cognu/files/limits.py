@@ -33,6 +33,7 @@ class Resource(StrEnum):
 
 
 _CPU, _MEMORY = Resource.CPU, Resource.MEMORY
+_NOTHING = dict.fromkeys(Resource, 0)
 
 PEER_LIMITS: Mapping[Resource, int] = {
     Resource.MEMORY: 1 << 30,
@@ -57,7 +58,7 @@ class Quota:
         self.parent = parent
         self.name = name
         self._limits: dict[Resource, int] = dict(limits or {})
-        self._used = dict.fromkeys(Resource, 0)
+        self._used = _NOTHING.copy()
         self._share: int | None = None
         self._load = 0  # weights of the programs, and shares of the busy quotas, that this one's share is divided among
 

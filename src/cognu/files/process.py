@@ -219,6 +219,9 @@ class Fork:
     notes: bool = True
 
 
+_BORROWING = Fork(namespace=Share.SHARE, descriptors=Share.CLEAN)
+
+
 class ProcessTable:
     """All processes of this node, by pid. Pids are never used twice while the node runs."""
 
@@ -317,7 +320,7 @@ class ProcessTable:
         Most are confined when they start, to a namespace made for them, so that a copy would be made for nothing. What
         is written to its ns makes it one (`own_namespace`). Raises as `fork`.
         """
-        child = self.fork(parent, Fork(namespace=Share.SHARE, descriptors=Share.CLEAN))
+        child = self.fork(parent, _BORROWING)
         child.borrowed = child.namespace
         return child
 
@@ -362,11 +365,10 @@ class ProcessTable:
             descriptors = parent.descriptors.copy(mover, quota)
         else:
             descriptors = Descriptors(parent.descriptors.limit, quota)
-        environment = {
-            Share.SHARE: lambda: parent.environment,
-            Share.COPY: parent.environment.copy,
-            Share.CLEAN: Environment,
-        }[how.environment]()
+        if how.environment is Share.SHARE:
+            environment = parent.environment
+        else:
+            environment = parent.environment.copy() if how.environment is Share.COPY else Environment()
         child = self.add(parent.user, namespace, cwd, parent, descriptors, environment, quota)
         child.weight = parent.weight
         if how.notes:

@@ -261,6 +261,7 @@ class Module:
         nothing."""
         self.memory_import: tuple[str, str] | None = None
         self.users = 0
+        self._is_command = False  # until it was looked at
         self._native: int | None = native
         self._import_types, self._export_types = Vector(), Vector()
         self._memory_type = 0
@@ -275,6 +276,11 @@ class Module:
         """Raises `FileError(BADPROGRAM)` unless this is a command: it exports `_start`, of no arguments and
         results, and its memory is exported as `memory` or imported, and all else that it imports is
         functions."""
+        if not self._is_command:
+            self._check_command()
+            self._is_command = True
+
+    def _check_command(self) -> None:
         start = next((e for e in self.exports if e.name == "_start"), None)
         if start is None or start.type != FunctionType("", ""):
             raise FileError(E.NOSTART)

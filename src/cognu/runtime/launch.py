@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingOf
-from functools import partial
+from functools import lru_cache, partial
 from inspect import isawaitable
 from posixpath import commonpath, normpath
 from typing import NamedTuple
@@ -141,6 +141,7 @@ def _binds(parent: Process, cwd: str, grants: Sequence[Grant], mappings: Sequenc
     return binds
 
 
+@lru_cache(maxsize=64)
 def rights_of(letters: str) -> int:
     """Raises INVAL for other letters than r, w and x, or none."""
     rights = 0
@@ -151,6 +152,7 @@ def rights_of(letters: str) -> int:
     return rights
 
 
+@lru_cache(maxsize=1024)  # programs are started with the same words again and again
 def _absolute(path: str, cwd: str) -> str:
     return "/" + normpath(f"{cwd}/{path}" if not path.startswith("/") else path).lstrip("/")
 
@@ -208,7 +210,7 @@ def preopens(
         for name in sorted(tops):
             names[f"/{name}"] = f"/{name}"
             known[f"/{name}"] = tops[name]
-        for grant in grants:
+        for grant in grants if cwd != "/" else ():
             above = commonpath([cwd, _absolute(grant.path, cwd)])
             if above != cwd:
                 ups = cwd.rstrip("/").count("/") - above.rstrip("/").count("/")

@@ -54,8 +54,8 @@ def programs(subject: Subject) -> Sequence[Found]:
     return ok((output.splitlines() or [""])[0])
 
 
-def room(guests: int, reserved: bool) -> Sequence[Found]:
-    """`guests` programs can run at once; `reserved` whether each gets its 4 GiB of addresses."""
+def room(guests: int, reserved: bool, pooled: bool) -> Sequence[Found]:
+    """`guests` programs can run at once; `reserved` whether each gets its 4 GiB of addresses, `pooled` all at once."""
     text = f"room for {guests} programs at once"
     if guests < TOO_FEW_GUESTS:
         return problem(text, "raise the limits: sysctl vm.max_map_count=65530; ulimit -v unlimited")
@@ -63,6 +63,8 @@ def room(guests: int, reserved: bool) -> Sequence[Found]:
         return note(text, "for more: sysctl vm.max_map_count=262144; ulimit -v unlimited")
     if not reserved:
         return note(f"{text}, each slower: addresses are limited", "lift the limit: ulimit -v unlimited")
+    if not pooled:
+        return note(f"{text}, each starts slower: addresses count as memory", "sysctl vm.overcommit_memory=0")
     return ok(text)
 
 
@@ -70,7 +72,7 @@ def _room(subject: Subject) -> Sequence[Found]:
     from cognu.runtime import host
 
     settings = host.settings(host.measure())
-    return room(settings.max_guests, settings.memory_reservation >= 1 << 32)
+    return room(settings.max_guests, settings.memory_reservation >= 1 << 32, settings.pooled)
 
 
 def open_files(soft: int) -> Sequence[Found]:
