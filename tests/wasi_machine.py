@@ -23,6 +23,7 @@ from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
 from cognu.runtime.launch import Programs
+from cognu.runtime.runners import COMMAND, Runners
 from cognu.runtime.scheduler import Scheduler
 from cognu.world.real import real_world
 from programs.build import build
@@ -41,14 +42,17 @@ class Result(NamedTuple):
 class Machine:
     """A parent process with a tree in memory, an engine and a scheduler."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, isolated: bool = False, command: Sequence[str] = COMMAND) -> None:
+        """`isolated`: each program in a runner of its own, started by `command`."""
+        self.isolated = isolated
         self.world = real_world()
         self.engine = Engine()
         self.scheduler = Scheduler(self.engine, self.world.clock, 1)
         self.cache = CompileCache(self.world, str(directory), self.engine)
         self.authority = Authority()
         self.processes = ProcessTable(self.world.clock.now)
-        self.programs = Programs(self.world, self.scheduler, self.cache, self.processes, SkeletonServer)
+        self.runners = Runners(self.world, self.engine.settings, self.processes, command=command)
+        self.programs = Programs(self.world, self.scheduler, self.cache, self.processes, SkeletonServer, self.runners)
         domain = Domain(self.authority)
         root = attach(domain, RamServer(self.world.clock))
         self.parent = self.processes.add("me", Namespace(domain, root), root.share())
@@ -116,7 +120,9 @@ class Machine:
         self, process: Process, wasm: bytes, args: Sequence[str], launch: Launch | None = None, confined: bool = True
     ) -> None:
         process.args = list(args)
-        await self.programs.launch(process, launch or Launch(), blake3(wasm).hexdigest(), wasm, confined=confined)
+        launch = launch or Launch()
+        launch.isolate = self.isolated
+        await self.programs.launch(process, launch, blake3(wasm).hexdigest(), wasm, confined=confined)
 
     async def run(
         self, program: str, *args: str, grants: Sequence[tuple[str, str]] = (), dirs: Sequence[tuple[str, str]] = (),

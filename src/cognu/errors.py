@@ -122,6 +122,8 @@ class E(Enum):
     KILLED = Row(4, "killed", "whoever ended it may say why; ps shows what still runs")
     ENGINE = Row(8, "WebAssembly engine does not fit", "install the one tested with: pip install 'wasmtime>=50,<51'")
     FIBERS = Row(8, "programs can not run on this host", "cognu doctor names what is missing")
+    NOWALL = Row(38, "no program can be isolated here", "cognu doctor names what is missing")
+    RUNNER = Row(5, "the program's runner ended", "nothing else was harmed; an attack, or a bug: see cognu logs")
     TRAP = Row(14, "program trapped", "run it under its own debugger; the trap names the reason")
     USAGE = Row(22, "usage", "try --help")
     SYNTAX = Row(22, "syntax error", "help lists the shell's commands and forms")

@@ -31,11 +31,13 @@ from wasi_machine import HOME, Machine, Result
 pytestmark = pytest.mark.timeout(600)  # the first build of all makes the C library too
 
 NOTES = b"one two\nthree\n"
+either = pytest.mark.parametrize("machine", ["inside", "isolated"], indirect=True)
+"""In the node's process, and in a runner: a program notices no difference."""
 
 
 @pytest_asyncio.fixture
-async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    machine = Machine(tmp_path)
+async def machine(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Machine]:
+    machine = Machine(tmp_path, isolated=getattr(request, "param", "inside") == "isolated")
     await machine.make(f"{HOME}/notes.txt", NOTES)
     await machine.make("/etc/passwd", b"root\n")
     await machine.make(f"{HOME}/work/deep", None)
@@ -46,6 +48,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
 # -- what a confined program sees -------------------------------------------------------------------------------------
 
 
+@either
 async def test_a_program_reads_what_was_granted_and_nothing_else(machine: Machine) -> None:
     grants = [(f"{HOME}/notes.txt", "r")]
     result = await machine.run("wc", "notes.txt", "/home/me/notes.txt", "/etc/passwd", "nothing", grants=grants)
@@ -65,12 +68,14 @@ async def test_without_grants_only_the_streams_are_there(machine: Machine) -> No
     assert (await machine.run("cat", "notes.txt")).err == b"cat: notes.txt: No such file or directory\n"
 
 
+@either
 async def test_names_above_the_working_directory_work_where_something_is_granted(machine: Machine) -> None:
     grants = [(f"{HOME}/notes.txt", "r")]
     result = await machine.run("wc", "../../notes.txt", cwd=f"{HOME}/work/deep", grants=grants)
     assert result.out == b"2 3 14 ../../notes.txt\n"
 
 
+@either
 async def test_a_file_granted_for_reading_is_not_written(machine: Machine) -> None:
     result = await machine.run("files", grants=[(HOME, "r")])
     assert result.status != 0
@@ -80,6 +85,7 @@ async def test_a_file_granted_for_reading_is_not_written(machine: Machine) -> No
     assert caught.value.error is E.NOENT
 
 
+@either
 async def test_a_c_librarys_files_work_in_a_granted_directory(machine: Machine) -> None:
     result = await machine.run("files", HOME, grants=[(HOME, "rw")])
     assert result.out + result.err == b"ok\n"
@@ -90,6 +96,7 @@ async def test_a_c_librarys_files_work_in_a_granted_directory(machine: Machine) 
 TOP = b"at the top\n"
 
 
+@either
 async def test_c_and_zig_open_files_by_absolute_paths_wherever_they_stand(machine: Machine) -> None:
     await machine.make("/motd", TOP)
     paths = ["/motd", "/etc/passwd", f"{HOME}/notes.txt", "notes.txt", "./notes.txt"]
@@ -104,6 +111,7 @@ async def test_c_and_zig_open_files_by_absolute_paths_wherever_they_stand(machin
         assert result == Result(0, expected + b"ok\n", b"", "")
 
 
+@either
 async def test_a_file_at_the_top_is_not_taken_for_one_of_the_working_directory(machine: Machine) -> None:
     """A C library strips the slash: only what is not in the working directory is looked for at the top."""
     await machine.make("/notes.txt", TOP)
@@ -117,6 +125,7 @@ async def test_a_file_at_the_top_is_not_taken_for_one_of_the_working_directory(m
     assert await machine.content("/new.txt") == TOP
 
 
+@either
 async def test_zigs_standard_library_works_in_a_granted_and_in_a_mapped_directory(machine: Machine) -> None:
     absolute = f"{HOME}/notes.txt"
     assert await machine.run("tree", absolute, grants=[(HOME, "rw")]) == Result(0, NOTES + b"ok\n", b"", "")
@@ -133,17 +142,20 @@ async def test_a_c_librarys_files_work_in_a_mapped_directory(machine: Machine) -
     assert len(await machine.content(f"{HOME}/work/new.txt")) == 10
 
 
+@either
 async def test_mapped_directories_are_the_only_ones(machine: Machine) -> None:
     result = await machine.run("cat", "/data/notes.txt", "notes.txt", dirs=[(HOME, "/data")])
     assert result.out == NOTES
     assert result.err.startswith(b"cat: notes.txt: ")
 
 
+@either
 async def test_unconfined_a_program_has_the_processes_own_namespace(machine: Machine) -> None:
     result = await machine.run("cat", "notes.txt", "/etc/passwd", confined=False)
     assert result == Result(0, NOTES + b"root\n", b"", "")
 
 
+@either
 async def test_unconfined_mappings_say_what_is_found_open(machine: Machine) -> None:
     """As on the machine that runs a program for another: the namespace it gets is made already."""
     dirs = [("/etc", "/etc")]
@@ -151,6 +163,7 @@ async def test_unconfined_mappings_say_what_is_found_open(machine: Machine) -> N
     assert result == Result(1, b"root\n", b"cat: notes.txt: No such file or directory\n", "")
 
 
+@either
 async def test_directories_are_mapped_below_one_another(machine: Machine) -> None:
     """The outer one need not have the inner one's name."""
     await machine.make("/share/doc/text", TOP)
@@ -168,6 +181,7 @@ async def test_the_root_can_be_mapped(machine: Machine) -> None:
     assert result == Result(0, NOTES + NOTES, b"", "")
 
 
+@either
 async def test_a_granted_union_is_seen_whole(machine: Machine) -> None:
     namespace = machine.parent.namespace
     await machine.make("/other/more.txt", b"more\n")
@@ -181,6 +195,7 @@ async def test_grants_of_one_path_are_joined(machine: Machine) -> None:
     assert result.out == b"ok\n"
 
 
+@either
 async def test_what_may_only_be_written_can_not_be_read(machine: Machine) -> None:
     result = await machine.run("cat", "notes.txt", grants=[(f"{HOME}/notes.txt", "w")])
     assert result.err == b"cat: notes.txt: Permission denied\n"
@@ -223,6 +238,7 @@ async def test_rights_are_letters_of_rwx(machine: Machine, rights: str) -> None:
     assert caught.value.error is E.INVAL
 
 
+@either
 async def test_programs_get_the_first_three_descriptors_only(machine: Machine) -> None:
     process = await machine.child()
     end = await machine.pipe(process, 5)
@@ -232,6 +248,7 @@ async def test_programs_get_the_first_three_descriptors_only(machine: Machine) -
     end.close()
 
 
+@either
 async def test_a_directory_as_standard_input_is_no_way_in(machine: Machine) -> None:
     process = await machine.child()
     process.descriptors.add(await machine.open("/etc", OREAD, process), 0)
@@ -240,6 +257,7 @@ async def test_a_directory_as_standard_input_is_no_way_in(machine: Machine) -> N
     assert (await machine.result(process)).err == b"cat: Bad file descriptor\n"
 
 
+@either
 async def test_open_files_are_limited_per_process(machine: Machine) -> None:
     process = await machine.child()
     process.descriptors.limit = 8  # the streams, `.`, /etc, /home, /streams, and `../..`, which is granted
@@ -248,6 +266,7 @@ async def test_open_files_are_limited_per_process(machine: Machine) -> None:
     assert (await machine.result(process)).err == b"cat: notes.txt: No file descriptors available\n"
 
 
+@either
 async def test_the_root_can_be_granted(machine: Machine) -> None:
     result = await machine.run("cat", "notes.txt", "/etc/passwd", grants=[("/", "r")])
     assert result.out == NOTES + b"root\n"
@@ -258,6 +277,7 @@ async def test_a_deeper_grant_adds_rights_within_a_granted_directory(machine: Ma
     assert result.out + result.err == b"ok\n"
 
 
+@either
 async def test_a_c_librarys_files_work_in_a_directory_of_the_host(machine: Machine, tmp_path: Path) -> None:
     """Every call there is a hop to a thread, so each suspends the program."""
     box = tmp_path / "box"
@@ -290,12 +310,14 @@ async def test_killed_in_the_middle_of_a_host_call_leaves_nothing(machine: Machi
     end.close()
 
 
+@either
 async def test_clocks_random_numbers_and_environment_reach_a_c_program(machine: Machine) -> None:
     assert await machine.run("system") == Result(0, b"time ok\nrandom ok\n", b"", "")
     assert (await machine.run("system", "env", env={"NAME": "größe".encode()})).out == "größe\n".encode()
     assert (await machine.run("system", "env")).out == b"none\n"
 
 
+@either
 async def test_a_program_knows_its_working_directory_from_pwd_unless_directories_were_mapped(machine: Machine) -> None:
     """Go's standard library begins there."""
     assert (await machine.run("system", "env", "PWD")).out == f"{HOME}\n".encode()
@@ -303,6 +325,7 @@ async def test_a_program_knows_its_working_directory_from_pwd_unless_directories
     assert (await machine.run("system", "env", "PWD", dirs=[(HOME, "/")])).out == b"none\n"
 
 
+@either
 async def test_a_c_program_polls_its_input(machine: Machine) -> None:
     process = await machine.child()
     end, out = await machine.pipe(process, 0), await machine.pipe(process, 1)
@@ -369,6 +392,7 @@ async def test_a_program_that_ended_and_still_writes_can_be_killed(machine: Mach
 # -- ends -------------------------------------------------------------------------------------------------------------
 
 
+@either
 @pytest.mark.parametrize(
     ("how", "status", "message"),
     [
@@ -391,6 +415,7 @@ async def test_how_a_program_ends_is_its_status(
     assert bool(message) == bool(result.message)
 
 
+@either
 async def test_bad_pointers_are_refused_and_the_program_lives(machine: Machine) -> None:
     assert await machine.run("crash", "pointers") == Result(0, b"refused\n", b"", "")
 
@@ -415,12 +440,14 @@ async def test_an_endless_program_is_killed_or_interrupted(machine: Machine) -> 
     assert killed.detail()["utime"] == 0
 
 
+@either
 async def test_processor_time_can_be_limited(machine: Machine) -> None:
     result = await machine.run("spin", limits={"cpu": 20_000_000})
     assert result.status == 137
     assert E.CPULIMIT.text in result.message
 
 
+@either
 async def test_a_programs_end_is_the_end_of_its_pipe(machine: Machine) -> None:
     """`cat` copies until its input ends; whoever reads its output then sees the end of file."""
     process = await machine.child()
@@ -450,6 +477,7 @@ WRONG_TYPE = (
 )
 
 
+@either
 @pytest.mark.parametrize(
     ("wasm", "error", "names"),
     [
@@ -500,6 +528,7 @@ async def test_strings_that_would_be_cut_are_refused(machine: Machine, args: lis
     assert caught.value.error is E.INVAL
 
 
+@either
 async def test_a_process_that_ends_while_its_program_starts_leaves_nothing(machine: Machine) -> None:
     process = await machine.child()
     starting = asyncio.ensure_future(machine.start(process, command("(nop)"), ["x"]))

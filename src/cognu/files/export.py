@@ -44,6 +44,7 @@ from cognu.ninep.types import (
     L_EXCL,
     OREAD,
     QTDIR,
+    QTSYMLINK,
     UNLINK_DIRECTORY,
     Buffer,
     Dirent,
@@ -558,8 +559,7 @@ class Export:
         packed: list[bytes] = []
         room = message.count
         for entry in found:
-            mode = entry.stat.mode if entry.stat is not None else entry.qid.type << 24
-            piece = pack_dirent(Dirent(entry.qid, entry.cookie, dirent_type(mode), entry.name))
+            piece = pack_dirent(Dirent(entry.qid, entry.cookie, _dirent_type(entry), entry.name))
             if len(piece) > room:
                 break
             room -= len(piece)
@@ -616,6 +616,12 @@ class Export:
             return (yield from self.process.namespace.stat(found))
         except FileError:
             return entry.stat
+
+
+def _dirent_type(entry: Entry) -> int:
+    if entry.stat is not None:
+        return dirent_type(entry.stat.mode)
+    return dirent_type(entry.qid.type << 24) if entry.qid.type & (QTDIR | QTSYMLINK) else entry.kind
 
 
 def _mode_of_flags(flags: int) -> int:

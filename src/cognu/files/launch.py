@@ -39,6 +39,7 @@ class Launch:
     directories: list[Mapping] = field(default_factory=list)
     grant_files: list[str] = field(default_factory=list)  # paths of texts as grants(5), read when it starts
     limits: dict[str, int] = field(default_factory=dict)
+    isolate: bool = False  # in a runner, an OS process of its own
     on: str = ""  # the peer to run it on; empty: here
     token: str = ""  # for a program run for a peer: redeemed there for its namespace and streams
     cwd: str = "/"  # its working directory in that namespace

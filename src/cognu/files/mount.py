@@ -551,7 +551,9 @@ class MountServer(FileServer):
             if not found:
                 return []
             entries = [
-                Entry(entry.offset, entry.qid, entry.name, None) for entry in found if entry.name not in (".", "..")
+                Entry(entry.offset, entry.qid, entry.name, None, entry.type)
+                for entry in found
+                if entry.name not in (".", "..")
             ]
             if entries:
                 return entries[:count]

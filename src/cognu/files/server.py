@@ -63,12 +63,16 @@ class Walk(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of a directory. Reading on from `cookie` gives what follows. `stat` is None where it costs a trip."""
+    """One entry of a directory. Reading on from `cookie` gives what follows. `stat` is None where it costs a trip.
+
+    Then `kind` may tell what it is, as readdir(3)'s d_type does (DT_REG …); 0 if it is not known.
+    """
 
     cookie: int
     qid: Qid
     name: str
     stat: Stat | None
+    kind: int = 0
 
 
 class FileServer:

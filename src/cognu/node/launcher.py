@@ -27,12 +27,13 @@ from cognu.files.namespace import Namespace
 from cognu.files.nscommands import apply
 from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process, State
+from cognu.files.reach import FarReach
 from cognu.files.steps import Steps, finish
 from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.admitting import prepared
-from cognu.node.lending import STREAMS, FarReach
+from cognu.node.lending import STREAMS
 from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
 from cognu.runtime.cache import CompileCache

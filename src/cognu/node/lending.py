@@ -17,19 +17,14 @@ from cognu.files.chan import Chan, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.mounts import Device
-from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process, State
-from cognu.files.steps import Steps, finish, ready
-from cognu.files.tree import Node, TreeFid, TreeServer
-from cognu.files.wants import LETTERS, Reach
+from cognu.files.reach import WANTS, reach_root
+from cognu.files.steps import Steps
 from cognu.kernel import READ, WRITE
-from cognu.ninep.types import OWRITE
 from cognu.world import Random
 
 STREAMS = "#d"
 """The attach name for the lent process's descriptors, as files; "" is its namespace."""
-WANTS = "#w"
-"""The attach name for a file that takes what the program wants, as `PATH RIGHTS`: refused, or granted by then."""
 
 
 @dataclass
@@ -100,53 +95,6 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "backslashreplace")).digest()
 
 
-class _Reach(Node):
-    """See `WANTS`."""
-
-    def __init__(self, reach: Reach) -> None:
-        super().__init__("wants", 0o222)
-        self._reach = reach
-
-    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
-        words = split_words(bytes(data).decode("utf-8", "replace"))
-        if len(words) != 2 or set(words[1]) - set(LETTERS):
-            raise FileError(E.USAGE, "wants", "PATH RIGHTS")
-        if not await self._reach(words[0], words[1]):
-            raise FileError(E.NOENT, words[0])
-        return len(data)
-
-
-class FarReach:
-    """What a program run for a peer has no grant for is asked for there, where its files are."""
-
-    def __init__(self, process: Process, root: Chan) -> None:
-        """Takes over `root`, the lent tree's."""
-        self._process = process
-        self._root = root
-        self._file: Chan | None = None
-        self._refused = False
-
-    async def reach(self, path: str, rights: str) -> bool:
-        """False too if the peer does not take such questions, or can't be reached."""
-        if self._refused:
-            return False
-        try:
-            if self._file is None:
-                self._file = await self._open()
-            data = f"{quote(path)} {rights}".encode("utf-8", "surrogateescape")
-            chan = self._file
-            return await finish(dispatch(chan, WRITE, chan.server.write, chan.fid, 0, data)) == len(data)
-        except FileError as error:
-            self._refused = error.error is E.NOATTACH
-            return False
-
-    async def _open(self) -> Chan:
-        root, caller = self._root, self._process
-        fid = await finish(dispatch(root, 0, root.server.attach, caller, WANTS))
-        chan = Chan(Handle(root.server, fid), root.domain, root.cap, Path(None, WANTS), Origin(WANTS, ()))
-        return await finish(caller.namespace.open(chan, OWRITE, caller))
-
-
 def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan]:
     """The root of a lent process's namespace, or its streams, which `descriptors` (`#d`) shows.
 
@@ -156,10 +104,7 @@ def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan
         return process.namespace.root.share()
     domain = process.namespace.domain
     if aname == WANTS and process.reach is not None:
-        server = TreeServer(WANTS, _Reach(process.reach))
-        _, cap = domain.authority.new_server(domain.pid)
-        fid = yield from ready(server.attach(process, ""))
-        return Chan(Handle(server, fid), domain, cap, Path(None, WANTS), Origin(WANTS, ()))
+        return (yield from reach_root(process, process.reach))
     if aname != STREAMS:
         raise FileError(E.NOATTACH, aname)
     fid = yield from dispatch(descriptors, 0, descriptors.server.attach, process, "")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Answer = Value | None
 EXIT_TRAPPED, EXIT_KILLED = 134, 137
 """What a shell shows for a program that trapped or was killed: 128 + SIGABRT, 128 + SIGKILL."""
-
+NOTES = {"hangup": 1, "interrupt": 2, "quit": 3, "kill": 9, "alarm": 14, "term": 15}
+"""Notes a program can be sent and the signals of POSIX they are; WASI has no handlers, so each ends it."""
 
 HostCall = Callable[..., Answer | Awaitable[Answer]]
 
@@ -107,7 +108,7 @@ class Guest:
         self, scheduler: Scheduler, module: Module, imports: Imports, limits: Limits, data: Any,
         account: Account | None = None,
     ) -> None:  # fmt: skip
-        slots, self._functions = _resolve(module, imports)
+        slots, self._functions = resolve(module, imports)
         self.module = module
         self.limits = limits
         self.usage = Usage()
@@ -242,6 +243,14 @@ class Guest:
         return Exit(How.TRAPPED, EXIT_TRAPPED, FileError(row, "", detail), trace)
 
 
+def note_signal(text: str) -> int:
+    """The signal that a note is. Raises INVAL for one that means nothing to a program."""
+    number = NOTES.get(text)
+    if number is None:
+        raise FileError(E.INVAL, text, " ".join(NOTES))
+    return number
+
+
 def drop(awaitable: Awaitable[Answer]) -> None:
     """Let go of what will never be awaited, or was."""
     if inspect.iscoroutine(awaitable):
@@ -253,7 +262,7 @@ def drop(awaitable: Awaitable[Answer]) -> None:
 _slot = lru_cache(maxsize=1024)(Slot)
 
 
-def _resolve(module: Module, imports: Imports) -> tuple[list[Slot | None], list[HostCall]]:
+def resolve(module: Module, imports: Imports) -> tuple[list[Slot | None], list[HostCall]]:
     """The host functions in the order of the module's imports. Raises `FileError(NOIMPORT)` for what is not
     there."""
     slots: list[Slot | None] = []

@@ -31,8 +31,9 @@ from cognu.files.steps import Steps, finish
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import OACCESS, OEXEC, ORDWR, OREAD, OWRITE, QTDIR
 from cognu.runtime.cache import CompileCache, Progress
-from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage
-from cognu.runtime.scheduler import Scheduler
+from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage, note_signal, resolve
+from cognu.runtime.runners import Runners
+from cognu.runtime.scheduler import Scheduler, check_start
 from cognu.runtime.wasi import IMPORTS, Program
 from cognu.runtime.wasi.table import FIRST_PREOPEN
 from cognu.world import World
@@ -46,8 +47,6 @@ RIGHTS = {"r": READ, "w": WRITE | CREATE, "x": EXECUTE}
 MAPPED = READ | WRITE | CREATE
 """What a mapped directory may be used for."""
 _MODE_RIGHTS = {OREAD: READ, OWRITE: WRITE, ORDWR: READ | WRITE, OEXEC: EXECUTE}
-NOTES = {"hangup": 1, "interrupt": 2, "quit": 3, "kill": 9, "alarm": 14, "term": 15}
-"""Notes a program can be sent and the signals of POSIX they are; WASI has no handlers, so each ends it."""
 LISTED = 256
 
 
@@ -290,13 +289,16 @@ class Programs:
     """Starts WASI programs in processes and ends the processes with them."""
 
     def __init__(
-        self, world: World, scheduler: Scheduler, cache: CompileCache, processes: ProcessTable, skeleton: Skeleton
-    ) -> None:
+        self, world: World, scheduler: Scheduler, cache: CompileCache, processes: ProcessTable, skeleton: Skeleton,
+        runners: Runners | None = None,
+    ) -> None:  # fmt: skip
+        """`runners`, which it closes, are for what is launched with `isolate`."""
         self._world = world
         self._scheduler = scheduler
         self._cache = cache
         self._processes = processes
         self._skeleton = skeleton
+        self._runners = runners
         self._settling: set[_Run] = set()
 
     async def launch(
@@ -322,6 +324,9 @@ class Programs:
         new, tops = await self._dress(process, launch, confined)
         old = Clothes(process.namespace, process.cwd, process.descriptors)
         process.namespace, process.cwd, process.descriptors = new
+        if launch.isolate:
+            await self._launch_isolated(process, launch, program, wasm, (args, environment), tops, old, progress)
+            return
         running = Program(process, self._world, args, environment)
         try:
             running.adopt_streams()
@@ -339,12 +344,7 @@ class Programs:
                 raise
         except BaseException:
             running.close()
-            if _is_dead(process):
-                _give_back(old)  # the new ones went with the process
-            else:
-                old.descriptors.succeed(new.descriptors, process.quota)
-                process.namespace, process.cwd, process.descriptors = old
-                _give_back(new)
+            _undress(process, old)
             raise
         _give_back(old)
         process.state = State.RUNNING
@@ -352,6 +352,34 @@ class Programs:
         process.pause, process.weigh = run.pause, account.set_weight
         # It outlives the program, so it must hold nothing of it, and in particular no way back to the process.
         process.detail = partial(_detail, guest.usage)
+
+    async def _launch_isolated(
+        self, process: Process, launch: Launch, program: str, wasm: bytes, texts: tuple[Sequence[bytes], ...],
+        tops: Tops | None, old: Clothes, progress: Callable[[Progress], None] | None,
+    ) -> None:  # fmt: skip
+        """The rest of `launch`, for a program in a runner. Raises NOWALL, NOTSUP, RUNNER besides."""
+        try:
+            if self._runners is None:
+                raise FileError(E.NOTSUP, "isolate")
+            module = await self._cache.get(program, wasm, progress)
+            _check_new(process)
+            limits = _limits(process, launch, module.memory_minimum)
+            check_start(module, limits)
+            resolve(module, IMPORTS)
+            run = await self._runners.start(process, launch, module, limits, texts, tops)
+            try:
+                _check_new(process)
+            except BaseException:
+                await run.abandon()
+                raise
+        except BaseException:
+            _undress(process, old)
+            raise
+        _give_back(old)
+        process.state = State.RUNNING
+        process.kill, process.note, process.pause, process.weigh = run.kill, run.note, run.pause, run.weigh
+        process.detail = partial(_detail, run.usage)
+        run.follow()
 
     async def _dress(self, process: Process, launch: Launch, confined: bool) -> tuple[Clothes, Tops | None]:
         tops: Tops | None = None
@@ -372,6 +400,8 @@ class Programs:
 
     async def close(self) -> None:
         """Kill what still writes behind programs that are over. The scheduler is closed before this."""
+        if self._runners is not None:
+            await self._runners.close()
         for run in list(self._settling):
             run.kill("")
         while self._settling:
@@ -395,10 +425,7 @@ class _Run:
 
     def note(self, text: str) -> None:
         """Raises INVAL for a note that means nothing to a program."""
-        signal = NOTES.get(text)
-        if signal is None:
-            raise FileError(E.INVAL, text, " ".join(NOTES))
-        self._end(128 + signal, text)
+        self._end(128 + note_signal(text), text)
 
     def pause(self, stop: bool) -> None:
         assert self.guest is not None
@@ -461,6 +488,17 @@ def _check_new(process: Process) -> None:
 
 def _is_dead(process: Process) -> bool:
     return process.state is State.DEAD
+
+
+def _undress(process: Process, old: Clothes) -> None:
+    """A start failed: the process has again what it had, unless it ended meanwhile."""
+    if _is_dead(process):
+        _give_back(old)  # the new ones went with the process
+        return
+    new = Clothes(process.namespace, process.cwd, process.descriptors)
+    old.descriptors.succeed(new.descriptors, process.quota)
+    process.namespace, process.cwd, process.descriptors = old
+    _give_back(new)
 
 
 def _give_back(clothes: Clothes) -> None:

@@ -125,9 +125,7 @@ class Scheduler:
         """
         if self._closing:
             raise Misuse(E.BADF, "scheduler")
-        module.check_command()
-        if module.memory_minimum > limits.memory:
-            raise FileError(E.NOMEM, "", f"{module.memory_minimum} > {limits.memory}")
+        check_start(module, limits)
         if limits.weight < 1:
             raise Misuse(E.INVAL, "weight", str(limits.weight))
         if len(self._guests) >= self._engine.settings.max_guests:
@@ -368,6 +366,15 @@ class Scheduler:
             on_exit(ending)
         except Exception as error:
             log.error("what was to hear of a guest's end failed", exc_info=error)
+
+
+def check_start(module: Module, limits: Limits) -> None:
+    """Raises `FileError`: NOSTART, NOMEMORY, NOIMPORT for a program that can't run, NOMEM if its memory is above its
+    limit from the start.
+    """
+    module.check_command()
+    if module.memory_minimum > limits.memory:
+        raise FileError(E.NOMEM, "", f"{module.memory_minimum} > {limits.memory}")
 
 
 def _time_left(guest: Guest) -> int | None:

@@ -361,6 +361,19 @@ class Child(Protocol):
 
     def signal(self, number: int) -> None: ...
 
+    def bound(self, *, address_space: int | None = None, data: int | None = None, cpu: int | None = None) -> None:
+        """Limit it from now on: bytes of addresses, bytes of its own writable memory, seconds of processor time in all.
+
+        Raises `FileError`, NOTSUP where the host can't bound another process (Linux: prlimit(2), getrlimit(2)). One
+        that has ended needs none.
+        """
+
+    def weigh(self, nice: int) -> None:
+        """Its threads' niceness, 0 to 19 (nice(2)). Raises `FileError`: PERM if the host does not let it fall again."""
+
+    def used(self) -> int:
+        """ns of processor time that it used so far. Raises `FileError`: SRCH if it has ended."""
+
 
 class Spawn(Protocol):
     def own_pid(self) -> int:
@@ -383,6 +396,21 @@ class Spawn(Protocol):
         `memory` is the most bytes of address space it may have, `open_files` the most descriptors, where the host can
         bound those of another process (Linux: prlimit(2)). They hold when this returns; the program has begun by then.
         """
+
+    async def start_joined(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> tuple[Child, Stream]:
+        """Start a program whose descriptor 0 is one end of a connection, and give the other end. It has no other files
+        but /dev/null as 1 and 2.
+        """
+
+
+class Senses(Protocol):
+    """What of a world a program has without asking for a file."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def random(self) -> Random: ...
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
+import socket
 import threading
 import time
 from asyncio.subprocess import DEVNULL, Process
@@ -19,15 +21,18 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import Child, World
+from cognu.world import Child, Stream, World
 from cognu.world.disk import RealDisk
-from cognu.world.net import RealNetwork
+from cognu.world.net import RealNetwork, SocketStream
 from cognu.world.refusals import refusals
 
 T = TypeVar("T")
 log = logging.getLogger("cognu.world")
 
 THREAD_LIMIT = 16
+
+_CPU_CLOCK = 2
+"""CPUCLOCK_SCHED: a process's own time, by the scheduler's account (linux/posix-timers.h)."""
 
 # CLOCK_MONOTONIC stands still in suspend on Linux and runs on macOS; CLOCK_BOOTTIME is Linux's that runs on
 # (clock_gettime(2), clock_gettime(3) of macOS).
@@ -173,11 +178,39 @@ class RealChild:
     def signal(self, number: int) -> None:
         """Raises `FileError(SRCH)` if it has ended."""
         subject = f"process {self.pid}"
+        if self._process.returncode is not None:
+            raise FileError(E.SRCH, subject)
         with refusals(subject):
+            # Not by asyncio's send_signal: that asks for the status first, and whoever waits for it then gets none.
+            os.kill(self.pid, number)
+
+    def bound(self, *, address_space: int | None = None, data: int | None = None, cpu: int | None = None) -> None:
+        if not hasattr(resource, "prlimit"):
+            raise FileError(E.NOTSUP, f"process {self.pid}", "this host has no prlimit")
+        wanted = ((resource.RLIMIT_AS, address_space), (resource.RLIMIT_DATA, data), (resource.RLIMIT_CPU, cpu))
+        for what, most in wanted:
+            if most is not None:
+                _limit(self.pid, what, most)
+
+    def weigh(self, nice: int) -> None:
+        subject = f"process {self.pid}"
+        with refusals(subject), suppress(ProcessLookupError):
+            # On Linux each thread has a niceness of its own (setpriority(2), C library/kernel differences).
+            for thread in os.listdir(f"/proc/{self.pid}/task"):
+                try:
+                    os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+                except PermissionError:
+                    raise FileError(E.PERM, subject, "this host lets a share only fall") from None
+
+    def used(self) -> int:
+        # The clock of another process by its number, as clock_getcpuclockid(3) makes it.
+        with refusals(f"process {self.pid}"):
             try:
-                self._process.send_signal(number)
-            except ProcessLookupError:  # asyncio's own has no errno.
-                raise FileError(E.SRCH, subject) from None
+                return time.clock_gettime_ns(~self.pid << 3 | _CPU_CLOCK)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                raise FileError(E.SRCH, f"process {self.pid}") from None
 
 
 class RealSpawn:
@@ -218,6 +251,18 @@ class RealSpawn:
             raise
         return RealChild(process)
 
+    async def start_joined(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> tuple[Child, Stream]:
+        with refusals(argv[0]):
+            ours, theirs = socket.socketpair()
+        try:
+            child = await self.start(argv, env, cwd, stdin=theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return child, SocketStream(ours, f"process {child.pid}")
+
 
 def _bound(pid: int, memory: int | None, open_files: int | None) -> None:
     """Limit another process. One that has ended already needs none."""
@@ -228,10 +273,14 @@ def _bound(pid: int, memory: int | None, open_files: int | None) -> None:
         if not hasattr(resource, "prlimit"):
             log.warning("process %d runs without a limit: this host has no prlimit", pid)
             return
-        with refusals(f"process {pid}"), suppress(ProcessLookupError):
-            hard = resource.prlimit(pid, what)[1]
-            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.prlimit(pid, what, (most, most))
+        _limit(pid, what, most)
+
+
+def _limit(pid: int, what: int, most: int) -> None:
+    with refusals(f"process {pid}"), suppress(ProcessLookupError):
+        hard = resource.prlimit(pid, what)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.prlimit(pid, what, (most, most))
 
 
 def real_world() -> World:

@@ -48,13 +48,18 @@ from cognu.runtime.wasi.abi import (
 )
 from cognu.runtime.wasi.paths import Start
 from cognu.runtime.wasi.streams import ReadAhead, WriteBehind, settled
-from cognu.world import World
+from cognu.world import Senses
 
 FIRST_PREOPEN = 3
 PLACELESS = (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM)
 """Pipes and sockets: nothing in them has an offset."""
 LENT = ("#d", "#s")
 """Devices whose files stand for files that somebody has open."""
+_ENTRY_KINDS = {
+    2: Filetype.CHARACTER_DEVICE, 4: Filetype.DIRECTORY, 6: Filetype.BLOCK_DEVICE, 8: Filetype.REGULAR_FILE,
+    10: Filetype.SYMBOLIC_LINK, 12: Filetype.SOCKET_STREAM,
+}  # fmt: skip
+"""By DT_*, readdir(3)."""
 BATCH = 128
 """Entries of a directory asked for at a time."""
 
@@ -85,7 +90,7 @@ def _listed(entry: Entry) -> tuple[int, bytes, Filetype]:
     elif entry.qid.type & QTSYMLINK:
         kind = Filetype.SYMBOLIC_LINK
     else:
-        kind = filetype_of(entry.stat.mode) if entry.stat is not None else Filetype.UNKNOWN
+        kind = filetype_of(entry.stat.mode) if entry.stat is not None else filetype_of_entry(entry.kind)
     return entry.qid.path, entry.name.encode("utf-8", "surrogateescape"), kind
 
 
@@ -241,6 +246,11 @@ def filetype_of(mode: int) -> Filetype:
     return Filetype.UNKNOWN if mode & DMNAMEDPIPE else Filetype.REGULAR_FILE
 
 
+def filetype_of_entry(kind: int) -> Filetype:
+    """From `Entry.kind`. Pipes have no type of WASI's."""
+    return _ENTRY_KINDS.get(kind, Filetype.UNKNOWN)
+
+
 class FdTable:
     """By number, lowest free first, as POSIX demands. Raises EBADF, EMFILE."""
 
@@ -333,7 +343,7 @@ class Program:
     """One running WASI program: what its guest's `data` is."""
 
     process: Process
-    world: World
+    world: Senses
     args: tuple[bytes, ...] = ()
     environment: tuple[bytes, ...] = ()
     table: FdTable = field(init=False)
