@@ -2,24 +2,28 @@
 
 All three carry the same stream: 256 MiB one way, ended by one byte back; and 50 bytes to and fro, one after the other,
 with both ends on one processor. The node's channel is encrypted by TLS 1.3, numbered, kept until acknowledged and
-multiplexed; the TLS socket has the same protocol and certificate type, and does nothing else. The other process is
-`benchmarks/link_peer.py`.
+multiplexed; the TLS socket has the same protocol, cipher and certificates, and does nothing else. The other process is
+`benchmarks/link_peer.py`, for all three. Each run has a new channel, or a new connection, made before the clock starts.
+
+"CPU" is the processor time that both processes had, for each megabyte or each trip: on a machine that does other things
+too it is the figure to trust.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks import link_peer
-from benchmarks.machine import pinned
+from benchmarks.machine import CAN_ACCOUNT, pinned, spent
 from benchmarks.measure import Bench, Case, Unit
 from cognu.mesh.identity import Peer, PeerBook, load_identity
 from cognu.mesh.links import Mesh
@@ -64,7 +68,23 @@ async def run(bench: Bench) -> None:
 
             return measure
 
+        def cpu_of(work: Callable[[], float], count: float) -> Callable[[], float]:
+            def measure() -> float:
+                before = _spent(peer.pid)
+                work()
+                return (_spent(peer.pid) - before) / count
+
+            return measure
+
         async with _mesh(directory, peer) as mesh:
+
+            def our_cpu(work: Callable[[], Awaitable[float]], count: float) -> Callable[[], Awaitable[float]]:
+                async def measure() -> float:
+                    before = _spent(peer.pid)
+                    await work()
+                    return (_spent(peer.pid) - before) / count
+
+                return measure
 
             async def our_bytes() -> float:
                 return await _channel_bytes(await mesh.open("far", link_peer.sink(total)), total)
@@ -74,14 +94,18 @@ async def run(bench: Bench) -> None:
                     return await _channel_trips(await mesh.open("far", link_peer.ECHO), trips)
 
             mb, us, aim = Unit.MB_PER_SECOND, Unit.US, "level with the TLS socket"
-            await bench.measure(
-                [
-                    Case("one way / TLS socket", mb, our_bytes, "blocking TLS", bytes_by(tls), aim=aim),
-                    Case("one way / TCP", mb, our_bytes, "blocking TCP", bytes_by(tcp)),
-                    Case("50 bytes to and fro / TLS socket", us, our_trips, "blocking TLS", trips_by(tls)),
-                    Case("50 bytes to and fro / TCP", us, our_trips, "blocking TCP", trips_by(tcp)),
-                ]
-            )
+            cases = [
+                Case("one way / TLS socket", mb, our_bytes, "blocking TLS", bytes_by(tls), aim=aim),
+                Case("one way / TCP", mb, our_bytes, "blocking TCP", bytes_by(tcp)),
+                Case("50 bytes to and fro / TLS socket", us, our_trips, "blocking TLS", trips_by(tls)),
+                Case("50 bytes to and fro / TCP", us, our_trips, "blocking TCP", trips_by(tcp)),
+            ]
+            if CAN_ACCOUNT:
+                ours, theirs = our_cpu(our_bytes, total / 1e6), cpu_of(bytes_by(tls), total / 1e6)
+                cases.append(Case("CPU per MB one way / TLS socket", us, ours, "blocking TLS", theirs, aim=aim))
+                ours, theirs = our_cpu(our_trips, trips), cpu_of(trips_by(tls), trips)
+                cases.append(Case("CPU per trip / TLS socket", us, ours, "blocking TLS", theirs))
+            await bench.measure(cases)
 
 
 @contextmanager
@@ -120,6 +144,11 @@ async def _mesh(directory: str, peer: _Peer) -> AsyncIterator[Mesh]:
         yield mesh
     finally:
         await mesh.close()
+
+
+def _spent(other: int) -> float:
+    """Microseconds of processor that both processes have had."""
+    return (spent(os.getpid()) + spent(other)) / 1000
 
 
 def _tcp(port: int) -> socket.socket:

@@ -380,6 +380,18 @@ def test_both_sides_may_close_with_more_queued_than_there_is_credit() -> None:
     assert pair.cores[0].channels == pair.cores[1].channels == {}
 
 
+@pytest.mark.parametrize("closer", [0, 1])
+def test_a_close_is_acknowledged_at_once(closer: int) -> None:
+    pair = linked()
+    channel = pair.cores[0].open("x")
+    pair.settle()
+    (theirs,) = pair.opened[1]
+    pair.cores[closer].close([channel, theirs][closer])
+    pair.settle()  # no tick
+    assert pair.closed[closer] == [[channel, theirs][closer]]
+    assert pair.closed[1 - closer] == []
+
+
 def test_data_that_crosses_a_close_is_dropped_and_the_session_goes_on() -> None:
     pair = linked()
     channel = pair.cores[0].open("x")

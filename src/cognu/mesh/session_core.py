@@ -560,6 +560,7 @@ class SessionCore:
             self._take_end(parser.channel)
         else:
             self._take_close(parser.channel, b"".join(pieces))
+            link.ack_due = True  # somebody may wait for it: `Channel.wait_closed`
 
     def _take_unnumbered(self, kind: int, payload: bytes, link: _Liveness, now: int) -> None:
         if kind == Kind.PING:
