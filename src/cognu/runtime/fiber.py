@@ -9,7 +9,8 @@ tell:
 - `delete` frees the future before the store; not while the fiber runs, not from inside any host call. Nothing
   else frees: there are no finalizers, native or Python's.
 - A host call's callback lets no exception out. Its error result stands before it starts (see `shim`).
-- A guest's memory may move when it grows, without notice: its base and size are asked for at every access.
+- A guest's memory may move when it grows, without notice: its base and size are asked for anew in every host call, and
+  after every poll.
 - `faulthandler.enable()` must come before the first engine, else a guest's bad memory access ends the whole
   node.
 """
@@ -70,6 +71,7 @@ class Outcome(NamedTuple):
     refused: bool
 
 
+_NO_MEMORY: Final = memoryview(bytearray())
 _RETURNED: Final = Outcome("", "", False)
 
 
@@ -127,6 +129,7 @@ class Fiber:
 
     __slots__ = (
         "_answer",
+        "_base",
         "_bounds",
         "_context",
         "_future",
@@ -136,8 +139,10 @@ class Fiber:
         "_out",
         "_phase",
         "_polling",
+        "_size",
         "_slots",
         "_store",
+        "_view",
         "_waiting",
         "fault",
         "handler",
@@ -158,6 +163,9 @@ class Fiber:
         self._store = self._context = self._linker = self._future = 0
         self._memory = Extern()
         self._memory_ref: Any = None
+        self._view = _NO_MEMORY  # all of the memory, as it was when `_size` was found
+        self._base = 0
+        self._size = -1  # of the memory; -1: to be looked up
         self._out = _Out()
         self._phase = 0
         self._polling = False
@@ -182,6 +190,7 @@ class Fiber:
             step = self._run()
         finally:
             del running[thread]
+            self._size = -1
         self._polling = False
         return step
 
@@ -199,8 +208,9 @@ class Fiber:
             return
         if get_ident() in running or self in running.values():
             raise Misuse(E.BUSY, "fiber")
-        self._phase = -1
+        self._phase = self._size = -1
         self._memory_ref = None
+        self._view = _NO_MEMORY
         self.handler = _gone
         self._end_future()
         if self._linker:
@@ -216,39 +226,45 @@ class Fiber:
     @property
     def memory_size(self) -> int:
         """Bytes; 0 before instantiation and after deletion."""
-        if self._memory_ref is None:
-            return 0
-        size: int = lib.wasmtime_memory_data_size(self._context, self._memory_ref)
-        return size
+        size = self._size if self._size >= 0 else self._look()
+        return size if size > 0 else 0
 
     def read(self, pointer: int, count: int) -> bytes:
         """A copy. Raises `GuestFault`."""
-        return ctypes.string_at(self._at(pointer, count), count)
+        size = self._size if self._size >= 0 else self._look()
+        if pointer < 0 or count < 0 or pointer + count > size:
+            raise GuestFault(pointer, count)
+        return bytes(self._view[pointer : pointer + count])
 
     def view(self, pointer: int, count: int) -> memoryview:
         """The bytes themselves, to read and write. Good only until the host function returns or awaits: the
         memory may move as soon as the guest runs. Raises `GuestFault`."""
-        view: memoryview = lib.memory_view(self._at(pointer, count), count, 0x200)  # PyBUF_WRITE
-        return view
+        size = self._size if self._size >= 0 else self._look()
+        if pointer < 0 or count < 0 or pointer + count > size:
+            raise GuestFault(pointer, count)
+        return self._view[pointer : pointer + count]
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
         """Raises `GuestFault`; then nothing was written."""
-        if type(data) is bytes:
-            ctypes.memmove(self._at(pointer, len(data)), data, len(data))
-            return
-        source = memoryview(data).cast("B")
-        with self.view(pointer, len(source)) as target:
-            target[:] = source
+        source = data if type(data) is bytes else memoryview(data).cast("B")
+        count = len(source)
+        size = self._size if self._size >= 0 else self._look()
+        if pointer < 0 or pointer + count > size:
+            raise GuestFault(pointer, count)
+        self._view[pointer : pointer + count] = source
 
-    def _at(self, pointer: int, count: int) -> int:
+    def _look(self) -> int:
+        """The memory's size in bytes now, for which `_view` is then right; -1 if there is no memory."""
         reference = self._memory_ref
         if reference is None:
-            raise GuestFault(pointer, count)
-        size = lib.wasmtime_memory_data_size(self._context, reference)
-        if pointer < 0 or count < 0 or pointer + count > size:
-            raise GuestFault(pointer, count)
+            return -1
+        size: int = lib.wasmtime_memory_data_size(self._context, reference)
         base: int = lib.wasmtime_memory_data(self._context, reference) or 0
-        return base + pointer
+        if base != self._base or size != len(self._view):
+            self._base = base
+            self._view = lib.memory_view(base, size, 0x200) if size else _NO_MEMORY  # PyBUF_WRITE
+        self._size = size
+        return size
 
     # Running
 
@@ -402,6 +418,7 @@ def host_call(place: int, _caller: int, address: int, _length: int) -> int:
         fiber = running[get_ident()]
         if fiber.fault is not None:
             return 0
+        fiber._size = -1
         try:
             slot = fiber._slots[place]
             assert slot is not None
