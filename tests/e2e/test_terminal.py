@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import stat
 import termios
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cognu.errors import E
 from e2e.test_cli import LOOPBACK, Machine
 from e2e.typing import Terminal
 
@@ -253,3 +256,58 @@ def test_lines_are_kept_for_the_next_shell_and_for_nobody_else(desk: Machine) ->
     kept = desk.home / "history"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert "secret" not in kept.read_text()
+
+
+def test_one_word_for_a_far_shell_is_a_line_of_it(desk: Machine) -> None:
+    assert desk.says("cpu", "pi", "echo a b | wc -w; cat /dev/sysname").split() == ["2", "pi"]
+    assert desk.says("sh", "-c", "cpu pi 'x=1; echo -$x-'") == "-1-\n"
+    assert desk.says("cpu", "pi", "echo", "a | b", "$x") == "a | b $x\n"
+    assert desk.run("cpu", "pi", "exit 7").returncode == 7
+    assert E.SYNTAX.text.encode() in desk.run("cpu", "pi", "echo |").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        (["sh"], PROMPT),
+        (["cpu", "pi"], PROMPT),
+        (["cpu", "pi", "echo begun; sleep 1000"], "begun\n"),
+        (["sh", "-c", "echo begun; sleep 1000"], "begun\n"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_shell_without_a_word_of_the_node(
+    desk: Machine, words: list[str], begun: str, number: signal.Signals
+) -> None:
+    with desk.terminal(*words) as user:
+        user.shows(begun)
+        user.signal(number)
+        assert user.ends() == 128 + number
+        assert user.as_before()
+        assert "node" not in user.shown
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_far_shell_is_left_by_an_escape_also_if_its_machine_is_away(
+    machines: tuple[Machine, Machine], away: bool
+) -> None:
+    desk, pi = machines
+    node = pi.asks("status")["pid"]
+    with desk.terminal("sh") as user:
+        user.shows(PROMPT)
+        user.type("cpu pi" + ENTER)
+        user.shows("\n", PROMPT)
+        prints(user, "cat /dev/sysname; echo '~~.'", "pi~~.\n")
+        prints(user, "echo '" + ENTER + "~~.'", "~.\n")
+        if away:
+            os.kill(node, signal.SIGSTOP)
+        try:
+            user.type("~.")
+            user.shows("\n", PROMPT)
+            prints(user, "echo $?; cat /dev/sysname; echo", "137\ndesk\n")
+        finally:
+            os.kill(node, signal.SIGCONT)
+        user.type(CTRL_D)
+        assert user.ends() == 0
+        assert user.as_before()
+    assert desk.says("cpu", "pi", "echo", "again") == "again\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import termios
 from collections.abc import AsyncIterator, Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.shell.hostpaths import namespace_path, translate
-from cognu.shell.hoststreams import HostInput, HostOutput, Modes
+from cognu.shell.hoststreams import READ_SIZE, Escapes, HostInput, HostOutput, Modes
 from cognu.shell.program import Begun, interactive, script, words
 from cognu.shell.session import NodeSession
 from cognu.shell.state import Shell, Streams
@@ -67,6 +70,104 @@ async def test_a_cancelled_read_of_the_input_takes_nothing(pipe: tuple[int, int]
     assert await file.read() == b"c"
     os.close(pipe[1])
     assert await file.read() == b""
+
+
+async def test_a_read_cancelled_at_the_moment_something_comes_takes_nothing(pipe: tuple[int, int]) -> None:
+    file = HostInput(pipe[0], "/dev/stdin")
+    for turns in range(6):
+        waiting = asyncio.create_task(file.read())
+        await asyncio.sleep(0)
+        os.write(pipe[1], b"abc")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        if waiting.cancelled():
+            assert await file.read() == b"abc"
+        else:
+            assert waiting.result() == b"abc"
+
+
+@given(
+    pieces=st.lists(st.sampled_from([b"~", b"~.", b"~~", b".", b"\r", b"\n", b"a", b"\x1b[3~"])), size=st.integers(1, 3)
+)
+def test_what_is_typed_passes_the_escapes_the_same_in_whatever_pieces_it_comes(pieces: list[bytes], size: int) -> None:
+    typed = b"".join(pieces)
+    whole, split = Escapes(), Escapes()
+    expected, left = whole.feed(typed)
+    passed = b""
+    escaped = False
+    for at in range(0, len(typed), size):
+        part, escaped = split.feed(typed[at : at + size])
+        passed += part
+        if escaped:
+            break
+    assert (passed, escaped) == (expected, left)
+    assert split.end() == whole.end()
+    lines = re.split(rb"(?<=[\r\n])", typed)
+    assert left == any(line.startswith(b"~.") for line in lines)
+    if not left:
+        assert passed + split.end() == b"".join(line[line.startswith(b"~~") :] for line in lines)
+
+
+async def test_while_escapes_are_listened_for_what_is_typed_waits_for_whoever_reads(pipe: tuple[int, int]) -> None:
+    file = HostInput(pipe[0], "/dev/stdin")
+    waiting = asyncio.create_task(file.read())
+    await asyncio.sleep(0)
+    escaped = asyncio.Event()
+    with file.escapes(escaped.set):
+        os.write(pipe[1], b"ls\r")
+        assert await waiting == b"ls\r"
+        os.write(pipe[1], b"~~x\r~.dropped")
+        await escaped.wait()  # although nobody reads
+        assert await file.read(2) == b"~x"
+        assert await file.read() == b"\r"
+        cancelled = asyncio.create_task(file.read())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        waiting = asyncio.create_task(file.read())
+        await asyncio.sleep(0)
+    os.write(pipe[1], b"~.after")
+    assert await waiting == b"~.after"
+
+
+async def test_a_tilde_held_back_is_passed_on_when_nobody_listens_for_escapes_any_more(pipe: tuple[int, int]) -> None:
+    file = HostInput(pipe[0], "/dev/stdin")
+    with file.escapes(lambda: None):
+        os.write(pipe[1], b"a\n~")
+        assert await file.read() == b"a\n"
+    assert await file.read() == b"~"
+
+
+async def test_the_end_of_the_input_comes_once_after_what_was_typed(pipe: tuple[int, int]) -> None:
+    file = HostInput(pipe[0], "/dev/stdin")
+    with file.escapes(lambda: None):
+        os.write(pipe[1], b"abc")
+        os.close(pipe[1])
+        assert [await file.read() for _ in range(3)] == [b"abc", b"", b""]
+    assert await file.read() == b""
+
+
+async def test_no_more_is_taken_than_there_is_room_for(pipe: tuple[int, int]) -> None:
+    file = HostInput(pipe[0], "/dev/stdin")
+    with file.escapes(lambda: None):
+        os.set_blocking(pipe[1], False)
+        sent = b""
+        stuck = 0
+        while stuck < 10:  # turns in which nothing was taken
+            try:
+                piece = os.urandom(4096).replace(b"~", b"-")
+                sent += piece[: os.write(pipe[1], piece)]
+                stuck = 0
+            except BlockingIOError:
+                stuck += 1
+            await asyncio.sleep(0)
+        assert len(sent) < 4 * READ_SIZE
+        got = b""
+        while len(got) < len(sent):
+            got += await file.read()
+        assert got == sent
 
 
 async def test_regular_files_and_devices_are_read_too(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from cognu.runtime.cache import CompileCache
 from cognu.runtime.launch import Programs, build_namespace
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.names import check_name, is_prefix
+from cognu.world.timing import within
 
 log = logging.getLogger("cognu.launcher")
 
@@ -51,6 +52,8 @@ MOST_SHELL_MEMORY = 1 << 30
 """Bytes of address space that a peer's shell may have, if its peer has that much room."""
 SHELL_FILES = 1024
 """Descriptors of the host that a peer's shell may have open."""
+KILL_SECONDS = 10.0
+"""How long a killed process on a peer may take to end before it is over on this side in any case."""
 SHELL_NAMESPACE = """\
 bind '#c' /dev
 bind -c '#e' /env
@@ -204,8 +207,19 @@ class Launcher:
     def _kill_far(self, process: Process, peer: Peer, ctl: Chan, by: str) -> None:
         """The far one ends first, so that its last output comes; if its node is away, when that is back."""
         self._tell(process, ctl, "kill")
+        away = str(FileError(E.KILLED, "", f"{by}; {peer.name} is away"))
         if not any(row.peer.fingerprint == peer.fingerprint and row.connected for row in self._node.mesh.status()):
-            self._node.processes.end(process, 128 + 9, str(FileError(E.KILLED, "", f"{by}; {peer.name} is away")))
+            self._node.processes.end(process, 128 + 9, away)
+            return
+
+        async def end() -> None:
+            # The link may be dead already, and nobody have noticed.
+            try:
+                await within(self._node.world.clock, KILL_SECONDS, process.ended.wait())
+            except TimeoutError:
+                self._node.processes.end(process, 128 + 9, away)
+
+        self._spawn(end())
 
     def _tell(self, process: Process, ctl: Chan, line: str) -> None:
         async def tell() -> None:
@@ -291,7 +305,13 @@ class Launcher:
         room = process.quota.room(Resource.MEMORY)
         memory = MOST_SHELL_MEMORY if room is None else min(MOST_SHELL_MEMORY, SHELL_MEMORY + room)
         token = node.lending.lend(process, "")
-        command = ["-i"] if not launch.args else ["--", *launch.args]
+        match launch.args:
+            case []:
+                command = ["-i"]
+            case [text]:
+                command = [f"--command={text}"]  # may begin with a dash
+            case words:
+                command = ["--", *words]
         argv = [sys.executable, "-m", "cognu.shell", "--socket", node.home.socket, "--streams", "fd", *command]
         variables = {"LANG": "C.UTF-8", TOKEN_VARIABLE: token}
         try:

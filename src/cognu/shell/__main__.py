@@ -23,7 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--socket", help="the node's socket; HOME/node.sock")
     parser.add_argument("--streams", choices=("own", "fd"), default="own", help="fd: the streams of that process")
     parser.add_argument("-i", dest="prompt", action="store_true", help="a prompt, whatever the input is")
-    parser.add_argument("-c", dest="command", help="a text to run")
+    parser.add_argument("-c", "--command", help="a text to run")
     parser.add_argument("words", nargs=argparse.REMAINDER, help="a command to run, its words as they are")
     return parser.parse_args()
 

@@ -11,6 +11,8 @@ import os
 import select
 import stat
 import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cognu.errors import E, FileError, from_oserror
 from cognu.shell.state import Streams
@@ -22,8 +24,42 @@ STDIN, STDOUT, STDERR = "/dev/stdin", "/dev/stdout", "/dev/stderr"
 READ_SIZE = 64 * 1024
 
 
+class Escapes:
+    """`~.` at the beginning of a line, as in ssh(1): what is typed goes through it; `~~` there is one `~`."""
+
+    def __init__(self) -> None:
+        self._begins = True  # a line, with the next byte
+        self._tilde = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What is to be passed on, and whether `~.` was typed; what follows that is dropped."""
+        passed = bytearray()
+        for byte in data:
+            if self._tilde:
+                self._tilde = False
+                if byte == ord("."):
+                    return bytes(passed), True
+                passed.append(ord("~"))
+                self._begins = False
+                if byte == ord("~"):
+                    continue
+            elif byte == ord("~") and self._begins:
+                self._tilde = True
+                continue
+            passed.append(byte)
+            self._begins = byte in b"\r\n"
+        return bytes(passed), False
+
+    def end(self) -> bytes:
+        """What was held back."""
+        return b"~" if self._tilde else b""
+
+
 class HostInput:
-    """Reads a descriptor. Several may ask at once, and are served in turn; a cancelled read takes nothing."""
+    """Reads a descriptor. Several may ask at once, and are served in turn; a cancelled read takes nothing.
+
+    While somebody listens for escapes, what is typed is taken as it comes, whether or not anybody asks, and waits here.
+    """
 
     def __init__(self, descriptor: int, path: str) -> None:
         self.path = path
@@ -31,27 +67,94 @@ class HostInput:
         self._turn = asyncio.Lock()
         kind = _kind(descriptor)
         self._may_wait = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or os.isatty(descriptor)
+        self._held = bytearray()  # taken and not read yet
+        self._over: bytes | FileError | None = None  # what comes after that: `b""` at the end, or a refusal
+        self._waiting: asyncio.Future[bool] | None = None  # whose turn it is; true: the descriptor can be read
+        self._escapes: Escapes | None = None
+        self._escaped: Callable[[], object] = lambda: None
 
     async def read(self, count: int = READ_SIZE) -> bytes:
         async with self._turn:
-            while True:
-                if self._may_wait:
-                    await self._readable()
-                try:
-                    return os.read(self._descriptor, min(count, READ_SIZE))
-                except BlockingIOError:
-                    continue  # somebody else took it, or made the descriptor non-blocking
-                except OSError as error:
-                    raise from_oserror(error, self.path) from None
+            while not self._held and self._over is None:
+                readable = not self._may_wait or await self._readable()
+                if readable and self._escapes is None:
+                    self._take(min(count, READ_SIZE))
+            if self._held:
+                data = bytes(self._held[:count])
+                del self._held[:count]
+            else:
+                over, self._over = self._over, None
+                if isinstance(over, FileError):
+                    raise over
+                data = b""
+            self._listen()
+            return data
 
-    async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._descriptor, lambda: None if ready.done() else ready.set_result(None))
+    def _take(self, count: int) -> None:
+        """One read of the descriptor; nothing if somebody else took it, or made it non-blocking."""
         try:
-            await ready
+            data = os.read(self._descriptor, count)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._over = from_oserror(error, self.path)
+            return
+        if not data:
+            self._over = b""
+        elif self._escapes is None:
+            self._held += data
+        else:
+            passed, escaped = self._escapes.feed(data)
+            self._held += passed
+            if escaped:
+                self._escaped()
+
+    async def _readable(self) -> bool:
+        """Until there is something; whether that is in the descriptor."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[bool] = loop.create_future()
+        self._waiting = ready
+        if self._escapes is None:
+            loop.add_reader(self._descriptor, self._wake, True)
+        try:
+            return await ready
         finally:
+            self._waiting = None
+            if self._escapes is None:
+                loop.remove_reader(self._descriptor)
+
+    def _wake(self, readable: bool) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(readable)
+
+    @contextmanager
+    def escapes(self, escaped: Callable[[], object]) -> Iterator[None]:
+        """While it lasts, `~.` is taken out of what is typed, and `escaped` is called. Only for a terminal."""
+        self._escapes, self._escaped = Escapes(), escaped
+        self._listen()
+        try:
+            yield
+        finally:
+            self._held += self._escapes.end()
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            self._escapes = None
+            self._wake(False)
+
+    def _listen(self) -> None:
+        """Take what is typed, unless there is no room for it, or it is over."""
+        if self._escapes is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._over is None and len(self._held) < READ_SIZE:
+            loop.add_reader(self._descriptor, self._take_typed)
+        else:
             loop.remove_reader(self._descriptor)
+
+    def _take_typed(self) -> None:
+        self._take(READ_SIZE)
+        self._listen()
+        if self._held or self._over is not None:
+            self._wake(False)
 
     async def write(self, data: bytes) -> None:
         raise FileError(E.BADF, self.path)
@@ -69,11 +172,18 @@ class HostOutput:
         self._threads = threads
         self._turn = asyncio.Lock()
         self._begun: asyncio.Future[None] | None = None
+        self._mute = False
+
+    def mute(self) -> None:
+        """Write nothing more, and say so to nobody."""
+        self._mute = True
 
     async def read(self, count: int = READ_SIZE) -> bytes:
         raise FileError(E.BADF, self.path)
 
     async def write(self, data: bytes) -> None:
+        if self._mute:
+            return
         async with self._turn:
             if self._begun is not None:
                 await asyncio.wait([self._begun])

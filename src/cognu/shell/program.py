@@ -18,7 +18,7 @@ from cognu.files.nstext import split_commands
 from cognu.shell.connection import NodeFile
 from cognu.shell.history import History
 from cognu.shell.hostpaths import namespace_path
-from cognu.shell.hoststreams import Modes, host_streams
+from cognu.shell.hoststreams import HostOutput, Modes, host_streams
 from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
 from cognu.shell.session import NodeSession
@@ -168,7 +168,7 @@ def host_cwd() -> str:
 async def interactive(at: Begun) -> int:
     """A prompt until `exit` or the end of the input."""
     prompt = Prompt(at.shell, at.streams, await _editor(at))
-    return await _until_signal(at.session, prompt.run(), prompt.interrupt)
+    return await _until_signal(at, prompt.run(), prompt.interrupt)
 
 
 async def _editor(at: Begun) -> LineEditor | None:
@@ -190,7 +190,7 @@ async def _editor(at: Begun) -> LineEditor | None:
 
 async def script(at: Begun, text: str) -> int:
     """`sh -c`."""
-    return await _ended_by_interrupt(at.session, run_once(at.shell, text, at.streams))
+    return await _ended_by_interrupt(at, run_once(at.shell, text, at.streams))
 
 
 async def whole_input(at: Begun) -> int:
@@ -203,7 +203,7 @@ async def whole_input(at: Begun) -> int:
 
 async def words(at: Begun, argv: Sequence[str]) -> int:
     """One command, its words as they are."""
-    return await _ended_by_interrupt(at.session, _run_words(at, argv))
+    return await _ended_by_interrupt(at, _run_words(at, argv))
 
 
 async def _run_words(at: Begun, argv: Sequence[str]) -> int:
@@ -222,16 +222,16 @@ async def _run_words(at: Begun, argv: Sequence[str]) -> int:
         await at.shell.end_jobs()
 
 
-async def _ended_by_interrupt(session: NodeSession, work: Awaitable[int]) -> int:
+async def _ended_by_interrupt(at: Begun, work: Awaitable[int]) -> int:
     task = asyncio.ensure_future(work)
 
     def interrupt() -> None:
         task.cancel()
 
-    return await _until_signal(session, task, interrupt)
+    return await _until_signal(at, task, interrupt)
 
 
-async def _until_signal(session: NodeSession, work: Awaitable[int], interrupt: Callable[[], None]) -> int:
+async def _until_signal(at: Begun, work: Awaitable[int], interrupt: Callable[[], None]) -> int:
     """The status of `work`, or 128 + n if signal n ended it."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
@@ -241,8 +241,11 @@ async def _until_signal(session: NodeSession, work: Awaitable[int], interrupt: C
     def stop(number: int) -> None:
         if not stopped:
             stopped.append(number)
-            # The node ends what it runs for us; `work` then sees a broken link and ends in its own way.
-            closing.append(asyncio.create_task(session.close()))
+            # The node ends what it runs for us; `work` then sees a broken link and ends in its own way. What it would
+            # say of that link is not the user's trouble: the status tells of the signal.
+            if isinstance(at.streams.stderr, HostOutput):
+                at.streams.stderr.mute()
+            closing.append(asyncio.create_task(at.session.close()))
             task.cancel()
 
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from cognu.errors import E, FileError
-from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode
+from cognu.shell.hoststreams import HostInput
+from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode, end_tasks
 from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
 from cognu.shell.wants import Attendant
 
 _HASH = re.compile(r"[a-z2-7]{8,}")
 MOST_SCRIPT = 4 << 20
 """Bytes of a script that is read from a file."""
+AS_USUAL = b"\x1b[0m\x1b[?25h\x1b[?2004l\n"
+"""For a terminal that a killed line editor left: no colours, the cursor shown, pastes unmarked, a line of its own."""
 _OWN = ("sh", "cognu")
 _ABSENT = (E.NOENT, E.NOTDIR, E.NAMETOOLONG, E.ILSEQ)
 
@@ -169,8 +172,32 @@ async def wait_for(call: Call, child: Child, attendant: Attendant | None = None)
 
 
 async def wait_at_terminal(call: Call, child: Child) -> int:
-    """Wait for a shell of another machine that has the terminal: what Ctrl-C ends is decided there, every time."""
+    """Wait for a shell of another machine that has the terminal: what Ctrl-C ends is decided there, every time.
+
+    `~.` at the beginning of a line kills it, for that machine may be away, and hear nothing.
+    """
     await call.release()
+    escaped = asyncio.Event()
+    killing = asyncio.create_task(_kill_at(escaped, child))
+    stdin, stderr = call.streams.stdin, call.streams.stderr
+    try:
+        with stdin.escapes(escaped.set) if isinstance(stdin, HostInput) else nullcontext():
+            status = await _wait_on(child)
+    finally:
+        await end_tasks([killing])
+    if escaped.is_set():
+        await stderr.write(AS_USUAL)
+    elif child.message:
+        await stderr.write(encode(f"{call.argv[0]}: {child.message}\n"))
+    return status
+
+
+async def _kill_at(escaped: asyncio.Event, child: Child) -> None:
+    await escaped.wait()
+    await child.note("kill")
+
+
+async def _wait_on(child: Child) -> int:
     while True:
         try:
             return await child.wait()
