@@ -56,3 +56,10 @@ def test_a_pure_core_imports_only_itself_the_errors_and_plain_data_structures(pa
 @pytest.mark.parametrize("path", modules(), ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_a_pure_core_reaches_for_no_file_and_no_hidden_import(path: pathlib.Path) -> None:
     assert not calls(path) & {"open", "print", "input", "exec", "eval", "compile", "__import__", "id", "hash"}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_servers_root_is_had_by_attach_alone_which_goes_through_dispatch(path: pathlib.Path) -> None:
+    """A handle is what a chan is made of: of a root in `files.attach`, of what was walked to in `files.chan`."""
+    if path.relative_to(SOURCE).as_posix() not in ("files/attach.py", "files/chan.py"):
+        assert "Handle" not in calls(path)

@@ -8,20 +8,23 @@ from hypothesis import strategies as st
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
+from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
-from cognu.files.chan import Domain
+from cognu.files.chan import Chan, Domain
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
+from cognu.files.steps import start
 from cognu.node.lending import Lending, LentObjects
-from cognu.node.peers import attach_skeleton
 from cognu.shell.connection import Somebody
 from cognu.world.real import RealRandom
 
 
 def a_process() -> Process:
     domain = Domain(Authority())
-    namespace = Namespace(domain, attach_skeleton(domain, SkeletonServer(()), Somebody("me")))
+    root = start(attach_own(SkeletonServer(()), domain, Somebody("me")))
+    assert isinstance(root, Chan)
+    namespace = Namespace(domain, root)
     return ProcessTable(lambda: 0).add("me", namespace, namespace.root.share())
 
 

@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.attach import attach
+from cognu.files.chan import Chan, Domain, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREPL, ChanMover, Device, Member, MountHead
 from cognu.files.server import OEXCL, Caller, FileServer, Walk
@@ -200,8 +201,7 @@ class Namespace:
         device = self.devices.get(spec[1])
         if device is None or (self.no_mount and spec[1] not in ALWAYS_ATTACHABLE):
             raise FileError(E.NODEV, spec)
-        fid = yield from dispatch(device, 0, device.server.attach, caller, spec[2:])
-        return Chan(Handle(device.server, fid), self.domain, device.cap, Path(None, spec), Origin(spec, ()))
+        return (yield from attach(device.server, self.domain, device.cap, caller, spec[2:], spec, spec))
 
     def cross(self, chan: Chan) -> tuple[Chan, MountHead | None]:
         """The first member of what is mounted on `chan`, with the mount point noted in its path; else `chan` itself.

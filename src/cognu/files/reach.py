@@ -7,11 +7,12 @@ there. Where its files are, `reach_root` gives that file; over there `FarReach` 
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Handle, Origin, Path
+from cognu.files.attach import attach, attach_own
+from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process
-from cognu.files.steps import Steps, finish, ready
+from cognu.files.steps import Steps, finish
 from cognu.files.tree import Node, TreeFid, TreeServer
 from cognu.files.wants import LETTERS, Reach
 from cognu.kernel import WRITE
@@ -39,11 +40,8 @@ class _Asked(Node):
 
 def reach_root(process: Process, reach: Reach) -> Steps[Chan]:
     """The file that takes what `process` wants, for a program of its that runs elsewhere."""
-    domain = process.namespace.domain
     server = TreeServer(WANTS, _Asked(reach))
-    _, cap = domain.authority.new_server(domain.pid)
-    fid = yield from ready(server.attach(process, ""))
-    return Chan(Handle(server, fid), domain, cap, Path(None, WANTS), Origin(WANTS, ()))
+    return (yield from attach_own(server, process.namespace.domain, process, name=WANTS))
 
 
 class FarReach:
@@ -72,6 +70,5 @@ class FarReach:
 
     async def _open(self) -> Chan:
         root, caller = self._root, self._process
-        fid = await finish(dispatch(root, 0, root.server.attach, caller, WANTS))
-        chan = Chan(Handle(root.server, fid), root.domain, root.cap, Path(None, WANTS), Origin(WANTS, ()))
+        chan = await finish(attach(root.server, root.domain, root.cap, caller, WANTS, WANTS, WANTS))
         return await finish(caller.namespace.open(chan, OWRITE, caller))

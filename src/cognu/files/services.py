@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 
 from cognu.errors import CognuError, E, FileError, LinkBroken
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.attach import attach
+from cognu.files.chan import Chan, Domain, Handle
 from cognu.files.dispatch import dispatch
 from cognu.files.mount import MountServer
 from cognu.files.nstext import SERVED
@@ -96,6 +97,7 @@ class Services:
         """
         mount = await MountServer.connect(stream, self._clock, f"{SERVED}{name}", dialect, msize)
         self._mounts[mount] = []
+        mount.on_broken = lambda _: self._lost(mount)
         return await self._roots(mount, domain, caller, anames, name)
 
     async def _roots(
@@ -107,14 +109,13 @@ class Services:
         roots: list[Chan] = []
         try:
             for aname in anames:
-                fid = await mount.attach(caller, aname)
                 spec = f"{SERVED}{name}{' ' + aname if aname else ''}"
-                root = Chan(Handle(mount, fid), domain, cap, Path(None, spec), Origin(spec, ()))
-                roots.append(root)
+                roots.append(await finish(attach(mount, domain, cap, caller, aname, spec, spec)))
         except BaseException:
             for root in roots:
                 root.close()
-            if not mount.fid_count or mount.broken is not None:
+            _end_server(domain, endpoint)
+            if not mount.fid_count:
                 self._over(mount)
             raise
         finally:
@@ -124,8 +125,15 @@ class Services:
     def _over(self, mount: MountServer) -> None:
         """Nothing uses the connection any more: end it, and what stood for it."""
         endpoints = self._mounts.pop(mount, None)
-        if endpoints is None:
-            return
+        if endpoints is not None:
+            self._end(mount, endpoints)
+
+    def _lost(self, mount: MountServer) -> None:
+        """The connection broke: it is idle never more. What stands for it stays, and says so, until its domain ends."""
+        if self._mounts.pop(mount, None) is not None:
+            self._end(mount, ())
+
+    def _end(self, mount: MountServer, endpoints: Sequence[tuple[Domain, int]]) -> None:
         self._behind = {handle: other for handle, other in self._behind.items() if other is not mount}
         task = asyncio.get_running_loop().create_task(self._close(mount, endpoints))
         self._closing.add(task)
@@ -134,10 +142,7 @@ class Services:
     async def _close(self, mount: MountServer, endpoints: Sequence[tuple[Domain, int]]) -> None:
         await mount.close()
         for domain, endpoint in endpoints:
-            try:
-                domain.authority.end_server(endpoint)
-            except FileError:
-                pass  # it ended with its domain
+            _end_server(domain, endpoint)
 
     async def mount_service(self, chan: Chan, aname: str, caller: Caller) -> Chan:
         """9P over an open file, as mount(1) does: the root of `aname`. Takes over `chan`.
@@ -159,7 +164,8 @@ class Services:
             raise FileError(error.error, error.subject, error.detail) from None
         mount = root.server
         assert isinstance(mount, MountServer)
-        self._behind[handle] = mount
+        if mount.broken is None:
+            self._behind[handle] = mount
         return root
 
     async def close(self) -> None:
@@ -169,3 +175,10 @@ class Services:
             await mount.close()
         if self._closing:
             await asyncio.wait(list(self._closing))
+
+
+def _end_server(domain: Domain, endpoint: int) -> None:
+    try:
+        domain.authority.end_server(endpoint)
+    except FileError:
+        pass  # it ended before, with its domain at the latest

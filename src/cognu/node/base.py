@@ -19,13 +19,14 @@ from cognu.devices.ram import RamServer
 from cognu.devices.root import ROOT_DIRECTORIES, root_server
 from cognu.devices.srv import srv_server
 from cognu.errors import CognuError
+from cognu.files.attach import attach
 from cognu.files.authority import Authority
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.chan import Domain
 from cognu.files.namespace import Namespace
 from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import quote
 from cognu.files.process import Process, ProcessTable, State
-from cognu.files.server import Fid, FileServer
+from cognu.files.server import FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, NODE, Cap
 from cognu.man import directory
@@ -96,9 +97,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     }
     domain = Domain(authority)
     devices = {letter: (server, _attachable(domain)) for letter, server in servers.items()}
-    fid = root.attach(_Node(parts.user), "")
-    assert isinstance(fid, Fid)
-    root_chan = Chan(Handle(root, fid), domain, devices["R"][1], Path(None, "/"), Origin("#R", ()))
+    root_chan = await finish(attach(root, domain, devices["R"][1], _Node(parts.user)))
     namespace = Namespace(domain, root_chan, devices)
     base = processes.add(parts.user, namespace, root_chan.share())
     base.args = ["node"]

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.attach import attach_own
+from cognu.files.chan import Chan, Domain
 from cognu.files.export import Export
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.limits import Quota
 from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, State
-from cognu.files.server import Fid
-from cognu.files.steps import Steps
-from cognu.kernel import EXECUTE, GRANT, READ, Cap
+from cognu.files.steps import Steps, finish
+from cognu.kernel import EXECUTE, GRANT, READ
 from cognu.mesh.identity import Peer
 from cognu.mesh.session import Channel
 from cognu.ninep.server import Limits
@@ -106,13 +106,13 @@ class Channels:
 
     async def _serve_store(self, peer: Peer, channel: Channel) -> None:
         domain = Domain(self._node.authority, self._node.base.namespace.domain)
-        _, cap = self._node.authority.new_server(domain.pid)
         lent, peers = self._node.lent_objects, peer.fingerprint
         server = shared_server(self._node.store, lambda name: lent.lends(name, peers))
-        fid = server.attach(self._node.base, "")
-        assert isinstance(fid, Fid)
-        readable = self._node.authority.mint(domain.pid, cap, READ | EXECUTE | GRANT, domain.pid)
-        root = Chan(Handle(server, fid), domain, Cap(*readable), Path(None, "/"), Origin("#V", ()))
+        try:
+            root = await finish(attach_own(server, domain, self._node.base, rights=READ | EXECUTE | GRANT))
+        except BaseException:
+            domain.release()
+            raise
         namespace = Namespace(domain, root)
         quota = Quota(self._node.exports.quota(peer.fingerprint, peer.name))
         try:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Handle, Origin, Path
-from cognu.files.dispatch import dispatch
+from cognu.files.attach import attach
+from cognu.files.chan import Chan
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.mounts import Device
 from cognu.files.process import Process, State
@@ -107,6 +107,5 @@ def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan
         return (yield from reach_root(process, process.reach))
     if aname != STREAMS:
         raise FileError(E.NOATTACH, aname)
-    fid = yield from dispatch(descriptors, 0, descriptors.server.attach, process, "")
     cap = descriptors.domain.mint(descriptors.cap, READ | WRITE, domain)
-    return Chan(Handle(descriptors.server, fid), domain, cap, Path(None, STREAMS), Origin(STREAMS, ()))
+    return (yield from attach(descriptors.server, domain, cap, process, name=STREAMS))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import CognuError, E, FileError
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.attach import attach_own
+from cognu.files.chan import Chan, Domain
 from cognu.files.limits import PEER_LIMITS, PEER_SHARE, Quota
 from cognu.files.mounts import MAFTER, MCREATE, MREPL, ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
-from cognu.files.server import Caller, Fid
 from cognu.files.steps import finish
 from cognu.kernel import Cap
 from cognu.ninep.types import QTDIR
@@ -142,7 +142,11 @@ class PeerExports:
     async def namespace(self, peer: str, directories: Iterable[str] = ()) -> Namespace:
         """A namespace with what a peer is granted, and more empty directories to mount on."""
         domain = Domain(self._base.namespace.domain.authority, self._base.namespace.domain)
-        namespace = Namespace(domain, attach_skeleton(domain, SkeletonServer(directories), self._base))
+        try:
+            namespace = Namespace(domain, await finish(attach_own(SkeletonServer(directories), domain, self._base)))
+        except BaseException:
+            domain.release()
+            raise
         for held in self._held.get(peer, {}).values():
             try:
                 await self._show(namespace, held)
@@ -210,11 +214,3 @@ def _alive(chan: Chan) -> bool:
     except FileError:
         return False
     return True
-
-
-def attach_skeleton(domain: Domain, skeleton: SkeletonServer, caller: Caller) -> Chan:
-    """The root of a skeleton that `domain` itself serves, so that it ends with the domain."""
-    _, cap = domain.authority.new_server(domain.pid)
-    fid = skeleton.attach(caller, "")
-    assert isinstance(fid, Fid)
-    return Chan(Handle(skeleton, fid), domain, cap, Path(None, "/"), Origin(skeleton.spec, ()))

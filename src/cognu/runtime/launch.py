@@ -14,19 +14,19 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingOf
 from functools import lru_cache, partial
-from inspect import isawaitable
 from posixpath import commonpath, normpath
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.attach import attach_own
+from cognu.files.chan import Chan, Domain, Path
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
 from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
 from cognu.files.namespace import Namespace
 from cognu.files.process import Descriptors, Process, ProcessTable, State
-from cognu.files.server import Fid, FileServer
+from cognu.files.server import FileServer
 from cognu.files.steps import Steps, finish
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import OACCESS, OEXEC, ORDWR, OREAD, OWRITE, QTDIR
@@ -96,7 +96,7 @@ def _build(
     mapped = [_absolute(mapping.guest, cwd) for mapping in mappings]
     domain = Domain(parent.namespace.domain.authority, parent.namespace.domain)
     try:
-        root = yield from _attach(domain, skeleton(sorted(directories), sorted(files)), parent)
+        root = yield from attach_own(skeleton(sorted(directories), sorted(files)), domain, parent)
     except BaseException:
         domain.release()
         raise
@@ -154,13 +154,6 @@ def rights_of(letters: str) -> int:
 @lru_cache(maxsize=1024)  # programs are started with the same words again and again
 def _absolute(path: str, cwd: str) -> str:
     return "/" + normpath(f"{cwd}/{path}" if not path.startswith("/") else path).lstrip("/")
-
-
-def _attach(domain: Domain, server: FileServer, caller: Process) -> Steps[Chan]:
-    _, cap = domain.authority.new_server(domain.pid)
-    fid = server.attach(caller, "")
-    attached: Fid = (yield fid) if isawaitable(fid) else fid
-    return Chan(Handle(server, attached), domain, cap, Path(None, "/"), Origin(server.spec, ()))
 
 
 def _is_below(path: str, place: str) -> bool:

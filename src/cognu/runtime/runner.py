@@ -20,8 +20,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cognu.errors import CognuError, FileError
+from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.chan import Chan, Domain, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.limits import Account, Quota, Resource
 from cognu.files.mount import MountServer
@@ -183,10 +184,8 @@ class _Runner:
     # -- the node's files -----------------------------------------------------------------------------------------
 
     async def _attach(self, aname: str) -> Chan:
-        fid = await self._mount.attach(_NOBODY, aname)
-        _, cap = self._domain.authority.new_server(self._domain.pid)
         spec = aname or self._mount.spec
-        return Chan(Handle(self._mount, fid), self._domain, cap, Path(None, spec), Origin(spec, ()))
+        return await finish(attach_own(self._mount, self._domain, _NOBODY, aname, spec, spec))
 
     async def _open(self, tree: Chan, names: list[str], mode: int) -> Chan:
         namespace = self._process.namespace

@@ -20,12 +20,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict, replace
-from inspect import isawaitable
 from math import log as logarithm
 from typing import Any
 
 from cognu.errors import E, FileError, ProtocolError
-from cognu.files.chan import Chan, Handle, Origin, Path
+from cognu.files.attach import attach_own
+from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT, Account, Resource
@@ -460,11 +460,7 @@ def _attach(roots: dict[str, Chan]) -> Callable[[str, str], Steps[Chan]]:
 
 
 def _root(process: Process, server: FileServer) -> Steps[Chan]:
-    domain = process.namespace.domain
-    _, cap = domain.authority.new_server(domain.pid)
-    fid = server.attach(process, "")
-    attached = (yield fid) if isawaitable(fid) else fid
-    return Chan(Handle(server, attached), domain, cap, Path(None, server.spec), Origin(server.spec, ()))
+    return (yield from attach_own(server, process.namespace.domain, process, name=server.spec))
 
 
 def _orders(

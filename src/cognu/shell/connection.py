@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cognu.errors import E, FileError, LinkBroken
+from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
-from cognu.files.chan import Chan, Domain, Handle, Origin, Path
+from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.namespace import Namespace
-from cognu.files.server import Fid, FileServer
-from cognu.files.steps import finish
+from cognu.files.server import FileServer
+from cognu.files.steps import Steps, finish
 from cognu.kernel import READ, WRITE
 
 READ_SIZE = 256 * 1024
@@ -46,12 +47,10 @@ class Connection(MountServer):
             raise LinkBroken(E.NOTRECOVERABLE if unknown else E.NONODE, self.peer, self.broken.error.text) from None
 
 
-def local_namespace(server: FileServer, fid: Fid, user: str) -> Namespace:
-    """A namespace of this process's own in which `server` is the root, and nothing else is mounted."""
+def local_namespace(server: FileServer, caller: Somebody, aname: str = "") -> Steps[Namespace]:
+    """A namespace of this process's own in which the server's tree is the root, and nothing else is mounted."""
     domain = Domain(Authority())
-    _, cap = domain.authority.new_server(domain.pid)
-    root = Chan(Handle(server, fid), domain, cap, Path(None, "/"), Origin("/", ()))
-    return Namespace(domain, root)
+    return Namespace(domain, (yield from attach_own(server, domain, caller, aname, spec="/")))
 
 
 OffsetOf = Callable[[int], Awaitable[int]]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Handle, Origin, Path
+from cognu.files.attach import attach
+from cognu.files.chan import Chan
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.listing import read_directory
 from cognu.files.namespace import Namespace
@@ -71,13 +72,12 @@ class NodeSession:
         try:
             with connection.told(TOKEN_LABEL if token else "session"):
                 caller = Somebody(user)
-                root = await connection.attach(caller, TOKEN_LABEL + token if token else "")
+                namespace = await finish(local_namespace(connection, caller, TOKEN_LABEL + token if token else ""))
                 if token:
                     # The root and these have the lowest numbers; never opened, they keep our open fids off the
                     # descriptors that the process already has.
                     for _ in range(STREAMS - 1):
-                        await connection.walk(root, [], caller)
-            namespace = local_namespace(connection, root, user)
+                        await connection.walk(namespace.root.fid, [], caller)
             node = _Node(connection, namespace, caller, clock, 0, set())
             # Not /dev/pid: another machine's terminal may be mounted there, with that machine's numbers.
             session = cls(node, cwd)
@@ -103,8 +103,7 @@ class NodeSession:
 
     async def _attach(self, device: str) -> Chan:
         node, root = self._node, self._node.namespace.root
-        fid = await node.connection.attach(node.caller, device)
-        return Chan(Handle(node.connection, fid), root.domain, root.cap, Path(None, device), Origin(device, ()))
+        return await finish(attach(node.connection, root.domain, root.cap, node.caller, device, device, device))
 
     async def close(self) -> None:
         """End the session: the node ends its process, and what that started. May be called twice."""

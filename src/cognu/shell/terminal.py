@@ -24,7 +24,7 @@ from cognu.files.export import Export
 from cognu.files.process import ProcessTable
 from cognu.files.server import Caller
 from cognu.files.services import ChanStream
-from cognu.files.steps import Steps
+from cognu.files.steps import Steps, finish
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.shell.connection import Somebody, local_namespace
 from cognu.shell.hoststreams import Modes
@@ -181,9 +181,7 @@ class Terminal:
     async def _serve(self, stream: ChanStream, session: NodeSession) -> None:
         server = self._parts.server
         caller = Somebody(session.user)
-        fid = server.attach(caller, "")
-        assert isinstance(fid, TreeFid)
-        namespace = local_namespace(server, fid, session.user)
+        namespace = await finish(local_namespace(server, caller))
         process = ProcessTable(session.clock.now).add(session.user, namespace, namespace.root.share())
 
         def attach(user: str, name: str) -> Steps[Chan]:
