@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import isawaitable
 from typing import ParamSpec, Protocol, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Domain, Path
-from cognu.files.steps import Steps
+from cognu.files.steps import Steps, is_awaitable
 from cognu.kernel import Cap
 
 T = TypeVar("T")
@@ -46,7 +45,7 @@ def dispatch(
     if domain.kernel.check(domain.pid, cap[0], cap[1], rights):
         domain.check(cap, rights)
     result = method(*args, **kwargs)
-    if isawaitable(result):
+    if is_awaitable(result):
         awaited: T = yield _guarded(chan, result)
         return awaited
     return result

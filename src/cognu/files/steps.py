@@ -15,9 +15,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Generator
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    is_awaitable = isawaitable
+else:
+    _awaitables: dict[type, bool] = {}
+
+    def is_awaitable(value: object) -> bool:
+        """`inspect.isawaitable`, which is slow, remembered by type: every operation on a file asks this. (So no
+        generator may be one by types.coroutine.)"""
+        kind = type(value)
+        known = _awaitables.get(kind)
+        if known is None:
+            known = _awaitables[kind] = isawaitable(value)
+        return known
+
 
 Steps = Generator[Awaitable[Any], Any, T]
 """A computation that yields what must be awaited and returns a `T`."""
@@ -25,7 +40,7 @@ Steps = Generator[Awaitable[Any], Any, T]
 
 def ready(value: T | Awaitable[T]) -> Steps[T]:
     """The value, now or after awaiting it."""
-    if isawaitable(value):
+    if is_awaitable(value):
         result: T = yield value
         return result
     return value
@@ -61,6 +76,6 @@ async def _carry_on(steps: Steps[T], waiting: Awaitable[Any]) -> T:
 async def finish(steps: Steps[T]) -> T:
     """Run to the end, for callers that are coroutines anyway."""
     result = start(steps)
-    if isawaitable(result):
+    if is_awaitable(result):
         return await result
     return result

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cognu.errors import E, FileError
 from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
-from cognu.files.steps import Steps, ready, start
+from cognu.files.steps import Steps, is_awaitable, ready, start
 from cognu.ninep.types import DMDIR, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
 
 _numbers = itertools.count(1)
@@ -201,7 +201,8 @@ class TreeServer(FileServer):
             try:
                 if not at.node.is_directory:
                     raise FileError(E.NOTDIR)
-                node = yield from ready(at.node.find(name, caller))
+                found = at.node.find(name, caller)
+                node: Node = (yield found) if is_awaitable(found) else found
             except FileError:
                 if not qids:
                     raise
