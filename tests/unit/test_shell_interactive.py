@@ -282,3 +282,30 @@ async def test_a_lost_terminal_ends_the_shell(bench: Bench, error: Exception) ->
     gone = Gone(bench.world, "/dev/cons")
     assert await Prompt(bench.shell, Streams(gone, gone, gone)).run() != 0
     await bench.close(Streams(gone, gone, gone))
+
+
+class Typed:
+    """An editor that gives these lines; Ctrl-C comes at the moment the line called `struck` is complete."""
+
+    def __init__(self, prompt: Prompt, struck: str, *lines: str) -> None:
+        self.prompt = prompt
+        self.struck = struck
+        self.lines = iter(lines)
+
+    async def read(self, prompt: str, continued: str) -> str | None:
+        line = next(self.lines, None)
+        if line == self.struck:
+            asyncio.get_running_loop().call_soon(self.prompt.interrupt)
+        return line
+
+    def trouble(self) -> FileError | None:
+        return None
+
+
+async def test_ctrl_c_at_the_moment_a_line_is_complete_is_for_the_command_in_it(bench: Bench) -> None:
+    streams, out, err = bench.streams()
+    prompt = Prompt(bench.shell, streams)
+    prompt.editor = Typed(prompt, "while true; do :; done", "echo 1", "while true; do :; done", "echo $?", "echo 2")
+    assert await prompt.run() == 0
+    assert (out.text, err.text) == ("1\n130\n2\n", "\n")
+    await bench.close(streams)
