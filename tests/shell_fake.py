@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, DMSYMLINK, Qid, SetStat, Stat
@@ -265,6 +266,7 @@ class FakeWorld:
         self.children: list[FakeChild] = []
         self.calls: list[tuple[object, ...]] = []
         self.table: list[ProcessInfo] = []
+        self.answers: dict[str, Any] = {}
         self.most_read = 0
         self.pipes_left = 1000
 
@@ -487,6 +489,10 @@ class FakeSystem:
         child = FakeChild(100 + len(self.world.children), (running.argv or ("cpu",))[0], work(), stubborn)
         self.world.children.append(child)
         return child
+
+    async def rpc(self, verb: str, **arguments: object) -> Any:
+        self.world.calls.append(("rpc", verb, arguments))
+        return self.world.answers[verb]
 
     async def remember(self, program: str, name: str, grant: Grant, allowed: bool) -> None:
         self.world.calls.append(("remember", program, name, grant, allowed))

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "get": ("shells", "print what has a hash"),
     "fetch": ("shells", "print a web page, through /net"),
     "ns": ("shells", "print a namespace"),
+    "caps": ("shells", "who holds what, and why"),
     "export": ("shells", "let other machines use a tree"),
     "bind": ("base", "change what every shell's namespace starts with"),
     "unbind": ("base", "undo what `bind` or `import` keeps"),

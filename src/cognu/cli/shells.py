@@ -70,7 +70,7 @@ class ShellVerb(click.Command):
             words = host_run(words)
         elif name == "cpu":
             words = host_cpu(words)
-        elif name in ("put", "export"):
+        elif name in ("put", "export", "caps"):
             words = translate_all(words)
         # A shell over there is this user's; a program gets the variables that are typed, and no others.
         variables = host_variables() if name == "cpu" else {}
@@ -119,7 +119,7 @@ def _host_directory(text: str) -> str:
     return text if there == host else f"{there}::{guest if separator else host}"
 
 
-_NAMES = ("run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "export")
+_NAMES = ("run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "caps", "export")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.attach import attach
-from cognu.files.chan import Chan, Domain, Handle
+from cognu.files.chan import Chan, Domain, Handle, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.mount import MountServer
 from cognu.files.nstext import SERVED
@@ -64,6 +64,8 @@ class ChanStream:
         if not self._closed.is_set():
             self._closed.set()
             self._chan.close()
+            # The chans under the mount points on its path would hold what this one was held by.
+            self._chan.path = Path(None, str(self._chan.path))
             if self._reading is not None and self._reading is not asyncio.current_task():
                 self._reading.cancel()
 

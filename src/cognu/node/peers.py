@@ -8,7 +8,7 @@ just that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cognu.devices.root import SkeletonServer
@@ -87,6 +87,15 @@ class PeerExports:
     def close(self) -> None:
         for peer in list(self._held):
             self.forget(peer)
+
+    def held(self) -> Iterator[tuple[str, str, Chan]]:
+        """Every grant in force: the peer's fingerprint, the text, and the chans that it is held by."""
+        for peer, grants in self._held.items():
+            for text, held in grants.items():
+                yield peer, text, held.chan
+                for place, members in held.below:
+                    for chan in (place, *members):
+                        yield peer, text, chan
 
     def granted(self, peer: str) -> list[str]:
         return list(self._held.get(peer, {}))

@@ -11,7 +11,9 @@ from cognu.errors import E, FileError
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket
+from cognu.node.capabilities import View
 from cognu.node.control import Verb
+from cognu.node.explaining import explain
 from cognu.node.granting import GRANTING
 from cognu.node.grants import describe_grant, parse_grant, parse_grants
 from cognu.node.listening import Listening
@@ -128,6 +130,14 @@ async def _revoke(node: Node, arguments: Arguments) -> Any:
     return {}
 
 
+async def _caps(node: Node, arguments: Arguments) -> Any:
+    return {"node": node.settings.name, "capabilities": View(node).rows()}
+
+
+async def _why(node: Node, arguments: Arguments) -> Any:
+    return await explain(node, int(arguments["pid"]), str(arguments["path"]), str(arguments.get("rights", "r")))
+
+
 async def _listen(listening: Listening, arguments: Arguments) -> Any:
     address, token = await listening.listen(arguments["address"], arguments.get("path", "/"), arguments.get("dialect"))
     return {"address": address, "token": token}
@@ -154,4 +164,6 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "grants": _grants,
     "revoke": _revoke,
     **GRANTING,
+    "caps": _caps,
+    "why": _why,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from cognu.ninep.types import SetStat, Stat
 from cognu.world import Clock
@@ -220,6 +220,9 @@ class System(Protocol):
         When it returns, the child holds the streams by itself and the caller may close its own. Raises
         `FileError`: NOENT (no such program), NOEXEC or BADPROGRAM (not a program), AMBIGUOUS, ACCES.
         """
+
+    async def rpc(self, verb: str, **arguments: object) -> Any:
+        """A request to the node itself (rpc(5)). Raises what it answers."""
 
     async def remember(self, program: str, name: str, grant: Grant, allowed: bool) -> None:
         """Have the node keep for good what a program, by its hash, may use or is never to be asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.shell.commands import control, files, manual, mesh, namespace, processes, testing, text, top
+from cognu.shell.commands import caps, control, files, manual, mesh, namespace, processes, testing, text, top
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
@@ -131,6 +131,15 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "unmount /n/pi/net /net",
             (),
             (1, 2),
+        ),
+        Command(
+            "caps",
+            caps.caps,
+            "who holds what, and why",
+            "caps [--json] [show [PID] | why PID PATH [RIGHTS] | check [POLICY]]",
+            "caps why 42 /etc/passwd",
+            ("json",),
+            (0, 4),
         ),
         Command("ns", namespace.ns, "print a namespace as the commands that make it", "ns [PID]", "ns", (), (0, 1)),
         Command("cd", namespace.cd, "change the working directory", "cd [DIRECTORY | -]", "cd /n/pi", (), (0, 1)),

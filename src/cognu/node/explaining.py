@@ -1,0 +1,173 @@
+"""Why a process may use a path or not, step by step: the walk, the capability at its end, where that came from.
+
+The walk is the process's own, under its capabilities; nothing is opened.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from cognu.devices.root import SkeletonServer
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.namespace import split_path
+from cognu.files.process import Process, State
+from cognu.files.steps import Steps, finish
+from cognu.kernel import CREATE, EXECUTE, READ, WRITE
+from cognu.kernel.state import LIVE
+from cognu.node.capabilities import Holder, View, holder_of, letters_of
+from cognu.node.node import Node
+
+WANTED = {"r": READ, "w": WRITE, "x": EXECUTE, "c": CREATE}
+
+
+async def explain(node: Node, pid: int, path: str, rights: str) -> dict[str, Any]:
+    """`steps` in words, whether it is `granted`, and the `remedy` if not. Raises SRCH, USAGE."""
+    if not rights or set(rights) - set(WANTED):
+        raise FileError(E.USAGE, rights or "''", f"letters out of {''.join(WANTED)}")
+    process = node.processes[pid]
+    if process.state is State.DEAD:
+        raise FileError(E.SRCH, f"pid {pid}")
+    case = _Case(View(node), process, path)
+    granted = await finish(case.judge(sum(WANTED[letter] for letter in set(rights))))
+    return {
+        "pid": pid, "path": path, "rights": rights, "steps": case.steps, "granted": granted, "remedy": case.remedy,
+    }  # fmt: skip
+
+
+def who(holder: Holder) -> str:
+    """A holder in words."""
+    pid = f" {holder.pid}" if holder.pid else ""
+    where = f" for {holder.node}" if holder.node else ""
+    return f"{holder.kind}{pid} {holder.name}{where}"
+
+
+class _Case:
+    def __init__(self, view: View, process: Process, path: str) -> None:
+        self.view = view
+        self.process = process
+        self.path = path
+        self.steps: list[str] = []
+        self.remedy = ""
+
+    def say(self, step: str) -> None:
+        self.steps.append(step)
+
+    def judge(self, wanted: int) -> Steps[bool]:
+        self._whose()
+        found = yield from self._walk()
+        if found is None:
+            return False
+        return self._rights(found, wanted)
+
+    def _whose(self) -> None:
+        owner = self.view.holders.get(self.process.namespace.domain.pid)
+        me = holder_of(self.process)
+        whose = "a namespace of its own" if owner == me or owner is None else f"the namespace of {who(owner)}"
+        self.say(f"{who(me)} sees {whose}")
+
+    # -- the walk -------------------------------------------------------------------------------------------------
+
+    def _walk(self) -> Steps[Chan | None]:
+        """The chan behind any mount point at the path's end; None if the walk does not get there."""
+        namespace, process = self.process.namespace, self.process
+        begin, names = split_path(self.path)
+        try:
+            if begin.startswith("#"):
+                at = yield from namespace.attach(begin, process)
+            else:
+                at = (namespace.root if begin else process.cwd).share()
+        except FileError as error:
+            self.say(f"{begin}: {error.error.text}: it has no such device")
+            return None
+        for name in names:
+            self._mounted(at)
+            try:
+                at = yield from namespace.walk(at, [name], process)
+            except FileError as error:
+                yield from self._stuck(at, name, error)
+                return None
+        self._mounted(at)
+        return namespace.cross(at)[0]
+
+    def _mounted(self, at: Chan) -> None:
+        _, head = self.process.namespace.cross(at)
+        for member in head.members if head is not None else ():
+            self.say(f"{at.path} is {member.chan.origin}, mounted under {self._cap(member.chan)}")
+
+    def _cap(self, chan: Chan) -> str:
+        rights = self.view.kernel.slots.rights[chan.cap.slot] & ~LIVE
+        return f"capability {chan.cap.slot} ({letters_of(rights) or 'no rights'})"
+
+    def _stuck(self, at: Chan, name: str, error: FileError) -> Steps[None]:
+        place = f"{str(at.path).rstrip('/')}/{name}"
+        target, head = self.process.namespace.cross(at)
+        if isinstance(target.server, SkeletonServer) and head is None:
+            self.say(f"{place} is not there: no more of {at.path} is, than leads to what was granted")
+            yield from self._granted_to_starter()
+        else:
+            self.say(f"{place}: {error.error.text}: so says {target.origin.spec}, asked under {self._cap(target)}")
+
+    def _granted_to_starter(self) -> Steps[None]:
+        parent = self.process.parent
+        if parent is None or parent.state is State.DEAD or not self.path.startswith("/"):
+            return
+        try:
+            yield from parent.namespace.find(self.path, parent.namespace.root, parent)
+        except FileError as error:
+            self.say(f"for {who(holder_of(parent))}, which started it, {self.path}: {error.error.text}")
+            return
+        self.say(f"{who(holder_of(parent))}, which started it, has {self.path}")
+        self._how("r")
+
+    # -- the capability -------------------------------------------------------------------------------------------
+
+    def _rights(self, chan: Chan, wanted: int) -> bool:
+        kernel, slot = self.view.kernel, chan.cap.slot
+        if not self.steps[-1].endswith(f"is {chan.origin}, mounted under {self._cap(chan)}"):
+            self.say(f"{self.path} is {chan.origin}, used under {self._cap(chan)}")
+        if kernel.slots.generation[slot] != chan.cap.generation or not kernel.slots.rights[slot] & LIVE:
+            self.say(f"that capability is gone: {E.REVOKED.text}")
+            self.remedy = E.REVOKED.hint
+            return False
+        line = self.view.ancestry(slot)
+        for number in line:
+            self._derived(number)
+        missing = wanted & ~kernel.slots.rights[slot]
+        if not missing:
+            self.say(f"it has all of {letters_of(wanted)}")
+            return True
+        self.say(f"it lacks {letters_of(missing)}")
+        for child, parent in pairwise(line):
+            if not missing & ~kernel.slots.rights[parent]:
+                giver, taker = who(self.view.holder(parent)), who(self.view.holder(child))
+                self.say(f"{giver} has that, and did not hand it on to {taker}")
+                break
+        self._how(letters_of(wanted).replace("c", "w"))
+        return False
+
+    def _derived(self, slot: int) -> None:
+        kernel = self.view.kernel
+        rights = letters_of(kernel.slots.rights[slot] & ~LIVE)
+        parent = kernel.slots.parent[slot]
+        held = (
+            f"capability {slot} ({rights}) of {who(self.view.holder(slot))}" if rights else f"capability {slot}, gone,"
+        )
+        if parent:
+            self.say(f"{held} was minted from {parent} by {who(self.view.holder(parent))}")
+        else:
+            self.say(f"{held} was made with the server {self.view.server(slot)}")
+
+    def _how(self, letters: str) -> None:
+        """What to do so that it has it."""
+        holder = holder_of(self.process)
+        rights = "".join(letter for letter in "rwx" if letter in letters)
+        if holder.kind == "program":
+            self.remedy = (
+                f"run --grant {self.path}:{rights}, or for good: cognu grants set {holder.name} {self.path}:{rights}"
+            )
+        elif holder.kind == "peer":
+            self.remedy = f"cognu export {self.path} {holder.name}{' :rw' if 'w' in rights else ''}"
+        else:
+            self.remedy = E.ACCES.hint

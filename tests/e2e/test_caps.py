@@ -1,0 +1,146 @@
+"""Who holds what, why, and whether it agrees with a policy: on nodes with programs and peers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cognu.errors import E
+from cognu.shell.policy import claims_of, differences, parse_policy
+from e2e.harness import Client, Running, pair, refused
+from programs.build import build
+
+DEFAULT = (Path(__file__).parents[2] / "docs" / "default.policy").read_bytes()
+
+
+async def told(client: Client) -> list[str]:
+    """Where what is held differs from the policy for a node as it is made."""
+    rows = (await client.rpc("caps"))["capabilities"]
+    return [each.text for each in differences(parse_policy(DEFAULT, "default"), claims_of(rows))]
+
+
+async def waiting(client: Client, *grants: str) -> Running:
+    """A program that waits for its input."""
+    return await client.start("cat.wasm", grants=grants)
+
+
+async def test_a_node_as_it_is_made_agrees_with_the_default_policy(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk, two.desk.client():
+        assert await told(desk) == []
+        await desk.put(build("cat"), "cat.wasm")
+        running = await waiting(desk)
+        assert await told(desk) == []  # a program that was granted nothing
+        granted = await waiting(desk, f"{two.notes} rw")
+        assert await told(desk) == [f"program cat.wasm holds rwc of #U{two.notes}"]
+        rows = (await desk.rpc("caps"))["capabilities"]
+        assert all(row["holder"]["kind"] != "domain" for row in rows)  # nobody is unknown
+        for each in (running, granted):
+            await each.end()
+        assert await told(desk) == []
+        ended = await two.desk.command("caps", "check", str(Path(__file__).parents[2] / "docs" / "default.policy"))
+        assert (ended.output, ended.errors, ended.status) == (b"", b"", 0)
+
+
+async def test_what_was_handed_on_hangs_below_what_it_came_from_and_names_the_machine(place: Path) -> None:
+    async with pair(place, "read:{shared}", "run") as two, two.desk.client() as desk, two.pi.client() as pi:
+        await desk.put(build("cat"), "cat.wasm")
+        assert await desk.list(f"/n/pi{two.shared}") == []
+        running = await desk.start("cat.wasm", on="pi", grants=[f"{two.notes} r"])
+        rows = {row["slot"]: row for row in (await pi.rpc("caps"))["capabilities"]}
+
+        def above(row: dict[str, Any]) -> list[str]:
+            found = []
+            while row["parent"]:
+                row = rows[row["parent"]]
+                found.append(row["holder"]["kind"])
+            return found
+
+        lent = [row for row in rows.values() if row["holder"]["kind"] == "peer" and row["server"] == "#U"]
+        assert {(row["holder"]["name"], row["node"], row["rights"]) for row in lent} == {("desk", "desk", "Grx")}
+        assert above(lent[0]) == ["grant", "process", "node"]
+        granted = rows[lent[0]["parent"]]
+        assert granted["holder"]["name"] == f"read:{two.shared} of desk"
+        assert granted["uses"] == [{"place": str(two.shared), "origin": f"#U{two.shared}"}]
+        here = (await desk.rpc("caps"))["capabilities"]
+        [held] = [row for row in here if row["holder"]["kind"] == "program" and row["server"] == "#U"]
+        assert (held["node"], held["rights"]) == ("pi", "r")
+        await running.end()
+
+        session = next(row["holder"]["pid"] for row in lent)
+        why = await pi.rpc("why", pid=session, path=str(two.shared), rights="w")
+        assert not why["granted"]
+        assert why["remedy"] == f"cognu export {two.shared} desk :rw"
+        assert f"grant read:{two.shared} of desk" in " ".join(why["steps"])
+        assert (await pi.rpc("why", pid=session, path=str(two.shared)))["granted"]
+
+
+async def explained(client: Client, pid: int, path: str, rights: str = "r") -> tuple[bool, str, str]:
+    answer = await client.rpc("why", pid=pid, path=path, rights=rights)
+    return answer["granted"], "\n".join(answer["steps"]), answer["remedy"]
+
+
+async def test_why_goes_from_the_walk_to_the_root_of_the_capability(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk:
+        (two.notes / "notes").write_text("x")
+        (two.notes / "other").write_text("x")
+        await desk.put(build("cat"), "cat.wasm")
+        running = await waiting(desk, f"{two.notes}/notes r")
+        pid, notes = running.pid, f"{two.notes}/notes"
+        session = await desk.pid()
+
+        granted, steps, remedy = await explained(desk, pid, notes)
+        assert (granted, remedy) == (True, "")
+        lines = steps.splitlines()
+        assert lines[0] == f"program {pid} cat.wasm sees a namespace of its own"
+        assert lines[1].startswith(f"{notes} is #U{notes}, mounted under capability ")
+        assert lines[2].endswith(f"(r) of program {pid} cat.wasm was minted from "
+                                 f"{lines[3].split()[1]} by process {session} session")  # fmt: skip
+        assert lines[-2].endswith("(SGrwxc) of node desk was made with the server #U")
+        assert lines[-1] == "it has all of r"
+
+        granted, steps, remedy = await explained(desk, pid, notes, "rw")
+        assert not granted
+        assert "it lacks w" in steps
+        assert f"process {session} session has that, and did not hand it on to program {pid} cat.wasm" in steps
+        assert remedy == f"run --grant {notes}:rw, or for good: cognu grants set cat.wasm {notes}:rw"
+
+        granted, steps, remedy = await explained(desk, pid, f"{two.notes}/other")
+        assert not granted
+        assert f"{two.notes}/other is not there: no more of {two.notes} is, than leads to what was granted" in steps
+        assert remedy.startswith(f"run --grant {two.notes}/other:r")
+
+        granted, steps, remedy = await explained(desk, pid, "/none")
+        assert (granted, remedy) == (False, "")
+        assert f"for process {session} session, which started it, /none: {E.NOENT.text}" in steps
+
+        assert "it has no such device" in (await explained(desk, pid, "#U"))[1]
+        assert (await explained(desk, session, "#U/etc"))[0]
+        assert (await explained(desk, session, "/net", "rwc"))[0]
+        assert E.NOENT.text in (await explained(desk, session, f"{two.notes}/none"))[1]
+
+        for arguments, error in (
+            ({"pid": 99_999, "path": "/"}, E.SRCH),
+            ({"pid": pid, "path": ""}, E.NOENT),
+            ({"pid": pid, "path": "/", "rights": "q"}, E.USAGE),
+            ({"path": "/"}, E.USAGE),
+        ):
+            await refused(desk.rpc("why", **arguments), error)
+        await running.end()
+        await refused(desk.rpc("why", pid=pid, path="/"), E.SRCH)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_what_ends_leaves_nothing_held(place: Path, count: int) -> None:
+    async with pair(place) as two, two.desk.client() as desk:
+        await desk.put(build("cat"), "cat.wasm")
+        before = (await desk.rpc("caps"))["capabilities"]
+        started = [await waiting(desk, f"{two.notes} rw") for _ in range(count)]
+        during = (await desk.rpc("caps"))["capabilities"]
+        assert len([row for row in during if row["holder"]["kind"] == "program" and row["server"] == "#U"]) == count
+        await asyncio.gather(*(running.end() for running in started))
+        after = (await desk.rpc("caps"))["capabilities"]
+        assert claims_of(after) == claims_of(before)
+        assert len(after) == len(before)
