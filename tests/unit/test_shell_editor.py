@@ -14,12 +14,13 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.utils import get_cwidth
 
 from cognu.errors import E
+from cognu.files.stopping import asked_to_stop
 from cognu.shell.completion import Offer, Place
 from cognu.shell.editor import CONTROL, MOST_OFFERED, RESIZE, Editor, _goes_on, _Keys, _Recalled, _Screen, _table
 from cognu.shell.history import History
 from cognu.shell.interactive import Interrupted
 from cognu.shell.state import Streams
-from shell_fake import Bench, Collector, Pipe, PipeEnd
+from shell_fake import Bench, Collector, FakeWorld, Pipe, PipeEnd
 
 TURNS = 60
 """More turns of the loop than a prompt takes to end."""
@@ -184,6 +185,21 @@ def test_lines_are_recalled_newest_first_and_trouble_with_their_file_is_kept(tmp
 # -- a prompt ---------------------------------------------------------------------------------------------------------
 
 
+class KeysRead(PipeEnd):
+    """Notes how its reads were ended: asked to stop (true) or cancelled at once."""
+
+    def __init__(self, world: FakeWorld, pipe: Pipe) -> None:
+        super().__init__(world, pipe, writes=False)
+        self.ended: list[bool] = []
+
+    async def read(self, count: int = 65536) -> bytes:
+        try:
+            return await super().read(count)
+        except asyncio.CancelledError:
+            self.ended.append(asked_to_stop())
+            raise
+
+
 class Keyboard:
     """An editor on a terminal in memory, whose keyboard others may read too."""
 
@@ -193,7 +209,7 @@ class Keyboard:
         self.bench.system.make(RESIZE, b"24 80\n")
         self.pipe = Pipe()
         self.typing = PipeEnd(self.bench.world, self.pipe, writes=True)
-        self.keys = PipeEnd(self.bench.world, self.pipe, writes=False)
+        self.keys = KeysRead(self.bench.world, self.pipe)
         self.screen = Collector(self.bench.world, "/dev/cons")
         self.bench.shell.variables["TERM"] = "xterm"
         self.editor = Editor(self.bench.shell, Streams(self.keys, self.screen, self.screen))
@@ -229,6 +245,7 @@ async def test_a_prompt_leaves_the_terminal_and_its_keys_to_commands() -> None:
             await at.type(b"echo hi\r")
             assert await at.read() == "echo hi"
             assert at.control == b"rawonrawoff"
+            assert at.keys.ended.pop()  # it has ended everywhere on the way
             await at.type(b"for cat\n")
             assert await at.keys.read() == b"for cat\n"
 
