@@ -76,6 +76,23 @@ async def test_what_is_put_in(text: str, line: str | None) -> None:
         assert text[: offer.place.start] + (offer.insertion() if offer.names else text[offer.place.start :]) == line
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("get bafkr4iaa", "get bafkr4iaaa "),
+        ("run bafkr4iab", "run bafkr4iab"),
+        ("bafkr4iaa", "bafkr4iaaa "),
+        ("get bafkr4i/", "get bafkr4i/"),
+    ],
+)
+async def test_the_beginning_of_a_hash_is_completed(text: str, line: str) -> None:
+    bench = Bench()
+    for name in ("aaa", "abb", "abc"):
+        bench.system.make(f"/mnt/store/objects/bafkr4i{name}", b"")
+    offer = await complete(bench.shell, text)
+    assert text[: offer.place.start] + (offer.insertion() if offer.names else text[offer.place.start :]) == line
+
+
 @given(st.text(alphabet="ab $'\"\\/|&;(){}<>`~=-\n", max_size=30))
 async def test_any_text_can_be_completed(text: str) -> None:
     bench = Bench()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError, LinkBroken
 from cognu.shell import interpreter
 from cognu.shell.interactive import run_once
-from cognu.shell.system import Grant, Program, RunOptions
+from cognu.shell.system import Grant, NoteGroup, Program, RunOptions
 from shell_fake import Bench, FakeClock, Running
 
 
@@ -119,6 +119,23 @@ async def test_errors_come_with_a_hint_on_a_terminal_only(bench: Bench) -> None:
 
 
 # Programs.
+
+
+async def test_the_programs_of_a_pipeline_or_job_share_a_note_group(bench: Bench) -> None:
+    groups: dict[str, NoteGroup | None] = {}
+
+    async def program(running: Running) -> int:
+        groups[running.argv[1]] = running.options.group
+        return 0
+
+    bench.program("prog", program)
+    await bench.run("prog a | (prog b; prog c) | prog d; prog e; { prog f; prog g | prog h; } & wait; prog $(prog i)j")
+    assert None not in groups.values()
+    names = {name: [other for other in groups if groups[other] is groups[name]] for name in groups}
+    assert set(names["a"]) == set("abcd")
+    assert names["e"] == ["e"]
+    assert set(names["f"]) == set("fgh")
+    assert bench.shell.group is None
 
 
 async def test_a_program_gets_arguments_environment_and_what_its_arguments_name(bench: Bench) -> None:

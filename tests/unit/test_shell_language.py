@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError
 from cognu.shell import interpreter
 from cognu.shell.arithmetic import calculate
+from cognu.shell.commands.control import read_line
 from shell_fake import Bench, Running
 
 
@@ -353,6 +355,54 @@ async def test_a_sourced_script_runs_in_this_shell(bench: Bench) -> None:
 async def test_read(bench: Bench, data: bytes, text: str, out: str) -> None:
     bench.stdin = data
     assert (await bench.run(text)).out == out
+
+
+class Counted:
+    """A file with positions; how often it is read is counted."""
+
+    path = "/counted"
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at, self.reads = data, 0, 0
+
+    async def has_positions(self) -> bool:
+        return True
+
+    def step_back(self, count: int) -> None:
+        self.at -= count
+
+    async def read(self, count: int = 65536) -> bytes:
+        self.reads += 1
+        piece = self.data[self.at : self.at + count]
+        self.at += len(piece)
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        raise AssertionError
+
+    async def close(self) -> None:
+        pass
+
+
+@given(st.lists(st.binary(max_size=5).map(lambda line: line.replace(b"\n", b"")), max_size=8), st.booleans())
+async def test_lines_of_a_file_with_positions_are_read_as_those_of_a_stream(lines: list[bytes], raw: bool) -> None:
+    data = b"\n".join(lines)
+    near, stream = Counted(data), Counted(data)
+    stream.has_positions = AsyncMock(return_value=False)  # type: ignore[method-assign]
+    while True:
+        read = await read_line(near, raw)
+        assert read == await read_line(stream, raw)
+        assert near.at == stream.at
+        if not read[1]:
+            break
+
+
+async def test_a_line_of_a_file_costs_few_reads_and_nothing_beyond_it_is_taken() -> None:
+    file = Counted(b"".join(b"%099d\n" % number for number in range(100)))
+    for number in range(100):
+        assert await read_line(file, False) == (b"%099d" % number, True)
+        assert file.at == 100 * (number + 1)
+    assert file.reads <= 200
 
 
 # Arithmetic against Python's.

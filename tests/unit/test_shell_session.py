@@ -17,7 +17,7 @@ from cognu.files.nstext import split_commands
 from cognu.ninep.types import SetStat
 from cognu.shell.launching import AT_ONCE, ProgramStart
 from cognu.shell.session import NodeSession, process_info
-from cognu.shell.system import Child, Directory, File, Flags, Grant, Mode, Program, RunOptions
+from cognu.shell.system import Child, Directory, File, Flags, Grant, Mode, NoteGroup, Program, RunOptions
 from programs.build import build
 from sessions import Served, nothing_open, served
 
@@ -565,3 +565,59 @@ def test_lines_go_out_in_pieces_that_hold_whole_lines(argv: list[str]) -> None:
 def test_any_status_is_read_or_refused(status: str, args: str) -> None:
     with suppress(FileError):  # no other exception
         assert isinstance(process_info(f"pid 3\nparent 1\nuser me\nstate Running\n{status}", args).pid, int)
+
+
+# -- note groups, positions, hashes ------------------------------------------------------------------------------------
+
+
+async def test_the_programs_of_a_pipeline_are_sent_notes_together_and_others_are_not(session: NodeSession) -> None:
+    digest = await put_program(session, "spin")
+    pipeline, alone = NoteGroup(), NoteGroup()
+    null = await session.open("/dev/null", "rw")
+    children = [
+        await session.start(Program(digest, by_hash=True), ["spin"], {}, null, null, null, RunOptions(group=group))
+        for group in (pipeline, pipeline, alone, None)
+    ]
+    groups = [(await session.read_all(f"/proc/{child.pid}/noteid")).decode().strip() for child in children]
+    assert groups == [str(children[0].pid)] * 2 + [str(children[2].pid), groups[3]]
+    assert groups[3] not in groups[:3]
+    await session.write_to(f"/proc/{children[1].pid}/notepg", b"interrupt")
+    assert [await child.wait() for child in children[:2]] == [130, 130]
+    # Nobody is in it any more: the next one begins it anew.
+    late = await session.start(
+        Program(digest, by_hash=True), ["spin"], {}, null, null, null, RunOptions(group=pipeline)
+    )
+    assert pipeline.member == late.pid
+    for child in (*children[2:], late):
+        await child.note("kill")
+        assert await child.wait() == 137
+    await null.close()
+
+
+async def put_program(session: NodeSession, name: str) -> str:
+    file = await session.open("/mnt/store/put", "rw")
+    await file.write(build(name))
+    file.rewind()
+    digest = (await file.read()).decode().strip()
+    await file.close()
+    return digest
+
+
+async def test_what_has_positions_can_be_read_again_and_what_streams_can_not(session: NodeSession) -> None:
+    await put(session, "f", b"one\ntwo\nthree\n")
+    file = await session.open("f", "r")
+    assert await file.has_positions()
+    assert await file.read(6) == b"one\ntw"
+    file.step_back(2)
+    assert await file.read() == b"two\nthree\n"
+    await file.close()
+    reading, writing = await session.pipe()
+    zero, empty = await session.open("/dev/zero", "r"), await session.open("/dev/null", "r")
+    assert [await each.has_positions() for each in (reading, zero, empty)] == [False] * 3
+    for each in (reading, writing, zero, empty):
+        await each.close()
+
+
+async def test_objects_are_listed_for_the_nodes_own(session: NodeSession) -> None:
+    digest = await put_program(session, "wc")
+    assert [entry.name for entry in await session.list("/mnt/store/objects")] == [digest]

@@ -1,4 +1,4 @@
-"""What Tab offers: commands, variables, nodes, options or paths, by where in a command line the cursor stands.
+"""What Tab offers: commands, variables, nodes, options, hashes or paths, by where in a command line the cursor stands.
 
 `where` looks at text alone and takes any text, finished or not; `complete` asks the system for the names. What can't be
 listed offers nothing.
@@ -16,8 +16,10 @@ from cognu.ninep.types import DMDIR, DMSYMLINK
 from cognu.shell.commands import COMMANDS
 from cognu.shell.state import Shell
 from cognu.shell.system import PROGRAMS, absolute
+from cognu.store.names import COMMON
 
 NODES = "/n"
+OBJECTS = "/mnt/store/objects"
 Kind = Literal["command", "help", "variable", "node", "option", "path"]
 
 _BEGINS_ANOTHER = frozenset(["if", "then", "elif", "else", "while", "until", "do", "{", "!"])
@@ -199,6 +201,8 @@ async def complete(shell: Shell, text: str) -> Offer:
             names = _options(place.words[0])
         case "path":
             names = await _paths(shell, place)
+    if place.kind in ("command", "path") and not place.directory and place.typed.startswith(COMMON):
+        names = [*names, *await _listed(shell, OBJECTS)]
     # A name with a line's end in it could not be shown, nor typed, on one line.
     found = sorted({name for name in names if name.startswith(place.typed) and "\n" not in name})
     start, quote = place.start, place.quote

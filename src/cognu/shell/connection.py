@@ -16,6 +16,7 @@ from cognu.files.namespace import Namespace
 from cognu.files.server import FileServer
 from cognu.files.steps import Steps, finish
 from cognu.kernel import READ, WRITE
+from cognu.ninep.types import DMAPPEND, DMDEVICE, DMNAMEDPIPE, DMSOCKET
 
 READ_SIZE = 256 * 1024
 """Bytes asked for by a read that does not say how many: few trips for large files, little to hold."""
@@ -53,6 +54,7 @@ def local_namespace(server: FileServer, caller: Somebody, aname: str = "") -> St
     return Namespace(domain, (yield from attach_own(server, domain, caller, aname, spec="/")))
 
 
+_STREAMS = DMAPPEND | DMDEVICE | DMNAMEDPIPE | DMSOCKET
 OffsetOf = Callable[[int], Awaitable[int]]
 """Where a descriptor is, by its fid's number."""
 
@@ -69,6 +71,7 @@ class NodeFile:
         self._offset_of = offset_of
         self._offset = 0
         self._lent = False  # somebody else may have moved the offset
+        self._positions: bool | None = None  # not asked yet
         self.commands = False  # what is written are commands: refusals name what the node names
 
     async def read(self, count: int = READ_SIZE) -> bytes:
@@ -89,6 +92,17 @@ class NodeFile:
                     raise FileError(E.IO, self._subject)
                 self._offset += taken
                 rest = rest[taken:]
+
+    async def has_positions(self) -> bool:
+        """See `system.Positioned`. What is a plain file with bytes in it is; a device has no length (stat(5))."""
+        if self._positions is None:
+            with self._connection.told(self._subject):
+                stat = await finish(dispatch(self._chan, 0, self._chan.server.stat, self._chan.fid))
+            self._positions = stat.length > 0 and not stat.mode & _STREAMS
+        return self._positions
+
+    def step_back(self, count: int) -> None:
+        self._offset -= count
 
     def rewind(self) -> None:
         """Read on from the start, where some files answer what was written to them."""

@@ -40,7 +40,7 @@ from cognu.shell.syntax import (
     SyntaxFault,
     While,
 )
-from cognu.shell.system import NULL, File, Mode, RunOptions, System
+from cognu.shell.system import NULL, File, Mode, NoteGroup, RunOptions, System
 
 NAME = "cognu"
 MOST_CALLS = 400
@@ -105,10 +105,21 @@ class Interpreter:
 
         shell = self.shell.copy()
         shell.ask = None  # nor may it ask for any
+        shell.group = NoteGroup()
         task = asyncio.create_task(_guarded(NAME, streams.stderr, lambda: _in_subshell(shell, work)))
         self.shell.add_job(item.text, task)
 
     async def _pipeline(self, pipeline: Pipeline, streams: Streams) -> int:
+        outermost = self.shell.group is None
+        if outermost:
+            self.shell.group = NoteGroup()
+        try:
+            return await self._run_pipeline(pipeline, streams)
+        finally:
+            if outermost:
+                self.shell.group = None
+
+    async def _run_pipeline(self, pipeline: Pipeline, streams: Streams) -> int:
         if len(pipeline.commands) == 1:
             async with AsyncExitStack() as owned:
                 status = await self._command(pipeline.commands[0], streams, owned)

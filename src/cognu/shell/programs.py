@@ -117,7 +117,7 @@ async def run_program(
     # What was granted in so many words is not made less by typing a path in it as well.
     named = [grant.path for grant in options.grants] + [directory.host for directory in options.directories]
     more = (grant for grant in typed if not any(_within(grant.path, path) for path in named))
-    options = replace(options, grants=(*options.grants, *more), asks=call.shell.ask is not None)
+    options = replace(options, grants=(*options.grants, *more), asks=call.shell.ask is not None, group=call.shell.group)
     streams = call.streams
     program: Program | None = None
     try:

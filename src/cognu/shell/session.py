@@ -27,7 +27,19 @@ from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetSta
 from cognu.shell.connection import Connection, NodeFile, Somebody, local_namespace
 from cognu.shell.fetch import fetch
 from cognu.shell.launching import NodeChild, ProgramStart
-from cognu.shell.system import Child, File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, absolute
+from cognu.shell.system import (
+    Child,
+    File,
+    Flags,
+    Grant,
+    Mode,
+    Note,
+    NoteGroup,
+    ProcessInfo,
+    Program,
+    RunOptions,
+    absolute,
+)
 from cognu.world import Clock, Stream
 
 STREAMS = 3
@@ -449,6 +461,8 @@ class NodeSession:
             await ctl.close()
             raise
         try:
+            if start.options.group is not None:
+                await _join(ctl, pid, start.options.group)
             for subject, text in start.lines(numbers):
                 with self._node.connection.told(subject, keep=True):
                     await ctl.write(text)
@@ -555,6 +569,22 @@ def _about_process(pid: int) -> Iterator[None]:
     except FileError as error:
         row = E.SRCH if error.error is E.NOENT else error.error
         raise FileError(row, str(pid), error.detail) from None
+
+
+async def _join(ctl: NodeFile, pid: int, group: NoteGroup) -> None:
+    """Put a new process into a note group; the first begins it, and so does one that finds nobody in it any more."""
+    member = group.member
+    if member is None:
+        group.member = pid  # before anything is awaited: the others of a pipeline are on their way
+    else:
+        try:
+            await ctl.write(f"noteg {member}\n".encode())
+            return
+        except FileError as error:
+            if error.error is not E.SRCH:
+                raise
+        group.member = pid
+    await ctl.write(b"noteg\n")
 
 
 async def _read_all(file: NodeFile) -> bytes:

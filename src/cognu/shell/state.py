@@ -14,7 +14,7 @@ from cognu.errors import CognuError, E, FileError
 from cognu.shell.history import History
 from cognu.shell.options import Options
 from cognu.shell.syntax import Compound
-from cognu.shell.system import File, System, is_terminal
+from cognu.shell.system import File, NoteGroup, System, is_terminal
 
 FAILED = 1
 USAGE = 2
@@ -88,7 +88,8 @@ class Shell:
     `loops` counts the loops around, in the same function; `calls` the functions, scripts and `eval`s that are under
     way, of which `returns` can be returned from here. `kept` has for each function under way what its own variables
     were outside (None: not set). `stops` is `set -e`, which is put off while `tested` is not 0; `strict` is `set -u`.
-    `typed` are the lines of this session and those before. `ask` puts a question to whoever sits at the terminal.
+    `group` is that of the pipeline or job under way. `typed` are the lines of this session and those before. `ask`
+    puts a question to whoever sits at the terminal.
     """
 
     system: System
@@ -107,6 +108,7 @@ class Shell:
     strict: bool = False
     typed: History = field(default_factory=History)
     ask: Ask | None = None
+    group: NoteGroup | None = None
 
     def copy(self) -> Shell:
         """For a subshell: it may change everything but the namespace without this one noticing; it has no jobs."""

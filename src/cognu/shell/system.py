@@ -8,8 +8,8 @@ be cancelled; a cancelled call leaves nothing open and nothing running.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from cognu.ninep.types import SetStat, Stat
 from cognu.world import Clock
@@ -77,11 +77,30 @@ class Directory:
     guest: str
 
 
+@dataclass(slots=True, eq=False)
+class NoteGroup:
+    """The programs of one pipeline or job, which are sent notes together: `member` is one of them."""
+
+    member: int | None = None
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """A `File` that may have positions, as those on a disk have and streams have not."""
+
+    async def has_positions(self) -> bool:
+        """Whether `step_back` is allowed."""
+
+    def step_back(self, count: int) -> None:
+        """The last `count` bytes that were read are read once more by the next read, whoever's it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """What `run` takes. `on` is a node's name, None for here; `memory` in bytes, `cpu` in seconds, None for the
     node's own limits. An empty `directories` leaves the guest with its usual preopened directories. `grant_files` are
-    paths of texts as grants(5). `asks`: the program waits while `Child.want` is asked for what it has no grant for."""
+    paths of texts as grants(5). `asks`: the program waits while `Child.want` is asked for what it has no grant for.
+    `group` is whose notes it gets; None: those of the session."""
 
     on: str | None = None
     grants: tuple[Grant, ...] = ()
@@ -90,6 +109,7 @@ class RunOptions:
     cpu: float | None = None
     grant_files: tuple[str, ...] = ()
     asks: bool = False
+    group: NoteGroup | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,11 @@ class Store:
             raise FileError(E.AMBIGUOUS, prefix, f"{len(found)} objects begin so")
         return found[0]
 
+    def objects(self) -> list[str]:
+        """The names of all objects here."""
+        groups = self.disk.list(self._objects)
+        return [name for group in groups for name in self.disk.list(f"{self._objects}/{group}")]
+
     def path_of(self, name: str) -> str:
         """Where an object's bytes are, or would be."""
         return f"{self._objects}/{name[len(COMMON) : len(COMMON) + 2]}/{name}"

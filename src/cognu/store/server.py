@@ -84,7 +84,7 @@ class _Bin(Node):
 
 
 class _Objects(Node):
-    """Not listed: whoever asks knows the name."""
+    """Listed for this node's own; of a peer's, whoever asks knows the name."""
 
     def __init__(self, store: Store, may: Callable[[str], bool] | None = None) -> None:
         """`may`: which of the objects that are here a peer may fetch, for a peer's."""
@@ -104,7 +104,9 @@ class _Objects(Node):
         return _Object(self._store, name, whole, self._may is not None)
 
     def entries(self, caller: Caller | None) -> Iterable[Node]:
-        return []
+        if self._may is not None:
+            return []
+        return [_Object(self._store, name, name, False) for name in self._store.objects()]
 
 
 class _Putting:

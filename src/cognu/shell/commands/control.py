@@ -8,7 +8,10 @@ from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count
 from cognu.shell.programs import MOST_SCRIPT
 from cognu.shell.state import FAILED, Call, LoopExit, Return, decode
-from cognu.shell.system import File, is_terminal
+from cognu.shell.system import File, Positioned, is_terminal
+
+BLOCK = 4096
+"""Bytes read at once for a line, where what is beyond it can be given back."""
 
 
 async def nothing(_call: Call) -> int:
@@ -125,7 +128,7 @@ async def read(call: Call) -> int:
         if not is_name(name):
             raise call.usage("the name of a variable is wanted", name)
     raw = "r" in call.options
-    line, ended = await _line(call.streams.stdin, raw)
+    line, ended = await read_line(call.streams.stdin, raw)
     rest = decode(line).strip(" \t")
     for name in names[:-1]:
         value, _, rest = _divided(rest)
@@ -139,20 +142,24 @@ def _divided(text: str) -> tuple[str, str, str]:
     return text[:cut], text[cut : cut + 1], text[cut:].lstrip(" \t")
 
 
-async def _line(file: File, raw: bool) -> tuple[bytes, bool]:
+async def read_line(file: File, raw: bool) -> tuple[bytes, bool]:
     """A line without its newline, and whether it had one. Unless `raw`, a backslash keeps what follows it."""
     line = bytearray()
     escaped = False
-    # A terminal gives one line at most; of other files, only byte by byte nothing beyond it is taken.
-    count = LONGEST_LINE if is_terminal(file) else 1
+    # A terminal gives one line at most; where there are positions, what is beyond the line can be given back; of
+    # other files, only byte by byte nothing beyond it is taken.
+    positioned = isinstance(file, Positioned) and await file.has_positions()
+    count = LONGEST_LINE if is_terminal(file) else BLOCK if positioned else 1
     while data := await file.read(count):
-        for byte in data:
+        for at, byte in enumerate(data, 1):
             if escaped:
                 line += b"" if byte == 10 else bytes([byte])
                 escaped = False
             elif byte == 92 and not raw:
                 escaped = True
             elif byte == 10:
+                if isinstance(file, Positioned) and at < len(data):
+                    file.step_back(len(data) - at)
                 return bytes(line), True
             else:
                 line.append(byte)
