@@ -145,6 +145,15 @@ def test_serialized_code_runs_again_in_a_like_engine_only(engine: Engine) -> Non
         other.close()
 
 
+def test_serialized_code_runs_in_an_engine_for_another_number_of_guests_pooled_or_not(engine: Engine) -> None:
+    data = engine.compile(command("unreachable")).serialize()
+    settings = replace(engine.settings, max_guests=7, tick=0.01, pooled=not engine.settings.pooled)
+    other = Engine(settings)
+    assert other.configuration == engine.configuration
+    assert "unreachable" in outcome_of(other.load(data)).trap
+    other.close()
+
+
 def test_serialized_code_brings_its_shims(engine: Engine) -> None:
     module = engine.compile(command("(drop (call $f)) (call $g)", WAITS + '(import "k" "g" (func $g))'))
     calls: list[int] = []

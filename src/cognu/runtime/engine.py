@@ -14,7 +14,7 @@ import struct
 import sys
 import threading
 from ctypes import byref, c_uint64, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -108,7 +108,9 @@ class Engine:
         """Everything that compiled code depends on beside the program; part of the compile cache's key."""
         # The shims are kept with the program, so how they are built counts too.
         sample = shim.build([shim.ShimFunction("sample", FunctionType("iqfd", "i"))])
-        return f"wasmtime {self.version} {sys.platform} {platform.machine()} {self.settings!r} {sample.hex()}"
+        # How many guests there may be, and whether their places are pooled, the code does not know.
+        settings = replace(self.settings, tick=1, max_guests=1, pooled=False)
+        return f"wasmtime {self.version} {sys.platform} {platform.machine()} {settings!r} {sample.hex()}"
 
     @property
     def counts(self) -> Counts:
