@@ -279,6 +279,21 @@ def test_another_loop_can_not_begin_before_one_has_ended(world: World) -> None:
     assert not world.holds(world.a, cap)
 
 
+def test_a_process_does_not_end_while_another_loop_is_at_what_it_serves(world: World) -> None:
+    kernel = world.kernel
+    endpoint = kernel.create_endpoint(world.a)
+    root = world.handle(kernel.endpoints.root[endpoint])
+    world.mint(world.a, root, ALL_RIGHTS, world.b)
+    world.mint(NODE, world.root, ALL_RIGHTS, world.b)
+    assert kernel.revoke_step(world.a, *root) == 1
+    assert kernel.end_process_step(world.a) == -Code.BUSY
+    world.revoke(world.a, root)
+    assert kernel.end_endpoint_step(world.endpoint) == 1
+    assert kernel.end_process_step(world.a) == -Code.BUSY
+    assert run(kernel, lambda: kernel.end_endpoint_step(world.endpoint)) == 0
+    world.end_process(world.a)
+
+
 def test_the_tables_stay_as_small_as_what_is_alive(world: World) -> None:
     kernel = world.kernel
 

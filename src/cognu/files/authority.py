@@ -13,6 +13,7 @@ from functools import partial
 from threading import get_ident
 
 from cognu.errors import E, FileError
+from cognu.files.post import Post
 from cognu.kernel import ERRORS, NODE, Cap, Code, Kernel
 from cognu.kernel.state import LIVE
 
@@ -39,6 +40,7 @@ class Authority:
         self._running: dict[Cap, dict[int, Callable[[], None]]] = {}
         self._caps: dict[int, Cap] = {}
         self._last_token = 0
+        self.post = Post(self)
 
     def close_orphans(self) -> None:
         """Close what the garbage collector found. `dispatch` calls it before every operation."""
@@ -101,6 +103,13 @@ class Authority:
         fresh = Cap(slot, _done(self.kernel.move(pid, slot, generation, to_pid)))
         self._announce([cap])
         return fresh
+
+    def accept(self, pid: int, message: int, place: int) -> Cap:
+        """Take what was enclosed in a message. NOMESSAGE, INVAL; what `mint` or `move` refuses the giver."""
+        cap = self._cap(_done(self.kernel.accept(pid, message, place)))
+        if self.kernel.died:
+            self._announce([Cap(self.kernel.died, self.kernel.died_generation)])
+        return cap
 
     def delete(self, pid: int, cap: Cap) -> list[Cap]:
         """Give up `cap`; what was minted from it lives on. Returns what died."""

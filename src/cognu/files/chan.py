@@ -41,6 +41,8 @@ class Domain:
         self.kernel = authority.kernel
         self.pid: int = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
+        if creator is not None:
+            authority.post.inherit(creator.pid, self.pid)
 
     def check(self, cap: Cap, rights: int) -> None:
         """Raises ACCES if the capability lacks `rights`, REVOKED if it is gone."""

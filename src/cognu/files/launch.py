@@ -38,6 +38,7 @@ class Launch:
     grants: list[Grant] = field(default_factory=list)
     directories: list[Mapping] = field(default_factory=list)
     grant_files: list[str] = field(default_factory=list)  # paths of texts as grants(5), read when it starts
+    handles: list[str] = field(default_factory=list)  # names of interfaces that it serves, in hexadecimal
     limits: dict[str, int] = field(default_factory=dict)
     isolate: bool = False  # in a runner, an OS process of its own
     on: str = ""  # the peer to run it on; empty: here

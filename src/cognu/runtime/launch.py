@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingOf
 from functools import lru_cache, partial
 from posixpath import commonpath, normpath
+from string import hexdigits
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
@@ -25,11 +26,13 @@ from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
 from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
 from cognu.files.namespace import Namespace
+from cognu.files.post import NAME_BYTES
 from cognu.files.process import Descriptors, Process, ProcessTable, State
 from cognu.files.server import FileServer
 from cognu.files.steps import Steps, finish
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import OACCESS, OEXEC, ORDWR, OREAD, OWRITE, QTDIR
+from cognu.runtime import native
 from cognu.runtime.cache import CompileCache, Progress
 from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage, note_signal, resolve
 from cognu.runtime.runners import Runners
@@ -48,6 +51,8 @@ MAPPED = READ | WRITE | CREATE
 """What a mapped directory may be used for."""
 _MODE_RIGHTS = {OREAD: READ, OWRITE: WRITE, ORDWR: READ | WRITE, OEXEC: EXECUTE}
 LISTED = 256
+CALLS = {**IMPORTS, **native.IMPORTS}
+"""What a program may import: WASI preview 1, and Cognu's own calls."""
 
 
 class Clothes(NamedTuple):
@@ -331,9 +336,11 @@ class Programs:
             account = run.account = Account(process.quota, module.memory_minimum, process.weight)
             try:
                 limits = _limits(process, launch, module.memory_minimum)
-                guest = run.guest = self._scheduler.start(module, IMPORTS, limits, run.exited, running, account)
+                run.serve(launch.handles)
+                guest = run.guest = self._scheduler.start(module, CALLS, limits, run.exited, running, account)
             except BaseException:
                 account.end()
+                run.leave()
                 raise
         except BaseException:
             running.close()
@@ -354,6 +361,8 @@ class Programs:
         try:
             if self._runners is None:
                 raise FileError(E.NOTSUP, "isolate")
+            if launch.handles:
+                raise FileError(E.NOTSUP, "isolate", "an isolated program serves no interfaces")
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
             limits = _limits(process, launch, module.memory_minimum)
@@ -412,6 +421,21 @@ class _Run:
         self.account: Account | None = None
         self._ending: tuple[int, str] | None = None
         self.settling: asyncio.Task[None] | None = None
+        domain = process.namespace.domain
+        self._post, self._pid = domain.authority.post, domain.pid
+        self._post.open(self._pid, process.quota)
+
+    def serve(self, interfaces: Sequence[str]) -> None:
+        """Handle interfaces, for whoever started it and what that starts from now on. Raises INVAL, DQUOT."""
+        for name in interfaces:
+            maker = self._process.parent
+            if maker is None or len(name) != 2 * NAME_BYTES or set(name) - set(hexdigits):
+                raise FileError(E.INVAL, name)
+            self._post.serve(self._pid, bytes.fromhex(name), maker.namespace.domain.pid)
+
+    def leave(self) -> None:
+        """What it emitted is nobody's any more."""
+        self._post.close(self._pid)
 
     def kill(self, by: str) -> None:
         self._end(EXIT_KILLED, str(FileError(E.KILLED, "", by)))
@@ -463,6 +487,7 @@ class _Run:
 
     def _over(self, status: int, message: str) -> None:
         self._program.close()
+        self.leave()
         self._programs._processes.end(self._process, status, message)
 
 
