@@ -23,6 +23,7 @@ from cognu.cli.peers import host_grants
 from cognu.cli.setting import Setting, table
 from cognu.cli.shells import host_run
 from cognu.errors import E, FileError
+from cognu.shell.commands import COMMANDS
 from sessions import short_place
 
 Captured = pytest.CaptureFixture[str]
@@ -42,6 +43,10 @@ def test_every_verb_has_help_with_an_example(verb: list[str], capsys: Captured) 
     out = capsys.readouterr().out
     assert "Usage: cognu" in out
     assert "Example: cognu" in out
+    if verb and (verb[0] in COMMANDS or len(verb) == 1):
+        assert "\nExamples:\n\n    " in out
+    if verb:
+        assert "\nExit status: " in out
 
 
 def test_the_table_names_every_verb_as_its_command_does() -> None:

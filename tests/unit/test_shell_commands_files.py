@@ -31,7 +31,12 @@ async def test_every_command_has_help_with_an_example(bench: Bench, name: str) -
     result = await bench.run(f"{name} --help")
     assert (result.status, result.err) == (0, "")
     command = COMMANDS[name]
-    assert result.out == f"{name}: {command.summary}\nusage: {command.usage}\nexample: {command.example}\n"
+    head = f"{name}: {command.summary}\nusage: {command.usage}\nexample: {command.example}\n\n"
+    assert result.out.startswith(head)
+    assert result.out.endswith(f"\n\nExit status: {command.status}.\n")
+    description, _, examples = result.out.removeprefix(head).partition("\n\nExamples:\n\n")
+    assert description[-1] == "."
+    assert [line for line in examples.splitlines() if line.startswith(("    cognu% ", "    $ "))]
     assert command.usage.split()[0] == name
     assert name in command.example.split() or name in ("cp", "rm") or name in command.example
 

@@ -9,14 +9,17 @@ import click
 
 from cognu.cli.asking import ask
 from cognu.cli.peers import host_grants
-from cognu.cli.setting import Setting, home_option, table, verb
+from cognu.cli.setting import Setting, VerbGroup, home_option, table, verb
 from cognu.errors import E, FileError, from_oserror
 from cognu.shell.hostpaths import translate
 
 NET = "net"
 
 
-@click.group("grants", epilog="Example: cognu grants list", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "grants", cls=VerbGroup, epilog="Example: cognu grants list",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @home_option
 @click.pass_context
 def grants_verb(context: click.Context, home: str | None) -> None:

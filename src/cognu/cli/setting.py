@@ -11,9 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from cognu.errors import CognuError, E
+from cognu.man import pages, part, read
 
 REFUSED, USAGE, NOT_RUNNING = 1, 2, 3
 _STATUS = {E.USAGE: USAGE, E.SYNTAX: USAGE, E.NONODE: NOT_RUNNING}
+
+VERB_STATUS = "0; 1 if it was refused; 2 if it was used wrongly; 3 if no node runs"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,6 +65,34 @@ def home_option(function: F) -> F:
     return click.option("--home", metavar="DIR", help="The node's home directory: COGNU_HOME, or ~/.cognu.")(function)
 
 
+class Verb(click.Command):
+    """Its help is what its page of the manual says, if it has one, with the page's examples, and the exit status."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        described = part(self._page(), "DESCRIPTION")
+        if not described:
+            super().format_help_text(ctx, formatter)
+        for paragraph in described.split("\n\n") if described else ():
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(paragraph)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        if examples := part(self._page(), "EXAMPLES"):
+            formatter.write(f"\nExamples:\n\n{examples}\n")
+        formatter.write(f"\nExit status: {VERB_STATUS}.\n")
+
+    def _page(self) -> str:
+        """Empty for what is part of another verb."""
+        name = self.name or ""
+        return read("1", name) if ("1", name) in pages() else ""
+
+
+class VerbGroup(Verb, click.Group):
+    """A verb with verbs of its own."""
+
+
 def verb(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """A verb with an example in its help and --home and --json; its function gets a `Setting` first."""
 
@@ -76,7 +107,7 @@ def verb(name: str, example: str) -> Callable[[Callable[..., Any]], click.Comman
         call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
         with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(call)
         return click.command(
-            name, epilog=f"Example: {example}", context_settings={"help_option_names": ["-h", "--help"]}
+            name, cls=Verb, epilog=f"Example: {example}", context_settings={"help_option_names": ["-h", "--help"]}
         )(home_option(with_json))
 
     return decorate

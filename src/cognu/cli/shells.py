@@ -11,6 +11,7 @@ import click
 
 from cognu.cli.daemon import answers, start
 from cognu.cli.setting import Setting, verb
+from cognu.man import explanation
 from cognu.shell.commands import COMMANDS
 from cognu.shell.hostpaths import translate, translate_all
 from cognu.shell.options import parse_options
@@ -60,7 +61,9 @@ class ShellVerb(click.Command):
         command = COMMANDS[name]
         if words in (["--help"], ["-h"]):
             usage = command.usage.removeprefix(name).strip()
-            click.echo(f"Usage: cognu {name} {usage}\n\n  {command.summary}\n\nExample: cognu {command.example}")
+            head = f"Usage: cognu {name} {usage}\n\n  {command.summary}\n\nExample: cognu {command.example}"
+            tail = f"Exit status: {command.status}; 3 if no node runs."
+            click.echo(f"{head}\n\n{explanation(name)}\n\n{tail}")
             return 0
         if setting.json and "json" in (command.options or ()):
             words = ["--json", *words]

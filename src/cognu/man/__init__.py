@@ -62,6 +62,18 @@ def choose(known: list[tuple[str, str]], words: list[str]) -> tuple[str, str]:
     raise FileError(E.NOPAGE, f"{name}({section})" if section else name, there)
 
 
+def part(text: str, title: str) -> str:
+    """A section of a page, without its title; empty if there is none."""
+    _, found, rest = text.partition(f"## {title}\n")
+    return rest.partition("\n## ")[0].strip("\n") if found else ""
+
+
+def explanation(name: str) -> str:
+    """What `--help` says of a command beyond its usage: the description of its page, and the page's examples."""
+    text = read("1", ALIASES.get(name, name))
+    return f"{part(text, 'DESCRIPTION')}\n\nExamples:\n\n{part(text, 'EXAMPLES')}"
+
+
 def summary(text: str) -> str:
     """What the page's NAME section says behind the dash, empty if there is none."""
     _, _, rest = text.partition("## NAME\n")

@@ -101,6 +101,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "grep -rn 'TODO' src",
             (*"EFcilnqrv",),
             (1, ANY),
+            status="0 if a line matched; 1 if none did, or a file could not be read; 2 if used wrongly",
         ),
         Command("sort", text.sort, "sort lines", "sort [-nru] [FILE...]", "sort -u names", (*"nru",)),
     ),
@@ -155,13 +156,21 @@ KINDS: dict[str, tuple[Command, ...]] = {
             ("on=", "grant=", "grants=", "dir=", "env=", "memory=", "cpu="),
             (1, ANY),
             mixed=False,
+            status="the program's; 128 + n if signal n ended it; 126 if it can't be run, 127 if there is none",
         ),
         Command("ps", processes.ps, "list processes", "ps [--waits] [--json]", "ps", ("waits", "json"), (0, 0)),
         Command(
             "top", top.top, "what processes use, live", "top [-n TIMES] [-d SECONDS]", "top -n 1", ("n=", "d="), (0, 0)
         ),
         Command("kill", processes.kill, "end processes or jobs", "kill [-INT | -KILL] PID|%JOB...", "kill 42", None),
-        Command("wait", processes.wait, "wait for jobs or processes", "wait [PID|%JOB...]", "wait %1"),
+        Command(
+            "wait",
+            processes.wait,
+            "wait for jobs or processes",
+            "wait [PID|%JOB...]",
+            "wait %1",
+            status="that of the last one waited for; 1 if there is none; 2 if used wrongly",
+        ),
         Command("jobs", processes.jobs, "list what runs in the background", "jobs", "jobs", (), (0, 0)),
         Command(
             "env",
@@ -171,13 +180,14 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "env LANG=C date.wasm",
             (),
             mixed=False,
+            status="that of the command; 0 without one; 2 if used wrongly",
         ),
     ),
     "the shell": (
         Command("unset", processes.unset, "forget variables", "unset NAME...", "unset x", (), (1, ANY)),
         Command("exit", processes.leave, "end this shell", "exit [STATUS]", "exit 1", (), (0, 1)),
-        Command("true", processes.true, "succeed", "true", "true || echo never", None),
-        Command("false", processes.false, "fail", "false", "false || echo so", None),
+        Command("true", processes.true, "succeed", "true", "true || echo never", None, status="0"),
+        Command("false", processes.false, "fail", "false", "false || echo so", None, status="1"),
         Command("sleep", processes.sleep, "wait some seconds", "sleep SECONDS", "sleep 0.5", (), (1, 1)),
         Command("man", manual.man, "print a page of the manual", "man [SECTION] [NAME]", "man 3 proc", (), (0, 2)),
         Command("help", _help, "list the commands", "help [COMMAND...]", "help ls"),
@@ -190,20 +200,44 @@ KINDS: dict[str, tuple[Command, ...]] = {
             (),
             (1, ANY),
             mixed=False,
+            status="that of the script's last command; 1 if it can't be read",
         ),
         Command(":", control.nothing, "do nothing", ": [WORD...]", ": ${x:=1}", None),
-        Command("[", testing.bracket, "whether a condition holds", "[ CONDITION ]", "[ -f notes.txt ]", None),
+        Command(
+            "[",
+            testing.bracket,
+            "whether a condition holds",
+            "[ CONDITION ]",
+            "[ -f notes.txt ]",
+            None,
+            status="0 if it holds; 1 if not; 2 if it is no condition",
+        ),
         Command("break", control.leave_loop, "leave a loop", "break [LEVELS]", "break", (), (0, 1)),
         Command(
             "continue", control.next_round, "begin a loop's next round", "continue [LEVELS]", "continue", (), (0, 1)
         ),
-        Command("eval", control.evaluate, "run words as a script", "eval [WORD...]", 'eval "$x=1"', None),
+        Command(
+            "eval",
+            control.evaluate,
+            "run words as a script",
+            "eval [WORD...]",
+            'eval "$x=1"',
+            None,
+            status="that of the last command",
+        ),
         Command("history", control.history, "list the lines typed", "history [COUNT]", "history 10", (), (0, 1)),
         Command(
             "local", control.local, "variables of a function's own", "local NAME[=VALUE]...", "local x=1", (), (1, ANY)
         ),
         Command(
-            "read", control.read, "read a line into variables", "read [-r] NAME...", "read -r line", ("r",), (1, ANY)
+            "read",
+            control.read,
+            "read a line into variables",
+            "read [-r] NAME...",
+            "read -r line",
+            ("r",),
+            (1, ANY),
+            status="0; 1 at the end of the input; 2 if used wrongly",
         ),
         Command(
             "return",
@@ -223,7 +257,15 @@ KINDS: dict[str, tuple[Command, ...]] = {
             None,
         ),
         Command("shift", control.shift, "drop the first arguments", "shift [COUNT]", "shift", (), (0, 1)),
-        Command("test", testing.evaluate, "whether a condition holds", "test CONDITION", 'test -n "$x"', None),
+        Command(
+            "test",
+            testing.evaluate,
+            "whether a condition holds",
+            "test CONDITION",
+            'test -n "$x"',
+            None,
+            status="0 if it holds; 1 if not; 2 if it is no condition",
+        ),
     ),
     "store and other machines": (
         Command(
@@ -272,6 +314,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             ("grant=",),
             (1, ANY),
             mixed=False,
+            status="that of the shell or command there; 128 + n if signal n ended it; 1 if refused; 2 if used wrongly",
         ),
     ),
 }

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from cognu.errors import E, FileError
+from cognu.man import explanation
 from cognu.shell.options import Options, parse_options
 from cognu.shell.state import Call
 
 ANY = 1 << 30
 """As many operands as one likes."""
+USUAL_STATUS = "0; 1 if anything was refused; 2 if it was used wrongly"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Command:
 
     `options` lists letters and long names, with `=` after those that take a value, and may be None: then every argument
     is an operand. `operands` is the least and the greatest number of them. `mixed` false: options end at the first
-    operand, because what follows belongs to a program.
+    operand, because what follows belongs to a program. `status` is what the exit status says.
     """
 
     name: str
@@ -30,9 +32,12 @@ class Command:
     options: tuple[str, ...] | None = ()
     operands: tuple[int, int] = (0, ANY)
     mixed: bool = True
+    status: str = USUAL_STATUS
 
     def help(self) -> str:
-        return f"{self.name}: {self.summary}\nusage: {self.usage}\nexample: {self.example}"
+        """Summary, usage, what the manual's page says with its examples, and the exit status."""
+        head = f"{self.name}: {self.summary}\nusage: {self.usage}\nexample: {self.example}"
+        return f"{head}\n\n{explanation(self.name)}\n\nExit status: {self.status}."
 
 
 async def invoke(command: Command, call: Call) -> int:
