@@ -114,7 +114,7 @@ _OF_LINUX: Final[dict[int, Errno]] = {
     115: Errno.INPROGRESS, 116: Errno.STALE, 122: Errno.DQUOT, 125: Errno.CANCELED, 130: Errno.OWNERDEAD,
     131: Errno.NOTRECOVERABLE,
     # What WASI has no number of its own for takes the nearest.
-    61: Errno.NOMSG, 62: Errno.TIMEDOUT, 64: Errno.HOSTUNREACH, 76: Errno.INVAL, 108: Errno.PIPE,
+    49: Errno.NXIO, 61: Errno.NOMSG, 62: Errno.TIMEDOUT, 64: Errno.HOSTUNREACH, 76: Errno.INVAL, 108: Errno.PIPE,
     112: Errno.HOSTUNREACH, 126: Errno.ACCES, 127: Errno.STALE, 128: Errno.STALE, 129: Errno.ACCES,
 }  # fmt: skip
 
