@@ -29,6 +29,7 @@ SECRET = b"outside"
 @pytest.fixture(params=[PathHandle, NamedHandle])
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealHostTree]:
     """A tree at `tmp_path/in`, with a secret beside it in `tmp_path/out`."""
+    gc.collect()  # what earlier tests forgot is not to vanish in the midst of this one
     before = len(os.listdir("/dev/fd"))
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
@@ -538,6 +539,7 @@ def test_kinds_and_owners_that_have_no_name_are_told_by_number(tree: RealHostTre
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[tuple[RealHostTree, HostSteps]]:
     """A tree and its quick steps; where the host has none, the tree's own, which answer the same."""
+    gc.collect()
     before = len(os.listdir("/dev/fd"))
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "f").write_bytes(b"file")
