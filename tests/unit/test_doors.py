@@ -1,0 +1,433 @@
+"""The doors: every way to something outside of a process is under a capability, and there are no other ways.
+
+The first half reads the source. A call that makes a file server reachable, a process, a socket or a way to another
+machine stands where the tables here say it does, with the capability that is in hand there; anywhere else it fails
+this test, until somebody has thought about who may do that and written it down here. The second half tries the doors.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from cognu.devices.ram import RamServer
+from cognu.errors import E, FileError
+from cognu.files.attach import attach_own
+from cognu.files.authority import Authority
+from cognu.files.chan import Chan, Domain
+from cognu.files.dispatch import dispatch
+from cognu.files.namespace import Namespace
+from cognu.files.server import OEXCL
+from cognu.files.steps import Steps, start
+from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, WRITE, Cap
+from cognu.ninep.types import DMDIR, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
+from cognu.world.real import RealClock
+from serving import Somebody
+
+TOP = Path(__file__).parents[2]
+SOURCE = TOP / "src" / "cognu"
+FACES = ("cli", "shell")
+"""Each an OS process of its own, as its user: the host says what they may do, and a node what their session may."""
+
+
+# -- the source -------------------------------------------------------------------------------------------------------
+
+
+class Site(NamedTuple):
+    """A call: the module, and what is called, as it is written."""
+
+    module: str
+    called: str
+
+
+@cache
+def sites() -> tuple[Site, ...]:
+    """All calls outside of the world and the faces."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        module = path.relative_to(SOURCE).as_posix()
+        if module.startswith("world/") or module.split("/")[0] in FACES:
+            continue
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        found += [Site(module, ast.unparse(call.func)) for call in calls]
+    return tuple(found)
+
+
+CONTRACT = "attach|walk|open|create|read|write|readdir|stat|wstat|remove|symlink|readlink|link|rename|sync|statfs"
+"""The methods of a file server."""
+
+DOORS: dict[str, tuple[str, dict[str, str]]] = {
+    "a file server's method": (
+        rf"(^|\.)(server|mount|connection)\.({CONTRACT})",
+        {
+            "mesh/imports.py": "a server itself, called by dispatch: it passes the call on to the peer's tree",
+            "node/channels.py": "a peer's objects, asked for over a link to that peer, which is a session of the mesh",
+        },
+    ),
+    "an endpoint": (
+        r"(^|\.)new_server",
+        {
+            "files/attach.py": "of the domain that serves it, and ends with it",
+            "files/post.py": "of the process that serves an interface, charged to it",
+            "files/services.py": "of the domain that mounted the service, through a file open for reading and writing",
+            "node/base.py": "of the node itself, when it begins",
+            "node/launcher.py": "of a peer's shell's own domain, for what is its own",
+        },
+    ),
+    "a chan": (
+        r"(^|\.)Chan",
+        {
+            "files/attach.py": "under the capability that attaching was done under",
+            "files/chan.py": "under the capability of the chan that it was walked or copied from",
+            "files/mounts.py": "under one minted from the chan's that is handed on",
+            "node/admitting.py": "under one minted from the parent's, for a grant that was answered for",
+            "runtime/launch.py": "under one minted from the starter's, for a grant or a stream",
+            "runtime/runner.py": "in the runner: of descriptors that the node handed over on its one connection",
+        },
+    ),
+    "a device that may be attached": (
+        r"(^|\.)Device",
+        {
+            "files/attach.py": "under the capability that attaching is done under",
+            "files/namespace.py": "under the capability that the namespace is made with",
+            "node/launcher.py": "under one minted from the node's, for a peer's shell; with some rights for the store",
+        },
+    ),
+    "a capability": (
+        r"(^|\.)(mint|new_process)",
+        {
+            "files/attach.py": "from the endpoint's own, with fewer rights",
+            "files/authority.py": "the kernel's operation, which checks the holder",
+            "files/chan.py": "of the domain that holds the parent",
+            "files/mounts.py": "from the chan's, in the domain that holds it",
+            "files/post.py": "from what the giver of a message holds",
+            "kernel/messages.py": "the kernel itself: what was enclosed, checked when it is accepted",
+            "node/admitting.py": "from what the parent of a program holds",
+            "node/base.py": "from the endpoint's own, for the node's process",
+            "node/launcher.py": "from what the node's process holds, for a peer's shell",
+            "node/lending.py": "from what the node's process holds of descriptors, for those of one lent process",
+            "runtime/launch.py": "from what the starter of a program holds",
+        },
+    ),
+    "a namespace served to somebody": (
+        r"(^|\.)Export",
+        {
+            "node/channels.py": "to a peer: of its grants, of what was lent to it by a token, of the shared objects",
+            "node/listening.py": "to a host's 9P client: the tree that a user of the node named, read-only",
+            "node/sessions.py": "to a user of the node, whom the host lets open its socket, or by a token",
+            "runtime/engine.py": "WebAssembly's export of a module; no namespace",
+            "runtime/runners.py": "to a program's runner: the program's own descriptors and namespace",
+        },
+    ),
+    "a process": (
+        r"(^|\.)_?processes\.(add|fork|clone)",
+        {
+            "devices/proc.py": "clone, opened under a capability for /proc: below whoever opened it",
+            "node/base.py": "the node's own, when it begins",
+            "node/channels.py": "for a peer's connection for objects, within its quota",
+            "node/listening.py": "for a 9P client that attached with the token",
+            "node/peers.py": "for a peer's connection, within its quota, with its grants alone",
+            "node/sessions.py": "for a user of the node",
+            "runtime/runner.py": "in the runner: a stand-in for the node's, which holds what matters",
+        },
+    ),
+    "an OS process": (
+        r"spawn\.start\w*",
+        {
+            "node/launcher.py": "a peer's shell, which the peer may start with the grant `run`, within its memory",
+            "runtime/runners.py": "a runner, behind a wall of its own, for programs that may be started anyway",
+        },
+    ),
+    "a socket": (
+        r"(^|\.)_?network\.(connect|announce|open|listen)_\w+",
+        {
+            "devices/net.py": "a conversation of /net, opened under a capability for it; announcing on `#I` alone",
+            "devices/udp.py": "a conversation of /net; bound to a port on `#I` alone",
+            "mesh/join.py": "to the inviter that a ticket names, and for those who join with one",
+            "mesh/links.py": "to peers by their keys, and for peers alone",
+            "node/assembly.py": "the node's own socket, for its owner alone",
+            "node/listening.py": "for 9P clients, when a user of the node asks for it at /mnt/node",
+        },
+    ),
+    "a channel to another machine": (
+        r"mesh\.open",
+        {
+            "node/channels.py": "for /n/PEER, walked to under a capability for /n; for objects by their hash",
+            "node/launcher.py": "for what a peer lent with its token",
+            "node/telling.py": "to tell a peer what it may do here now, and to hear it",
+        },
+    ),
+    "a tree of the host": (
+        r"disk\.tree",
+        {"node/base.py": "`#U`, of which the node itself holds the first capability; and a look at what it hides"},
+    ),
+}
+"""What is called (a pattern for the end of the text), and the modules that may, each with what is in hand there."""
+
+WORLDLY = (
+    r"(subprocess|socket|ssl|multiprocessing|pty)\.\w+"
+    r"|os\.(open|fork\w*|exec\w*|spawn\w*|posix_spawn\w*|system|popen)"
+    r"|asyncio\.(create_subprocess_\w+|open_\w+|start_\w*server)"
+)
+LOOPS = r"(^|\.)(create_(unix_)?(connection|server)|create_datagram_endpoint|subprocess_(exec|shell))"
+FILES = r"^(open|io\.open|Path\(.*\)\.(open|read_\w+|write_\w+))"
+OUTSIDE = {
+    "node/__main__.py": "the name of the host, its umask, and where the log goes, before the node begins",
+    "runtime/runner.py": "the one socket that the runner was started with",
+}
+"""Modules outside of the world and the faces that touch the host's sockets, processes or files by themselves."""
+
+
+def called(pattern: str) -> dict[str, set[str]]:
+    """By module, what is called there that ends so."""
+    found: dict[str, set[str]] = {}
+    for module, text in sites():
+        if re.search(f"(?:{pattern})$", text):
+            found.setdefault(module, set()).add(text)
+    return found
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_it_comes_into_being_only_where_a_capability_is_in_hand(door: str) -> None:
+    pattern, allowed = DOORS[door]
+    found = called(pattern)
+    new = {module: texts for module, texts in found.items() if module not in allowed}
+    assert not new, f"{door}: a new door. Who may do that, and under which capability? Then: a row in DOORS"
+    assert allowed.keys() <= found.keys(), f"{door}: rows that are about nothing any more"
+
+
+def test_nothing_else_touches_the_hosts_sockets_processes_and_files() -> None:
+    found = called(f"^({WORLDLY})") | called(LOOPS)
+    assert set(found) == set(OUTSIDE), found
+    # What the machine allows, and the manual's pages.
+    assert set(called(FILES)) == {"runtime/host.py", "man/__init__.py"}
+
+
+def test_the_world_is_made_once_and_handed_in() -> None:
+    """Nobody but the node's own start makes a world; what does not get one can't reach outside."""
+    assert set(called(r"(^|\.)(real_world|Real\w+)")) == {"node/__main__.py", "runtime/runner.py"}
+
+
+@cache
+def servers() -> frozenset[str]:
+    """Classes that are file servers, by name, whoever they derive from."""
+    bases: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+    found = {"FileServer"}
+    while more := {name for name, above in bases.items() if above & found} - found:
+        found |= more
+    return frozenset(found)
+
+
+SERVED = {
+    "devices/cons.py", "devices/env.py", "devices/fd.py", "devices/log.py", "devices/man.py", "devices/srv.py",
+    "devices/root.py", "store/server.py", "node/control.py",
+}  # fmt: skip
+"""Modules that make the server they are about, for whoever calls them; the others are below."""
+MADE = {
+    "node/base.py": "the devices of the base namespace, each with an endpoint of the node's",
+    "node/launcher.py": "what a peer's shell has of its own, each with an endpoint of its domain's",
+    "node/assembly.py": "/n and the node's control, handed to the base namespace",
+    "node/channels.py": "the shared objects, attached in a domain for one peer's connection; a peer's tree and objects",
+    "files/services.py": "what is served behind a file, attached in the domain that mounts it",
+    "runtime/runner.py": "in the runner: what leads to what the node handed over",
+    "node/peers.py": "what leads to a peer's grants, attached in the domain of its connection",
+    "node/lent_view.py": "what leads to what is lent to a far shell, attached in the domain of the lent process",
+    "files/reach.py": "where a lent program's wants are taken, attached in the domain of the lent process",
+    "runtime/runners.py": "what a runner is told by, attached in the domain of the program",
+}
+
+
+def test_a_file_server_is_made_only_where_it_gets_an_endpoint() -> None:
+    names = servers()
+    assert {"TreeServer", "RamServer", "HostServer", "MountServer", "NetServer", "ProcServer"} <= names
+    found = called(rf"(^|\.)({'|'.join(sorted(names))}|\w+_server|MountServer\.connect)")
+    kernel = r"(^|\.)(new|end|serve)_server$"
+    made = {module for module, texts in found.items() if not all(re.search(kernel, text) for text in texts)}
+    assert made - SERVED == set(MADE)
+
+
+TRIED = {
+    "walk": ["unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"],
+    "open": ["unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"],
+    "create": ["unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"],
+    "attach": [
+        "unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it",
+        "unit/test_files_attach.py",
+    ],
+    "export": [
+        "e2e/test_doors.py::test_a_peer_that_was_granted_nothing_finds_no_door",
+        "e2e/test_joining.py::test_a_peer_shows_what_was_granted_and_nothing_else",
+    ],
+    "import": ["e2e/test_doors.py::test_a_peer_that_was_granted_nothing_finds_no_door"],
+    "fetch": ["e2e/test_doors.py::test_to_know_a_hash_is_no_authority"],
+    "spawn": [
+        "e2e/test_doors.py::test_each_grant_opens_one_door",
+        "e2e/test_running.py::test_without_the_grant_it_is_refused_and_the_grant_named",
+    ],
+    "kill": ["e2e/test_doors.py::test_nobody_ends_what_is_not_below_it"],
+    "/proc": [
+        "e2e/test_doors.py::test_a_program_that_was_granted_nothing_finds_no_door",
+        "unit/test_devices_proc.py::test_a_process_sees_itself_and_those_below",
+    ],
+    "/srv": ["e2e/test_doors.py::test_a_program_that_was_granted_nothing_finds_no_door"],
+    "/net": ["e2e/test_doors.py::test_each_grant_opens_one_door"],
+    "listen": ["e2e/test_doors.py::test_nobody_from_afar_has_the_node_listen"],
+}
+"""Each door with the tests that try it without the capability."""
+
+
+@pytest.mark.parametrize("door", TRIED)
+def test_every_door_is_tried(door: str) -> None:
+    for test in TRIED[door]:
+        module, _, name = test.partition("::")
+        source = (TOP / "tests" / module).read_text()
+        assert not name or re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), test
+
+
+# -- tried ------------------------------------------------------------------------------------------------------------
+
+
+class Watched(RamServer):
+    """Notes which of its methods were called."""
+
+    def __init__(self) -> None:
+        super().__init__(RealClock())
+        self.calls: list[str] = []
+
+
+def _noting(name: str) -> Callable[..., Any]:
+    def call(self: Watched, *arguments: Any) -> Any:
+        self.calls.append(name)
+        return getattr(super(Watched, self), name)(*arguments)
+
+    return call
+
+
+for _name in CONTRACT.split("|"):
+    setattr(Watched, _name, _noting(_name))
+Watched.link = lambda self, *_: self.calls.append("link")  # type: ignore[method-assign]  # files in memory have one name
+
+
+class Tree:
+    """A tree in memory, whose owner makes a namespace of it for another domain with some of the rights."""
+
+    def __init__(self) -> None:
+        self.authority = Authority()
+        self.owner = Domain(self.authority)
+        self.server = Watched()
+        self.me = Somebody()
+        self.root: Chan = now(attach_own(self.server, self.owner, self.me))
+        whole = Namespace(self.owner, self.root)
+        for name, perm in (("file", 0o666), ("directory", DMDIR | 0o777)):
+            now(whole.create(self.root, name, perm, OREAD, self.me)).close()
+        now(dispatch(self.root, CREATE, self.server.symlink, self.root.fid, "link", "file"))
+        self.other = Domain(self.authority)
+
+    def held(self, rights: int) -> Cap:
+        return self.owner.mint(self.root.cap, rights | GRANT, self.other)
+
+    def namespace(self, domain: Domain, cap: Cap) -> Namespace:
+        root = Chan(self.root.handle, domain.hold(), cap, self.root.path, self.root.origin)
+        return Namespace(domain, root, {"r": (self.server, cap)})
+
+
+def now(steps: Steps[Any]) -> Any:
+    result = start(steps)
+    assert not hasattr(result, "__await__")
+    return result
+
+
+Operation = Callable[[Tree, Namespace], Steps[Any]]
+
+
+def _on(name: str, do: Callable[[Tree, Namespace, Chan], Steps[Any]]) -> Operation:
+    def operation(tree: Tree, namespace: Namespace) -> Steps[Any]:
+        found = yield from namespace.walk(namespace.root, [name], tree.me, follow=False)
+        return (yield from do(tree, namespace, found))
+
+    return operation
+
+
+def _opening(mode: int, name: str = "file") -> Operation:
+    return _on(name, lambda tree, namespace, chan: namespace.open(chan, mode, tree.me))
+
+
+def _opened(method: str, rights: int, *arguments: Any) -> Operation:
+    """Read or write through a chan that was opened while that was allowed."""
+
+    def operation(tree: Tree, namespace: Namespace) -> Steps[Any]:
+        whole = Namespace(tree.owner, tree.root)
+        opened = yield from whole.open((yield from whole.walk(tree.root, ["file"], tree.me)), ORDWR, tree.me)
+        chan = Chan(opened.handle, namespace.domain.hold(), namespace.root.cap, opened.path, opened.origin)
+        tree.server.calls.clear()
+        return (yield from dispatch(chan, rights, getattr(chan.server, method), chan.fid, *arguments))
+
+    return operation
+
+
+OPERATIONS: dict[str, tuple[str, int, Operation]] = {
+    "walk": ("walk", 0, lambda t, n: n.walk(n.root, ["file"], t.me)),
+    "attach": ("attach", 0, lambda t, n: n.attach("#r", t.me)),
+    "open for reading": ("open", READ, _opening(OREAD)),
+    "open for writing": ("open", WRITE, _opening(OWRITE)),
+    "open and cut": ("open", READ | WRITE, _opening(OREAD | OTRUNC)),
+    "open for running": ("open", EXECUTE, _opening(OEXEC)),
+    "open a directory": ("open", READ, _opening(OREAD, "directory")),
+    "create": ("create", CREATE | WRITE, lambda t, n: n.create(n.root, "new", 0o666, OWRITE | OEXCL, t.me)),
+    "create a directory": ("create", CREATE | READ, lambda t, n: n.create(n.root, "new", DMDIR | 0o777, OREAD, t.me)),
+    "stat": ("stat", 0, _on("file", lambda t, n, c: n.stat(c))),
+    "wstat": ("wstat", WRITE, _on("file", lambda t, n, c: n.wstat(c, SetStat(mode=0o600)))),
+    "remove": ("remove", WRITE, _on("file", lambda t, n, c: n.remove(c, t.me))),
+    "rename": ("rename", WRITE | CREATE, lambda t, n: n.rename(n.root, "file", n.root, "name", t.me)),
+    "link": ("link", CREATE | WRITE, _on("file", lambda t, n, c: n.link(c, n.root, "name"))),
+    "readlink": ("readlink", 0, lambda t, n: n.walk(n.root, ["link"], t.me)),
+    "read": ("read", READ, _opened("read", READ, 0, 10)),
+    "write": ("write", WRITE, _opened("write", WRITE, 0, b"x")),
+}
+
+
+def refused(tree: Tree, operation: Operation, method: str, domain: Domain, cap: Cap) -> FileError:
+    namespace = tree.namespace(domain, cap)
+    tree.server.calls.clear()
+    with pytest.raises(FileError) as caught:
+        now(operation(tree, namespace))
+    assert method not in tree.server.calls
+    return caught.value
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_is_refused_before_the_server_hears_of_it(name: str) -> None:
+    """With somebody else's capability, with one that was revoked, and with one that lacks a right."""
+    method, rights, operation = OPERATIONS[name]
+    tree = Tree()
+    assert now(operation(tree, tree.namespace(tree.other, tree.held(ALL_RIGHTS)))) is not None or rights & WRITE
+    tree = Tree()
+    assert refused(tree, operation, method, tree.other, tree.root.cap).error is E.ACCES
+    tree = Tree()
+    cap = tree.held(ALL_RIGHTS)
+    tree.authority.revoke(tree.owner.pid, tree.root.cap)
+    assert refused(tree, operation, method, tree.other, cap).error is E.REVOKED
+    for right in (READ, WRITE, EXECUTE, CREATE):
+        tree = Tree()
+        cap = tree.held(ALL_RIGHTS & ~right)
+        if rights & right:
+            assert refused(tree, operation, method, tree.other, cap).error is E.ACCES
+        else:
+            now(operation(tree, tree.namespace(tree.other, cap)))
+            assert method in tree.server.calls
+
+
+def test_the_operations_tried_are_the_contract() -> None:
+    tried = {method for method, _, _ in OPERATIONS.values()}
+    # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
+    assert set(CONTRACT.split("|")) - tried == {"readdir", "symlink", "sync", "statfs"}
