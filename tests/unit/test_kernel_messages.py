@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proofs.small import image, sound
 
-from cognu.kernel import ALL_RIGHTS, GRANT, NODE, READ, SEND, Cap, Code, Kernel
+from cognu.kernel import ALL_RIGHTS, GRANT, NODE, READ, SEND, WRITE, Cap, Code, Kernel
 from cognu.kernel.state import ANSWERED, CANCELLED, DELIVERED, FAILED, INTERFACES, PLACES, QUEUED
 from kernel_world import World, run
 
@@ -398,6 +398,21 @@ def test_enclosing_takes_grant_and_the_rights_themselves(post: Post) -> None:
         assert kernel.accept(post.a, message, place) == -Code.INVALID
     assert kernel.accept(post.a, message, 0) == -Code.INVALID
     assert kernel.enclose(post.b, message, 0, *granting, READ, 0) == 0
+
+
+def test_no_place_reaches_into_another_message(post: Post) -> None:
+    kernel = post.kernel
+    mine = post.mint(NODE, post.root, ALL_RIGHTS, post.b)
+    other = kernel.create_endpoint(NODE)
+    cap = post.mint(NODE, post.handle(kernel.endpoints.root[other]), SEND, post.b)
+    before, between, after = (
+        kernel.emit_message(post.b, *cap, 1), post.emit(), kernel.emit_message(post.b, *cap, 1)
+    )  # fmt: skip
+    assert kernel.enclose(post.b, before, PLACES - 1, *mine, READ, 0) == 0
+    assert kernel.enclose(post.b, after, 0, *mine, READ, 0) == 0
+    assert kernel.accept(post.a, between, -1) == kernel.accept(post.a, between, PLACES) == -Code.INVALID
+    assert kernel.enclose(post.b, between, -1, *mine, WRITE, 0) == -Code.INVALID
+    assert kernel.slots.rights[kernel.accept(NODE, before, PLACES - 1)] & WRITE == 0
 
 
 def test_only_sender_and_handler_enclose_each_in_its_time(post: Post) -> None:
