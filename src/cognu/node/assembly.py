@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cognu.devices.log import Ring, RingHandler
 from cognu.errors import E, FileError
+from cognu.files.process import Process
 from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
@@ -31,8 +31,12 @@ from cognu.runtime.engine import Engine
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.objects import Store
 from cognu.world import World
+from cognu.world.timing import within
 
 log = logging.getLogger("cognu.node")
+
+LAST_MOMENT = 5.0
+"""Seconds that programs may take to end when the node does."""
 
 
 @asynccontextmanager
@@ -106,14 +110,18 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
 
 async def _end_processes(node: Node) -> None:
     """End every process, programs first, and wait for those that take a moment."""
-    waiting = []
-    for process in node.processes:
-        if process.kill is not None:
+    killed = [process for process in node.processes if process.kill is not None]
+    for process in killed:
+        if process.kill is not None:  # it may have ended with one before
             process.kill("the node shuts down")
-            waiting.append(asyncio.create_task(process.ended.wait()))
-    if waiting:
-        await asyncio.wait(waiting, timeout=5)
-        for task in waiting:
-            task.cancel()
+    try:
+        await within(node.world.clock, LAST_MOMENT, _all_ended(killed))
+    except TimeoutError:
+        log.warning("programs are given up that did not end within %g s", LAST_MOMENT)
     for process in reversed(list(node.processes)):
         node.processes.end(process, 0, "the node shut down")
+
+
+async def _all_ended(processes: Iterable[Process]) -> None:
+    for process in processes:
+        await process.ended.wait()
