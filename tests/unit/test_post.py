@@ -8,6 +8,7 @@ import pytest
 
 from cognu.errors import E, FileError
 from cognu.files.authority import Authority
+from cognu.files.chan import Domain
 from cognu.files.limits import Quota, Resource
 from cognu.files.post import MAX_BYTES, NAME_BYTES, Box, Gift, Kind, Notice, Post
 from cognu.kernel import ALL_RIGHTS, GRANT, NODE, READ, SEND, Cap
@@ -262,6 +263,40 @@ def test_a_later_handler_takes_the_place_of_an_earlier(two: Two) -> None:
     two.emit(wanted=False)
     assert two.post.peek(two.server, (), True) is None
     assert two.post.peek(second, (), True) is not None
+
+
+def test_a_domain_without_room_for_what_it_inherits_is_not_made(two: Two) -> None:
+    maker = Domain(two.authority)
+    two.post.bind(maker.pid, two.authority.mint(NODE, two.thing, SEND | GRANT, maker.pid), NAME)
+    before = set(two.authority.kernel.processes.alive)
+    refused(E.DQUOT, Domain, two.authority, maker, 0)
+    assert set(two.authority.kernel.processes.alive) == before
+    child = Domain(two.authority, maker, 1)
+    assert two.post._bound[child.pid] == {NAME}
+    for domain in (child, maker):
+        domain.release()
+    assert not two.post._bound.keys() & {child.pid, maker.pid}
+
+
+def test_interfaces_that_nobody_has_bound_are_forgotten(two: Two) -> None:
+    post = two.post
+    mine = two.authority.mint(NODE, two.thing, SEND | GRANT, two.client)
+    for number in range(1, 20):
+        post.bind(two.client, mine, bytes([number]) * NAME_BYTES)
+    assert len(post._numbers) == len(post._bound[two.client]) == 3, "the one served, and the last two bound"
+    child = two.authority.new_process(two.client, 5)
+    post.inherit(two.client, child)
+    assert len(post._bound[child]) == 2
+    two.authority.revoke(two.server, two.root)
+    refused(E.NOHANDLER, two.emit)
+    two.authority.delete(two.client, mine)
+    later = two.authority.new_process(two.client, 5)
+    post.inherit(two.client, later)
+    assert later not in post._bound
+    two.authority.end_process(child)
+    two.end(two.client)
+    assert post._numbers == post._binders == {}
+    assert not post._bound
 
 
 def test_serving_that_is_refused_leaves_no_endpoint(two: Two) -> None:

@@ -74,6 +74,7 @@ class Authority:
         """End a process: all it holds and serves dies; what it handed on lives. Returns what died."""
         dead = self._run(lambda: self.kernel.end_process_step(pid))
         self._limited.discard(pid)
+        self.post.ended(pid)
         self._announce(dead)
         return dead
 

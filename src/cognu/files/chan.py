@@ -42,7 +42,11 @@ class Domain:
         self.pid: int = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
         if creator is not None:
-            authority.post.inherit(creator.pid, self.pid)
+            try:
+                authority.post.inherit(creator.pid, self.pid)
+            except FileError:
+                authority.end_process(self.pid)
+                raise
 
     def check(self, cap: Cap, rights: int) -> None:
         """Raises ACCES if the capability lacks `rights`, REVOKED if it is gone."""

@@ -90,7 +90,10 @@ class Post:
         self._boxes: dict[int, Box] = {}
         self._letters: dict[int, _Letter] = {}
         self._sent_by: dict[Cap, set[int]] = {}
-        self._interfaces: dict[bytes, int] = {}
+        self._numbers: dict[bytes, int] = {}  # of the interfaces that some process has bound
+        self._last_number = 0
+        self._bound: dict[int, set[bytes]] = {}  # by process; some of it may have died since
+        self._binders: dict[bytes, int] = {}  # how many processes that is, for each
         authority.on_death.append(self._died)
 
     def open(self, pid: int, quota: Quota) -> Box:
@@ -137,17 +140,44 @@ class Post:
     def bind(self, pid: int, cap: Cap, interface: bytes) -> None:
         """Let `interface` mean `cap`, which has SEND, to this process."""
         _check_name(interface)
-        number = self._interfaces.get(interface, len(self._interfaces) + 1)
+        self._unbind(pid, [name for name in self._bound.get(pid, ()) if not self._handles(pid, name)])
+        number = self._numbers.get(interface, self._last_number + 1)
         _done(self._kernel.bind(pid, *cap, number))
-        self._interfaces[interface] = number
+        self._last_number = max(self._last_number, number)
+        self._numbers[interface] = number
+        self._note(pid, interface)
 
     def inherit(self, giver: int, pid: int) -> None:
         """Bind for a new process what its maker has bound and may hand on."""
-        for number in self._interfaces.values():
-            if self._kernel.bound(giver, number) > 0:
-                result = self._kernel.inherit(giver, pid, number)
+        for interface in self._bound.get(giver, ()):
+            if self._handles(giver, interface):
+                result = self._kernel.inherit(giver, pid, self._numbers[interface])
                 if result != -Code.RIGHTS:
                     _done(result)
+                    self._note(pid, interface)
+
+    def ended(self, pid: int) -> None:
+        """A process is no more, and with it what it had bound."""
+        if pid in self._bound:
+            self._unbind(pid, list(self._bound[pid]))
+
+    def _handles(self, pid: int, interface: bytes) -> bool:
+        return self._kernel.bound(pid, self._numbers[interface]) > 0
+
+    def _note(self, pid: int, interface: bytes) -> None:
+        mine = self._bound.setdefault(pid, set())
+        if interface not in mine:
+            mine.add(interface)
+            self._binders[interface] = self._binders.get(interface, 0) + 1
+
+    def _unbind(self, pid: int, interfaces: Sequence[bytes]) -> None:
+        for interface in interfaces:
+            self._bound[pid].discard(interface)
+            self._binders[interface] -= 1
+            if not self._binders[interface]:
+                del self._binders[interface], self._numbers[interface]
+        if not self._bound.get(pid, True):
+            del self._bound[pid]
 
     # -- messages -------------------------------------------------------------------------------------------------
 
@@ -233,7 +263,7 @@ class Post:
 
     def _handler(self, pid: int, interface: bytes) -> Cap:
         _check_name(interface)
-        number = self._interfaces.get(interface)
+        number = self._numbers.get(interface)
         slot = self._kernel.bound(pid, number) if number is not None else -Code.NO_HANDLER
         if slot < 0:
             raise FileError(ERRORS[-slot], interface.hex())
