@@ -42,8 +42,10 @@ class Result(NamedTuple):
 class Machine:
     """A parent process with a tree in memory, an engine and a scheduler."""
 
-    def __init__(self, directory: Path, *, isolated: bool = False, command: Sequence[str] = COMMAND) -> None:
-        """`isolated`: each program in a runner of its own, started by `command`."""
+    def __init__(
+        self, directory: Path, *, isolated: bool = False, command: Sequence[str] = COMMAND, spare: int = 0
+    ) -> None:
+        """`isolated`: each program in a runner of its own, started by `command`; `spare` are kept ready."""
         self.isolated = isolated
         self.world = real_world()
         self.engine = Engine()
@@ -51,7 +53,7 @@ class Machine:
         self.cache = CompileCache(self.world, str(directory), self.engine)
         self.authority = Authority()
         self.processes = ProcessTable(self.world.clock.now)
-        self.runners = Runners(self.world, self.engine.settings, self.processes, command=command)
+        self.runners = Runners(self.world, self.engine.settings, self.processes, spare, command)
         self.programs = Programs(self.world, self.scheduler, self.cache, self.processes, SkeletonServer, self.runners)
         domain = Domain(self.authority)
         root = attach(domain, RamServer(self.world.clock))

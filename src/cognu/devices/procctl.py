@@ -185,6 +185,10 @@ def _import(to: Control, words: list[str]) -> None:
     to.process.launch.cwd = words[1] if len(words) > 1 else "/"
 
 
+def _isolate(to: Control, words: list[str]) -> None:
+    to.process.launch.isolate = True
+
+
 def _on(to: Control, words: list[str]) -> None:
     to.process.launch.on = words[0]
 
@@ -336,6 +340,7 @@ NEW_VERBS = {
     "limit": _Verb(2, 2, _LIMIT, _limit),
     "noteg": _Verb(0, 1, "noteg [PID]", _noteg),
     "import": _Verb(1, 2, "import TOKEN [PATH]", _import),
+    "isolate": _Verb(0, 0, "isolate", _isolate),
     "on": _Verb(1, 1, "on NODE", _on),
     "start": _Verb(0, 0, "start", _start),
 }

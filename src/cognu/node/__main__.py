@@ -19,7 +19,7 @@ import uvloop
 from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.node.assembly import running
-from cognu.node.settings import Home, load_settings, save_settings
+from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, load_settings, save_settings
 from cognu.world.real import real_world
 
 LOG_BYTES = 8 << 20
@@ -52,6 +52,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--listen", help="HOST:PORT for links; kept for later starts")
     parser.add_argument("--host", action="append", help="an address that tickets name; kept for later starts")
     parser.add_argument("--unix", action="append", help="a Unix socket that /net/unix may dial; kept for later starts")
+    parser.add_argument("--isolate", choices=ISOLATED, help="which programs get a process of their own; kept")
+    parser.add_argument("--runners", type=int, help="how many such processes are kept ready; kept for later starts")
     parser.add_argument("--ready-fd", type=int, help="a descriptor to write `ready` to, or one line of what went wrong")
     parser.add_argument("--log-stderr", action="store_true", help="log to stderr too")
     return parser.parse_args()
@@ -69,11 +71,13 @@ def _log_to(home: Home, stderr: bool) -> None:
 async def _main(options: argparse.Namespace, home: Home) -> None:
     world = real_world()
     settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
-    chosen = {key: getattr(options, key) for key in ("name", "listen") if getattr(options, key)}
+    chosen = {key: getattr(options, key) for key in ("name", "listen", "isolate") if getattr(options, key)}
     if options.host:
         chosen["hosts"] = tuple(options.host)
     if options.unix:
         chosen["unix"] = tuple(options.unix)
+    if options.runners is not None:
+        chosen["runners"] = max(0, min(options.runners, MOST_RUNNERS))
     if chosen:
         settings = replace(settings, **chosen)
         save_settings(world.disk, home, settings)

@@ -28,9 +28,10 @@ from cognu.node.verbs import make_verbs
 from cognu.runtime import host
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
+from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.objects import Store
-from cognu.world import World
+from cognu.world import World, wall
 from cognu.world.timing import within
 
 log = logging.getLogger("cognu.node")
@@ -74,8 +75,12 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         stack.push_async_callback(node.network.close)
         node.mesh = Mesh(world, node.identity, node.book, channels.answer)
         stack.push_async_callback(node.mesh.close)
-        launcher = Launcher(node, scheduler, cache)
+        runners = Runners(world, engine.settings, node.processes, settings.runners)
+        launcher = Launcher(node, scheduler, cache, runners)
         stack.push_async_callback(launcher.close)
+        if settings.isolate == "all":
+            wall.check()  # better no node than one that does less than it was told
+            runners.warm()
         listening = Listening(node)
         control = control_server(make_verbs(node, listening), node.status)
         parts = Parts(

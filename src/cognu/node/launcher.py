@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from cognu.devices.cons import cons_server
@@ -38,6 +39,7 @@ from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
 from cognu.runtime.cache import CompileCache
 from cognu.runtime.launch import Programs, build_namespace
+from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler
 from cognu.store.names import check_name, is_prefix
 from cognu.world.timing import within
@@ -66,9 +68,10 @@ CHUNK = 1 << 20
 
 
 class Launcher:
-    def __init__(self, node: Node, scheduler: Scheduler, cache: CompileCache) -> None:
+    def __init__(self, node: Node, scheduler: Scheduler, cache: CompileCache, runners: Runners) -> None:
+        """Takes over `runners`."""
         self._node = node
-        self._programs = Programs(node.world, scheduler, cache, node.processes, SkeletonServer)
+        self._programs = Programs(node.world, scheduler, cache, node.processes, SkeletonServer, runners)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def launch(self, process: Process, launch: Launch) -> None:
@@ -82,12 +85,16 @@ class Launcher:
         else:
             await self._here(process, launch)
 
+    def _settled(self, launch: Launch) -> Launch:
+        """With what is set for all programs here."""
+        return replace(launch, isolate=launch.isolate or self._node.settings.isolate == "all")
+
     # -- here -----------------------------------------------------------------------------------------------------
 
     async def _here(self, process: Process, launch: Launch) -> None:
         name, data = await self._program(process, launch.program)
         launch = await self._prepared(process, launch, name)
-        await self._programs.launch(process, launch, name, data)
+        await self._programs.launch(process, self._settled(launch), name, data)
 
     async def _prepared(self, process: Process, launch: Launch, name: str) -> Launch:
         """With what the node remembers of the program, for its own users alone."""
@@ -101,9 +108,9 @@ class Launcher:
         else:
             cwd = str(process.cwd.path)
             build = build_namespace(process, cwd, launch.grants, launch.directories, SkeletonServer)
-        namespace, directory, descriptors = await finish(build)
-        descriptors.release()
-        _replace(process, namespace, directory)
+        clothes = await finish(build)
+        clothes.descriptors.release()
+        _replace(process, clothes.namespace, clothes.cwd)
 
     async def _program(self, process: Process, word: str) -> tuple[str, bytes]:
         """A program's hash and bytes, by path, name in /bin, or hash. Raises NOENT, NOTFOUND, AMBIGUOUS.
@@ -269,7 +276,7 @@ class Launcher:
             namespace.release()
             raise
         _replace(process, namespace, cwd)
-        await self._programs.launch(process, launch, name, data, confined=False)
+        await self._programs.launch(process, self._settled(launch), name, data, confined=False)
 
     async def _shell_for_peer(self, process: Process, launch: Launch) -> None:
         """A shell of the peer's on this machine: what the peer was granted, and its own files at /mnt/term."""
@@ -378,6 +385,7 @@ def _far_lines(process: Process, launch: Launch) -> list[str]:
     lines += [f"env {quote(f'{key}={value.decode()}')}" for key, value in process.environment.values.items()]
     lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
     lines += [f"pri {process.weight}"] if process.weight != USUAL_WEIGHT else []
+    lines += ["isolate"] if launch.isolate else []
     lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
     lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
     return lines

@@ -14,12 +14,20 @@ class Settings:
     """HOME/settings.json. `name` is what this machine calls itself, `listen` where links come in.
 
     `hosts` are the addresses that tickets name (empty: found out), `unix` the Unix sockets that /net/unix may dial.
+    `isolate` says which programs run in a process of their own, those for which it is `asked` or `all`; `runners` how
+    many such processes are kept ready.
     """
 
     name: str
     listen: str = "0.0.0.0:0"
     hosts: tuple[str, ...] = ()
     unix: tuple[str, ...] = ()
+    isolate: str = "asked"
+    runners: int = 1
+
+
+ISOLATED = ("asked", "all")
+MOST_RUNNERS = 64
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,11 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
             raise FileError(E.DAMAGED, home.settings, f"{key} is a list of texts")
     if not isinstance(found.get("listen", ""), str):
         raise FileError(E.DAMAGED, home.settings, "listen is an address")
+    if found.get("isolate", "asked") not in ISOLATED:
+        raise FileError(E.DAMAGED, home.settings, f"isolate is one of {', '.join(ISOLATED)}")
+    runners = found.get("runners", 0)
+    if type(runners) is not int or not 0 <= runners <= MOST_RUNNERS:
+        raise FileError(E.DAMAGED, home.settings, f"runners is a number, at most {MOST_RUNNERS}")
     texts = {key: value for key, value in found.items() if key not in lists}
     return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
 

@@ -362,11 +362,15 @@ class Programs:
             if self._runners is None:
                 raise FileError(E.NOTSUP, "isolate")
             if launch.handles:
-                raise FileError(E.NOTSUP, "isolate", "an isolated program serves no interfaces")
+                raise FileError(E.NOTSUP, "isolate", "an isolated program sends and handles no messages")
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
             limits = _limits(process, launch, module.memory_minimum)
             check_start(module, limits)
+            for wanted in module.imports:
+                if (wanted.module, wanted.name) in native.IMPORTS:
+                    subject = f"{wanted.module}.{wanted.name}"
+                    raise FileError(E.NOTSUP, subject, "an isolated program sends and handles no messages")
             resolve(module, IMPORTS)
             run = await self._runners.start(process, launch, module, limits, texts, tops)
             try:

@@ -267,6 +267,7 @@ def main(argv: Sequence[str], behind: BehindWall | None = None) -> int:
     parent, settings = argv
     wall.die_with_parent(int(parent))
     os.setsid()  # what a terminal sends to the node's group is not for this one
+    os.environ.clear()  # Python itself sets one for its locale (PEP 538)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     filter_: wall.Filter | FileError
     try:

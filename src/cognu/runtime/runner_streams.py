@@ -24,13 +24,13 @@ _GOOD_FOR = {OREAD: {OREAD, ORDWR}, OWRITE: {OWRITE, ORDWR}, ORDWR: {ORDWR}}
 class StreamFid(Fid):
     """`chan` None is the directory. `at` is where the runner will go on, if it goes on."""
 
-    __slots__ = ("at", "chan", "is_open")
+    __slots__ = ("at", "chan", "number")
 
-    def __init__(self, chan: Chan | None) -> None:
+    def __init__(self, chan: Chan | None, number: int = -1, at: int = 0) -> None:
         super().__init__(Qid(QTDIR, 0, 0) if chan is None else chan.qid)
         self.chan = chan
-        self.at = chan.handle.offset if chan is not None else 0
-        self.is_open = False
+        self.at = at
+        self.number = number
 
 
 class StreamServer(FileServer):
@@ -39,6 +39,17 @@ class StreamServer(FileServer):
     def __init__(self, spec: str, process: Process) -> None:
         self.spec = spec
         self._process = process
+        self._opened: dict[int, StreamFid] = {}
+        files = process.descriptors
+        self.begin = {number: files[number].handle.offset for number in files}
+        """Where each stands at first."""
+
+    def ended(self, offsets: Sequence[int]) -> None:
+        """The program is over, and left its streams there. Only who sought says something new by that."""
+        for number, offset in enumerate(offsets):
+            fid = self._opened.get(number)
+            if fid is not None and fid.chan is not None and offset != fid.at:
+                fid.chan.handle.offset = offset
 
     def attach(self, caller: Caller, aname: str) -> Fid:
         if aname:
@@ -49,14 +60,15 @@ class StreamServer(FileServer):
         assert isinstance(fid, StreamFid)
         if not names or list(names) == [".."]:
             chan = fid.chan.share() if fid.chan is not None and not names else None
-            clone = StreamFid(chan)
+            clone = StreamFid(None) if names else StreamFid(chan, fid.number, fid.at)
             return Walk([clone.qid] if names else [], clone)
         descriptors = self._process.descriptors
         if fid.chan is not None:
             raise FileError(E.NOTDIR, names[0])
         if names[0] not in ("0", "1", "2") or int(names[0]) not in descriptors:
             raise FileError(E.NOENT, names[0])
-        found = StreamFid(descriptors[int(names[0])].share())
+        number = int(names[0])
+        found = StreamFid(descriptors[number].share(), number, self.begin.get(number, 0))
         return Walk([found.qid], found if len(names) == 1 else None)
 
     def open(self, fid: Fid, mode: int, caller: Caller) -> Fid:
@@ -66,7 +78,7 @@ class StreamServer(FileServer):
         if chan.handle.mode is None or chan.handle.mode & OACCESS not in _GOOD_FOR.get(mode & OACCESS, {OREAD, ORDWR}):
             raise FileError(E.ACCES, str(chan.path), "it was not opened for that")
         assert isinstance(fid, StreamFid)
-        fid.is_open = True
+        self._opened[fid.number] = fid
         return fid
 
     def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
@@ -94,6 +106,8 @@ class StreamServer(FileServer):
 
     def clunk(self, fid: Fid) -> None:
         assert isinstance(fid, StreamFid)
+        if self._opened.get(fid.number) is fid:
+            del self._opened[fid.number]
         if fid.chan is not None:
             fid.chan.close()
 

@@ -18,7 +18,7 @@ import logging
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import log as logarithm
 from typing import Any
@@ -169,11 +169,11 @@ class Runners:
         long = module.memory_minimum > LONG_CODE
         code = await self._world.threads.run(serialize) if long else serialize()
         run = IsolatedRun(self, self._world, self._processes, process, limits)
+        orders = _orders(process, launch, limits, texts, tops, run.streams.begin, len(code))
         self._runs.add(run)
         try:
             runner = await self._take()
             self.warm()
-            orders = _orders(process, launch, limits, texts, tops, len(code))
             await run.begin(runner, orders, code, module.memory_minimum)
         except BaseException:
             await run.abandon()
@@ -228,8 +228,10 @@ class IsolatedRun:
         self._limits = limits
         self._account: Account | None = None
         self._runner: _Ready | None = None
+        self._export: Export | None = None
         self._serving: asyncio.Task[None] | None = None
         self._ctl = _Ctl(self._said)
+        self.streams = StreamServer(STREAMS_TREE, process)
         self._running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._own = 0  # bytes charged to who started it
         self._began = 0  # ns of processor time that the runner had used before
@@ -249,13 +251,12 @@ class IsolatedRun:
         child.bound(address_space=addresses, data=data, cpu=None if cpu is None else cpu + self._began // 10**9)
         child.weigh(niceness(self._account.weight))
         roots = await self._roots(orders, code)
-        descriptors = Descriptors(process.descriptors.limit + SESSION.calls, process.quota)
-        export = Export(runner.stream, process, _attach(roots), descriptors, SESSION, (Dialect.NG,))
-        self._serving = asyncio.create_task(_serve(export, roots))
-        waits: list[asyncio.Future[Any]] = [self._running, runner.ended]
+        self._export = Export(runner.stream, process, _attach(roots), None, SESSION, (Dialect.NG,))
+        self._serving = asyncio.create_task(_serve(self._export, roots))
+        waits: list[asyncio.Future[Any]] = [self._running, runner.ended, self._serving]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not self._running.done():
-            raise ended_badly(runner.ended.result())
+            raise await self._how_it_ended()
         self._running.result()
 
     async def _roots(self, orders: Orders, code: bytes) -> dict[str, Chan]:
@@ -263,7 +264,7 @@ class IsolatedRun:
         files = [Text("orders", orders.text, mode=0o400), Text("code", lambda: code, mode=0o400), self._ctl]
         roots = {"": process.namespace.root.share()}
         roots[ORDERS_TREE] = await finish(_root(process, TreeServer(ORDERS_TREE, Directory("", files))))
-        roots[STREAMS_TREE] = await finish(_root(process, StreamServer(STREAMS_TREE, process)))
+        roots[STREAMS_TREE] = await finish(_root(process, self.streams))
         if process.reach is not None:
             roots[WANTS] = await finish(reach_root(process, process.reach))
         return roots
@@ -316,6 +317,10 @@ class IsolatedRun:
     def _said(self, said: Said) -> None:
         match said:
             case Running() if not self._running.done():
+                # What is open so far is its runner's; what comes is the program's, and counts.
+                limit = self._process.descriptors.limit + SESSION.calls
+                assert self._export is not None
+                self._export.descriptors = Descriptors(limit, self._process.quota)
                 self._running.set_result(None)
             case Refused(error) if not self._running.done():
                 self._running.set_exception(error)
@@ -325,9 +330,7 @@ class IsolatedRun:
                 self._charge()
             case Over(status, message, offsets) if self._running.done():
                 self._charge()
-                for number, offset in enumerate(offsets):
-                    if number in self._process.descriptors:
-                        self._process.descriptors[number].handle.offset = offset
+                self.streams.ended(offsets)
                 self._end(status, message)
             case _:
                 raise ProtocolError(E.BADMESSAGE, "runner", type(said).__name__)
@@ -337,15 +340,17 @@ class IsolatedRun:
     async def _follow(self) -> None:
         runner = self._runner
         assert runner is not None
+        assert self._serving is not None
         looking = asyncio.create_task(self._look())
+        waits: list[asyncio.Future[Any]] = [runner.ended, self._serving]
         try:
-            status = await asyncio.shield(runner.ended)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             looking.cancel()
         if self._ending is None:
-            error = ended_badly(status)
+            error = await self._how_it_ended()
             log.warning("process %d: %s", self._process.pid, error)
-            self._ending = status or EXIT_KILLED, str(error)
+            self._ending = runner.ended.result() or EXIT_KILLED, str(error)
         await self._end_runner()
         self._give_back()
         self._runners.forget(self)
@@ -374,6 +379,20 @@ class IsolatedRun:
         return cpu
 
     # -- its end --------------------------------------------------------------------------------------------------
+
+    async def _how_it_ended(self) -> FileError:
+        """Of a runner that ended, or ended the connection, unasked. A moment later it has ended in any case."""
+        assert self._runner is not None
+        if not self._runner.ended.done():
+            # It may be just about to end; one that is not has broken the protocol, or was broken itself.
+            waiting = asyncio.ensure_future(self._world.clock.sleep(LAST_LOOK))
+            ends: list[asyncio.Future[Any]] = [waiting, self._runner.ended]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+        if not self._runner.ended.done():
+            await self._runner.end()
+            return FileError(E.RUNNER, "", "it ended the connection to its node")
+        return ended_badly(self._runner.ended.result())
 
     async def _end_runner(self) -> None:
         if self._runner is not None:
@@ -465,7 +484,7 @@ def _root(process: Process, server: FileServer) -> Steps[Chan]:
 
 def _orders(
     process: Process, launch: Launch, limits: Limits, texts: tuple[Sequence[bytes], ...],
-    tops: Iterable[str] | None, code: int,
+    tops: Iterable[str] | None, offsets: Mapping[int, int], code: int,
 ) -> Orders:  # fmt: skip
     args, environment = (tuple(text.decode("utf-8", "surrogateescape") for text in part) for part in texts)
     files = process.descriptors
@@ -474,7 +493,7 @@ def _orders(
         chan = files[number]
         streams.append(
             StreamOrder(
-                number, chan.handle.mode or 0, chan.handle.offset, str(chan.path), chan.origin.spec, chan.origin.names
+                number, chan.handle.mode or 0, offsets[number], str(chan.path), chan.origin.spec, chan.origin.names
             )
         )
     path = str(process.cwd.path)

@@ -46,6 +46,8 @@ class ProgramStart:
         lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in options.grants]
         lines += [f"grants {quote(path)}" for path in options.grant_files]
         lines += [f"dir {quote(directory.host)} {quote(directory.guest)}" for directory in options.directories]
+        if options.isolate:
+            lines.append("isolate")
         if options.memory is not None:
             lines.append(f"limit memory {options.memory}")
         if options.cpu is not None:

@@ -100,7 +100,7 @@ class RunOptions:
     """What `run` takes. `on` is a node's name, None for here; `memory` in bytes, `cpu` in seconds, None for the
     node's own limits. An empty `directories` leaves the guest with its usual preopened directories. `grant_files` are
     paths of texts as grants(5). `asks`: the program waits while `Child.want` is asked for what it has no grant for.
-    `group` is whose notes it gets; None: those of the session."""
+    `group` is whose notes it gets; None: those of the session. `isolate`: in an OS process of its own."""
 
     on: str | None = None
     grants: tuple[Grant, ...] = ()
@@ -110,6 +110,7 @@ class RunOptions:
     grant_files: tuple[str, ...] = ()
     asks: bool = False
     group: NoteGroup | None = field(default=None, compare=False)
+    isolate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

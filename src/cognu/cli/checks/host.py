@@ -216,9 +216,29 @@ def address_space(soft: int) -> Sequence[Found]:
     return note(f"{soft >> 20} MiB", "programs are slower so; ulimit -v unlimited before cognu up")
 
 
+def isolation(lacking: Sequence[tuple[str, str]], wanted: bool) -> Sequence[Found]:
+    """`lacking`: what is missing and what to do; `wanted`: every program is to be isolated."""
+    if not lacking:
+        return ok("Landlock and seccomp")
+    return [
+        (problem(what, remedy) if wanted else note(f"{what}, so run --isolate is refused", remedy))[0]
+        for what, remedy in lacking
+    ]
+
+
+def _isolation(subject: Subject) -> Sequence[Found]:
+    from cognu.node.settings import Home, load_settings
+    from cognu.world import wall
+    from cognu.world.real import real_world
+
+    settings = load_settings(real_world().disk, Home(subject.home), "node")
+    return isolation(wall.missing(), settings.isolate == "all")
+
+
 CHECKS = (
     Check(AREA, "python", "the node and its programs run in it", lambda _: python(sys.version_info[:3])),
     Check(AREA, "programs", "run starts a program on a stack of its own", programs, PROBE_SECONDS),
+    Check(AREA, "isolation", "run --isolate puts a program behind a second wall", _isolation),
     Check(AREA, "room", "each program takes memory mappings (vm.max_map_count) and addresses", _room),
     Check(AREA, "addresses", "each program's memory reserves 4 GiB of addresses", _address_space),
     Check(AREA, "files", "the node holds one of the host's files for each open one of its own", _limits),

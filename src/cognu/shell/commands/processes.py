@@ -38,6 +38,7 @@ async def run(call: Call) -> int:
         memory=None if memory is None else parse_size(memory),
         cpu=None if cpu is None else parse_seconds(cpu),
         grant_files=tuple(absolute(call.system.cwd, path) for path in options.values("grants")),
+        isolate="isolate" in options,
     )
     return await run_program(replace(call, environment=environment), call.operands, wanted, here=True)
 

@@ -1,0 +1,80 @@
+"""The wall around a runner, tried from inside once it is up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import walled
+from cognu.errors import E, FileError
+from cognu.world import wall
+from guests import command
+from wasi_machine import Machine, Result
+
+HOOK = str(Path(walled.__file__))
+REFUSED = ("PermissionError", "Operation not permitted", "RuntimeError: can't start new thread")
+
+
+async def attempt(place: Path, name: str) -> Result:
+    machine = Machine(place, isolated=True, command=(sys.executable, "-I", HOOK, name))
+    try:
+        process = await machine.child("/")
+        await machine.start(process, command("(nop)"), ["x"])
+        await process.ended.wait()
+        return await machine.result(process)
+    finally:
+        await machine.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["open", "create", "list", "stat", "memory", "own memory", "fork", "thread", "limits", "share", "code", "own code"],
+)
+async def test_what_a_library_may_try_is_refused_behind_the_wall(tmp_path: Path, name: str) -> None:
+    result = await attempt(tmp_path, name)
+    assert any(word in result.message for word in REFUSED), result.message
+    assert result.status == 0
+
+
+@pytest.mark.parametrize("name", ["connect", "local socket", "exec", "ptrace", "kill", "kill all", "kill thread"])
+async def test_what_only_an_attacker_tries_ends_the_runner(tmp_path: Path, name: str) -> None:
+    result = await attempt(tmp_path, name)
+    assert result.status == 128 + signal.SIGSYS
+    assert result.message == str(FileError(E.RUNNER, "", "SIGSYS: it tried what the wall forbids"))
+
+
+async def test_behind_the_wall_computing_goes_on(tmp_path: Path) -> None:
+    assert (await attempt(tmp_path, "nothing")).message == "nothing"
+    assert (await attempt(tmp_path, "data")).message == "done"
+
+
+async def test_a_runner_has_no_variables(tmp_path: Path) -> None:
+    assert (await attempt(tmp_path, "variables")).message == "{}"
+
+
+@pytest.mark.parametrize(("name", "number"), [("abort", signal.SIGABRT), ("crash", signal.SIGSEGV)])
+async def test_how_a_runner_crashes_is_told(tmp_path: Path, name: str, number: signal.Signals) -> None:
+    result = await attempt(tmp_path, name)
+    assert (result.status, result.message) == (128 + number, str(FileError(E.RUNNER, "", number.name)))
+
+
+def test_this_host_lacks_nothing() -> None:
+    assert wall.missing() == []
+    wall.check()
+    assert wall.landlock_abi() >= wall.OLDEST_ABI
+
+
+def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wall, "LIBRARY", "libnothing.so.0")
+    monkeypatch.setattr(wall, "OLDEST_ABI", 1000)
+    with pytest.raises(FileError) as caught:
+        wall.check()
+    assert caught.value.error is E.NOWALL
+    assert "libnothing.so.0 is not there (install it: " in caught.value.detail
+    assert "the kernel has no Landlock (use Linux 5.13" in caught.value.detail
+    monkeypatch.setattr(sys, "platform", "darwin")
+    [found] = wall.missing()
+    assert "neither Landlock nor seccomp" in found.what
