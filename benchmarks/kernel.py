@@ -2,7 +2,7 @@
 
 The peer of a kernel with very many capabilities is the same kernel with a hundred; both are shuffled, so that slots
 come from all over the tables. The peer of a file operation is the same one with the check taken out of dispatch.
-All of it is processor time of the one thread, since nothing here waits.
+Then one guest asks another. All of it is processor time of the one thread.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
 from random import Random
+from tempfile import TemporaryDirectory
 from types import CodeType
 
+import wasmtime
+from blake3 import blake3
+
+from benchmarks.launching import launching
 from benchmarks.measure import Bench, Case, Measure, Unit
 from cognu.devices.ram import RamServer
 from cognu.files import dispatch as dispatching
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin, Path
 from cognu.files.dispatch import dispatch
+from cognu.files.launch import Launch
 from cognu.files.namespace import Namespace
+from cognu.files.post import NAME_BYTES
 from cognu.files.process import Process, ProcessTable
 from cognu.files.steps import finish, start
 from cognu.kernel import ALL_RIGHTS, GRANT, NODE, READ, SEND, WRITE, Kernel
@@ -149,6 +156,7 @@ async def run(bench: Bench) -> None:
     ]  # fmt: skip
     try:
         await bench.measure(cases)
+        await _between_guests(bench)
     finally:
         gc.unfreeze()
         files.close()
@@ -268,3 +276,52 @@ def _without_check() -> Iterator[None]:
 @contextmanager
 def _as_it_is() -> Iterator[None]:
     yield
+
+
+# -- messages between programs ----------------------------------------------------------------------------------------
+
+
+NAME = "0c" * 32
+CALLS = """(import "cognu" "emit_message" (func $emit (param i32 i32 i32 i32 i32 i32) (result i64)))
+  (import "cognu" "emit_answer" (func $answer (param i64 i32 i32 i32 i32) (result i32)))
+  (import "cognu" "next_message" (func $next (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "NAME")""".replace("NAME", NAME_BYTES * "\\0c")
+HANDLER = bytes(
+    wasmtime.wat2wasm(f"""(module {CALLS} (func (export "_start") (loop $more
+  (drop (call $next (i32.const 0) (i32.const 0) (i32.const 256) (i32.const 300) (i32.const 3)))
+  (br_if $more (i32.eqz (call $answer (i64.load (i32.const 264)) (i32.const 256) (i32.const 16)
+    (i32.const 0) (i32.const 0)))))))""")
+)
+
+
+def _client(count: int) -> bytes:
+    return bytes(
+        wasmtime.wat2wasm(f"""(module {CALLS} (func (export "_start") (local $left i32)
+  (local.set $left (i32.const {count}))
+  (loop $more
+    (i64.store (i32.const 128) (call $emit (i32.const 0) (i32.const 256) (i32.const 16)
+      (i32.const 0) (i32.const 0) (i32.const 1)))
+    (if (i32.ne (call $next (i32.const 128) (i32.const 1) (i32.const 256) (i32.const 300) (i32.const 1))
+      (i32.const 80)) (then (unreachable)))
+    (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))""")
+    )
+
+
+async def _between_guests(bench: Bench) -> None:
+    """A request of 16 bytes and its answer, from one guest to another and back."""
+    count = bench.size(5000, 10)
+    with TemporaryDirectory() as directory:
+        async with launching(directory, _client(count), "client") as machine:
+            handler = machine.child()
+            handler.args = ["handler"]
+            await machine.programs.launch(handler, Launch(handles=[NAME]), blake3(HANDLER).hexdigest(), HANDLER)
+
+            async def ask() -> float:
+                began = time.thread_time()  # both run on the loop's thread
+                await machine.launch()
+                return (time.thread_time() - began) / count * 1e6
+
+            await bench.measure([Case("a guest asks a guest, 16 bytes and back", Unit.US, ask, runs=5)])
+            assert handler.kill is not None
+            handler.kill("measured")
+            await handler.ended.wait()
