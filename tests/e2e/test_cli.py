@@ -255,6 +255,10 @@ def test_machines_are_joined_lend_and_part(desk: Machine, pi: Machine) -> None:
     (pi.work / "hello").write_text("hello from pi\n")
     assert desk.says("import", "pi", str(pi.work)) == f"/n/pi{pi.work}\n"
     assert desk.says("sh", "-c", f"cat /n/pi{pi.work}/hello") == "hello from pi\n"
+    assert f"bind /n/pi{pi.work} /n/photos" in desk.says("import", "pi", str(pi.work), "/n/photos")
+    assert desk.says("sh", "-c", "cat /n/photos/hello; ls /n") == "hello from pi\nphotos\npi\n"
+    desk.says("unbind", "/n/photos")
+    assert desk.says("sh", "-c", "ls /n") == "pi\n"
     assert "may no longer" in pi.says("grants", "revoke", "desk", f"read:{pi.work}")
     desk.refuses(1, E.NOENT, "sh", "-c", f"cat /n/pi{pi.work}/hello")
     desk.says("export", str(desk.work), "pi", ":rw")
