@@ -290,6 +290,19 @@ async def test_ctrl_d_or_what_a_terminal_makes_of_it_ends_on_an_empty_line_only(
             assert await at.read() == ("a" if end == b"\x04" else "xa")
 
 
+async def test_an_end_typed_right_after_lines_is_for_the_prompt_after_them() -> None:
+    async with keyboard() as at:
+        pieces = iter([b"one\n", b"two\n", b"", b"three\n"])
+        taken = at.keys.read
+
+        async def read(count: int = 65536) -> bytes:
+            piece = next(pieces, None)
+            return await taken(count) if piece is None else piece
+
+        at.keys.read = read  # type: ignore[method-assign]
+        assert [await at.read() for _ in range(4)] == ["one", "two", None, "three"]
+
+
 async def test_the_end_of_the_keys_ends_the_prompt() -> None:
     async with keyboard() as at:
         reading = asyncio.create_task(at.read())

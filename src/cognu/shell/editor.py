@@ -188,6 +188,7 @@ class Editor:
         self._watch = watch
         self._size = Size(ROWS, COLUMNS)
         self._listening = False
+        self._over = False  # the input ended, and no prompt has yet
         self._keys = _Keys()
         self._screen = _Screen()
         self._recalled = _Recalled(shell.typed)
@@ -273,10 +274,13 @@ class Editor:
             finally:
                 await end_tasks([listening, following, drawing])
 
-    def _stop(self, error: Exception) -> None:
+    def _stop(self, error: Exception) -> bool:
+        """End the prompt; false if it is over already."""
         app = self._session.app
-        if app.is_running and not app.is_done:
-            app.exit(exception=error)
+        if not app.is_running or app.is_done:
+            return False
+        app.exit(exception=error)
+        return True
 
     async def _draw(self) -> None:
         # By now prompt_toolkit has put its own handler for a changed window in the place of whoever had one.
@@ -291,9 +295,10 @@ class Editor:
         try:
             self._keys.feed_bytes(b"")  # what came while nobody took keys
             while self._listening:
-                data = await self._streams.stdin.read()
+                data = b"" if self._over else await self._streams.stdin.read()
                 if not data:
-                    self._stop(_EndOfInput())
+                    # A line may just be complete: the end that was typed after it is the next prompt's.
+                    self._over = not self._stop(_EndOfInput())
                     return
                 self._keys.feed_bytes(data)
         except CognuError as error:
