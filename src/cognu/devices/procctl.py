@@ -8,6 +8,7 @@ to a process that really runs on another node is passed on to there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from string import hexdigits
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
@@ -16,6 +17,7 @@ from cognu.files.limits import MAX_WEIGHT, USUAL_WEIGHT, Resource
 from cognu.files.mounts import ChanMover
 from cognu.files.nscommands import change_directory
 from cognu.files.nstext import split_commands
+from cognu.files.post import NAME_BYTES
 from cognu.files.process import Process, ProcessTable, Share, State
 from cognu.files.server import Caller
 from cognu.files.steps import Steps
@@ -24,6 +26,7 @@ MAX_ITEMS = 1024
 """Grants, and mapped directories, of one process; the node keeps them in memory."""
 MAX_ARGUMENTS = 1 << 20
 """Bytes of all arguments, as Linux has it in the order of magnitude (execve(2))."""
+INTERFACE_DIGITS = 2 * NAME_BYTES
 MAX_NUMBER = (1 << 63) - 1
 MAX_NOTE = 128
 """Bytes of a note, as ERRMAX in Plan 9."""
@@ -189,6 +192,12 @@ def _isolate(to: Control, words: list[str]) -> None:
     to.process.launch.isolate = True
 
 
+def _handle(to: Control, words: list[str]) -> None:
+    if len(words[0]) != INTERFACE_DIGITS or set(words[0]) - set(hexdigits):
+        raise FileError(E.USAGE, "handle", NEW_VERBS["handle"].usage)
+    _keep(to.process.launch.handles, words[0], "handle")
+
+
 def _on(to: Control, words: list[str]) -> None:
     to.process.launch.on = words[0]
 
@@ -341,6 +350,7 @@ NEW_VERBS = {
     "noteg": _Verb(0, 1, "noteg [PID]", _noteg),
     "import": _Verb(1, 2, "import TOKEN [PATH]", _import),
     "isolate": _Verb(0, 0, "isolate", _isolate),
+    "handle": _Verb(1, 1, f"handle INTERFACE ({INTERFACE_DIGITS} hexadecimal digits)", _handle),
     "on": _Verb(1, 1, "on NODE", _on),
     "start": _Verb(0, 0, "start", _start),
 }

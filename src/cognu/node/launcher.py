@@ -76,6 +76,8 @@ class Launcher:
 
     async def launch(self, process: Process, launch: Launch) -> None:
         """Make a NEW process run, or raise with nothing left running."""
+        if launch.on and launch.handles:
+            raise FileError(E.NOTSUP, launch.on, "interfaces are handled by programs that run here")
         if launch.on:
             await self._on_peer(process, launch)
         elif launch.token and launch.program == SHELL:

@@ -48,6 +48,7 @@ class ProgramStart:
         lines += [f"dir {quote(directory.host)} {quote(directory.guest)}" for directory in options.directories]
         if options.isolate:
             lines.append("isolate")
+        lines += [f"handle {quote(name)}" for name in options.handles]
         if options.memory is not None:
             lines.append(f"limit memory {options.memory}")
         if options.cpu is not None:

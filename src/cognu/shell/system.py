@@ -100,7 +100,8 @@ class RunOptions:
     """What `run` takes. `on` is a node's name, None for here; `memory` in bytes, `cpu` in seconds, None for the
     node's own limits. An empty `directories` leaves the guest with its usual preopened directories. `grant_files` are
     paths of texts as grants(5). `asks`: the program waits while `Child.want` is asked for what it has no grant for.
-    `group` is whose notes it gets; None: those of the session. `isolate`: in an OS process of its own."""
+    `group` is whose notes it gets; None: those of the session. `isolate`: in an OS process of its own.
+    `handles`: names of interfaces that it serves, in hexadecimal."""
 
     on: str | None = None
     grants: tuple[Grant, ...] = ()
@@ -111,6 +112,7 @@ class RunOptions:
     asks: bool = False
     group: NoteGroup | None = field(default=None, compare=False)
     isolate: bool = False
+    handles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

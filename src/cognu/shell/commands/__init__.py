@@ -9,8 +9,8 @@ from cognu.shell.state import Call
 
 _JOIN = ("a", "b", "c")
 _RUN = (
-    "run [--on NODE] [--isolate] [--grant PATH[:rwx]|net] [--grants FILE] [--dir HOST[::GUEST]] [--env K=V] "
-    "[--memory SIZE] [--cpu SECONDS] PROGRAM [ARG...]"
+    "run [--on NODE] [--isolate] [--handle INTERFACE] [--grant PATH[:rwx]|net] [--grants FILE] "
+    "[--dir HOST[::GUEST]] [--env K=V] [--memory SIZE] [--cpu SECONDS] PROGRAM [ARG...]"
 )
 
 
@@ -153,7 +153,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "run a program in a sandbox",
             _RUN,
             "run --on pi wc.wasm notes.txt",
-            ("on=", "isolate", "grant=", "grants=", "dir=", "env=", "memory=", "cpu="),
+            ("on=", "isolate", "handle=", "grant=", "grants=", "dir=", "env=", "memory=", "cpu="),
             (1, ANY),
             mixed=False,
             status="the program's; 128 + n if signal n ended it; 126 if it can't be run, 127 if there is none",

@@ -39,6 +39,7 @@ async def run(call: Call) -> int:
         cpu=None if cpu is None else parse_seconds(cpu),
         grant_files=tuple(absolute(call.system.cwd, path) for path in options.values("grants")),
         isolate="isolate" in options,
+        handles=tuple(options.values("handle")),
     )
     return await run_program(replace(call, environment=environment), call.operands, wanted, here=True)
 
