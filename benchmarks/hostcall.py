@@ -2,7 +2,8 @@
 
 The peer is what `wasmtime`'s own classes offer: `Linker.define_func`. They have no awaited host functions, so those
 are compared with their synchronous ones. A read is a C program's `pread` of one byte, through WASI: ours through the
-process's namespace, capabilities and dispatch, theirs Wasmtime's own WASI, in Rust, on a preopened directory.
+process's namespace, capabilities and dispatch, theirs Wasmtime's own WASI, in Rust, on a preopened directory. An
+isolated read is one over 9P, from the runner to the node and back, beside our own that is not.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import wasmtime
 from benchmarks import programs
 from benchmarks.launching import DIRECTORY, Machine, launching
 from benchmarks.measure import Bench, Case, Unit
+from benchmarks.start import all_processor_time
 from cognu.runtime.engine import Engine, Module
 from cognu.runtime.guest import Exit, Guest, HostFunction, How, Limits
 from cognu.runtime.scheduler import LOOP_MEMORY, Scheduler
+from cognu.world import wall
 from cognu.world.real import RealClock
 
 PROGRAM = bytes(
@@ -30,6 +33,8 @@ PROGRAM = bytes(
   (func (export "_start") (loop $l (br_if $l (call $f (i32.const 1) (i32.const 2))))))""")
 )
 PEER = "wasmtime-py"
+Clock = Callable[[Callable[[], Awaitable[float]]], Awaitable[float]]
+"""Microseconds of a measurement, by one clock or another."""
 
 
 async def run(bench: Bench) -> None:
@@ -54,7 +59,8 @@ async def run(bench: Bench) -> None:
     try:
         with TemporaryDirectory() as directory:
             async with AsyncExitStack() as stack:
-                await bench.measure(cases + await _reads(stack, Path(directory), few))
+                reads = await _reads(stack, Path(directory), few)
+                await bench.measure(cases + reads + await _isolated(bench, stack, directory, few // 10))
     finally:
         await scheduler.close()
         module.close()
@@ -148,6 +154,42 @@ async def _reads(stack: AsyncExitStack, directory: Path, count: int) -> list[Cas
     return [
         Case("WASI read of 1 byte, file in memory", Unit.US, ours(in_memory, count), peer, theirs),
         Case("WASI read of 1 byte, host's file", Unit.US, ours(on_host, count // 4), peer, theirs),
+    ]
+
+
+async def _isolated(bench: Bench, stack: AsyncExitStack, directory: str, count: int) -> list[Case]:
+    """A read by a program in a process of its own: what that costs, beside the same program without."""
+    lacking = wall.missing()
+    if lacking:
+        bench.miss("isolated", lacking[0].what)
+        return []
+    wasm = programs.wasi("reads")
+    machine = await stack.enter_async_context(launching(f"{directory}/cache", wasm, "reads", spare=1))
+
+    async def wall_time(launch: Callable[[], Awaitable[float]]) -> float:
+        return await launch()
+
+    def measured(isolate: bool, clock: Clock) -> Callable[[], Awaitable[float]]:
+        async def launch(reads: int) -> float:
+            await machine.ready()
+            began = time.perf_counter()
+            await machine.launch(f"/{DIRECTORY}/file", str(reads), isolate=isolate)
+            return (time.perf_counter() - began) * 1e6
+
+        async def measure() -> float:
+            """Microseconds per read, the launch taken off."""
+            one = await clock(lambda: launch(1))
+            many = await clock(lambda: launch(count + 1))
+            return max(many - one, 1e-3) / count
+
+        return measure
+
+    def case(name: str, clock: Clock) -> Case:
+        return Case(name, Unit.US, measured(True, clock), "the same, not isolated", measured(False, clock), runs=5)
+
+    return [
+        case("WASI read of 1 byte, isolated", wall_time),
+        case("WASI read of 1 byte, isolated, CPU", all_processor_time),
     ]
 
 

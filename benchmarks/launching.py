@@ -28,6 +28,7 @@ from cognu.runtime.cache import CompileCache
 from cognu.runtime.engine import Engine
 from cognu.runtime.guest import Exit, How, Limits
 from cognu.runtime.launch import Programs
+from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler
 from cognu.runtime.wasi import IMPORTS, Program
 from cognu.world.real import real_world
@@ -39,16 +40,18 @@ DIRECTORY = "home"
 class Machine:
     """A parent process whose root is a tree in memory, or a directory of the host. Made by `launching`."""
 
-    def __init__(self, cache: str, wasm: bytes, name: str, root: str | None) -> None:
+    def __init__(self, cache: str, wasm: bytes, name: str, root: str | None, spare: int) -> None:
         self.world = real_world()
         self.engine = Engine(host.settings(host.measure()))
         self.scheduler = Scheduler(self.engine, self.world.clock)
         self.cache = CompileCache(self.world, cache, self.engine)
         self.processes = ProcessTable(self.world.clock.now)
-        self.programs = Programs(self.world, self.scheduler, self.cache, self.processes, SkeletonServer)
+        self.runners = Runners(self.world, self.engine.settings, self.processes, spare)
+        self.programs = Programs(self.world, self.scheduler, self.cache, self.processes, SkeletonServer, self.runners)
         self.wasm = wasm
         self.hash = blake3(wasm).hexdigest()
         self.name = name
+        self._spare = spare
         self._tree = HostServer(self.world, self.world.disk.tree(root)) if root else RamServer(self.world.clock)
         self.parent: Process
         self.stream: Chan
@@ -86,11 +89,12 @@ class Machine:
             process.descriptors.add(ChanMover(process.namespace.domain).move(self.stream), number)
         return process
 
-    async def launch(self, *arguments: str) -> None:
+    async def launch(self, *arguments: str, isolate: bool = False) -> None:
         """Start the program as `run` does and wait for its end. Raises `RuntimeError` unless it exits with 0."""
         process = self.child()
         process.args = [self.name, *arguments]
-        await self.programs.launch(process, Launch(grants=[Grant(f"/{DIRECTORY}", "r")]), self.hash, self.wasm)
+        launch = Launch(grants=[Grant(f"/{DIRECTORY}", "r")], isolate=isolate)
+        await self.programs.launch(process, launch, self.hash, self.wasm)
         await process.ended.wait()
         if process.status != 0:
             raise RuntimeError(f"the program ended with {process.status}: {process.message}")
@@ -101,6 +105,24 @@ class Machine:
         for _ in range(count):
             await self.launch()
         return (time.perf_counter() - began) / count * 1e6
+
+    async def isolated(self, count: int) -> float:
+        """Microseconds for each. If runners are kept ready, one is waited for each time, and that does not count."""
+        spent = 0.0
+        for _ in range(count):
+            await self.ready()
+            began = time.perf_counter()
+            await self.launch(isolate=True)
+            spent += time.perf_counter() - began
+        return spent / count * 1e6
+
+    async def ready(self) -> None:
+        """Until a runner waits for its program, if any is kept ready: it has begun, and uses no time any more."""
+        self.runners.warm()
+        before, used = -1, 0
+        while self._spare and before != used:
+            await asyncio.sleep(0.1)
+            before, used = used, self.runners.ready[0].used() if self.runners.ready else before - 1
 
     async def guests(self, count: int) -> float:
         """Microseconds for each."""
@@ -127,9 +149,12 @@ class _Somebody:
 
 
 @asynccontextmanager
-async def launching(cache: str, wasm: bytes, name: str, root: str | None = None) -> AsyncIterator[Machine]:
-    """A machine for one program. `cache`: where compiled programs are kept; `root`: a directory, else it has memory."""
-    machine = Machine(cache, wasm, name, root)
+async def launching(
+    cache: str, wasm: bytes, name: str, root: str | None = None, spare: int = 0
+) -> AsyncIterator[Machine]:
+    """A machine for one program. `cache`: where compiled programs are kept; `root`: a directory, else it has memory;
+    `spare`: runners for isolated programs that are kept ready."""
+    machine = Machine(cache, wasm, name, root, spare)
     await machine.prepare()
     try:
         yield machine

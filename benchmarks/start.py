@@ -2,7 +2,8 @@
 
 Ours, "launch": what a node does for `run`: a new process with streams, the program's private namespace with one grant,
 its WASI state, a fiber, its end, everything given back. Ours, "guest": the WASI state and the fiber alone, in a process
-that is there. The program is the same C source for all, with nothing in its `main`.
+that is there. "isolated": the launch in a runner, one that is kept ready or one that has to be started, beside the
+launch without. The program is the same C source for all, with nothing in its `main`.
 
 "CPU": the processor time of all that takes part, ours with all threads, the peer's with its children and what the
 system does for both. On a busy machine that is the figure to trust.
@@ -15,6 +16,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +25,7 @@ import wasmtime
 from benchmarks import programs
 from benchmarks.launching import launching
 from benchmarks.measure import Bench, Case, Unit
+from cognu.world import wall
 
 
 async def run(bench: Bench) -> None:
@@ -39,7 +42,7 @@ async def run(bench: Bench) -> None:
         return _spawns(dynamic, few)
 
     with TemporaryDirectory() as directory:
-        async with launching(directory, wasm, "nothing") as ours:
+        async with launching(directory, wasm, "nothing") as ours, AsyncExitStack() as stack:
             theirs = _Wasmtime(wasm)
 
             async def launch() -> float:
@@ -81,8 +84,53 @@ async def run(bench: Bench) -> None:
                     Case("CPU: launch / fork and exec", Unit.US, launch_cpu, "from C", fork_cpu, aim=aim),
                     Case("CPU: launch / fork and exec, static", Unit.US, launch_cpu, "from C", fork_static_cpu),
                     Case("CPU: guest / fork and exec", Unit.US, guest_cpu, "from C", fork_cpu, aim=aim),
+                    *await _isolated(bench, stack, directory, wasm, launch, few),
                 ]
             )
+
+
+async def _isolated(
+    bench: Bench, stack: AsyncExitStack, cache: str, wasm: bytes, launch: Callable[[], Awaitable[float]], launches: int
+) -> list[Case]:
+    """What a process of its own costs a program: no peer's, but our own start without it."""
+    lacking = wall.missing()
+    if lacking:
+        bench.miss("isolated", lacking[0].what)
+        return []
+    kept = await stack.enter_async_context(launching(cache, wasm, "nothing", spare=1))
+    cold = await stack.enter_async_context(launching(cache, wasm, "nothing"))
+    few = bench.size(3, 1)
+
+    async def ready() -> float:
+        return await kept.isolated(few)
+
+    async def fresh() -> float:
+        return await cold.isolated(few)
+
+    async def fresh_cpu() -> float:
+        return await all_processor_time(lambda: cold.isolated(few)) / few
+
+    async def launch_cpu() -> float:
+        return await all_processor_time(launch) / launches
+
+    peer = "the same, not isolated"
+    return [
+        Case("isolated, a runner ready", Unit.US, ready, peer, launch, runs=5),
+        Case("isolated, none ready", Unit.US, fresh, peer, launch, runs=5),
+        Case("CPU: isolated, the runner's start included", Unit.US, fresh_cpu, peer, launch_cpu, runs=5),
+    ]
+
+
+async def all_processor_time(measured: Callable[[], Awaitable[float]]) -> float:
+    """Microseconds of this process's threads, and of the processes that ended meanwhile."""
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    began = used()
+    await measured()
+    return (used() - began) * 1e6
 
 
 async def _processor_time(measured: Callable[[int], Awaitable[float]], count: int) -> float:

@@ -347,14 +347,14 @@ async def test_where_its_input_stands_is_known_to_who_reads_on(machine: Machine)
 async def test_runners_are_kept_ready_and_used_once(tmp_path: Path) -> None:
     machine = Machine(tmp_path, isolated=True, spare=2)
     await machine.make(f"{HOME}/notes.txt", b"")
-    assert machine.runners.ready == 0
+    assert machine.runners.ready == []
     assert (await machine.run("wc")).status == 0
-    await until(lambda: machine.runners.ready == 2)
-    pids = [runner.child.pid for runner in machine.runners._ready]
+    await until(lambda: len(machine.runners.ready) == 2)
+    pids = [child.pid for child in machine.runners.ready]
     process, end, pid = await waiting_cat(machine)
     assert pid == pids[0]
-    await until(lambda: machine.runners.ready == 2)
-    ready = [runner.child.pid for runner in machine.runners._ready]
+    await until(lambda: len(machine.runners.ready) == 2)
+    ready = [child.pid for child in machine.runners.ready]
     os.kill(ready[0], signal.SIGKILL)
     await machine.runners._ready[0].ended
     other, other_end, another = await waiting_cat(machine)
@@ -362,7 +362,7 @@ async def test_runners_are_kept_ready_and_used_once(tmp_path: Path) -> None:
     for side, ending in ((end, process), (other_end, other)):
         side.close()
         await ending.ended.wait()
-    pids = [runner.child.pid for runner in machine.runners._ready]
+    pids = [child.pid for child in machine.runners.ready]
     await machine.close()
     assert not any(map(alive, pids))
 

@@ -118,9 +118,9 @@ class Runners:
         self._closed = False
 
     @property
-    def ready(self) -> int:
-        """How many wait for a program."""
-        return len(self._ready)
+    def ready(self) -> list[Child]:
+        """Those that wait for a program, or are just beginning to, the oldest first."""
+        return [runner.child for runner in self._ready]
 
     def warm(self) -> None:
         """Have the spare ones started, if not now then soon."""
@@ -172,9 +172,8 @@ class Runners:
         orders = _orders(process, launch, limits, texts, tops, run.streams.begin, len(code))
         self._runs.add(run)
         try:
-            runner = await self._take()
-            self.warm()
-            await run.begin(runner, orders, code, module.memory_minimum)
+            await run.begin(await self._take(), orders, code, module.memory_minimum)
+            self.warm()  # not before: it would take the processor from this one
         except BaseException:
             await run.abandon()
             raise
