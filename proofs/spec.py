@@ -133,7 +133,8 @@ def check(s: State, holder: int, cap: Id, rights: int) -> Refusal:
         return Code.REVOKED
     if s.capabilities[cap].holder != holder:
         return Code.NOT_HOLDER
-    return Code.RIGHTS if rights & ~s.capabilities[cap].rights else None
+    # Who asks for LIVE asks whether it is alive.
+    return Code.RIGHTS if rights & ~(s.capabilities[cap].rights | LIVE) else None
 
 
 def mint(s: State, holder: int, cap: Id, rights: int, badge: int, to: int, new: Id) -> Refusal:

@@ -87,6 +87,11 @@ class KernelAgainstSpecification(RuleBasedStateMachine):
         of = self.cap(cap)
         self.call("revoke", self.holder(holder, of), *of)
 
+    @rule(holder=ANY, cap=ANY, rights=RIGHTS)
+    def check(self, holder: int, cap: int, rights: int) -> None:
+        of = self.cap(cap)
+        self.call("check", self.holder(holder, of), *of, rights)
+
     @rule(holder=ANY, cap=ANY, wanted=st.integers(0, 2))
     def emit_message(self, holder: int, cap: int, wanted: int) -> None:
         of = self.cap(cap)

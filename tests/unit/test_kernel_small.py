@@ -13,7 +13,7 @@ from cognu.kernel import ALL_RIGHTS, GRANT, NODE, SEND, Kernel
 
 @pytest.mark.parametrize(
     ("make", "depth", "least"),
-    [(small.small_capabilities, 3, 1000), (small.small_messages, 5, 5000), (small.small_interfaces, 4, 700)],
+    [(small.small_capabilities, 3, 1000), (small.small_messages, 5, 5000), (small.small_interfaces, 4, 1800)],
 )
 def test_every_short_history_of_a_small_world_is_as_specified(
     make: Callable[[], Small], depth: int, least: int
@@ -24,7 +24,7 @@ def test_every_short_history_of_a_small_world_is_as_specified(
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("make", "depth", "least"),
-    [(small.small_capabilities, 4, 13000), (small.small_messages, 6, 15000), (small.small_interfaces, 6, 4000)],
+    [(small.small_capabilities, 4, 13000), (small.small_messages, 6, 15000), (small.small_interfaces, 5, 13000)],
 )
 def test_every_longer_history_of_a_small_world_is_as_specified(
     make: Callable[[], Small], depth: int, least: int
