@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +26,11 @@ from cognu.files.namespace import Namespace
 from cognu.files.server import OEXCL
 from cognu.files.steps import Steps, start
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, WRITE, Cap
+from cognu.ninep.messages import Dialect
 from cognu.ninep.types import DMDIR, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world.real import RealClock
-from serving import Somebody
+from joined import ME, bring, joined, tree
+from serving import Client, Somebody
 
 TOP = Path(__file__).parents[2]
 SOURCE = TOP / "src" / "cognu"
@@ -431,3 +433,64 @@ def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
     assert set(CONTRACT.split("|")) - tried == {"readdir", "symlink", "sync", "statfs"}
+
+
+async def test_every_operation_from_afar_is_refused_without_the_right() -> None:
+    """9P2000.L has more ways to change a tree than a namespace has operations; each goes through dispatch."""
+    async with joined(Dialect.L, server=tree()) as ends:
+        namespace = ends.process.namespace
+        before = namespace.root.cap
+        authority, pid = namespace.domain.authority, namespace.domain.pid
+        namespace.root.cap = authority.mint(pid, before, READ | EXECUTE, pid)
+        client = Client(ends.mount, ME)
+        mount = ends.mount
+        root, directory, file = [await client.walk(path) for path in ("", "d", "f")]
+        ways: dict[str, Callable[[], Awaitable[object]]] = {
+            "create": lambda: mount.create(root, "new", 0o666, OWRITE, ME),
+            "mkdir": lambda: mount.create(root, "new", DMDIR | 0o777, OREAD, ME),
+            "symlink": lambda: mount.symlink(root, "new", "f"),
+            "link": lambda: mount.link(root, file, "new"),
+            "rename": lambda: mount.rename(root, "f", directory, "f"),
+            "rename within": lambda: mount.wstat(file, SetStat(name="new")),
+            "wstat": lambda: mount.wstat(file, SetStat(mode=0o600)),
+            "truncate": lambda: mount.wstat(file, SetStat(length=0)),
+            "open for writing": lambda: mount.open(file, OWRITE, ME),
+            "open and cut": lambda: mount.open(file, OREAD | OTRUNC, ME),
+            "remove": lambda: client.remove("f"),
+        }
+        for way, change in ways.items():
+            assert await bring(change()) is E.ACCES, way
+        assert await client.names("") == ["d", "f", "l", "w"]
+        assert await client.read("f") == b"f"
+        for fid in (root, directory, file):
+            mount.clunk(fid)
+        client.close()
+
+
+@pytest.mark.parametrize("way", ["rename", "link"])
+def test_a_file_gains_no_rights_by_another_name(way: str) -> None:
+    """Two trees of one server, the second of which may be run from; a file of the first stays what it is."""
+    tree = Tree()
+    namespace = tree.namespace(tree.other, tree.held(READ | WRITE | CREATE))
+    file = now(namespace.walk(namespace.root, ["file"], tree.me))
+    where = now(namespace.walk(namespace.root, ["directory"], tree.me))
+    where.cap = tree.held(ALL_RIGHTS)
+    tree.server.calls.clear()
+    with pytest.raises(FileError) as caught:
+        if way == "rename":
+            now(namespace.rename(namespace.root, "file", where, "file", tree.me))
+        else:
+            now(namespace.link(file, where, "file"))
+    assert caught.value.error is E.ACCES
+    assert way not in tree.server.calls
+
+
+def test_a_link_can_not_name_a_device() -> None:
+    """Else whoever may make a link would have its reader attach what that one may."""
+    tree = Tree()
+    now(dispatch(tree.root, CREATE, tree.server.symlink, tree.root.fid, "trap", "#r/file"))
+    namespace = tree.namespace(tree.other, tree.held(ALL_RIGHTS))
+    with pytest.raises(FileError) as caught:
+        now(namespace.find("/trap", namespace.root, tree.me))
+    assert caught.value.error is E.NODEV
+    now(namespace.find("#r/file", namespace.root, tree.me))  # which it may

@@ -16,6 +16,7 @@ from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
+from cognu.files.export import BATCH
 from cognu.files.mounts import MAFTER, MREPL, ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.nstext import describe
@@ -24,9 +25,10 @@ from cognu.files.server import Caller, Fid, MaybeAsync, Walk
 from cognu.files.steps import Steps, finish, start
 from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, NODE, READ, WRITE, Cap
 from cognu.kernel.state import LIVE
+from cognu.ninep import messages as m
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, SetStat
-from joined import ME, CountingServer, Joined, bring, idle, joined, open_at, put_slow, tree
+from joined import ME, CountingServer, Joined, Raw, bring, idle, joined, open_at, put_slow, tree
 from serving import Client
 
 
@@ -432,3 +434,23 @@ async def test_an_answer_on_its_way_through_two_machines_is_held_back() -> None:
         authority = second.process.namespace.domain.authority
         authority.end_server(authority.kernel.slots.endpoint[cap.slot])
         assert await bring(reading) is E.REVOKED
+
+
+async def test_answers_that_wait_to_be_sent_are_held_back_once_they_may_not_be_had() -> None:
+    """What was handed to the stream is gone; what waits behind it, because the client does not read, is not sent."""
+    server = CountingServer("#1")
+    server.plant("/f", "secret " * 10_000)
+    async with joined(L, server=server) as ends:
+        raw = await Raw.over(ends, L, 1 << 16)
+        await raw.open_path("f", 5, 0)
+        count = 20
+        raw.send(*((m.Tread(5, 0, 60_000), tag) for tag in range(10, 10 + count)))
+        await idle()
+        authority, root = ends.process.namespace.domain.authority, ends.process.namespace.root
+        authority.end_server(authority.kernel.slots.endpoint[root.cap.slot])
+        answers = [message for _, message in await raw.answers(count)]
+        told = [answer for answer in answers if isinstance(answer, m.Rread)]
+        assert len(told) <= BATCH // 60_000 + 1
+        refused = [answer.ecode for answer in answers if isinstance(answer, m.Rlerror)]
+        assert refused == [E.REVOKED.errno] * (count - len(told))
+        await raw.close()

@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cognu.devices.proc import ProcServer
+from cognu.devices.ram import RamServer
 from cognu.errors import E, FileError
-from cognu.files.launch import Grant
+from cognu.files.chan import Chan
+from cognu.files.launch import Grant, Launch
+from cognu.files.process import Process
 from cognu.files.wants import MOST, Said, Want, Wants, is_within
+from cognu.ninep.types import ORDWR, OREAD, OWRITE
+from cognu.world.real import RealClock
+from serving import Client, Node
 
 PROGRAM = "bafkr4ihash"
 
@@ -190,3 +197,73 @@ NAMES = st.lists(st.sampled_from("ab."), max_size=4).map(lambda names: "/" + "/"
 def test_within_is_by_whole_names(path: str, tree: str) -> None:
     parts = [[name for name in text.split("/") if name] for text in (path, tree)]
     assert is_within(path, tree) == (parts[0][: len(parts[1])] == parts[1])
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+async def test_only_those_above_a_process_hear_what_it_wants_and_answer() -> None:
+    """Not itself, nor those below or beside it; whatever else of it they may see."""
+    node = Node(RamServer(RealClock()))
+    init = await node.start()
+    middle = node.processes.fork(init)
+    process = node.processes.fork(middle)
+    below, beside = node.processes.fork(process), node.processes.fork(middle)
+    proc = ProcServer(node.processes, Nothing(), Nothing(), everything=True)
+    for caller in (process, below, beside):
+        for mode in (OREAD, OWRITE, ORDWR):
+            await refused(E.ACCES, Client(proc, caller).open(f"{process.pid}/wants", mode))
+    reader = Client(proc, init)
+    asker = Client(proc, middle)
+    reading, asking = await reader.open(f"{process.pid}/wants"), await asker.open(f"{process.pid}/wants", ORDWR)
+    await refused(E.BUSY, reader.open(f"{process.pid}/wants", ORDWR))
+    wants = process.wants
+    assert wants is not None
+    granted: list[tuple[str, str]] = []
+
+    async def admit(path: str, rights: str) -> None:
+        granted.append((path, rights))
+
+    wants.begin(PROGRAM, admit, lambda path, rights: True, Said(), Said())
+    reaching = asyncio.create_task(_reach(wants, "/a b", "rw"))
+    line = f"0 '/a b' rw {PROGRAM}\n".encode()
+    assert await asker.read_fid(asking) == await reader.read_fid(reading) == line
+    await refused(E.BADF, reader.write_fid(reading, b"0 yes"))
+    for wrong in (b"", b"0", b"yes", b"0 maybe", b"x yes", b"0 yes more", b"-1 no", b"99999999999 no"):
+        await refused(E.USAGE, asker.write_fid(asking, wrong))
+    assert await asker.write_fid(asking, b"7 yes") == 5  # nobody asked that
+    await refused(E.RANGE, asker_of_few(asker, wants))
+    assert await asker.write_fid(asking, b"0 yes\n") == 6
+    assert await reaching
+    assert granted == [("/a b", "rw")]
+    waiting = asyncio.create_task(_reach(wants, "/c", "r"))
+    assert (await asker.read_fid(asking)).startswith(b"1 /c r ")
+    proc.clunk(asking)
+    assert not await waiting
+    node.processes.end(process, 0)
+    assert (await reader.read_fid(reading)).startswith(b"1 /c r ")
+    assert await reader.read_fid(reading) == b""
+    proc.clunk(reading)
+
+
+async def asker_of_few(client: Client, wants: Wants) -> None:
+    """Reads with too little room, from the start."""
+    fid = await client.open(f"{client.caller.pid + 1}/wants")
+    try:
+        await client.read_fid(fid, 3)
+    finally:
+        client.server.clunk(fid)
+
+
+async def _reach(wants: Wants, path: str, rights: str) -> bool:
+    return await wants.reach(path, rights)
+
+
+class Nothing:
+    """What a node gives; nothing of it is used."""
+
+    async def __call__(self, process: Process, launch: Launch) -> None:
+        raise NotImplementedError
+
+    async def mount_service(self, chan: Chan, aname: str) -> Chan:
+        raise NotImplementedError

@@ -1,0 +1,109 @@
+"""`/n`: peers by name alone, each one's files its own, and none taken for another's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.files.mount import MountServer
+from cognu.files.server import Fid
+from cognu.mesh.imports import NetworkServer
+from cognu.ninep.messages import Dialect
+from cognu.ninep.types import OWRITE
+from joined import CountingServer, bring, joined
+from serving import Client, done
+
+
+def peers_tree(name: str) -> CountingServer:
+    server = CountingServer("#1")
+    for path, data in [("/d", None), ("/f", name)]:
+        server.plant(path, data)
+    return server
+
+
+@asynccontextmanager
+async def two_peers(same: bool = False) -> AsyncIterator[tuple[NetworkServer, list[str]]]:
+    """`/n` with the peers a and b, whose files have the `same` numbers; and the names that were dialled."""
+    dialled: list[str] = []
+    first = peers_tree("of a")
+    second = first if same else peers_tree("of b")
+    async with joined(Dialect.L, server=first) as a, joined(Dialect.L, server=second) as b:
+
+        async def dial(name: str) -> MountServer:
+            dialled.append(name)
+            found = {"a": a.mount, "b": b.mount}.get(name)
+            if found is None:
+                raise FileError(E.NOPEER, name)
+            return found
+
+        server = NetworkServer(lambda: ["a", "b"], dial)
+        try:
+            yield server, dialled
+        finally:
+            await server.close()
+
+
+async def test_only_names_of_peers_are_dialled() -> None:
+    async with two_peers() as (server, dialled):
+        client = Client(server)
+        assert await client.read("a/f") == b"of a"
+        for name in ("c", "a b", "127.0.0.1:22"):
+            assert await bring(client.walk(f"{name}/f")) is E.NOENT
+        assert dialled == ["a"]
+        assert await client.names("") == ["a", "b"]
+        assert dialled == ["a"]  # listing dials nobody
+        client.close()
+
+
+async def test_a_file_of_one_peer_is_never_moved_or_linked_into_another_peers_tree() -> None:
+    """Their numbers mean something on their own connection alone: the wrong file would be taken."""
+    async with two_peers() as (server, _):
+        client = Client(server)
+        ours, theirs = await client.walk("a"), await client.walk("b/d")
+        file = await client.walk("a/f")
+
+        async def rename() -> None:
+            await done(server.rename(ours, "f", theirs, "f"))
+
+        async def link() -> None:
+            await done(server.link(theirs, file, "g"))
+
+        assert await bring(rename()) is E.XDEV
+        assert await bring(link()) is E.XDEV
+        assert await client.read("a/f") == b"of a"
+        assert await client.names("b/d") == []
+        for fid in (ours, theirs, file):
+            server.clunk(fid)
+        client.close()
+
+
+async def test_the_same_number_at_two_peers_is_two_files_here() -> None:
+    """Mount tables go by number: a peer must not be able to slip under what was mounted on another's file."""
+    async with two_peers(same=True) as (server, _):
+        client = Client(server)
+        fids: list[Fid] = [await client.walk(path) for path in ("a", "a/d", "a/f", "b", "b/d", "b/f")]
+        assert len({fid.qid.path for fid in fids}) == len(fids)
+        again = await client.walk("a/f")
+        assert again.qid == fids[2].qid
+        stats = [await server.stat(fid) for fid in fids]
+        assert [stat.qid.path for stat in stats] == [fid.qid.path for fid in fids]
+        for fid in (*fids, again):
+            server.clunk(fid)
+        client.close()
+
+
+async def test_the_directory_of_peers_is_nobodys_to_change() -> None:
+    async with two_peers() as (server, _):
+        client = Client(server)
+        root = await client.walk("")
+        assert await bring(client.create("new")) is E.ACCES
+        assert await bring(client.remove("")) is E.ACCES
+        assert await bring(server.open(root, OWRITE, client.caller)) is E.ISDIR
+        with pytest.raises(FileError) as caught:
+            server.attach(client.caller, "other")
+        assert caught.value.error is E.NOATTACH
+        server.clunk(root)
+        client.close()

@@ -1,0 +1,232 @@
+"""Checks taken out by hand, one at a time: for each a test must fail, and says which promise is broken.
+
+A test that passes whatever the code does shows nothing. Here a copy of the source is made, one check is removed from
+it, and the test that should notice is run on the copy; it must fail there, as it passes on the source itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+SECONDS = 20
+"""After which a test that waits for what will not come is ended; each takes well under one otherwise."""
+
+
+class Removed(NamedTuple):
+    """`before` stands once in `module` and becomes `after`; then `test` fails. `promise` is what is not kept then."""
+
+    promise: str
+    module: str
+    before: str
+    after: str
+    test: str
+    hangs: bool = False  # then what should have ended waits for ever, and that is how the test fails
+
+
+DOORS = "unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"
+
+REMOVED = [
+    Removed(
+        "nothing is called without the right",
+        "files/dispatch.py",
+        "if domain.kernel.check(domain.pid, cap[0], cap[1], rights):",
+        "if False:",
+        f"{DOORS}[open for reading]",
+    ),
+    Removed(
+        "what runs under a capability ends with it",
+        "files/dispatch.py",
+        "authority.begin(chan.cap, revoke)",
+        "authority.begin(chan.cap, lambda: None)",
+        "unit/test_revocation.py::test_an_operation_that_runs_ends_and_the_server_is_told[walk]",
+        True,
+    ),
+    Removed(
+        "an answer that comes in spite of a revocation goes no further",
+        "files/dispatch.py",
+        "    if revoked:\n        # The answer was there at the same moment; the cancellation is still to come"
+        " and must not hit the caller.\n        await _withdraw(task, cancelling)\n"
+        "        raise FileError(E.REVOKED, str(chan.path))\n    chan.domain.check(chan.cap, 0)\n",
+        "",
+        "unit/test_dispatch.py::test_a_method_that_swallows_the_cancellation_gets_no_answer_out",
+    ),
+    Removed(
+        "opening needs the rights of its mode",
+        "files/namespace.py",
+        "dispatch(opened, rights_of_mode(mode), method,",
+        "dispatch(opened, 0, method,",
+        f"{DOORS}[open for writing]",
+    ),
+    Removed(
+        "cutting a file is writing it",
+        "files/namespace.py",
+        "return rights | WRITE if mode & (OTRUNC | ORCLOSE) else rights",
+        "return rights",
+        f"{DOORS}[open and cut]",
+    ),
+    Removed(
+        "making a file needs the right to",
+        "files/namespace.py",
+        "rights = CREATE | rights_of_mode(mode)",
+        "rights = rights_of_mode(mode)",
+        f"{DOORS}[create]",
+    ),
+    Removed(
+        "removing a file needs the right to write",
+        "files/namespace.py",
+        "dispatch(own, WRITE, own.server.remove, own.fid)",
+        "dispatch(own, 0, own.server.remove, own.fid)",
+        f"{DOORS}[remove]",
+    ),
+    Removed(
+        "changing a file's attributes needs the right to write",
+        "files/namespace.py",
+        "dispatch(target, WRITE, target.server.wstat,",
+        "dispatch(target, 0, target.server.wstat,",
+        f"{DOORS}[wstat]",
+    ),
+    Removed(
+        "a file is not moved to where more may be done with it",
+        "files/namespace.py",
+        "        check_no_gain(source, target)\n",
+        "",
+        "unit/test_doors.py::test_a_file_gains_no_rights_by_another_name[rename]",
+    ),
+    Removed(
+        "a second name gives no more rights than the first",
+        "files/namespace.py",
+        "        check_no_gain(target, where)\n",
+        "",
+        "unit/test_doors.py::test_a_file_gains_no_rights_by_another_name[link]",
+    ),
+    Removed(
+        "who gave up mounting mounts nothing",
+        "files/namespace.py",
+        "        if self.no_mount:\n            raise FileError(E.PERM",
+        "        if False:\n            raise FileError(E.PERM",
+        "unit/test_namespace_plan9.py::test_without_mounting_nothing_is_bound_and_only_harmless_devices_are_attached",
+    ),
+    Removed(
+        "a link names no device",
+        "files/namespace.py",
+        'if target.startswith("#"):\n            raise FileError(E.NODEV',
+        "if False:\n            raise FileError(E.NODEV",
+        "unit/test_doors.py::test_a_link_can_not_name_a_device",
+    ),
+    Removed(
+        "what waits to be sent is held back when it is revoked",
+        "files/export.py",
+        "            source.domain.check(source.cap, 0)\n",
+        "            pass\n",
+        "unit/test_revocation.py::test_answers_that_wait_to_be_sent_are_held_back_once_they_may_not_be_had",
+    ),
+    Removed(
+        "a far link needs the right to make files",
+        "files/export.py",
+        "dispatch(where, CREATE, where.server.symlink,",
+        "dispatch(where, 0, where.server.symlink,",
+        "unit/test_doors.py::test_every_operation_from_afar_is_refused_without_the_right",
+    ),
+    Removed(
+        "only peers are dialled",
+        "mesh/imports.py",
+        "        if name not in self._names():\n            raise FileError(E.NOENT, name)\n",
+        "",
+        "unit/test_mesh_imports.py::test_only_names_of_peers_are_dialled",
+    ),
+    Removed(
+        "one peer's numbers are not taken for another's",
+        "mesh/imports.py",
+        "        if other is not peer:\n            raise FileError(E.XDEV, name)\n        return peer.mount.rename",
+        "        return peer.mount.rename",
+        "unit/test_mesh_imports.py::test_a_file_of_one_peer_is_never_moved_or_linked_into_another_peers_tree",
+    ),
+    Removed(
+        "a peer can't slip under what is mounted on another's file",
+        "mesh/imports.py",
+        'return qid._replace(path=int.from_bytes(number, "big"))',
+        "return qid",
+        "unit/test_mesh_imports.py::test_the_same_number_at_two_peers_is_two_files_here",
+    ),
+    Removed(
+        "a token is one peer's alone",
+        "node/lending.py",
+        "lent is None or lent.peer != peer or",
+        "lent is None or",
+        "unit/test_node_lending.py::test_a_token_is_redeemed_once_by_its_peer_and_closed_when_the_lending_ends",
+    ),
+    Removed(
+        "a program does not answer its own questions",
+        "devices/proc.py",
+        "if not any(above.pid == caller.pid for above in ancestors(self.process)):",
+        "if False:",
+        "unit/test_wants.py::test_only_those_above_a_process_hear_what_it_wants_and_answer",
+    ),
+    Removed(
+        "what is asked about in the user's name is granted from what the user has",
+        "node/admitting.py",
+        "            chan.domain.check(chan.cap, rights)\n            cap = chan.domain.mint(",
+        "            cap = chan.domain.mint(",
+        "unit/test_program_grants.py::test_a_starter_that_lost_a_right_itself_can_not_give_it",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the source, from which checks are removed."""
+    source = tmp_path_factory.mktemp("removed") / "src"
+    shutil.copytree(TOP / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+    return source
+
+
+def run(source: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """The tests on that source, in a process of their own."""
+    # No bytecode: a file changed back and forth within a second looks the same to who compares times and sizes.
+    environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += ["--timeout", str(SECONDS), "-o", "timeout_method=signal"]
+    paths = [str(TOP / "tests" / test) for test in tests]
+    return subprocess.run([*command, *paths], cwd=TOP, env=environment, capture_output=True, text=True)
+
+
+def test_what_is_to_fail_passes_as_long_as_nothing_is_removed(copy: Path) -> None:
+    tests = sorted({removed.test for removed in REMOVED})
+    ended = run(copy, *tests)
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    assert len(REMOVED) >= 10
+    touched = {removed.module for removed in REMOVED}
+    assert {"files/dispatch.py", "files/namespace.py", "files/export.py", "mesh/imports.py"} <= touched
+
+
+def test_the_copy_is_what_is_tested(copy: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    code = "import cognu.files.dispatch as d; print(d.__file__)"
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith(str(copy))
+
+
+@pytest.mark.parametrize("removed", REMOVED, ids=lambda removed: removed.promise)
+def test_without_the_check_the_named_test_fails(copy: Path, removed: Removed) -> None:
+    path = copy / "cognu" / removed.module
+    source = path.read_text()
+    assert source.count(removed.before) == 1, "the check is not there as it was: mend this list"
+    path.write_text(source.replace(removed.before, removed.after))
+    try:
+        ended = run(copy, removed.test)
+    finally:
+        path.write_text(source)
+    # 1 is for tests that failed; a copy that can't be imported would be 2 or 4.
+    assert ended.returncode == 1, f"nobody misses it: {removed.promise}\n{ended.stdout[-2000:]}"
+    assert " failed" in ended.stdout.splitlines()[-1], ended.stdout[-2000:]
+    assert ("Timeout" in ended.stdout) == removed.hangs, ended.stdout[-2000:]
+    for mishap in ("NameError", "SyntaxError", "ImportError"):
+        assert mishap not in ended.stdout, ended.stdout[-2000:]
