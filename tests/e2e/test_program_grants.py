@@ -55,7 +55,7 @@ def test_without_a_terminal_what_was_missing_is_told_with_the_flag_that_grants_i
 
 
 @pytest.mark.parametrize("path", ["secret", "{work}/secret"])
-@pytest.mark.parametrize("on", [(), ("--on", "pi")])
+@pytest.mark.parametrize("on", [(), ("--on", "pi"), ("--isolate",)])
 def test_at_a_terminal_the_program_waits_for_the_answer(desk: Machine, path: str, on: tuple[str, ...]) -> None:
     words = ("run", *on, "show.wasm", f"--file={path.format(work=desk.work)}")
     with desk.terminal(*words) as user:
@@ -124,13 +124,14 @@ def test_grants_are_set_for_a_file_a_hash_and_a_name_and_contradictions_refused(
     desk.refuses(126, E.USAGE, "run", "--grants", "rules", "show.wasm")
 
 
-def test_a_grant_taken_back_is_gone_for_a_program_that_runs(desk: Machine) -> None:
+@pytest.mark.parametrize("how", [(), ("--isolate",)])
+def test_a_grant_taken_back_is_gone_for_a_program_that_runs(desk: Machine, how: tuple[str, ...]) -> None:
     """The program waits for a question; meanwhile what it has is taken away."""
     desk.add("wants")
     secret = f"{desk.work}/secret"
     (desk.work / "other").write_text("other\n")
     desk.says("grants", "set", "wants.wasm", secret)
-    with desk.terminal("run", "wants.wasm", "r", f"@{secret}", "s", "@other", "r", f"@{secret}") as user:
+    with desk.terminal("run", *how, "wants.wasm", "r", f"@{secret}", "s", "@other", "r", f"@{secret}") as user:
         user.shows("r: of desk\n")
         user.shows(CHOICES)
         desk.says("grants", "revoke", "wants.wasm", secret)
