@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
+from cognu.files.authority import Authority
+from cognu.files.chan import Domain
 from cognu.files.launch import Launch
-from cognu.files.limits import Resource
+from cognu.files.limits import Quota, Resource
 from cognu.files.post import Gift, Kind, Notice
 from cognu.files.process import Process
 from cognu.kernel import SEND
+from cognu.runtime import native
+from cognu.runtime.fiber import GuestFault
 from cognu.runtime.native import HEADER_BYTES
 from guests import until, wat
 from programs.build import build
@@ -216,3 +224,57 @@ async def test_a_capability_comes_with_a_request_and_may_be_sent_by(machine: Mac
     server.kill("test")
     assert (await ended(machine, server)).out == b"request here from 0 caps 1\n"
     post.close(pid)
+
+
+class FakeGuest:
+    """Memory, and a domain that serves an interface and asks it."""
+
+    def __init__(self, memory: bytes) -> None:
+        self.memory = bytearray(memory.ljust(4096, b"\0"))
+        authority = Authority()
+        self.domain = Domain(authority)
+        self.data = SimpleNamespace(process=SimpleNamespace(namespace=SimpleNamespace(domain=self.domain)))
+        authority.post.open(self.domain.pid, Quota())
+        authority.post.serve(self.domain.pid, NAME, self.domain.pid)
+        self.memory[:32] = NAME
+
+    def view(self, pointer: int, count: int) -> memoryview:
+        if pointer < 0 or pointer + count > len(self.memory):
+            raise GuestFault(pointer, count)
+        return memoryview(self.memory)[pointer : pointer + count]
+
+    def read(self, pointer: int, count: int) -> bytes:
+        return bytes(self.view(pointer, count))
+
+    def write(self, pointer: int, data: bytes) -> None:
+        self.view(pointer, len(data))[:] = data
+
+
+POINTER = st.sampled_from([0, 32, 64, 1024, 4095, 4096, 0xFFFFFFFF]) | st.integers(0, 0xFFFFFFFF)
+COUNT = st.integers(0, 6) | st.sampled_from([HEADER_BYTES, 200, 1 << 20, 0xFFFFFFFF])
+
+
+@given(st.binary(max_size=256), st.data())
+def test_calls_with_any_numbers_over_any_memory_give_a_number(memory: bytes, data: st.DataObject) -> None:
+    guest: Any = FakeGuest(memory)
+    made = 0
+    for _ in range(data.draw(st.integers(1, 6))):
+        call: Any = data.draw(st.sampled_from([native.emit_message, native.emit_answer, native.next_message]))
+        first = data.draw(POINTER)
+        if call is native.emit_answer:
+            first = data.draw(st.integers(0, made + 1) | st.integers(0, (1 << 64) - 1))
+        rest = [data.draw(draw) for draw in (POINTER, COUNT, POINTER, COUNT)]
+        if call is native.next_message:
+            rest = [data.draw(draw) for draw in (COUNT, POINTER, COUNT, st.integers(0, 4))]
+        elif call is native.emit_message:
+            rest.append(data.draw(st.integers(0, 4)))
+        result = call(guest, first, *rest)
+        if isinstance(result, Coroutine):
+            result.close()
+            continue
+        assert result > -512
+        made += call is native.emit_message and result > 0
+    guest.domain.authority.post.close(guest.domain.pid)
+    guest.domain.release()
+    assert not guest.domain.authority.post._letters
+    assert not guest.domain.authority.kernel.messages.state
