@@ -207,6 +207,14 @@ def test_what_is_to_fail_passes_as_long_as_nothing_is_removed(copy: Path) -> Non
     assert {"files/dispatch.py", "files/namespace.py", "files/export.py", "mesh/imports.py"} <= touched
 
 
+def test_the_list_is_what_the_page_on_assurance_says() -> None:
+    page = (TOP / "docs" / "assurance.md").read_text()
+    for removed in REMOVED:
+        test = removed.test.partition("[")[0].rpartition("::")[2]
+        assert f"| {removed.promise} | `{removed.module}` | `{test}` |\n" in page
+    assert page.partition("## Checks removed")[2].partition("\n## ")[0].count("\n| ") == len(REMOVED) + 1
+
+
 def test_the_copy_is_what_is_tested(copy: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     code = "import cognu.files.dispatch as d; print(d.__file__)"
