@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +157,51 @@ def test_the_grants_of_programs_are_the_owners_alone_and_damage_is_told(desk: Ma
     kept.write_text(text)
     assert desk.run("up").returncode == 0
     assert desk.says("run", "show.wasm", "--file=secret") == "of desk\n"
+
+
+def test_the_network_is_asked_for_as_a_whole(desk: Machine) -> None:
+    desk.add("wants")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        line = f"connect 127.0.0.1!{listening.getsockname()[1]}"
+        words = ("run", "wants.wasm", "c", "@/net/tcp/clone", line)
+        with desk.terminal(*words) as user:
+            user.shows("wants.wasm wants to use the network (/net), which it was not granted", CHOICES)
+            user.type("o\n")
+            connected, _ = listening.accept()
+            connected.close()
+            user.shows("c: ")
+            assert user.ends() == 0
+        done = desk.run(*words)
+        assert done.stdout.decode() == f"c: {ABSENT}\n"
+        assert done.returncode == 0
+        desk.says("grants", "set", "wants.wasm", "net")
+        assert desk.says(*words).startswith("c: ")
+        listening.accept()[0].close()
+
+
+def test_the_answer_is_not_taken_by_a_program_that_looks_at_the_terminal(desk: Machine) -> None:
+    """It has asked for what is typed, and not waited for it; then it wants a file; then it reads the terminal."""
+    desk.add("wants")
+    with desk.terminal("run", "wants.wasm", "p", "-", "r", "@secret", "i", "-") as user:
+        user.shows("p: ok\n", CHOICES)
+        user.type("once\n")
+        user.shows("r: of desk\n")
+        user.type("for the program\n")
+        user.shows("i: for the program\n")
+        assert user.ends() == 0
+
+
+def test_in_a_far_shell_its_own_user_is_asked_and_nothing_is_kept_over_there(
+    machines: tuple[Machine, Machine], desk: Machine
+) -> None:
+    _, pi = machines
+    with desk.terminal("cpu", "pi") as user:
+        user.shows("cognu% ")
+        user.type("./show.wasm --file=secret\n")
+        user.shows(f"wants to read /mnt/term{desk.work}/secret", CHOICES)
+        user.type("always\n")
+        user.shows(E.NOTKEPT.text, "of desk\n", "cognu% ")
+        user.type("exit\n")
+        assert user.ends() == 0
+    for machine in (desk, pi):
+        assert machine.asks("grants", "list")["programs"] == []

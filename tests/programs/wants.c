@@ -1,10 +1,12 @@
 /* Does what its arguments say, each a letter and a path, and prints what came of it, a line for each:
    r read, w write (made if it is not there), o overwrite (must be there), x make anew, s stat, l list, m make a directory,
+   p look whether there is something to be read on the input, i read it, both with any path;
    c speak: open, read, and write the lines that the next argument is, which `;` parts.
    An `@` before a path keeps it from being taken for one where the program is started. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -58,6 +60,8 @@ int main(int argc, char **argv) {
         case 'x': bad = use(path, O_WRONLY | O_CREAT | O_EXCL); break;
         case 's': bad = stat(path, &about); break;
         case 'l': bad = list(path); break;
+        case 'p': bad = poll(&(struct pollfd){0, POLLIN, 0}, 1, 0) < 0; break;
+        case 'i': bad = read(0, text, sizeof text - 1) < 0; break;
         case 'm': bad = mkdir(path, 0755); break;
         case 'c': bad = speak(path, argv[i + 2]); i++; break;
         default: return 2;

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 import pytest_asyncio
 
 from cognu.errors import E, FileError
-from cognu.shell.state import Streams
+from cognu.shell.hoststreams import HostInput
 from cognu.shell.system import TERMINAL, Grant, Want
-from cognu.shell.wants import CHOICES, Questions, grant_of
+from cognu.shell.wants import CHOICES, Questions, grant_of, line_of
 from shell_fake import Bench, Collector, FakeChild, FakeFile, FakeWorld, Running
 
 NOTES = Want(0, "/home/me/notes", "r", "bafkr4ihash")
@@ -67,7 +69,7 @@ def asks(bench: Bench, *lines: bytes, ends: bool = True) -> Collector:
     shown = Collector(bench.world, TERMINAL)
     typing = Typing(bench.world, lines, ends)
     bench.world.open_files -= {shown, typing}  # the user's own
-    bench.shell.ask = Questions(Streams(typing, shown, shown)).ask
+    bench.shell.ask = Questions(shown, partial(line_of, typing)).ask
     return shown
 
 
@@ -149,7 +151,7 @@ async def test_what_can_not_be_kept_or_granted_is_said_and_the_program_goes_on(b
 
     bench.system.remember = fails  # type: ignore[method-assign]
     result = await bench.run("prog")
-    assert result.err == f"prog: /mnt/node/rpc: {E.NOENT.text}\n"
+    assert result.err == f"prog: /mnt/node/rpc: {E.NOENT.text}: {E.NOTKEPT.text}\n"
     assert answered(bench) == [("/home/me/notes", True)]
 
 
@@ -221,3 +223,65 @@ async def test_what_runs_in_the_background_asks_nobody(bench: Bench) -> None:
 def test_a_file_that_is_to_be_made_takes_its_directory() -> None:
     assert grant_of(Want(0, "/a/b", "wc", "")) == Grant("/a", "rw")
     assert grant_of(Want(0, "/a", "wc", "")) == Grant("/", "rw")
+
+
+# -- at a real terminal -----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_typed_to_a_question_is_not_taken_by_who_reads_the_terminal_meanwhile() -> None:
+    master, slave = os.openpty()
+    try:
+        stdin = HostInput(slave, TERMINAL)
+        reading = asyncio.create_task(stdin.read())
+        await asyncio.sleep(0)  # it waits, and has the descriptor
+        answering = asyncio.create_task(stdin.answer())
+        await begun(stdin)
+        os.write(master, b"once\n")
+        assert await answering == b"once\n"
+        assert not reading.done()
+        os.write(master, b"for the program\n")
+        assert await reading == b"for the program\n"
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+async def begun(stdin: HostInput) -> None:
+    """The question has the terminal by now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not stdin._answered.is_set()
+    assert stdin._waiting is not None
+    assert not stdin._waiting.done()
+
+
+async def test_what_was_typed_before_a_question_is_no_answer_to_it() -> None:
+    master, slave = os.openpty()
+    try:
+        stdin = HostInput(slave, TERMINAL)
+        os.write(master, b"always\n")
+        answering = asyncio.create_task(stdin.answer())
+        await begun(stdin)
+        os.write(master, b"\x04")  # the end of the input: nothing
+        assert await answering == b""
+        os.write(master, b"on\n")
+        assert await stdin.read() == b"on\n"
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+async def test_a_question_given_up_leaves_the_terminal_to_the_others() -> None:
+    master, slave = os.openpty()
+    try:
+        stdin = HostInput(slave, TERMINAL)
+        reading = asyncio.create_task(stdin.read())
+        answering = asyncio.create_task(stdin.answer())
+        await begun(stdin)
+        answering.cancel()
+        await asyncio.wait([answering])
+        os.write(master, b"on\n")
+        assert await reading == b"on\n"
+    finally:
+        os.close(master)
+        os.close(slave)

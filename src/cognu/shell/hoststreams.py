@@ -59,6 +59,7 @@ class HostInput:
     """Reads a descriptor. Several may ask at once, and are served in turn; a cancelled read takes nothing.
 
     While somebody listens for escapes, what is typed is taken as it comes, whether or not anybody asks, and waits here.
+    `answer` goes before all others: what is typed to a question must not be taken by who reads the terminal meanwhile.
     """
 
     def __init__(self, descriptor: int, path: str) -> None:
@@ -70,14 +71,17 @@ class HostInput:
         self._held = bytearray()  # taken and not read yet
         self._over: bytes | FileError | None = None  # what comes after that: `b""` at the end, or a refusal
         self._waiting: asyncio.Future[bool] | None = None  # whose turn it is; true: the descriptor can be read
+        self._answered = asyncio.Event()  # not set while a question waits for what is typed
+        self._answered.set()
         self._escapes: Escapes | None = None
         self._escaped: Callable[[], object] = lambda: None
 
     async def read(self, count: int = READ_SIZE) -> bytes:
         async with self._turn:
             while not self._held and self._over is None:
+                await self._answered.wait()
                 readable = not self._may_wait or await self._readable()
-                if readable and self._escapes is None:
+                if readable and self._escapes is None and self._answered.is_set():
                     self._take(min(count, READ_SIZE))
             if self._held:
                 data = bytes(self._held[:count])
@@ -89,6 +93,28 @@ class HostInput:
                 data = b""
             self._listen()
             return data
+
+    async def answer(self) -> bytes:
+        """The next line that is typed, from now on; `b""` at the end of the input. One question at a time."""
+        self._answered.clear()
+        try:
+            while self._waiting is not None:
+                self._wake(False)
+                await asyncio.sleep(0)  # until that reader has let go of the descriptor
+            if os.isatty(self._descriptor):
+                termios.tcflush(self._descriptor, termios.TCIFLUSH)
+            line = bytearray()
+            while not line.endswith((b"\n", b"\r")) and self._over is None:
+                if not self._held:
+                    await self._readable()
+                    self._take(READ_SIZE)
+                line += self._held
+                self._held.clear()
+            if self._over == b"":
+                self._over = None  # of a terminal that is no end for good
+            return bytes(line)
+        finally:
+            self._answered.set()
 
     def _take(self, count: int) -> None:
         """One read of the descriptor; nothing if somebody else took it, or made it non-blocking."""

@@ -12,20 +12,21 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from cognu.errors import CognuError, E, FileError
 from cognu.files.nstext import split_commands
 from cognu.shell.connection import NodeFile
 from cognu.shell.history import History
 from cognu.shell.hostpaths import namespace_path
-from cognu.shell.hoststreams import HostOutput, Modes, host_streams
+from cognu.shell.hoststreams import HostInput, HostOutput, Modes, host_streams
 from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
 from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
-from cognu.shell.wants import Questions
+from cognu.shell.wants import Questions, line_of
 from cognu.world.net import RealNetwork
 from cognu.world.real import RealClock, RealThreads
 
@@ -104,7 +105,9 @@ async def begun(start: Start) -> AsyncIterator[Begun]:
             variables = await _environment(session) | variables
         shell = Shell(session, variables, (NAME,), typed=History(start.history))
         if is_terminal(streams.stdin) and is_terminal(streams.stderr):
-            shell.ask = Questions(streams).ask
+            stdin = streams.stdin
+            answer = stdin.answer if isinstance(stdin, HostInput) else partial(line_of, stdin)
+            shell.ask = Questions(streams.stderr, answer).ask
         yield Begun(session, shell, streams, terminal.watch if terminal is not None else _nothing)
     finally:
         if terminal is not None:

@@ -7,7 +7,7 @@ no question. The program hears of none of this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from posixpath import dirname
@@ -15,8 +15,8 @@ from typing import Any
 
 from cognu.errors import CognuError, E, FileError
 from cognu.files.wants import CREATING, NETWORK
-from cognu.shell.state import Call, Streams, decode, encode, end_tasks
-from cognu.shell.system import Child, Grant, System, Want
+from cognu.shell.state import Call, decode, encode, end_tasks
+from cognu.shell.system import Child, File, Grant, System, Want
 
 NET = "net"
 """How the network as a whole is typed as a grant."""
@@ -25,23 +25,32 @@ _ANSWERS = ("once", "always", "never", "no")
 
 
 class Questions:
-    """Asks whoever sits at the terminal, one thing at a time."""
+    """Asks whoever sits at the terminal, one thing at a time. `answer` gives the line that is typed to a question."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, stderr: File, answer: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        self._stderr = stderr
+        self._answer = answer
         self._turn = asyncio.Lock()
 
     async def ask(self, text: str) -> str:
         """The line that is typed, without its end; empty at the end of the input."""
         async with self._turn:
-            await self._streams.stderr.write(encode(text))
-            line = b""
-            while not line.endswith((b"\n", b"\r")):
-                data = await self._streams.stdin.read()
-                if not data:
-                    break
-                line += data
-            return decode(line).strip()
+            # Listening begins before the question shows: what was typed before that is no answer to it.
+            answer = asyncio.create_task(self._answer())
+            try:
+                await asyncio.sleep(0)
+                await self._stderr.write(encode(text))
+                return decode(await answer).strip()
+            finally:
+                await end_tasks([answer])
+
+
+async def line_of(file: File) -> bytes:
+    """The next line of a file that gives at most a line at a time, as a terminal does; `b""` at its end."""
+    line = b""
+    while not line.endswith((b"\n", b"\r")) and (data := await file.read()):
+        line += data
+    return line
 
 
 class Attendant:
@@ -92,7 +101,7 @@ class Attendant:
                 grant = Grant(want.path, want.rights.replace(CREATING, ""))
                 await self._call.system.remember(want.program, self._name, grant, chosen == "always")
             except FileError as error:
-                await self._complain(error)
+                await self._complain(FileError(E.NOTKEPT, str(error)))
         return chosen in ("once", "always")
 
     async def _chosen(self, text: str) -> str:
