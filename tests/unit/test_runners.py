@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -42,7 +41,7 @@ from cognu.runtime.runner_text import (
     said_text,
 )
 from cognu.runtime.runners import OWN_MEMORY, niceness
-from cognu.world import Child, wall
+from cognu.world import Bounds, Child, wall
 from cognu.world import Stream as WorldStream
 from cognu.world.real import RealSpawn
 from guests import command, until
@@ -71,9 +70,8 @@ async def waiting_cat(machine: Machine, launch: Launch | None = None) -> tuple[P
 
 
 def runner_of(process: Process) -> int:
-    assert process.kill is not None
-    run: Any = process.kill.__self__  # type: ignore[attr-defined]
-    return int(run._runner.child.pid)
+    assert process.detail is not None
+    return int(process.detail()["runner"])
 
 
 async def read(chan: Chan) -> bytes:
@@ -211,10 +209,12 @@ async def test_the_runner_is_bounded_by_the_host_beyond_the_programs_limits(mach
     process, end, pid = await waiting_cat(machine, launch)
     limits = shown(pid, "limits").decode()
     found = {line[:26].strip(): line[26:].split()[0] for line in limits.splitlines()}
-    assert int(found["Max data size"]) <= (32 << 20) + (256 << 20)
+    assert int(found["Max data size"]) <= (32 << 20) + (256 << 20) + 5 * (1 << 20)
     assert int(found["Max address space"]) < 20 << 30
     assert int(found["Max cpu time"]) <= 7
     assert found["Max core file size"] == "0"
+    assert int(found["Max file size"]) < 1 << 20
+    assert int(found["Max open files"]) == 32
     end.close()
     await process.ended.wait()
 
@@ -454,7 +454,7 @@ class HandChild:
         if number == signal.SIGKILL and not self.over.done():
             self.over.set_result(128 + number)
 
-    def bound(self, *, address_space: int | None = None, data: int | None = None, cpu: int | None = None) -> None:
+    def bound(self, bounds: Bounds) -> None:
         pass
 
     def weigh(self, nice: int) -> None:

@@ -12,7 +12,8 @@ notepg      what is written is a note to its note group, the writer left out
 ns          reads as commands that rebuild the namespace; takes such commands
 status      `key value` lines: name, state (New, Running, Stopped or Dead), pid, parent, user, node (where it really
             runs, `-` for here), started (ns since 1970), noteid, weight, for a program memory (bytes), utime and stime
-            (ms), slices, calls, then `limit.RESOURCE USED/LIMIT` for each resource, and status (exit) once it ended
+            (ms), slices, calls, if it is isolated runner (the host's number of its process), then `limit.RESOURCE
+            USED/LIMIT` for each resource, and status (exit) once it ended
 wait        once it ended its wait(3) line and its exit status
 wants       what a program wanted and has no grant for: each read brings the next, as number, path, rights and hash of
             the program, or waits for it, up to the program's end. While it is open for reading and writing the program

@@ -372,7 +372,7 @@ class Programs:
                     subject = f"{wanted.module}.{wanted.name}"
                     raise FileError(E.NOTSUP, subject, "an isolated program sends and handles no messages")
             resolve(module, IMPORTS)
-            run = await self._runners.start(process, launch, module, limits, texts, tops)
+            run = await self._runners.start(process, launch, module, len(wasm), limits, texts, tops)
             try:
                 _check_new(process)
             except BaseException:
@@ -384,7 +384,7 @@ class Programs:
         _give_back(old)
         process.state = State.RUNNING
         process.kill, process.note, process.pause, process.weigh = run.kill, run.note, run.pause, run.weigh
-        process.detail = partial(_detail, run.usage)
+        process.detail = partial(_detail, run.usage, run.pid)
         run.follow()
 
     async def _dress(self, process: Process, launch: Launch, confined: bool) -> tuple[Clothes, Tops | None]:
@@ -495,11 +495,12 @@ class _Run:
         self._programs._processes.end(self._process, status, message)
 
 
-def _detail(usage: Usage) -> dict[str, int | str]:
-    """Memory in bytes, processor time in ms."""
-    return {
+def _detail(usage: Usage, runner: int = 0) -> dict[str, int | str]:
+    """Memory in bytes, processor time in ms; of an isolated program the host's number of its runner."""
+    lines: dict[str, int | str] = {
         "memory": usage.memory, "utime": usage.cpu // 10**6, "stime": 0, "slices": usage.slices, "calls": usage.calls,
     }  # fmt: skip
+    return {**lines, "runner": runner} if runner else lines
 
 
 def _check_new(process: Process) -> None:

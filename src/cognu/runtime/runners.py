@@ -52,7 +52,7 @@ from cognu.runtime.runner_text import (
     parse_said,
 )
 from cognu.runtime.runner_text import Stream as StreamOrder
-from cognu.world import Child, Stream, World, wall
+from cognu.world import Bounds, Child, Stream, World, wall
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ OWN_MEMORY = 48 << 20
 """Bytes that a runner is charged for beside its program's memory, to whoever started it; about what it takes."""
 SLACK = 256 << 20
 """Bytes of its own memory that the host lets a runner have beyond the program's: Python, the engine, three stacks."""
+COPIES = 5
+"""How often its code is in its memory while it is loaded."""
+OPEN_FILES = 32
+"""Descriptors of the host that a runner may have: its connection, the loop's, and files in memory, of which the engine
+makes one, no larger than the code, for what is in the program's memory at first."""
 ADDRESSES = 4 << 30
 """Bytes of addresses that it may have beyond what its engine reserves for one program."""
 CPU_SLACK = 2
@@ -70,8 +75,8 @@ CPU_SLACK = 2
 FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 """Seconds between two looks at what a runner used: longer and longer while it uses nothing."""
 SESSION = SessionLimits(fids=8192, calls=256)
-LONG_CODE = 4 << 20
-"""Bytes of memory of a program from which on its compiled code is fetched in a thread."""
+LONG = 1 << 20
+"""Bytes of a program from which on its compiled code is got in a thread."""
 
 
 class _Ready:
@@ -115,6 +120,7 @@ class Runners:
         self._ready: deque[_Ready] = deque()
         self._runs: set[IsolatedRun] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._filling = False
         self._closed = False
 
     @property
@@ -124,17 +130,18 @@ class Runners:
 
     def warm(self) -> None:
         """Have the spare ones started, if not now then soon."""
-        if not self._closed and len(self._ready) < self._spare:
+        if not self._closed and not self._filling and len(self._ready) < self._spare:
+            self._filling = True
             self.spawn(self._fill())
 
     async def _fill(self) -> None:
-        while not self._closed and len(self._ready) < self._spare:
-            try:
-                runner = await self._start()
-            except FileError as error:
-                log.warning("no runner could be started beforehand: %s", error)
-                return
-            self._ready.append(runner)
+        try:
+            while not self._closed and len(self._ready) < self._spare:
+                self._ready.append(await self._start())
+        except FileError as error:
+            log.warning("no runner could be started beforehand: %s", error)
+        finally:
+            self._filling = False
         if self._closed:
             await self._end_ready()
 
@@ -153,12 +160,12 @@ class Runners:
         return await self._start()
 
     async def start(
-        self, process: Process, launch: Launch, module: Module, limits: Limits, texts: tuple[Sequence[bytes], ...],
-        tops: Iterable[str] | None = None,
+        self, process: Process, launch: Launch, module: Module, size: int, limits: Limits,
+        texts: tuple[Sequence[bytes], ...], tops: Iterable[str] | None = None,
     ) -> IsolatedRun:  # fmt: skip
-        """Run `module` in the process, whose namespace and descriptors are the program's; `texts` are its arguments and
-        variables, `tops` the names at the top of its namespace, if the caller knows. The wall is up and the program
-        begins when this returns; `follow` must be called then.
+        """Run `module`, of a program of `size` bytes, in the process; its namespace and descriptors are the program's,
+        `texts` its arguments and variables, `tops` the names at the top of its namespace, if the caller knows. The
+        wall is up and the program begins when this returns; `follow` must be called then.
 
         Raises `FileError`, with nothing left behind: NOWALL, RUNNER if the runner ended, DQUOT, what the host says.
         """
@@ -166,8 +173,7 @@ class Runners:
         if self._closed:
             raise FileError(E.CANCELED, "runner")
         serialize = module.serialize
-        long = module.memory_minimum > LONG_CODE
-        code = await self._world.threads.run(serialize) if long else serialize()
+        code = await self._world.threads.run(serialize) if size > LONG else serialize()
         run = IsolatedRun(self, self._world, self._processes, process, limits)
         orders = _orders(process, launch, limits, texts, tops, run.streams.begin, len(code))
         self._runs.add(run)
@@ -179,12 +185,18 @@ class Runners:
             raise
         return run
 
-    def bounds(self, limits: Limits) -> tuple[int, int, int | None]:
-        """Bytes of addresses, bytes of memory, seconds of processor time that the host is to allow."""
+    def bounds(self, limits: Limits, code: int, used: int) -> Bounds:
+        """What the host is to allow a runner of a program of so many bytes, which used so many ns already."""
         settings = self._settings
         reserved = settings.memory_reservation + settings.memory_growth + 2 * settings.memory_guard
-        cpu = None if limits.cpu is None else -(-limits.cpu // 10**9) + CPU_SLACK
-        return reserved + limits.memory + ADDRESSES, limits.memory + SLACK, cpu
+        own = SLACK + COPIES * code
+        return Bounds(
+            address_space=reserved + limits.memory + own + ADDRESSES,
+            data=limits.memory + own,
+            cpu=None if limits.cpu is None else -(-(limits.cpu + used) // 10**9) + CPU_SLACK,
+            file_size=code,
+            open_files=OPEN_FILES,
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -236,18 +248,25 @@ class IsolatedRun:
         self._began = 0  # ns of processor time that the runner had used before
         self._ending: tuple[int, str] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The host's number of its process."""
+        assert self._runner is not None
+        return self._runner.child.pid
+
     # -- its start ------------------------------------------------------------------------------------------------
 
     async def begin(self, runner: _Ready, orders: Orders, code: bytes, memory: int) -> None:
         self._runner = runner
+        if self._ending is not None:
+            raise FileError(E.CANCELED, "runner")  # the node shuts down
         child, process = runner.child, self._process
         above = process.quota.parent or process.quota
         above.take(Resource.MEMORY, OWN_MEMORY)
         self._own = OWN_MEMORY
         self._account = Account(process.quota, memory, process.weight)
-        addresses, data, cpu = self._runners.bounds(self._limits)
         self._began = child.used()
-        child.bound(address_space=addresses, data=data, cpu=None if cpu is None else cpu + self._began // 10**9)
+        child.bound(self._runners.bounds(self._limits, len(code), self._began))
         child.weigh(niceness(self._account.weight))
         roots = await self._roots(orders, code)
         self._export = Export(runner.stream, process, _attach(roots), None, SESSION, (Dialect.NG,))

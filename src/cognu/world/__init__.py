@@ -350,6 +350,21 @@ class HostTree(HostSteps, Protocol):
         """(block size, blocks in all, blocks free) of the file system under the root."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What the host is to allow a process at most; None for what is as it was. See getrlimit(2).
+
+    Bytes of addresses, bytes of its own writable memory, seconds of processor time in all, bytes of a file that it
+    writes (one in memory too), descriptors.
+    """
+
+    address_space: int | None = None
+    data: int | None = None
+    cpu: int | None = None
+    file_size: int | None = None
+    open_files: int | None = None
+
+
 class Child(Protocol):
     """An OS process started by `Spawn`."""
 
@@ -361,11 +376,10 @@ class Child(Protocol):
 
     def signal(self, number: int) -> None: ...
 
-    def bound(self, *, address_space: int | None = None, data: int | None = None, cpu: int | None = None) -> None:
-        """Limit it from now on: bytes of addresses, bytes of its own writable memory, seconds of processor time in all.
+    def bound(self, bounds: Bounds) -> None:
+        """Limit it from now on; one that has ended needs no limits.
 
-        Raises `FileError`, NOTSUP where the host can't bound another process (Linux: prlimit(2), getrlimit(2)). One
-        that has ended needs none.
+        Raises `FileError`: NOTSUP where the host can't limit another process (Linux can: prlimit(2)).
         """
 
     def weigh(self, nice: int) -> None:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import Child, Stream, World
+from cognu.world import Bounds, Child, Stream, World
 from cognu.world.disk import RealDisk
 from cognu.world.net import RealNetwork, SocketStream
 from cognu.world.refusals import refusals
@@ -184,10 +184,14 @@ class RealChild:
             # Not by asyncio's send_signal: that asks for the status first, and whoever waits for it then gets none.
             os.kill(self.pid, number)
 
-    def bound(self, *, address_space: int | None = None, data: int | None = None, cpu: int | None = None) -> None:
+    def bound(self, bounds: Bounds) -> None:
         if not hasattr(resource, "prlimit"):
             raise FileError(E.NOTSUP, f"process {self.pid}", "this host has no prlimit")
-        wanted = ((resource.RLIMIT_AS, address_space), (resource.RLIMIT_DATA, data), (resource.RLIMIT_CPU, cpu))
+        wanted = (
+            (resource.RLIMIT_AS, bounds.address_space), (resource.RLIMIT_DATA, bounds.data),
+            (resource.RLIMIT_CPU, bounds.cpu), (resource.RLIMIT_FSIZE, bounds.file_size),
+            (resource.RLIMIT_NOFILE, bounds.open_files),
+        )  # fmt: skip
         for what, most in wanted:
             if most is not None:
                 _limit(self.pid, what, most)
