@@ -98,7 +98,7 @@ async def test_modes_that_let_others_in_are_problems(made: NodeProcess) -> None:
 @pytest.mark.parametrize(
     ("file", "check"),
     [("peers.json", "peers.json"), ("settings.json", "settings"), ("identity", "identity"),
-     ("invitations.json", "invitations")],
+     ("invitations.json", "invitations"), ("grants", "grants")],
 )  # fmt: skip
 async def test_a_damaged_file_is_named(made: NodeProcess, file: str, check: str) -> None:
     path = made.home / file

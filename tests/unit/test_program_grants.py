@@ -19,7 +19,7 @@ from cognu.files.steps import finish
 from cognu.files.wants import Said, Want
 from cognu.kernel import GRANT, READ
 from cognu.ninep.types import OREAD
-from cognu.node.admitting import admit, prepared, withdraw
+from cognu.node.admitting import admit, prepared, taken_back, withdraw
 from cognu.node.programs import ProgramBook
 from cognu.store.names import name_of
 from cognu.world.disk import RealDisk
@@ -257,6 +257,22 @@ async def test_a_grant_taken_back_ends_what_runs_under_it_and_the_rest_stays(des
     await desk.answers(process, no)
     result = await desk.machine.result(process)
     assert result.out.decode().splitlines() == ["r: hello", "", f"r: {ABSENT}", f"r: {ABSENT}", "s: ok"]
+
+
+async def test_what_is_taken_back_while_a_program_starts_it_does_not_get(desk: Desk) -> None:
+    desk.book.add(desk.program, allow=[Grant("/etc/motd", "r"), Grant(f"{HOME}/notes", "r")])
+    process = await desk.machine.child(HOME)
+    process.args = ["wants", "r", "/etc/motd", "r", "notes"]
+    launch = await prepared(process, Launch(), desk.program, desk.book)
+    wants = process.wants
+    assert wants is not None
+    before = wants.kept
+    row = desk.book.remove(desk.program, Grant("/etc/motd", "r"))  # it is being compiled, say
+    wants.kept = Said(row.allow, row.never)
+    await desk.machine.programs.launch(process, launch, desk.program, build("wants"))
+    taken_back(process, before)
+    await process.ended.wait()
+    assert (await desk.machine.result(process)).out.decode() == f"r: {ABSENT}\nr: one two\n\n"
 
 
 async def test_a_starter_that_lost_a_right_itself_can_not_give_it(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
 from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
@@ -29,7 +30,7 @@ from cognu.ninep import messages as m
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, SetStat
 from joined import ME, CountingServer, Joined, Raw, bring, idle, joined, open_at, put_slow, tree
-from serving import Client
+from serving import Client, done
 
 
 class Parking(CountingServer):
@@ -454,3 +455,20 @@ async def test_answers_that_wait_to_be_sent_are_held_back_once_they_may_not_be_h
         refused = [answer.ecode for answer in answers if isinstance(answer, m.Rlerror)]
         assert refused == [E.REVOKED.errno] * (count - len(told))
         await raw.close()
+
+
+async def test_who_has_a_directory_open_that_led_to_what_is_gone_finds_nothing_in_it() -> None:
+    skeleton = SkeletonServer(["/a/b/c"], ["/a/b/f", "/d/f"])
+    client = Client(skeleton, ME)
+    held = [await client.walk("a"), await client.walk("a/b"), await client.walk("d")]
+    skeleton.uproot(["/d/f"])
+    for fid, name in ((held[0], "b"), (held[1], "c"), (held[1], "f")):
+        with pytest.raises(FileError) as caught:
+            await finish_walk(skeleton, fid, name)
+        assert caught.value.error is E.NOENT
+    await finish_walk(skeleton, held[2], "f")
+    assert await client.names("") == ["d"]
+
+
+async def finish_walk(server: SkeletonServer, fid: Fid, name: str) -> None:
+    await done(server.walk(fid, [name], ME))

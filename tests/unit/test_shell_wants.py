@@ -13,7 +13,7 @@ import pytest_asyncio
 from cognu.errors import E, FileError
 from cognu.shell.hoststreams import HostInput
 from cognu.shell.system import TERMINAL, Grant, Want
-from cognu.shell.wants import CHOICES, Questions, grant_of, line_of
+from cognu.shell.wants import CHOICES, TOLD, Questions, grant_of, line_of
 from shell_fake import Bench, Collector, FakeChild, FakeFile, FakeWorld, Running
 
 NOTES = Want(0, "/home/me/notes", "r", "bafkr4ihash")
@@ -205,6 +205,13 @@ async def test_without_a_terminal_a_program_that_failed_is_followed_by_what_it_w
     made = f"prog: /home/me/new: {E.NOTGIVEN.text}: run --grant /home/me:rw\n"
     assert result.err == HINT + made + f"prog: /net: {E.NOTGIVEN.text}: run --grant net\n"
     assert child_of(bench).answers == []
+
+
+async def test_of_very_many_things_a_few_are_told(bench: Bench) -> None:
+    for number in range(20):
+        bench.system.make(f"/home/me/{number}", b"")
+    program(bench, *(Want(number, f"/home/me/{number}", "r", "h") for number in range(20)))
+    assert len((await bench.run("prog")).err.splitlines()) == TOLD
 
 
 async def test_a_program_that_went_well_is_followed_by_nothing(bench: Bench) -> None:

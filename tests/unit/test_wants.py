@@ -16,7 +16,7 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.launch import Grant, Launch
 from cognu.files.process import Process
-from cognu.files.wants import MOST, Said, Want, Wants, is_within
+from cognu.files.wants import MOST, MOST_BYTES, Said, Want, Wants, is_within
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.world.real import RealClock
 from serving import Client, Node
@@ -136,7 +136,9 @@ async def test_what_was_said_before_needs_no_question() -> None:
     assert await desk.wants.reach("/kept/new", "wc")
     assert desk.admitted == [("/kept/file", "w"), ("/kept/new", "wc")]
     desk.failure = FileError(E.NOENT)
-    assert not await desk.wants.reach("/kept/gone", "r")
+    assert not await desk.wants.reach("/kept/late", "r")
+    desk.failure = None
+    assert await desk.wants.reach("/kept/late", "r")  # now it is there
     asked = await desk.asked("/never/below", "w")
     await desk.wants.answer(desk, 0, False)
     assert not await asked
@@ -171,13 +173,14 @@ async def test_a_path_that_can_not_be_shown_as_what_it_is_is_refused(path: str) 
     assert await desk.wants.next(0) is None
 
 
-async def test_who_wants_too_much_is_not_listened_to() -> None:
+@pytest.mark.parametrize(("size", "most"), [(0, MOST), (4000, MOST_BYTES // 4007)])
+async def test_who_wants_too_much_is_not_listened_to(size: int, most: int) -> None:
     desk = Desk()
-    for number in range(MOST + 10):
-        assert not await desk.wants.reach(f"/{number}", "r")
+    for number in range(most + 10):
+        assert not await desk.wants.reach(f"/{'x' * size}{number:06}", "r")
     desk.wants.close()
-    assert await desk.wants.next(MOST - 1) is not None
-    assert await desk.wants.next(MOST) is None
+    assert await desk.wants.next(most - 1) is not None
+    assert await desk.wants.next(most) is None
 
 
 async def test_before_anything_is_known_of_the_program_it_wants_nothing() -> None:

@@ -59,7 +59,8 @@ class SkeletonServer(TreeServer):
         for name, node in list(at.children.items()):
             if (*above, name) not in wanted:
                 at.discard(name)
-            elif isinstance(node, Directory):
+            if isinstance(node, Directory):
+                # Also what is taken away whole: who has it open still must find nothing in it.
                 self._prune(node, (*above, name), wanted)
 
     def _directory(self, names: list[str], path: str) -> Directory:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from cognu.errors import E, FileError
 from cognu.files.launch import Grant
 
-MOST = 256
-"""Different things noted of one process. Who wants more is refused without a word."""
+MOST = 4096
+MOST_BYTES = 1 << 20
+"""Different things noted of one process, and characters of their paths. Who wants more is refused without a word."""
 NETWORK = "/net"
 """It is granted as a whole, to be read and written: a conversation's files only appear in the course of it."""
 NETWORK_RIGHTS = "rw"
@@ -84,6 +85,7 @@ class Wants:
         self._lacks: Lacks | None = None
         self._noted: list[Want] = []
         self._known: set[tuple[str, str]] = set()
+        self._size = 0  # characters of the paths noted
         self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._changed: set[asyncio.Future[None]] = set()
         self._asker: object | None = None
@@ -104,16 +106,19 @@ class Wants:
         path, rights = whole(path, rights)
         if not _is_clean(path) or self._lacks is None or not self._lacks(path, rights):
             return False  # what is not clean could be shown to nobody as what it is
-        if self._ended or (path, rights) in self._known or len(self._noted) >= MOST:
-            return False
         if any(denies(grant, path, rights) for grant in (*self._run.never, *self.kept.never)):
             return False
-        self._known.add((path, rights))
         wanted = set(rights) - {CREATING}
         allow = (*self._run.allow, *self.kept.allow)
         if any(is_within(path, grant.path) and wanted <= set(grant.rights) for grant in allow):
             return await self._admitted(path, rights)
+        if self._ended or (path, rights) in self._known:
+            return False
+        if len(self._noted) >= MOST or self._size + len(path) > MOST_BYTES:
+            return False
         want = Want(len(self._noted), path, rights)
+        self._known.add((path, rights))
+        self._size += len(path)
         self._noted.append(want)
         answer: asyncio.Future[bool] | None = None
         if self._asker is not None:

@@ -35,20 +35,21 @@ async def prepared(process: Process, launch: Launch, program: str, book: Program
     """
     row = ProgramGrants(program)
     for path in launch.grant_files:
-        said = parse_grants_text(await _text(process, path), path, general=True)
+        found = parse_grants_text(await _text(process, path), path, general=True)
         for key in (ANY, program):
-            if key in said:
-                row = with_grants(row, said[key].allow, said[key].never)
-    kept = book.get(program) if book is not None else ProgramGrants(program)
+            if key in found:
+                row = with_grants(row, found[key].allow, found[key].never)
+    # Of a program whose directories are mapped nothing is remembered: its paths are its own, and mean nothing here.
+    kept = ProgramGrants(program) if book is None or launch.directories else book.get(program)
     # What was said for this run counts for more than what is remembered.
     kept = replace(kept, allow=tuple(grant for grant in kept.allow if conflict([grant], row.never) is None))
     grants = list(launch.grants)
     for grant in (*row.allow, *kept.allow):
         grants += await finish(_possible(process, grant))
-    if not launch.directories:  # what was mapped has names of the program's own, which mean nothing here
+    if not launch.directories:
         wants = process.wants = process.wants or Wants()
-        run, known = Said(row.allow, row.never), Said(kept.allow, kept.never)
-        wants.begin(program, partial(admit, process), partial(lacks, process), run, known)
+        said = Said(row.allow, row.never), Said(kept.allow, kept.never)
+        wants.begin(program, partial(admit, process), partial(lacks, process), *said)
         process.reach = wants.reach
     return replace(launch, grants=grants, grant_files=[])
 
@@ -185,6 +186,13 @@ def _bind(process: Process, where: Chan, members: list[tuple[Chan, bool]], right
             flags = MAFTER
     finally:
         namespace.no_mount = kept
+
+
+def taken_back(process: Process, before: Said) -> None:
+    """Withdraw what was remembered when a program was about to start, and was taken back until it ran."""
+    if process.wants is not None:
+        for path in {grant.path for grant in before.allow} - {grant.path for grant in process.wants.kept.allow}:
+            withdraw(process, path)
 
 
 def withdraw(process: Process, path: str) -> bool:

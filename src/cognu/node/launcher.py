@@ -30,10 +30,11 @@ from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process, State
 from cognu.files.reach import FarReach
 from cognu.files.steps import Steps, finish
+from cognu.files.wants import Said
 from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from cognu.node.admitting import prepared
+from cognu.node.admitting import prepared, taken_back
 from cognu.node.lending import STREAMS
 from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
@@ -96,7 +97,9 @@ class Launcher:
     async def _here(self, process: Process, launch: Launch) -> None:
         name, data = await self._program(process, launch.program)
         launch = await self._prepared(process, launch, name)
+        kept = process.wants.kept if process.wants is not None else Said()
         await self._programs.launch(process, self._settled(launch), name, data)
+        taken_back(process, kept)
 
     async def _prepared(self, process: Process, launch: Launch, name: str) -> Launch:
         """With what the node remembers of the program, for its own users alone."""

@@ -20,6 +20,8 @@ from cognu.shell.system import Child, File, Grant, System, Want
 
 NET = "net"
 """How the network as a whole is typed as a grant."""
+TOLD = 10
+"""Things at most that are told of a program that failed; it may have tried very many before."""
 CHOICES = "once, always or never? [not now] "
 _ANSWERS = ("once", "always", "never", "no")
 
@@ -71,7 +73,7 @@ class Attendant:
         await asyncio.wait([self._task])
         self._task.result()
         if status:
-            for want in self._refused:
+            for want in self._refused[:TOLD]:
                 await self._tell(want)
 
     async def close(self) -> None:

@@ -11,12 +11,13 @@ from cognu.errors import CognuError, E
 from cognu.files.nstext import split_commands
 from cognu.mesh.identity import load_identity, parse_book
 from cognu.mesh.invitations import parse_invitations
+from cognu.node.programs import ProgramBook
 from cognu.node.settings import Home, load_settings
 from cognu.store.names import name_of
 from cognu.world.real import real_world
 
 AREA = "home"
-SECRET = ("identity", "peers.json", "invitations.json")
+SECRET = ("identity", "peers.json", "invitations.json", "grants")
 """Files that nobody else may read or write."""
 SAMPLE_OBJECTS, SAMPLE_BYTES = 64, 64 << 20
 OTHERS = 0o077
@@ -74,6 +75,14 @@ def _invitations(subject: Subject) -> Sequence[Found]:
         return ok("none") if there(subject) else ()
     _, rows = parse_invitations(real_world().disk.read(path), path)
     return ok(f"{len(rows)} open")
+
+
+def _grants(subject: Subject) -> Sequence[Found]:
+    path = Home(subject.home).grants
+    if not os.path.lexists(path):
+        return ok("none yet") if there(subject) else ()
+    count = len(ProgramBook(real_world().disk, path).all())
+    return ok(f"{count} program{'' if count == 1 else 's'}")
 
 
 def _settings(subject: Subject) -> Sequence[Found]:
@@ -197,6 +206,7 @@ CHECKS = (
     Check(AREA, "identity", "peers know this machine by its key", _identity),
     Check(AREA, "peers.json", "it says who was joined and what they may do here", _peers),
     Check(AREA, "invitations", "tickets that were not used yet", _invitations),
+    Check(AREA, "grants", "what programs may use, and what they are not to be asked about", _grants),
     Check(AREA, "settings", "the node reads them when it starts", _settings),
     Check(AREA, "namespace", "the lines with which every shell's namespace begins", _script),
     Check(AREA, "objects", "an object is what its hash says; damaged ones are refused", _objects, 10.0),
