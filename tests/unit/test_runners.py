@@ -338,8 +338,21 @@ async def test_programs_that_share_a_stream_write_one_behind_the_other(machine: 
     assert (len(result.out), set(result.out), result.err) == (900_000, set(b"0123456789"), b"")
 
 
+async def test_what_was_written_without_waiting_arrives_after_the_programs_end(machine: Machine) -> None:
+    process = await machine.child()
+    out = await machine.pipe(process, 1)
+    await machine.start(process, build("system"), ["system", "behind"])
+    received = b""
+    while data := await read(out):
+        received += data
+    assert (len(received), received[65536:]) == (65546, b"last words")
+    await process.ended.wait()
+    assert (process.status, process.message) == (0, "")
+    out.close()
+
+
 async def test_where_its_input_stands_is_known_to_who_reads_on(machine: Machine) -> None:
-    """`system` is not given: a program that reads all leaves nothing."""
+    """A program that reads all of it leaves nothing."""
     process = await machine.child(stdin=b"one two\n")
     other = await machine.child()
     other.descriptors.add(ChanMover(other.namespace.domain).move(process.descriptors[0]), 0)

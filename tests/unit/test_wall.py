@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +80,28 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "platform", "darwin")
     [found] = wall.missing()
     assert "neither Landlock nor seccomp" in found.what
+
+
+ALONE = "from pathlib import Path; import socket, sys; from cognu.world import wall\n"
+
+
+@pytest.mark.parametrize("part", ["wall.begin()", "wall.Filter().raise_()"])
+@pytest.mark.parametrize("attempt", ["Path('/etc/passwd').read_bytes()", "Path('/tmp').iterdir().__next__()"])
+def test_each_part_of_the_wall_keeps_files_away_by_itself(part: str, attempt: str) -> None:
+    done = subprocess.run([sys.executable, "-c", f"{ALONE}{part}\n{attempt}"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "PermissionError" in done.stderr or done.returncode < 0, done.stderr
+
+
+def test_landlock_by_itself_keeps_ports_and_other_processes_away() -> None:
+    """As far as the kernel's version of it goes."""
+    code = (
+        f"{ALONE}import os, signal\nsock = socket.socket()\nwall.begin()\n"
+        "for attempt in (lambda: sock.connect(('127.0.0.1', 9)), lambda: os.kill(os.getppid(), 0)):\n"
+        "    try:\n        attempt(); print('done')\n    except OSError as error:\n        print(error.errno)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    abi, refused = wall.landlock_abi(), {str(errno.EACCES), str(errno.EPERM)}
+    connected, signalled = done.stdout.split()
+    assert connected in (refused if abi >= 4 else {str(errno.ECONNREFUSED)})
+    assert signalled in (refused if abi >= 6 else {"done"})
