@@ -133,6 +133,7 @@ class E(Enum):
     NOPAGE = Row(2, "no such page of the manual", "man without a name lists the pages")
     NOMESSAGE = Row(42, "no such message", "it was answered, cancelled or never sent; wait for an answer once")
     NOHANDLER = Row(49, "no handler for the interface", "bind one for the program before it starts")
+    NOSOLVER = Row(38, "the solver is not installed", "install it: pip install 'cognu[verify]'")
     NOTFOUND = Row(2, "command not found", "ls /bin shows the programs; a path or a hash works too")
 
     @property

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("daemon", "what the node says of itself"),
     "logs": ("daemon", "the node's log"),
     "doctor": ("doctor", "what is wrong, what that means, and what to do"),
+    "verify": ("verify", "prove the kernel, here and now"),
     "man": ("man", "a page of the manual"),
     "sh": ("shells", "a shell, or one command line of it"),
     "run": ("shells", "run a program in a sandbox"),
@@ -42,7 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "join": ("peers", "join the machine that made a ticket"),
     "peers": ("peers", "list the machines that were joined"),
     "drop": ("peers", "part with a machine"),
-    "grants": ("grants", "what other machines may do here, and programs use"),
+    "grants": ("shells", "what other machines may do here, and programs use"),
     "listen": ("peers", "serve ordinary 9P clients of this host"),
 }
 """Each verb's module, in which it has its own name (with `_verb` behind it), and what it does."""

@@ -20,6 +20,7 @@ from cognu.mesh.links import Mesh
 from cognu.node.lending import Lending, LentObjects
 from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
+from cognu.node.proved import verdict
 from cognu.node.script import BaseScript
 from cognu.node.settings import Home, Settings
 from cognu.store.objects import Store
@@ -37,6 +38,7 @@ class Node:
         self.settings = settings
         self.user = user
         self.started = world.clock.now()
+        self.kernel = verdict()
         self.stopping = asyncio.Event()
         self.authority = Authority()
         self.processes = ProcessTable(world.clock.now)
@@ -146,4 +148,5 @@ class Node:
             "processes": len(self.processes),
             "peers": len(self.book.all()),
             "version": __version__,
+            "kernel": self.kernel,
         }

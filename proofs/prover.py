@@ -1,0 +1,356 @@
+"""Proves one operation: every path of it, every invariant and theorem after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from typing import Any, Final, NamedTuple
+
+import z3
+
+from cognu.kernel.state import Code
+from proofs.effects import PARAMETERS, READ_ONLY, RESULTS, Call
+from proofs.invariants import INVARIANTS, LEMMAS, Invariant, Lemma
+from proofs.machine import Machine, View
+from proofs.symbolic import WIDTH, Bits, Num, Run, explore, leaves
+from proofs.theorems import (
+    Charged,
+    Goal,
+    accounts,
+    bindings,
+    checked,
+    confinement,
+    deaths,
+    frame,
+    messages,
+    refusal,
+    steps,
+    unchanged,
+)
+
+# Every term is checked for its sort by Python's binding, and once more by the solver itself. The latter will do.
+z3.z3.Z3_DEBUG = False
+
+TIMEOUT: Final = 60_000
+"""Milliseconds for one question to the solver; without an answer until then the proof has failed."""
+
+FRESH: Final = {name: z3.Int(name) for name in ("d", "a", "q", "r", "e", "f", "m", "n", "k")}
+PAIR: Final = {
+    "slot": (FRESH["d"], FRESH["a"]),
+    "process": (FRESH["q"], FRESH["r"]),
+    "endpoint": (FRESH["e"], FRESH["f"]),
+    "message": (FRESH["m"], FRESH["n"]),
+    "binding": (FRESH["k"],),
+    "place": (z3.Int("l"),),
+}
+
+
+Touched = dict[str, dict[int, Any]]
+
+
+class Raised(Exception):
+    """An operation raised an exception, or returned what is no int: it is not total."""
+
+
+class Failure(NamedTuple):
+    """A theorem that does not hold, or that the solver could not decide (then there is no model)."""
+
+    operation: str
+    goals: list[str]
+    model: Any
+    path: Path
+
+
+class Path(NamedTuple):
+    """One way through an operation, with the state before and after."""
+
+    run: Run
+    machine: Machine
+    before: View
+    after: View
+    call: Call
+
+
+def argument(run: Run, name: str, kind: str) -> Num | Bits:
+    if kind == "bits":
+        return Bits(run, z3.BitVec(f"arg.{name}", WIDTH))
+    return Num(run, z3.Int(f"arg.{name}"))
+
+
+def paths(kernel: type, operation: str, begun: Callable[[Run], None] = lambda run: None) -> Iterator[Path]:
+    """Every path of an operation of a kernel. `begun` is told of each run before it begins."""
+    made: list[Path] = []
+
+    def once(run: Run) -> None:
+        begun(run)
+        made.append(walk(run, kernel, operation))
+
+    for _ in explore(once):
+        yield made.pop()
+
+
+def walk(run: Run, kernel: type, operation: str) -> Path:
+    """One operation along one path."""
+    machine = Machine(run, kernel)
+    parameters = PARAMETERS[operation]
+    arguments = {name: argument(run, name, kind) for name, kind in parameters.items()}
+    try:
+        result = getattr(machine.kernel, operation)(*arguments.values())
+    except Exception as error:
+        raise Raised(f"{operation} raises {type(error).__name__}: {error}") from error
+    if isinstance(result, int):
+        result = Num(run, z3.IntVal(int(result)))
+    if not isinstance(result, Num):
+        raise Raised(f"{operation} returns {result!r}")
+    for name, kind in parameters.items():
+        if kind in machine.touched:
+            machine.touch(kind, arguments[name].expr)
+    if operation in RESULTS:
+        machine.touch(RESULTS[operation], result.expr)
+    given = {name: value.expr for name, value in arguments.items()}
+    elements = (FRESH[name] for name in ("d", "a", "q", "e", "m", "k"))
+    call = Call(operation, given, result.expr, *elements)
+    return Path(run, machine, View(machine, False), View(machine, True), call)
+
+
+def theorem_goals(path: Path) -> list[Goal]:
+    v, w, c = path.before, path.after, path.call
+    found: list[Goal] = checked(v, c) if c.name == "check" else []
+    if path.run.solver.check(c.result >= 0) == z3.unsat:
+        return found + refusal(v, w, c)
+    # Where the result is a term, it must be seen to be no refusal; what was not changed can be one too.
+    refused = z3.And(c.result < 0, z3.Or(*(c.result == -int(code) for code in Code)), unchanged(v, w, c))
+    found.append(Goal(4, "success is not below 0", z3.Or(c.result >= 0, refused)))
+    done = confinement(v, w, c) + frame(v, w, c) + steps(v, w, c) + messages(v, w, c) + bindings(v, w, c)
+    done += accounts(v, w, c, written(path.machine))
+    if c.name not in READ_ONLY:
+        done += deaths(v, w, c)
+    return found + [goal._replace(holds=z3.Implies(c.result >= 0, goal.holds)) for goal in done]
+
+
+def written(machine: Machine) -> Charged:
+    """What may be charged otherwise than before."""
+    return Charged(
+        distinct(machine, "slots.endpoint", "slots.holder"),
+        distinct(machine, "messages.state", "messages.sender"),
+        distinct(machine, "processes.alive", "processes.creator", "processes.quota"),
+    )
+
+
+def distinct(machine: Machine, *tables: str) -> list[Any]:
+    known = {leaf.get_id(): leaf for name in tables for _, at, _ in machine.tables[name].log for leaf in leaves(at)}
+    return list(known.values())
+
+
+CACHE: dict[tuple[Any, ...], Any] = {}
+
+
+def hypotheses(path: Path, about: str, terms: dict[str, list[Any]]) -> list[Any]:
+    """The invariants before the operation at these elements: those of two elements for the list in question alone, or
+    for kinship if it is about no list.
+    """
+    found = []
+    for invariant in (*INVARIANTS, *(lemma.says for lemma in LEMMAS)):
+        if len(invariant.sorts) == 2 and invariant.chain != (about or "anc"):
+            continue
+        for elements in product(*(terms[sort] for sort in invariant.sorts)):
+            if len(elements) == 2 and elements[0].eq(elements[1]):
+                continue
+            found.append(before(path, invariant, elements))
+    return found + sums(path, terms["process"])
+
+
+def before(path: Path, invariant: Invariant, elements: tuple[Any, ...]) -> Any:
+    """An invariant before the operation, which is the same on every path: it is made once, and then put in place."""
+    key = (invariant.name, *(element.get_id() for element in elements))
+    if key not in CACHE:
+        general = fresh(invariant)
+        if invariant.name not in GENERAL:
+            GENERAL[invariant.name] = invariant.holds(path.before, *general)
+        made = z3.substitute(GENERAL[invariant.name], *zip(general, elements, strict=True))
+        # The terms are kept with what was made of them, so that no other takes their number.
+        CACHE[key] = (made, elements)
+    return CACHE[key][0]
+
+
+GENERAL: Final[dict[str, Any]] = {}
+
+
+def charge_before(v: View, process: Any, charge: Callable[[View, Any, Any], Any], item: Any) -> Any:
+    return charge(v, item, process)
+
+
+def sums(path: Path, processes: list[Any]) -> list[Any]:
+    """What an account uses is the sum of its charges, so at least that of some of them; and none makes 0."""
+    v = path.before
+    charged = written(path.machine)
+    found = []
+    for process in processes:
+        found.append(v.processes.used(process) >= charged.total(partial(charge_before, v, process)))
+        nothing = z3.And(
+            v.processes.held(process) == 0, v.processes.sent(process) == 0, v.processes.first(process) == 0
+        )
+        found.append(z3.Implies(nothing, v.processes.used(process) == 0))
+    return found
+
+
+class Proof(NamedTuple):
+    """What came of one path: whether any state leads along it, how many theorems hold after it, or which do not."""
+
+    possible: bool
+    theorems: int
+    failure: Failure | None = None
+
+
+def prove(path: Path) -> Proof:
+    """All theorems of one path, up to the first group in which one fails."""
+    operation = copied(path.machine.touched)
+    if impossible(path, operation):
+        return Proof(False, 0)
+    count = 0
+    for about, goals, terms in groups(path, operation):
+        goals = [goal for goal in goals if not trivial(goal)]
+        if goals:
+            failure = ask(path, about, goals, terms)
+            if failure is not None:
+                return Proof(True, count, failure)
+            count += len(goals)
+    return Proof(True, count)
+
+
+def agrees(path: Path, goals: list[Goal]) -> Proof:
+    """Whether the goals of refinement hold after a path."""
+    goals = [goal for goal in goals if not trivial(goal)]
+    operation = copied(path.machine.touched)
+    if not goals or impossible(path, operation):
+        return Proof(not goals, 0)
+    return Proof(True, len(goals), ask(path, "", goals, elements_of(operation)))
+
+
+def impossible(path: Path, operation: Touched) -> bool:
+    """Whether no state that satisfies the invariants leads along this path."""
+    solver = z3.Solver()
+    solver.set("timeout", TIMEOUT)
+    solver.add(*path.run.condition)
+    solver.add(*hypotheses(path, "", elements_of(operation)))
+    return bool(solver.check() == z3.unsat)
+
+
+def trivial(goal: Goal) -> bool:
+    return goal.holds is True or z3.is_true(z3.simplify(goal.holds))
+
+
+def groups(path: Path, operation: Touched) -> Iterator[tuple[str, list[Goal], dict[str, list[Any]]]]:
+    """The goals: the invariants by the list they are about, then the theorems; each with the elements to assume at."""
+    machine = path.machine
+    changed = machine.changed()
+    for about, invariants in BY_LIST.items():
+        machine.touched = copied(operation)
+        goals = []
+        for invariant in invariants:
+            elements = fresh(invariant)
+            if changed & reads(path, invariant):
+                goals.append(Goal(invariant.group, invariant.name, invariant.holds(path.after, *elements)))
+                for sort, element in zip(invariant.sorts, elements, strict=True):
+                    machine.touch(sort, element)
+        if goals:
+            yield about, goals, elements_of(machine.touched)
+    machine.touched = copied(operation)
+    goals = theorem_goals(path)
+    yield "", goals, elements_of(machine.touched)
+
+
+def reads(path: Path, invariant: Invariant) -> set[str]:
+    """The tables and scalars that an invariant speaks of: if none of them changed, it says what it said before."""
+    if invariant.name not in READS:
+        seen: set[str] = set()
+        invariant.holds(View(path.machine, False, seen), *fresh(invariant))
+        READS[invariant.name] = seen
+    return READS[invariant.name]
+
+
+READS: Final[dict[str, set[str]]] = {}
+BY_LIST: Final[dict[str, list[Invariant]]] = {}
+for _invariant in INVARIANTS:
+    BY_LIST.setdefault(_invariant.chain, []).append(_invariant)
+
+
+def copied(touched: Touched) -> Touched:
+    return {sort: dict(known) for sort, known in touched.items()}
+
+
+def elements_of(touched: Touched) -> dict[str, list[Any]]:
+    return {sort: list(known.values()) for sort, known in touched.items()}
+
+
+def fresh(invariant: Invariant) -> list[Any]:
+    counts: dict[str, int] = {}
+    elements = []
+    for sort in invariant.sorts:
+        elements.append(PAIR[sort][counts.get(sort, 0)])
+        counts[sort] = counts.get(sort, 0) + 1
+    return elements
+
+
+def ask(path: Path, about: str, goals: list[Goal], terms: dict[str, list[Any]]) -> Failure | None:
+    """Whether all of these goals follow; if not, a state in which one does not."""
+    solver = z3.Solver()
+    solver.set("timeout", TIMEOUT)
+    solver.add(*path.run.condition)
+    solver.add(*hypotheses(path, about, terms))
+    solver.add(z3.Or(*(z3.Not(goal.holds) for goal in goals)))
+    answer = solver.check()
+    if answer == z3.unsat:
+        return None
+    if answer == z3.unknown:
+        return Failure(path.call.name, [f"not decided: {solver.reason_unknown()}"], None, path)
+    model = smallest(solver, terms, path)
+    broken = [goal.name for goal in goals if not z3.is_true(model.eval(goal.holds, model_completion=True))]
+    return Failure(path.call.name, broken, model, path)
+
+
+SMALL: Final = 9
+"""A counterexample is shown with numbers below this if there is one."""
+
+
+def smallest(solver: Any, terms: dict[str, list[Any]], path: Path) -> Any:
+    """A model with small numbers, if there is one: they are easier to read."""
+    model = solver.model()
+    named = [term for sort in ("slot", "process", "endpoint", "message") for term in terms[sort]]
+    named += [value for value in path.call.given.values() if not z3.is_bv(value)]
+    solver.set("timeout", 1000)
+    if solver.check(*(z3.And(term >= -1, term < SMALL) for term in named)) == z3.sat:
+        model = solver.model()
+    return model
+
+
+def prove_lemma(kernel: type, lemma: Lemma) -> bool:
+    """Whether a lemma follows from the invariants at the elements that it names."""
+    run = Run([])
+    machine = Machine(run, kernel)
+    view = View(machine, False)
+    elements = fresh(lemma.says)
+    terms = lemma.at(view, *elements)
+    solver = z3.Solver()
+    solver.set("timeout", TIMEOUT)
+    for invariant in INVARIANTS:
+        for chosen in product(*(terms.get(sort, []) for sort in invariant.sorts)):
+            solver.add(invariant.holds(view, *chosen))
+    solver.add(z3.Not(lemma.says.holds(view, *elements)))
+    return bool(solver.check() == z3.unsat)
+
+
+def prove_start(kernel: type) -> list[str]:
+    """The invariants that a new kernel does not satisfy."""
+    run = Run([])
+    machine = Machine(run, kernel, start=kernel())
+    view = View(machine, False)
+    broken = []
+    for invariant in INVARIANTS:
+        solver = z3.Solver()
+        solver.set("timeout", TIMEOUT)
+        solver.add(z3.Not(invariant.holds(view, *fresh(invariant))))
+        if solver.check() != z3.unsat:
+            broken.append(invariant.name)
+    return broken

@@ -1,0 +1,98 @@
+"""`verify`: the proof of the kernel, carried out here and now. It needs no node."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cognu.cli.setting import Setting, table, verb
+from cognu.errors import E, FileError, from_oserror
+from cognu.node.proved import RECORD, kernel_hash, verdict
+
+if TYPE_CHECKING:
+    from proofs.verify import Outcome, Result
+
+
+@verb("verify", "cognu verify")
+@click.option("--mutate", is_flag=True, help="Prove that the proof fails for every kernel with a piece missing.")
+@click.option("--record", is_flag=True, help="Keep the hash of the proved source beside it (in a checkout).")
+def verify_verb(setting: Setting, mutate: bool, record: bool) -> int:
+    """Prove the kernel that is installed here. Takes a minute or so, with `--mutate` many."""
+    if mutate and record:
+        raise FileError(E.USAGE, "verify", "--record goes with the proof, not with --mutate")
+    runner = _runner()
+    if mutate:
+        return _mutants(setting, runner.mutate(progress))
+    before = kernel_hash()
+    results = runner.verify(progress)
+    failed = any(result.failures for result in results)
+    if record and not failed:
+        keep(before)
+    show(setting, results)
+    return 1 if failed else 0
+
+
+def _runner() -> Any:
+    """The proof's own modules; they are needed here alone."""
+    try:
+        from proofs import verify
+    except ModuleNotFoundError as error:
+        raise FileError(E.NOSOLVER, "verify", f"no module {error.name}") from None
+    return verify
+
+
+def progress(part: float, seconds: float) -> None:
+    """How far it is, on a terminal."""
+    if sys.stderr.isatty():
+        end = "\n" if part > 0.999 else ""
+        click.echo(f"\r{part:5.0%}, about {seconds:.0f} s left   {end}", err=True, nl=False)
+
+
+def keep(kernel: str) -> None:
+    """Write the record. What ran must be what stands there now."""
+    if kernel != kernel_hash():
+        raise FileError(E.STALE, "the kernel's source", "it was changed while it was proved")
+    path = Path(str(files("cognu.kernel") / RECORD))
+    try:
+        path.write_text(json.dumps({"kernel": kernel}) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise from_oserror(error, str(path)) from None
+
+
+def show(setting: Setting, results: list[Result]) -> None:
+    rows = [["operation", "paths", "theorems", "seconds", ""]]
+    for result in results:
+        count = [str(result.paths), str(result.theorems), f"{result.seconds:.1f}"]
+        rows.append([result.operation, *count, "failed" if result.failures else "proved"])
+    totals = [sum(result.paths for result in results), sum(result.theorems for result in results)]
+    rows.append(["all", *map(str, totals), f"{sum(result.seconds for result in results):.1f}", ""])
+    lines = table(rows)
+    for result in results:
+        for failure in result.failures:
+            lines += ["", f"{result.operation}: a counterexample", *(f"    {line}" for line in failure)]
+    proved = not any(result.failures for result in results)
+    said = f"kernel {kernel_hash()[:16]} is {'proved' if proved else 'NOT proved'}; the node says of it: {verdict()}"
+    value = {
+        "kernel": kernel_hash(),
+        "proved": proved,
+        "operations": [result._asdict() for result in results],
+    }
+    setting.show(value, *lines, "", said)
+
+
+def _mutants(setting: Setting, outcomes: list[Outcome]) -> int:
+    lines: list[str] = []
+    for outcome in outcomes:
+        where = f" by {outcome.by}" if outcome.by else ""
+        lines += [f"{outcome.mutant}: {outcome.verdict}{where}", *(f"    {line}" for line in outcome.lines)]
+    counts = {verdict: sum(outcome.verdict == verdict for outcome in outcomes)
+              for verdict in ("caught", "equivalent", "survived")}  # fmt: skip
+    summary = f"{counts['caught']} caught, {counts['equivalent']} proved equivalent, {counts['survived']} survived"
+    value = {"kernel": kernel_hash(), **counts, "mutants": [outcome._asdict() for outcome in outcomes]}
+    setting.show(value, *lines, summary)
+    return 1 if counts["survived"] else 0

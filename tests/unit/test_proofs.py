@@ -1,0 +1,208 @@
+"""The proof of the kernel: it holds, it can fail, and it is of the kernel that runs. Most mutants: `make interop`."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+import z3
+from click.testing import CliRunner
+from proofs import verify
+from proofs.effects import EFFECTS, PARAMETERS, Call
+from proofs.mutants import CHEAP_FIRST, mutants
+from proofs.symbolic import MAX_DECISIONS, Num, Run, Sym, Unbounded, explore
+
+from cognu.cli import verify as command
+from cognu.cli.main import run, verbs
+from cognu.kernel import Kernel
+from cognu.node import proved
+
+PARTS = 40
+"""One part of the mutants is examined each day; all of them in `make interop`."""
+
+
+def silent(_part: float, _seconds: float) -> None:
+    pass
+
+
+@pytest.mark.timeout(900)
+def test_the_kernel_is_proved() -> None:
+    results = verify.verify(silent)
+    assert [result.failures for result in results if result.failures] == []
+    assert [result.operation for result in results[1:]] == list(PARAMETERS)
+    assert all(result.possible and result.theorems for result in results)
+
+
+def test_the_record_is_of_the_kernel_that_is_here() -> None:
+    """After a change of the kernel: `cognu verify --record`."""
+    assert proved.proved_hash() == proved.kernel_hash()
+    assert proved.verdict().endswith(", verified")
+
+
+def test_every_operation_of_the_kernel_is_proved() -> None:
+    operations = {name for name in dir(Kernel) if not name.startswith("_")}
+    assert operations == set(PARAMETERS) == set(EFFECTS) == set(CHEAP_FIRST)
+
+
+def examined(part: int, parts: int) -> int:
+    outcomes = verify.mutate(silent, part, parts)
+    assert [outcome for outcome in outcomes if outcome.verdict == "survived"] == []
+    assert all(outcome.lines for outcome in outcomes)
+    return len(outcomes)
+
+
+@pytest.mark.timeout(900)
+def test_the_proof_fails_for_some_mutants_others_each_day() -> None:
+    assert examined(date.today().toordinal() % PARTS, PARTS) >= len(list(mutants())) // PARTS
+
+
+@pytest.mark.interop
+@pytest.mark.timeout(7200)
+def test_the_proof_fails_for_every_mutant() -> None:
+    assert examined(0, 1) == len(list(mutants()))
+
+
+def named(text: str) -> list[int]:
+    return [number for number, mutant in enumerate(mutants()) if text in mutant.name]
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ("check: without slots.holder[slot] == holder", "check says yes to the holder of the rights alone"),
+        ("create_process: without if processes.used[creator] + quota + 1", "account is within its quota"),
+        ("create_process: without processes.creator[process] = creator", "made: "),
+        ("bind: without if self.cursor", "nothing else happens while steps are due"),
+    ],
+)
+def test_a_counterexample_names_what_is_broken_and_shows_the_state(change: str, broken: str) -> None:
+    (number,) = named(change)
+    outcome = verify.examine_number(number)
+    assert outcome.verdict == "caught"
+    assert outcome.lines[0].startswith(f"{outcome.by}(")
+    theorems = [line for line in outcome.lines if line.startswith("broken: ")]
+    assert [line for line in theorems if line.startswith(f"broken: {broken}")]
+    assert any(line.startswith(("slot ", "process ", "message ")) for line in outcome.lines)
+
+
+# The executor itself
+
+
+def test_every_way_through_a_function_is_taken_once() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def function(made: Run) -> None:
+        a, b = Num(made, z3.Int("a")), Num(made, z3.Int("b"))
+        seen.append((bool(a < b), bool(a + 1 < b)))
+
+    assert len(list(explore(function))) == 3
+    assert sorted(seen) == [(False, False), (True, False), (True, True)]
+
+
+def test_a_loop_is_found_out() -> None:
+    def function(made: Run) -> None:
+        number = Num(made, z3.Int("a"))
+        while number > 0:
+            number = number - 1
+
+    with pytest.raises(Unbounded, match=str(MAX_DECISIONS)):
+        list(explore(function))
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_merged_function_leaves_what_its_ways_leave(merge: bool) -> None:
+    """The same theorem, with the ways apart and together: a table keeps the larger of two numbers."""
+
+    def keep(table: Sym, left: Num, right: Num) -> None:
+        table[0] = left
+        if left < right:
+            table[0] = right
+
+    def function(made: Run) -> None:
+        table = Sym(made, "t", z3.Function("t", z3.IntSort(), z3.IntSort()), Num, lambda at: None)
+        left, right = Num(made, z3.Int("left")), Num(made, z3.Int("right"))
+        if merge:
+            made.merged(keep, table, left, right)
+        else:
+            keep(table, left, right)
+        kept = table[0].expr
+        assert made.solver.check(z3.Not(z3.And(kept >= left.expr, kept >= right.expr))) == z3.unsat
+        assert made.solver.check(z3.And(kept != left.expr, kept != right.expr)) == z3.unsat
+
+    assert len(list(explore(function))) == (1 if merge else 2)
+
+
+# The command
+
+
+RESULT = verify.Result("mint", 3, 2, 40, 1.5, [])
+BROKEN = verify.Result("mint", 3, 2, 39, 1.5, [["mint(holder=1) = 2", "broken: a death is told"]])
+
+
+def test_the_table_says_what_was_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "verify", lambda progress: [RESULT])
+    result = CliRunner().invoke(verbs, ["verify"], standalone_mode=False)
+    assert result.return_value == 0
+    assert "mint" in result.stdout
+    assert f"kernel {proved.kernel_hash()[:16]} is proved" in result.stdout
+    result = CliRunner().invoke(verbs, ["verify", "--json"], standalone_mode=False)
+    said = json.loads(result.stdout)
+    assert said["proved"] is True
+    assert said["kernel"] == proved.kernel_hash()
+    assert said["operations"][0]["theorems"] == 40
+
+
+def test_what_fails_is_shown_with_its_state_and_makes_the_status_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(verify, "verify", lambda progress: [BROKEN])
+    monkeypatch.setattr(command, "keep", kept.append)
+    result = CliRunner().invoke(verbs, ["verify", "--record"], standalone_mode=False)
+    assert result.return_value == 1
+    assert "broken: a death is told" in result.stdout
+    assert "is NOT proved" in result.stdout
+    assert kept == []
+
+
+def test_a_mutant_that_survives_makes_the_status_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    caught = verify.Outcome("tables.py:1 mint: without x", "caught", "mint", 0.1, ["mint(holder=1) = 2"])
+    survived = verify.Outcome("tables.py:2 mint: without y", "survived", "", 0.1, ["no theorem fails"])
+    for outcomes, status in (([caught], 0), ([caught, survived], 1)):
+        monkeypatch.setattr(verify, "mutate", lambda progress, outcomes=outcomes: outcomes)
+        result = CliRunner().invoke(verbs, ["verify", "--mutate"], standalone_mode=False)
+        assert result.return_value == status
+        assert "mint: without x: caught by mint" in result.stdout
+
+
+def test_the_record_is_written_and_another_kernel_is_not_called_verified(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(proved, "files", lambda package: tmp_path)
+    monkeypatch.setattr(command, "files", lambda package: tmp_path)
+    (tmp_path / "tables.py").write_text("a = 1\n")
+    assert "not verified" in proved.verdict()
+    command.keep(proved.kernel_hash())
+    assert proved.verdict().endswith(", verified")
+    (tmp_path / "tables.py").write_text("a = 2\n")
+    assert "not verified" in proved.verdict()
+    for damaged in ("", "[]", "{}", '{"kernel": 1}', "\ud800"):
+        (tmp_path / "proved.json").write_bytes(damaged.encode("utf-8", "surrogatepass"))
+        assert proved.proved_hash() == ""
+
+
+def test_without_the_solver_the_remedy_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "proofs", None)
+    assert run(["verify"]) == 1
+    assert "pip install 'cognu[verify]'" in capsys.readouterr().err
+
+
+def test_recording_mutants_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", "--mutate", "--record"]) == 2
+    assert "--record" in capsys.readouterr().err
+
+
+def test_a_call_names_the_elements_that_theorems_speak_of() -> None:
+    assert Call._fields[3:] == ("d", "a", "q", "e", "m", "k")
