@@ -35,9 +35,7 @@ def home() -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize(
-    "verb", [[name] for name in VERBS] + [["grants", name] for name in ("list", "set", "revoke")] + [[]]
-)
+@pytest.mark.parametrize("verb", [[name] for name in VERBS] + [[]])
 def test_every_verb_has_help_with_an_example(verb: list[str], capsys: Captured) -> None:
     assert run([*verb, "--help"]) == 0
     out = capsys.readouterr().out
@@ -78,8 +76,6 @@ def test_help_and_version_import_nothing_heavy() -> None:
         ["nonsense"],
         ["up", "--nonsense"],
         ["drop"],
-        ["grants", "revoke"],
-        ["grants", "set", "pi"],
         ["logs", "-n", "x"],
         ["listen", "--stop", "--path", "/x", "/y"],
         [],

@@ -13,6 +13,7 @@ from cognu.cli.daemon import answers, start
 from cognu.cli.setting import Setting, verb
 from cognu.man import explanation
 from cognu.shell.commands import COMMANDS
+from cognu.shell.commands.grants import OF_TREES
 from cognu.shell.hostpaths import translate, translate_all
 from cognu.shell.options import parse_options
 from cognu.shell.program import Start, host_cwd, host_variables, shell
@@ -73,6 +74,8 @@ class ShellVerb(click.Command):
             words = host_run(words)
         elif name == "cpu":
             words = host_cpu(words)
+        elif name == "grants":
+            words = [_host_word(word) for word in words]
         elif name in ("put", "export", "caps"):
             words = translate_all(words)
         # A shell over there is this user's; a program gets the variables that are typed, and no others.
@@ -115,6 +118,17 @@ def _host_grant(text: str) -> str:
     return f"{translate(path)}:{rights}" if colon else text
 
 
+def _host_word(word: str) -> str:
+    """A word of `grants`: a path of the host, alone, after `read:` or `write:`, or before `:RIGHTS`."""
+    kind, colon, path = word.partition(":")
+    if colon and kind in OF_TREES:
+        return f"{kind}:{translate(path)}"
+    if os.path.lexists(word):
+        return translate(word)
+    path, colon, rights = word.rpartition(":")
+    return f"{translate(path)}:{rights}" if colon else word
+
+
 def _host_directory(text: str) -> str:
     """`HOST[::GUEST]`; a guest knows the directory by the host's name unless another is given."""
     host, separator, guest = text.partition("::")
@@ -122,7 +136,7 @@ def _host_directory(text: str) -> str:
     return text if there == host else f"{there}::{guest if separator else host}"
 
 
-_NAMES = ("run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "caps", "export")
+_NAMES = ("run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "caps", "grants", "export")
 
 
 def __getattr__(name: str) -> Any:

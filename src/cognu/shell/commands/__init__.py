@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.shell.commands import caps, control, files, manual, mesh, namespace, processes, testing, text, top
+from cognu.shell.commands import caps, control, files, grants, manual, mesh, namespace, processes, testing, text, top
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
@@ -134,6 +134,14 @@ KINDS: dict[str, tuple[Command, ...]] = {
             (1, 2),
         ),
         Command(
+            "grants",
+            grants.grants,
+            "what other machines may do here, and programs use",
+            grants.USAGE,
+            "grants set wc.wasm notes.txt",
+            ("json", "never"),
+        ),
+        Command(
             "caps",
             caps.caps,
             "who holds what, and why",
@@ -141,6 +149,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "caps why 42 /etc/passwd",
             ("json",),
             (0, 4),
+            status="0; 1 if something was refused, or differs from the policy; 2 if it was used wrongly",
         ),
         Command("ns", namespace.ns, "print a namespace as the commands that make it", "ns [PID]", "ns", (), (0, 1)),
         Command("cd", namespace.cd, "change the working directory", "cd [DIRECTORY | -]", "cd /n/pi", (), (0, 1)),

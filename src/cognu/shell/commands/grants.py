@@ -1,0 +1,138 @@
+"""`grants`: what other machines may do here, and what programs may use without being asked about."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cognu.errors import E, FileError
+from cognu.ninep.types import QTDIR
+from cognu.shell.commands.reading import chunks, opened
+from cognu.shell.state import Call
+from cognu.shell.system import absolute
+from cognu.shell.wants import NET
+
+USAGE = "grants [--json] [list | set [--never] WHO GRANT... | revoke WHO [GRANT]]"
+OF_TREES = ("read", "write")
+"""Kinds of a machine's grants that name a path."""
+LETTERS = "rwx"
+
+Row = dict[str, Any]
+
+
+async def grants(call: Call) -> int:
+    never = "never" in call.options
+    match call.operands:
+        case [] | ["list"] if not never:
+            return await _list(call)
+        case ["set", who, first, *more]:
+            return await _set(call, who, [first, *more], never)
+        case ["revoke", who] if not never:
+            return await _revoke(call, who, "")
+        case ["revoke", who, grant] if not never:
+            return await _revoke(call, who, grant)
+    raise call.usage(USAGE)
+
+
+async def _list(call: Call) -> int:
+    peers: dict[str, list[str]] = await call.system.rpc("grants")
+    programs: list[Row] = await call.system.rpc("programs")
+    if "json" in call.options:
+        await call.print(json.dumps({"peers": peers, "programs": programs}))
+        return 0
+    rows = [["KIND", "WHO", "GRANT"]]
+    rows += [["peer", peer, text] for peer, texts in peers.items() for text in texts]
+    for program in programs:
+        name = program["name"] or program["program"]
+        rows += [["program", name, text] for text in program["allow"]]
+        rows += [["program", name, f"never {text}"] for text in program["never"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    await call.print(*(line.rstrip() for line in lines))
+    return 0
+
+
+async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:
+    if await _is_peer(call, who):
+        if never:
+            raise call.usage("--never is for programs; a machine has what it was granted and no more", who)
+        said = await call.system.rpc("grant", peer=who, grants=[peers_grant(call.system.cwd, text) for text in texts])
+        return await _say(call, said, f"{who} may: {', '.join(said['granted'])}")
+    program, name = await _program(call, who)
+    paths = [programs_grant(call.system.cwd, text) for text in texts]
+    said = await call.system.rpc("grant", program=program, name=name, grants=paths, never=never)
+    return await _say(call, said, *_about(said))
+
+
+async def _revoke(call: Call, who: str, text: str) -> int:
+    if await _is_peer(call, who):
+        if not text:
+            raise call.usage("which grant? To part with the machine: cognu drop", who)
+        grant = peers_grant(call.system.cwd, text)
+        return await _say(call, await call.system.rpc("revoke", peer=who, grant=grant), f"{who} may no longer: {grant}")
+    program, _ = await _program(call, who)
+    grant = programs_grant(call.system.cwd, text) if text else ""
+    said = await call.system.rpc("ungrant", program=program, grant=grant)
+    return await _say(call, said, *_about(said))
+
+
+async def _say(call: Call, said: Any, *lines: str) -> int:
+    await call.print(*([json.dumps(said)] if "json" in call.options else lines))
+    return 0
+
+
+def _about(row: Row) -> list[str]:
+    name = row["name"] or row["program"]
+    lines = [f"{name} may use {', '.join(row['allow'])}"] if row["allow"] else []
+    lines += [f"{name} is never asked about {', '.join(row['never'])}"] if row["never"] else []
+    return lines or [f"{name} has what is typed when it is run, and no more"]
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+async def _is_peer(call: Call, who: str) -> bool:
+    """Raises AMBIGUOUS for what is a machine and a file too."""
+    if who not in await call.system.rpc("grants"):
+        return False
+    if await _is_file(call, who):
+        raise FileError(E.AMBIGUOUS, who, f"the file is ./{who}")
+    return True
+
+
+async def _is_file(call: Call, who: str) -> bool:
+    try:
+        return not (await call.system.stat(absolute(call.system.cwd, who))).qid.type & QTDIR
+    except FileError:
+        return False
+
+
+async def _program(call: Call, who: str) -> tuple[str, str]:
+    """The hash of a file's content, and its name; else what the node may know it by."""
+    if not await _is_file(call, who):
+        return who, ""
+    from blake3 import blake3
+
+    from cognu.store.names import name_of_digest
+
+    content = blake3()
+    async with opened(call.system, absolute(call.system.cwd, who), "r") as file:
+        async for piece in chunks(file):
+            content.update(piece)
+    return name_of_digest(content.digest()), who.rpartition("/")[2]
+
+
+def peers_grant(cwd: str, text: str) -> str:
+    """A machine's grant as it was typed, its path made absolute."""
+    kind, colon, path = text.partition(":")
+    return f"{kind}:{absolute(cwd, path)}" if colon and kind in OF_TREES and path else text
+
+
+def programs_grant(cwd: str, text: str) -> str:
+    """A program's, `PATH[:RIGHTS]` or `net`."""
+    if text == NET:
+        return text
+    path, colon, rights = text.rpartition(":")
+    if not colon or not rights or set(rights) - set(LETTERS):
+        path, rights = text, "r"
+    return f"{absolute(cwd, path)}:{rights}"

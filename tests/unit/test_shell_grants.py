@@ -1,0 +1,116 @@
+"""`grants`: whom the words mean, which requests they become, and what is printed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.cli.shells import _host_word
+from cognu.errors import E
+from cognu.shell.commands.grants import peers_grant, programs_grant
+from cognu.store.names import name_of_digest
+from shell_fake import Bench
+
+ROW = {"program": "bafkr4ihash", "name": "wc", "allow": ["/a:r", "net"], "never": ["/b:rw"]}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.world.answers = {
+        "grants": {"pi": ["read:/home/me", "net"], "hub": []},
+        "programs": [ROW, {**ROW, "name": "", "allow": [], "never": ["net"]}],
+        "grant": {**ROW, "granted": ["net"]},
+        "ungrant": {**ROW, "allow": [], "never": []},
+        "revoke": {},
+    }
+    bench.system.make("/home/me/wc.wasm", b"\0asm")
+    return bench
+
+
+async def asked(bench: Bench, text: str) -> tuple[object, ...]:
+    result = await bench.run(text)
+    assert (result.status, result.err) == (0, "")
+    return bench.world.calls[-1]
+
+
+async def test_all_is_listed_peers_first(bench: Bench) -> None:
+    listed = await bench.run("grants")
+    assert listed.out == (
+        "KIND     WHO          GRANT\n"
+        "peer     pi           read:/home/me\n"
+        "peer     pi           net\n"
+        "program  wc           /a:r\n"
+        "program  wc           net\n"
+        "program  wc           never /b:rw\n"
+        "program  bafkr4ihash  never net\n"
+    )
+    assert (await bench.run("grants list")).out == listed.out
+    whole = json.loads((await bench.run("grants list --json")).out)
+    assert whole == {"peers": bench.world.answers["grants"], "programs": bench.world.answers["programs"]}
+
+
+async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -> None:
+    assert await asked(bench, "grants set pi read:notes write:/x net") == (
+        "rpc", "grant", {"peer": "pi", "grants": ["read:/home/me/notes", "write:/x", "net"]},
+    )  # fmt: skip
+    digest = name_of_digest(blake3(b"\0asm").digest())
+    assert await asked(bench, "grants set ./wc.wasm notes ../x:rw net") == (
+        "rpc", "grant", {"program": digest, "name": "wc.wasm", "grants": ["/home/me/notes:r", "/home/x:rw", "net"],
+                         "never": False},
+    )  # fmt: skip
+    assert await asked(bench, "grants set --never bafkr4iabc /x") == (
+        "rpc", "grant", {"program": "bafkr4iabc", "name": "", "grants": ["/x:r"], "never": True},
+    )  # fmt: skip
+    assert await asked(bench, "grants revoke pi read:notes") == (
+        "rpc", "revoke", {"peer": "pi", "grant": "read:/home/me/notes"},
+    )  # fmt: skip
+    assert await asked(bench, "grants revoke wc.wasm") == ("rpc", "ungrant", {"program": digest, "grant": ""})
+    assert await asked(bench, "grants revoke wc notes:w") == (
+        "rpc", "ungrant", {"program": "wc", "grant": "/home/me/notes:w"},
+    )  # fmt: skip
+    bench.system.make("/home/me/pi", b"")
+    both = await bench.run("grants set pi net")
+    assert both.err == f"grants: pi: {E.AMBIGUOUS.text}: the file is ./pi\n"
+    assert await asked(bench, "grants revoke ./pi") == (
+        "rpc", "ungrant", {"program": name_of_digest(blake3(b"").digest()), "grant": ""},
+    )  # fmt: skip
+
+
+async def test_what_was_done_is_said(bench: Bench) -> None:
+    assert (await bench.run("grants set wc /a")).out == "wc may use /a:r, net\nwc is never asked about /b:rw\n"
+    assert (await bench.run("grants set pi net")).out == "pi may: net\n"
+    assert (await bench.run("grants revoke pi net")).out == "pi may no longer: net\n"
+    assert (await bench.run("grants revoke wc")).out == "wc has what is typed when it is run, and no more\n"
+    assert json.loads((await bench.run("grants --json revoke wc")).out) == bench.world.answers["ungrant"]
+
+
+@pytest.mark.parametrize(
+    "text", ["fly", "set", "set pi", "revoke", "revoke pi", "revoke a b c", "set --never pi net", "list x", "--never",
+             "--never revoke wc", "--fly"],
+)  # fmt: skip
+async def test_wrong_usage_is_2_and_asks_for_nothing(bench: Bench, text: str) -> None:
+    result = await bench.run(f"grants {text}")
+    assert result.status == 2
+    assert E.USAGE.text in result.err
+    assert not [call for call in bench.world.calls if call[1] in ("grant", "ungrant", "revoke")]
+
+
+@given(st.text("/abr:wx. net", max_size=12))
+def test_a_grant_of_a_program_is_always_an_absolute_path_with_rights(text: str) -> None:
+    grant = programs_grant("/home/me", text)
+    path, _, rights = grant.rpartition(":")
+    assert grant == "net" or (path.startswith("/") and rights and not set(rights) - set("rwx"))
+
+
+def test_words_of_the_host_are_translated() -> None:
+    assert peers_grant("/a", "read:b") == "read:/a/b"
+    assert [peers_grant("/a", text) for text in ("net", "run", "read:", "fly:x")] == ["net", "run", "read:", "fly:x"]
+    assert _host_word("read:/tmp") == "read:/mnt/host/tmp"
+    assert _host_word("/tmp:rw") == "/mnt/host/tmp:rw"
+    assert _host_word("/tmp") == "/mnt/host/tmp"
+    assert [_host_word(text) for text in ("pi", "net", "notes:r")] == ["pi", "net", "notes:r"]
