@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cognu.errors import CognuError, E
+from cognu.files.export import _dirent_type
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
 from cognu.files.process import Descriptors
-from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
+from cognu.files.server import OAPPEND, OEXCL, Entry, MaybeAsync
 from cognu.files.steps import finish
 from cognu.files.tree import Node, TreeFid
 from cognu.ninep.messages import Dialect
@@ -24,6 +25,7 @@ from cognu.ninep.types import (
     OWRITE,
     QTDIR,
     FileSystemStat,
+    Qid,
     SetStat,
 )
 from joined import (
@@ -77,6 +79,18 @@ async def test_files_are_made_read_written_changed_and_removed(dialect: Dialect,
         assert await bring(client.walk("d/old")) is E.NOENT
         listed = await ends.mount.readdir(await client.open("d"), 0, 100)
         assert names(listed) == ["e", "x"]
+
+
+async def test_a_listing_says_what_each_file_is_without_a_trip_for_it() -> None:
+    """Also where it goes on, and of a file whose server was not asked, that it is not known."""
+    async with joined(L, server=tree()) as ends:
+        client = Client(ends.mount, ME)
+        await ends.mount.symlink(await client.walk("d"), "link", "e")
+        listed = await ends.mount.readdir(await client.open("d"), 0, 100)
+        kinds = {entry.name: entry.kind for entry in listed if entry.stat is None}
+        assert kinds == {"e": 4, "link": 10, "x": 8}
+    for qid, told, sent in ((0, 0, 0), (0, 8, 8), (QTDIR, 0, 4)):
+        assert _dirent_type(Entry(1, Qid(qid, 0, 1), "x", None, told)) == sent
 
 
 async def test_what_9p2000_l_adds_works_through_both_ends() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import resource
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import World
+from cognu.world import Bounds, World
 from cognu.world.disk import UNFINISHED, RealDisk, parse_mounts
 from cognu.world.real import RealThreads, real_world
 
@@ -402,3 +403,44 @@ def test_mounts_are_known_by_device_and_kind() -> None:
 @given(st.binary() | st.lists(st.sampled_from(MOUNTINFO.split() + [b"\n", b" - "])).map(b" ".join))
 def test_any_text_gives_some_mounts(text: bytes) -> None:
     assert all(device >= 0 and kind for device, kind in parse_mounts(text).items())
+
+
+# -- a process joined to this one, and its limits ---------------------------------------------------------------------
+
+ECHO = """
+import os, resource, socket
+sock = socket.socket(fileno=0)
+sock.sendall(repr((sorted(os.environ.keys() - {'LC_CTYPE'}), os.getcwd(), os.listdir('/proc/self/fd'))).encode())
+sock.recv(1)
+limits = (getattr(resource, 'RLIMIT_' + name) for name in ('AS', 'DATA', 'CPU', 'FSIZE', 'NOFILE'))
+sock.sendall(repr([resource.getrlimit(limit)[0] for limit in limits]).encode())
+sock.recv(1)
+"""
+
+
+async def test_a_joined_process_has_its_connection_alone_and_gets_its_limits_while_it_runs() -> None:
+    child, stream = await real_world().spawn.start_joined([sys.executable, "-I", "-c", ECHO], {}, "/")
+    variables, directory, files = ast.literal_eval((await stream.read(4096)).decode())
+    assert (variables, directory) == ([], "/")
+    assert len(files) == 4  # with the one that lists them
+    child.bound(Bounds(address_space=1 << 40, data=1 << 30, cpu=1000, file_size=1 << 20, open_files=16))
+    await stream.write(b"x")
+    assert ast.literal_eval((await stream.read(4096)).decode()) == [1 << 40, 1 << 30, 1000, 1 << 20, 16]
+    assert child.used() > 0
+    child.weigh(5)
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == 5
+    stream.close()
+    assert await child.wait() == 0
+    child.bound(Bounds(data=1 << 20))
+    child.weigh(6)
+    for call in (child.used, lambda: child.signal(9)):
+        with pytest.raises(FileError) as caught:
+            call()
+        assert caught.value.error is E.SRCH
+
+
+async def test_a_joined_process_that_can_not_be_started_leaves_nothing() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileError):
+        await real_world().spawn.start_joined(["/no/such/program"], {}, "/")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -198,7 +198,7 @@ class RealChild:
 
     def weigh(self, nice: int) -> None:
         subject = f"process {self.pid}"
-        with refusals(subject), suppress(ProcessLookupError):
+        with refusals(subject), suppress(ProcessLookupError, FileNotFoundError):
             # On Linux each thread has a niceness of its own (setpriority(2), C library/kernel differences).
             for thread in os.listdir(f"/proc/{self.pid}/task"):
                 try:
