@@ -149,6 +149,25 @@ async def test_the_end_of_the_input_comes_once_after_what_was_typed(pipe: tuple[
     assert await file.read() == b""
 
 
+async def test_lines_typed_ahead_are_read_one_by_one_as_the_terminal_gives_them(tty: tuple[int, int]) -> None:
+    """A shell that reads a line must not have the next with it: that is the command's (a far shell's `cat`)."""
+    file = HostInput(tty[1], TERMINAL)
+    escaped = asyncio.Event()
+    with file.escapes(escaped.set):
+        os.write(tty[0], b"cat\ntyped\nhalf\x04 a line\n~.\n")
+        await escaped.wait()  # all that came before it was taken, although nobody read
+        assert [await file.read() for _ in range(2)] == [b"cat\n", b"typed\n"]
+        assert [await file.read(2) for _ in range(3)] == [b"ha", b"lf", b" a"]
+        assert await file.read() == b" line\n"
+
+
+async def test_an_end_typed_ahead_stands_between_the_lines_around_it(tty: tuple[int, int]) -> None:
+    file = HostInput(tty[1], TERMINAL)
+    with file.escapes(lambda: None):
+        os.write(tty[0], b"before\n\x04after\n")
+        assert [await file.read() for _ in range(3)] == [b"before\n", b"", b"after\n"]
+
+
 async def test_no_more_is_taken_than_there_is_room_for(pipe: tuple[int, int]) -> None:
     file = HostInput(pipe[0], "/dev/stdin")
     with file.escapes(lambda: None):

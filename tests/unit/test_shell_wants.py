@@ -278,6 +278,29 @@ async def test_what_was_typed_before_a_question_is_no_answer_to_it() -> None:
         os.close(slave)
 
 
+async def test_a_question_is_answered_beside_a_shell_that_is_listened_to_for_escapes() -> None:
+    master, slave = os.openpty()
+    try:
+        stdin = HostInput(slave, TERMINAL)
+        escaped = asyncio.Event()
+        with stdin.escapes(escaped.set):
+            os.write(master, b"always\n\x04~.\n")
+            reading = asyncio.create_task(stdin.read())
+            assert await reading == b"always\n"
+            assert await stdin.read() == b""
+            await escaped.wait()
+            os.write(master, b"always\n")
+            answering = asyncio.create_task(stdin.answer())
+            await begun(stdin)
+            reading = asyncio.create_task(stdin.read())
+            os.write(master, b"once\nfor the shell\n")
+            assert await answering == b"once\n"
+            assert await reading == b"for the shell\n"
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 async def test_a_question_given_up_leaves_the_terminal_to_the_others() -> None:
     master, slave = os.openpty()
     try:

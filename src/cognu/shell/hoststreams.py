@@ -11,6 +11,7 @@ import os
 import select
 import stat
 import termios
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -59,6 +60,8 @@ class HostInput:
     """Reads a descriptor. Several may ask at once, and are served in turn; a cancelled read takes nothing.
 
     While somebody listens for escapes, what is typed is taken as it comes, whether or not anybody asks, and waits here.
+    It is read in the pieces in which the terminal gave it, never two together: a shell that reads a line there must not
+    have the next one too, which is for the command (termios(3), canonical mode).
     `answer` goes before all others: what is typed to a question must not be taken by who reads the terminal meanwhile.
     """
 
@@ -68,7 +71,8 @@ class HostInput:
         self._turn = asyncio.Lock()
         kind = _kind(descriptor)
         self._may_wait = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or os.isatty(descriptor)
-        self._held = bytearray()  # taken and not read yet
+        self._held: deque[bytes] = deque()  # taken and not read yet, as it came
+        self._room = READ_SIZE  # bytes that may still come to that before it is read
         self._over: bytes | FileError | None = None  # what comes after that: `b""` at the end, or a refusal
         self._waiting: asyncio.Future[bool] | None = None  # whose turn it is; true: the descriptor can be read
         self._answered = asyncio.Event()  # not set while a question waits for what is typed
@@ -78,14 +82,16 @@ class HostInput:
 
     async def read(self, count: int = READ_SIZE) -> bytes:
         async with self._turn:
-            while not self._held and self._over is None:
-                await self._answered.wait()
+            while True:
+                while not self._answered.is_set():
+                    await self._answered.wait()
+                if self._held or self._over is not None:
+                    break
                 readable = not self._may_wait or await self._readable()
                 if readable and self._escapes is None and self._answered.is_set():
                     self._take(min(count, READ_SIZE))
             if self._held:
-                data = bytes(self._held[:count])
-                del self._held[:count]
+                data = self._next(count)
             else:
                 over, self._over = self._over, None
                 if isinstance(over, FileError):
@@ -95,7 +101,10 @@ class HostInput:
             return data
 
     async def answer(self) -> bytes:
-        """The next line that is typed, from now on; `b""` at the end of the input. One question at a time."""
+        """The next line that is typed, from now on; `b""` at the end of the input. One question at a time.
+
+        What waits here to be read was typed before the question and is dropped, as is what waits in the terminal.
+        """
         self._answered.clear()
         try:
             while self._waiting is not None:
@@ -103,18 +112,36 @@ class HostInput:
                 await asyncio.sleep(0)  # until that reader has let go of the descriptor
             if os.isatty(self._descriptor):
                 termios.tcflush(self._descriptor, termios.TCIFLUSH)
-            line = bytearray()
-            while not line.endswith((b"\n", b"\r")) and self._over is None:
-                if not self._held:
-                    await self._readable()
+            while self._held:
+                self._next(READ_SIZE)
+            if self._over == b"":
+                self._over = None
+            self._listen()
+            line = b""
+            while not line.endswith((b"\n", b"\r")) and (self._held or self._over is None):
+                if self._held:
+                    line += self._next(READ_SIZE)
+                elif await self._readable():
                     self._take(READ_SIZE)
-                line += self._held
-                self._held.clear()
             if self._over == b"":
                 self._over = None  # of a terminal that is no end for good
-            return bytes(line)
+            return line
         finally:
             self._answered.set()
+            self._listen()
+
+    def _keep(self, piece: bytes) -> None:
+        if piece:
+            self._held.append(piece)
+            self._room -= len(piece)
+
+    def _next(self, count: int) -> bytes:
+        """The first piece that waits, or so much of it."""
+        piece = self._held.popleft()
+        if len(piece) > count:
+            self._held.appendleft(piece[count:])
+        self._room += len(piece[:count])
+        return piece[:count]
 
     def _take(self, count: int) -> None:
         """One read of the descriptor; nothing if somebody else took it, or made it non-blocking."""
@@ -128,10 +155,10 @@ class HostInput:
         if not data:
             self._over = b""
         elif self._escapes is None:
-            self._held += data
+            self._keep(data)
         else:
             passed, escaped = self._escapes.feed(data)
-            self._held += passed
+            self._keep(passed)
             if escaped:
                 self._escaped()
 
@@ -161,7 +188,7 @@ class HostInput:
         try:
             yield
         finally:
-            self._held += self._escapes.end()
+            self._keep(self._escapes.end())
             asyncio.get_running_loop().remove_reader(self._descriptor)
             self._escapes = None
             self._wake(False)
@@ -171,7 +198,7 @@ class HostInput:
         if self._escapes is None:
             return
         loop = asyncio.get_running_loop()
-        if self._over is None and len(self._held) < READ_SIZE:
+        if self._over is None and self._room > 0:
             loop.add_reader(self._descriptor, self._take_typed)
         else:
             loop.remove_reader(self._descriptor)
