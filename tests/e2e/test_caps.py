@@ -144,3 +144,21 @@ async def test_what_ends_leaves_nothing_held(place: Path, count: int) -> None:
         after = (await desk.rpc("caps"))["capabilities"]
         assert claims_of(after) == claims_of(before)
         assert len(after) == len(before)
+
+
+async def test_who_serves_an_interface_and_who_may_send_to_it_is_told_by_its_name(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk:
+        await desk.put(build("talk"), "talk.wasm")
+        name = "ab" * 32
+        server = await desk.start("talk.wasm", "serve", "1", lines=[f"handle {name}"])
+        session = await desk.pid()
+        rows = [row for row in (await desk.rpc("caps"))["capabilities"] if row["server"] == f"interface {name}"]
+        held = {(row["holder"]["kind"], row["holder"]["pid"]): row for row in rows}
+        assert held["program", server.pid]["rights"] == "SGrwxc"
+        bound = held["process", session]
+        assert (bound["rights"], bound["parent"]) == ("SG", held["program", server.pid]["slot"])
+        assert bound["uses"] == [{"place": "interface", "origin": name}]
+        assert f"program talk.wasm holds SGrwxc of interface {name}" in await told(desk)
+        await server.tell("kill")
+        await server.end()
+        assert await told(desk) == []

@@ -121,6 +121,10 @@ class Post:
 
     # -- interfaces -----------------------------------------------------------------------------------------------
 
+    def names(self) -> dict[int, bytes]:
+        """The interfaces that some process has bound, by the kernel's numbers for them."""
+        return {number: name for name, number in self._numbers.items()}
+
     def serve(self, pid: int, interface: bytes, client: int) -> Cap:
         """A new endpoint of `pid`, to which `client` and the processes it makes from now on have `interface` bound.
 

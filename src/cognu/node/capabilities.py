@@ -36,7 +36,7 @@ class Holder(NamedTuple):
 
 
 class Use(NamedTuple):
-    """`place` is a path, `under` and a path, `#x` for a device that may be attached, `cwd` or `fd N`.
+    """`place` is a path, `under` and a path, `#x` for a device that may be attached, `interface`, `cwd`, `fd N`.
 
     `origin` is the file there.
     """
@@ -56,6 +56,7 @@ class View:
         self.servers: dict[int, str] = {}
         for process in node.processes:
             self._process(process)
+        self._interfaces()
         for peer, text, chan in node.exports.held():
             self.holders.setdefault(chan.domain.pid, Holder("grant", f"{text} of {self._peer(peer)}"))
             self._use(chan, str(chan.path))
@@ -63,6 +64,14 @@ class View:
     def _peer(self, fingerprint: str) -> str:
         known = self.node.book.get(fingerprint)
         return known.name if known is not None else fingerprint
+
+    def _interfaces(self) -> None:
+        """What may be sent by the name of an interface, and so what the endpoint behind it is for."""
+        slots, names = self.kernel.slots, self.node.authority.post.names()
+        for slot, number in list(slots.interface.items()):
+            name = names[number].hex()
+            self.servers.setdefault(slots.endpoint[slot], f"interface {name}")
+            self._note(slots.holder[slot], Cap(slot, slots.generation[slot]), Use("interface", name))
 
     def _process(self, process: Process) -> None:
         namespace = process.namespace
