@@ -587,6 +587,28 @@ async def test_what_a_captured_runner_says_out_of_turn_is_refused(machine: Machi
     await runner.mount.close()
 
 
+async def test_what_the_node_does_for_a_captured_runner_is_the_programs_time(machine: Machine) -> None:
+    """Its own process uses none, says the host here; all of it is the node's."""
+    runner, process = Captured(machine), await machine.child()
+    starting = await runner.begin(process, Launch(grants=[Grant(f"{HOME}/notes.txt", "r")]))
+    ctl = await runner.open("#g", "ctl", ORDWR)
+    await runner.say(ctl, b"running")
+    await starting
+    process.quota.set_limit(Resource.CPU, 5 * 10**6)
+    notes = await runner.open("", f"{HOME}/notes.txt"[1:])
+
+    async def read_on() -> None:
+        while True:
+            await runner.mount.read(notes, 0, 4)
+
+    with pytest.raises(FileError):
+        await read_on()
+    await process.ended.wait()
+    assert process.status == 137
+    assert E.CPULIMIT.text in process.message
+    await runner.mount.close()
+
+
 async def test_what_a_captured_runner_has_open_counts_and_is_given_back(machine: Machine) -> None:
     runner, process = Captured(machine), await machine.child()
     process.quota.set_limit(Resource.FILES, 10)

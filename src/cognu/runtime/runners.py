@@ -1,10 +1,10 @@
 """Isolated programs, seen from the node: their runners, what these are given, and what is believed of what they say.
 
-A runner (`cognu.runtime.runner`) is an OS process for one program. The node serves it the program's namespace, streams
-and orders over one connection, and is the only one who acts: it ends, stops and weighs the runner, counts its processor
-time by the host's clock, and bounds it by the host's limits, whatever the runner says of itself. Believed are the
-program's status and last message, which are nobody else's matter, and how much memory the program has, which the
-host's limit bounds.
+A runner (`cognu.runtime.runner`) is an OS process for one program. The node serves it the program's namespace,
+streams and orders over one connection, and is the only one who acts: it ends, stops and weighs the runner, counts its
+processor time by the host's clock, and that of serving it, and bounds it by the host's limits, whatever the runner
+says of itself. Believed are the program's status and last message, which are nobody else's matter, and how much
+memory the program has, which the host's limit bounds.
 
 Starting Python takes most of a start's time, so runners are started beforehand; they know nothing until they are used,
 and are used once.
@@ -26,7 +26,7 @@ from typing import Any
 from cognu.errors import E, FileError, ProtocolError
 from cognu.files.attach import attach_own
 from cognu.files.chan import Chan
-from cognu.files.export import Export
+from cognu.files.export import Attach, Export
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT, Account, Resource
 from cognu.files.process import Descriptors, Process, ProcessTable
@@ -52,7 +52,7 @@ from cognu.runtime.runner_text import (
     parse_said,
 )
 from cognu.runtime.runner_text import Stream as StreamOrder
-from cognu.world import Bounds, Child, Stream, World, wall
+from cognu.world import Bounds, Child, Clock, Stream, World, wall
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class IsolatedRun:
         self._limits = limits
         self._account: Account | None = None
         self._runner: _Ready | None = None
-        self._export: Export | None = None
+        self._export: _Counted | None = None
         self._serving: asyncio.Task[None] | None = None
         self._ctl = _Ctl(self._said)
         self.streams = StreamServer(STREAMS_TREE, process)
@@ -269,7 +269,7 @@ class IsolatedRun:
         child.bound(self._runners.bounds(self._limits, len(code), self._began))
         child.weigh(niceness(self._account.weight))
         roots = await self._roots(orders, code)
-        self._export = Export(runner.stream, process, _attach(roots), None, SESSION, (Dialect.NG,))
+        self._export = _Counted(self._world.clock, runner.stream, process, _attach(roots))
         self._serving = asyncio.create_task(_serve(self._export, roots))
         waits: list[asyncio.Future[Any]] = [self._running, runner.ended, self._serving]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -384,10 +384,11 @@ class IsolatedRun:
     def _charge(self) -> int:
         """ns that it used since it was last charged."""
         assert self._runner is not None
-        if self._account is None:
+        if self._account is None or self._export is None:
             return 0
         try:
-            cpu = max(0, self._runner.child.used() - self._began - self.usage.cpu)
+            used = self._runner.child.used() - self._began
+            cpu = max(0, used + self._export.spent - self.usage.cpu)
         except FileError:
             return 0  # it has just ended; what it used since the last look nobody can say
         self.usage.cpu += cpu
@@ -476,6 +477,22 @@ class _Ctl(Node):
         except ProtocolError as error:
             raise FileError(error.error, error.subject, error.detail) from None
         return len(data)
+
+
+class _Counted(Export):
+    """`spent` are the ns that the loop's thread has served the runner: the program's time too, as of one inside."""
+
+    def __init__(self, clock: Clock, stream: Stream, process: Process, attach: Attach) -> None:
+        super().__init__(stream, process, attach, None, SESSION, (Dialect.NG,))
+        self.spent = 0
+        self._clock = clock
+
+    def _carry_out(self, most: int) -> bool:
+        began = self._clock.monotonic()
+        try:
+            return super()._carry_out(most)
+        finally:
+            self.spent += self._clock.monotonic() - began
 
 
 async def _serve(export: Export, roots: dict[str, Chan]) -> None:

@@ -45,7 +45,7 @@ _TCP_ABI, _TCP_RIGHTS = 4, 0b11
 _SCOPE_ABI, _SCOPES = 6, 0b11
 # seccomp.h
 _KILL, _ALLOW = 0x80000000, 0x7FFF0000
-_ALL_THREADS, _OPTIMIZE = 4, 8
+_OTHER_MACHINE, _ALL_THREADS, _OPTIMIZE = 2, 4, 8
 _NOT_EQUAL, _EQUAL, _MASKED_EQUAL = 1, 4, 7
 
 ALLOWED = (
@@ -171,7 +171,9 @@ class Filter:
         self._context = library.seccomp_init(0x00050000 | 1)  # what is not named: EPERM
         if not self._context:
             raise FileError(E.NOWALL, LIBRARY, "seccomp_init")
-        _must("attributes", library.seccomp_attr_set(self._context, _ALL_THREADS, 1))
+        _must("all threads", library.seccomp_attr_set(self._context, _ALL_THREADS, 1))
+        # The calls of another kind of machine (i386's on x86-64) have other numbers, and go by no list.
+        _must("other machines", library.seccomp_attr_set(self._context, _OTHER_MACHINE, _KILL))
         library.seccomp_attr_set(self._context, _OPTIMIZE, 2)  # a tree; older libraries have only the list
         for name in ALLOWED:
             self._rule(_ALLOW, name)
