@@ -118,7 +118,7 @@ DOORS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "a namespace served to somebody": (
-        r"(^|\.)Export",
+        r"(^|\.)\w*Export",
         {
             "node/channels.py": "to a peer: of its grants, of what was lent to it by a token, of the shared objects",
             "node/listening.py": "to a host's 9P client: the tree that a user of the node named, read-only",

@@ -239,7 +239,7 @@ class IsolatedRun:
         self._limits = limits
         self._account: Account | None = None
         self._runner: _Ready | None = None
-        self._export: _Counted | None = None
+        self._export: _CountedExport | None = None
         self._serving: asyncio.Task[None] | None = None
         self._ctl = _Ctl(self._said)
         self.streams = StreamServer(STREAMS_TREE, process)
@@ -269,7 +269,7 @@ class IsolatedRun:
         child.bound(self._runners.bounds(self._limits, len(code), self._began))
         child.weigh(niceness(self._account.weight))
         roots = await self._roots(orders, code)
-        self._export = _Counted(self._world.clock, runner.stream, process, _attach(roots))
+        self._export = _CountedExport(self._world.clock, runner.stream, process, _attach(roots))
         self._serving = asyncio.create_task(_serve(self._export, roots))
         waits: list[asyncio.Future[Any]] = [self._running, runner.ended, self._serving]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -479,7 +479,7 @@ class _Ctl(Node):
         return len(data)
 
 
-class _Counted(Export):
+class _CountedExport(Export):
     """`spent` are the ns that the loop's thread has served the runner: the program's time too, as of one inside."""
 
     def __init__(self, clock: Clock, stream: Stream, process: Process, attach: Attach) -> None:
