@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cognu.errors import E, FileError
 from e2e.harness import LOOPBACK, Client, NodeProcess, Running, pair, refused, until
+from e2e.test_cli import PROMPT, Machine
 from programs.build import build
 
 PAGE = mmap.PAGESIZE
@@ -240,6 +241,32 @@ async def test_run_isolate_is_the_same_at_the_command_line(place: Path) -> None:
         assert isolated == inside
         assert inside.output == b"1 2 8 notes.txt\n"
         assert (await node.command("sh", "-c", "run --isolate ./wc.wasm < notes.txt", cwd=place)).output == b"1 2 8\n"
+
+
+def test_at_a_terminal_it_is_typed_to_and_interrupted(place: Path) -> None:
+    desk = Machine(place, "desk")
+    assert desk.run("up", "--name", "desk", *LOOPBACK).returncode == 0
+    desk.add("cat", "spin")
+    try:
+        with desk.terminal("sh") as user:
+            user.shows(PROMPT)
+            user.type("run --isolate ./cat.wasm\n")
+            user.shows("cat.wasm\n")
+            user.type("typed\n")
+            user.shows("typed\n", "typed\n")
+            user.type("\x04")
+            user.shows(PROMPT)
+            user.type("run --isolate ./spin.wasm\n")
+            while not any("spin" in " ".join(row["argv"]) for row in desk.asks("ps")):
+                pass
+            user.interrupt()
+            user.shows(PROMPT)
+            user.type("echo $?\n")
+            user.shows("130\n", PROMPT)
+            user.type("exit 0\n")
+            assert user.ends() == 0
+    finally:
+        desk.stop()
 
 
 async def test_the_settings_are_kept_and_a_wrong_one_is_refused(place: Path) -> None:
