@@ -476,11 +476,9 @@ def test_a_file_gains_no_rights_by_another_name(way: str) -> None:
     where = now(namespace.walk(namespace.root, ["directory"], tree.me))
     where.cap = tree.held(ALL_RIGHTS)
     tree.server.calls.clear()
+    rename = namespace.rename(namespace.root, "file", where, "file", tree.me)
     with pytest.raises(FileError) as caught:
-        if way == "rename":
-            now(namespace.rename(namespace.root, "file", where, "file", tree.me))
-        else:
-            now(namespace.link(file, where, "file"))
+        now(rename if way == "rename" else namespace.link(file, where, "file"))
     assert caught.value.error is E.ACCES
     assert way not in tree.server.calls
 
