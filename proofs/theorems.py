@@ -346,8 +346,12 @@ def messages(v: View, w: View, c: Call) -> list[Goal]:
         found.append(Goal(6, "who sends holds the right to", right))
     if c.name in ("take", "cancel"):
         found.append(Goal(6, "only its sender lets go of a message", v.messages.sender(g["message"]) == g["sender"]))
-    if c.name in ("delete", "reap_step", "end_endpoint_step"):
-        told = Implies(And(before != 0, v.messages.wanted(m) != 0), after != 0)
+    unheard = And(before == DELIVERED, after == 0, v.endpoints.alive(v.messages.endpoint(m)) != 0)
+    found.append(Goal(6, "a handler is told of work that nobody wants any more", Not(unheard)))
+    if c.name in ("delete", "reap_step", "end_endpoint_step", "end_process_step"):
+        # But who ends waits no more.
+        ends = c.name == "end_process_step" and v.messages.sender(m) == g["process"]
+        told = Implies(And(before != 0, v.messages.wanted(m) != 0, Not(ends)), after != 0)
         found.append(Goal(6, "who waits for a message is told", told))
     return found + enclosing(v, w, c)
 
