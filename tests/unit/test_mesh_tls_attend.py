@@ -130,6 +130,33 @@ async def test_bytes_that_were_decrypted_before_are_told_too() -> None:
         assert listens.data == b" and more"
 
 
+async def last_words() -> None:
+    """The other side says goodbye and is gone with some of what was sent to it unread: the host answers that with a
+    reset, so the next write here fails before anybody has read the goodbye.
+    """
+    async with pair() as (near, far):
+        listens = Listens()
+        near.attend(listens)
+        assert near.offer(bytes(100_000))
+        await far.write(b"last words")  # it fits, so the loop takes no turn in which near could read
+        far.close()
+        while near.offer(b"more"):
+            pass
+        assert not listens.ends
+        await listens.until(lambda: bool(listens.ends))
+        assert listens.data == b"last words"
+        assert len(listens.ends) == 1
+        assert not near.offer(b"more")
+
+
+async def test_what_was_said_before_a_reset_is_told_although_a_write_met_the_reset_first() -> None:
+    await last_words()
+
+
+def test_the_same_holds_of_a_reset_on_uvloop() -> None:
+    uvloop.run(last_words())
+
+
 async def test_an_orderly_end_is_told_after_all_that_came_before() -> None:
     async with pair() as (near, far):
         listens = Listens()

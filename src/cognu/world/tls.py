@@ -273,12 +273,13 @@ class _Pump:
         self._watches_room = False
         self._over = False
         self._whole = True
+        self._unsendable: LinkBroken | None = None  # why nothing can be sent any more
         loop.add_reader(self._fd, self._on_readable)
         if sock.pending():  # the host has nothing to tell of what OpenSSL holds already
             loop.call_soon(self._on_readable)
 
     def offer(self, buffers: tuple[bytes | memoryview, ...]) -> bool:
-        if self._over:
+        if self._over or self._unsendable is not None:
             return False
         waits = bool(self._unsent)
         size = sum(map(len, buffers))
@@ -312,8 +313,11 @@ class _Pump:
             self._attendant.over(error)
 
     def _on_readable(self) -> None:
-        if self._over:
-            return
+        if not self._over:
+            self._take_in()
+
+    def _take_in(self) -> int:
+        """Hand over what there is, at least some of it, and the end if that is reached; how many bytes there were."""
         got = 0
         failure: LinkBroken | None = None
         ended = False
@@ -342,6 +346,13 @@ class _Pump:
         elif self._read_first:
             self._read_first = False
             self._on_writable()
+        return got
+
+    def _take_rest(self) -> None:
+        """Nothing can be sent any more. What the other side said before it ended, and why, is there to be read still."""
+        while not self._over and self._take_in():
+            pass
+        self._end(self._unsendable)
 
     def _flush(self) -> bool:
         """Whether all is sent. After a want, OpenSSL demands the same bytes again (SSL_write(3)), which it gets."""
@@ -359,7 +370,10 @@ class _Pump:
         except ssl.SSLWantReadError:
             self._read_first = True
         except (OSError, ValueError) as error:
-            self._end(self._broken(error))
+            unsent.clear()
+            self._unsendable = self._broken(error)
+            # Not at once: whoever offers does not expect to be handed anything meanwhile.
+            self._loop.call_soon(self._take_rest)
             return False
         return not unsent
 
@@ -369,7 +383,7 @@ class _Pump:
             self._loop.add_writer(self._fd, self._on_writable)
 
     def _on_writable(self) -> None:
-        if self._over or not self._flush():
+        if self._over or self._unsendable is not None or not self._flush():
             return
         if self._watches_room:
             self._watches_room = False
