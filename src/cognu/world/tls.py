@@ -349,7 +349,7 @@ class _Pump:
         return got
 
     def _take_rest(self) -> None:
-        """Nothing can be sent any more. What the other side said before it ended, and why, is there to be read still."""
+        """Nothing can be sent any more. What the other side said before it ended, and why, can still be read."""
         while not self._over and self._take_in():
             pass
         self._end(self._unsendable)
