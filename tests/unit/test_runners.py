@@ -274,7 +274,9 @@ async def test_what_its_owner_closes_from_outside_is_closed_for_it(machine: Mach
     process, end, _ = await waiting_cat(machine)
     assert process.quota.used(Resource.FILES) == 3
     assert process.tell is not None
+    ctl: Any = process.tell.__self__  # type: ignore[attr-defined]
     process.tell("closefiles")
+    await until(lambda: not ctl._lines and ctl._waiting is not None)  # it asks for the next line
     end.server.write(end.fid, 0, b"what it can not write\n")
     await process.ended.wait()
     assert process.status == 1
@@ -378,7 +380,7 @@ async def test_runners_are_kept_ready_and_used_once(tmp_path: Path) -> None:
     await until(lambda: len(machine.runners.ready) == 2)
     ready = [child.pid for child in machine.runners.ready]
     os.kill(ready[0], signal.SIGKILL)
-    await machine.runners._ready[0].ended
+    await machine.runners._ready[0].ended  # it is left out
     other, other_end, another = await waiting_cat(machine)
     assert another == ready[1]
     for side, ending in ((end, process), (other_end, other)):
@@ -427,6 +429,22 @@ async def test_a_start_that_is_given_up_leaves_no_runner(tmp_path: Path) -> None
     assert not alive(run._runner.child.pid)
     assert process.state is State.NEW
     await machine.close()
+
+
+async def test_a_runner_that_ends_while_its_program_is_being_given_to_it_is_a_start_that_failed(
+    machine: Machine,
+) -> None:
+    runner, process = Captured(machine), await machine.child()
+    runner.spawn.child.used = gone  # type: ignore[method-assign]
+    runner.spawn.child.over.set_result(139)
+    with pytest.raises(FileError) as caught:
+        await machine.start(process, build("wc"), ["wc"])
+    assert str(caught.value) == str(FileError(E.RUNNER, "", "SIGSEGV"))
+    assert process.state is State.NEW
+
+
+def gone() -> int:
+    raise FileError(E.SRCH, "process 1")
 
 
 async def test_without_a_wall_nothing_is_isolated(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,7 +265,10 @@ class IsolatedRun:
         above.take(Resource.MEMORY, OWN_MEMORY)
         self._own = OWN_MEMORY
         self._account = Account(process.quota, memory, process.weight)
-        self._began = child.used()
+        try:
+            self._began = child.used()
+        except FileError:
+            raise await self._how_it_ended() from None  # while it waited
         child.bound(self._runners.bounds(self._limits, len(code), self._began))
         child.weigh(niceness(self._account.weight))
         roots = await self._roots(orders, code)
@@ -347,6 +350,7 @@ class IsolatedRun:
                 usage.memory, usage.slices, usage.calls = min(memory, self._limits.memory), slices, calls
                 self._charge()
             case Over(status, message, offsets) if self._running.done():
+                self._ending = self._ending or (status, message)  # no limit changes how it ended
                 self._charge()
                 self.streams.ended(offsets)
                 self._end(status, message)
@@ -418,7 +422,8 @@ class IsolatedRun:
             await self._runner.end()
         if self._serving is not None:
             await asyncio.wait([self._serving])
-            self._serving.result()
+            if (error := self._serving.exception()) is not None:
+                log.error("serving a runner failed", exc_info=error)
 
     def _give_back(self) -> None:
         if self._account is not None:
