@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
