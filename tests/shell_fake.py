@@ -392,6 +392,19 @@ class FakeSystem:
     async def stat(self, path: str, follow: bool = True) -> Stat:
         return self._find(path, follow).stat(absolute(self.cwd, path).rpartition("/")[2] or "/")
 
+    async def resolve(self, path: str) -> str:
+        whole = absolute(self.cwd, path)
+        self._parent(whole)
+        for _ in range(10):
+            try:
+                node = self._find(whole, follow=False)
+            except FileError:
+                break
+            if node.link is None:
+                break
+            whole = absolute(whole.rpartition("/")[0], node.link)
+        return whole
+
     async def list(self, path: str) -> list[Stat]:
         self._find(path)
         entries: list[Stat] = []

@@ -24,6 +24,7 @@ from cognu.node.programs import ProgramBook
 from cognu.store.names import name_of
 from cognu.world.disk import RealDisk
 from programs.build import build
+from serving import done
 from wasi_kit import attach
 from wasi_machine import HOME, Machine
 
@@ -273,6 +274,71 @@ async def test_what_is_taken_back_while_a_program_starts_it_does_not_get(desk: D
     taken_back(process, before)
     await process.ended.wait()
     assert (await desk.machine.result(process)).out.decode() == f"r: {ABSENT}\nr: one two\n\n"
+
+
+async def link(desk: Desk, path: str, target: str) -> None:
+    """Make it a symbolic link, in place of what is there."""
+    namespace, me = desk.machine.parent.namespace, desk.machine.parent
+    directory, name = await finish(namespace.find_parent(path, namespace.root, me))
+    try:
+        await finish(namespace.remove(await finish(namespace.walk(directory, [name], me, follow=False)), me))
+    except FileError as error:
+        if error.error is not E.NOENT:
+            raise
+    await done(directory.server.symlink(directory.fid, name, target))
+    directory.close()
+
+
+async def test_what_is_remembered_is_where_a_path_led_not_where_a_link_leads_since(desk: Desk) -> None:
+    """Else a program that may write where a link is would get what its user may read."""
+    await desk.machine.make("/secret", b"secret\n")
+    desk.book.add(desk.program, allow=[Grant("/etc/motd", "r")])
+    await link(desk, f"{HOME}/alias", "/etc/motd")
+    for path in ("/etc/motd", "alias", f"{HOME}/alias"):
+        assert await desk.run("r", path) == ["r: hello", ""]
+    await link(desk, f"{HOME}/alias", "/secret")
+    await link(desk, "/etc/motd", "../secret")
+    for path in ("/etc/motd", "alias", f"{HOME}/alias"):
+        assert await desk.run("r", path) == [f"r: {ABSENT}"]
+
+
+async def test_a_grant_by_another_name_is_taken_back_with_what_it_is(desk: Desk) -> None:
+    desk.book.add(desk.program, allow=[Grant("/etc/motd", "r")])
+    await link(desk, f"{HOME}/alias", "/etc/motd")
+    process = await desk.start("r", "alias", "r", "notes", "r", "alias", answer=yes)
+    assert process.wants is not None
+    assert await process.wants.next(0) == Want(0, f"{HOME}/notes", "r")
+    process.wants.kept = Said()
+    assert withdraw(process, "/etc/motd")
+    await desk.answers(process, no)
+    result = await desk.machine.result(process)
+    assert result.out.decode().splitlines() == ["r: hello", "", f"r: {ABSENT}", f"r: {ABSENT}"]
+
+
+async def test_what_was_seen_is_what_is_granted_though_a_link_was_changed_meanwhile(desk: Desk) -> None:
+    await desk.machine.make("/secret", b"secret\n")
+    await desk.machine.make(f"{HOME}/dir", None)
+    await link(desk, f"{HOME}/alias", "/etc/motd")
+    process = await desk.start("r", "alias", "w", "dir/new", answer=yes)
+    wants = process.wants
+    assert wants is not None
+    assert await wants.next(0) == Want(0, f"{HOME}/alias", "r")
+    await link(desk, f"{HOME}/alias", "/secret")
+    with pytest.raises(FileError) as caught:
+        await wants.answer(desk, 0, True, "/etc/motd")
+    assert caught.value.error is E.MOVED
+    number, want = 0, await wants.next(0)
+    while want is not None and "w" not in want.rights:  # what else the first path might have meant
+        await wants.answer(desk, number, False)
+        number, want = number + 1, await wants.next(number + 1)
+    assert want == Want(number, f"{HOME}/dir/new", "wc")
+    with pytest.raises(FileError) as caught:
+        await wants.answer(desk, number, True, "/elsewhere/new")
+    assert caught.value.error is E.MOVED
+    await desk.answers(process, no)
+    assert (await desk.machine.result(process)).out.decode() == f"r: {ABSENT}\nw: {ABSENT}\n"
+    with pytest.raises(FileError):
+        await desk.read(f"{HOME}/dir/new")  # nothing was made
 
 
 async def test_a_starter_that_lost_a_right_itself_can_not_give_it(desk: Desk) -> None:

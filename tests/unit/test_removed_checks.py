@@ -177,6 +177,13 @@ REMOVED = [
         "            cap = chan.domain.mint(",
         "unit/test_program_grants.py::test_a_starter_that_lost_a_right_itself_can_not_give_it",
     ),
+    Removed(
+        "what is kept is where a path led, not where a link may lead since",
+        "node/admitting.py",
+        "    if real and str(found.path) != real:\n",
+        "    if False:\n",
+        "unit/test_program_grants.py::test_what_was_seen_is_what_is_granted_though_a_link_was_changed_meanwhile",
+    ),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -32,7 +33,7 @@ def bench() -> Bench:
     return bench
 
 
-async def asked(bench: Bench, text: str) -> tuple[object, ...]:
+async def asked(bench: Bench, text: str) -> tuple[Any, ...]:
     result = await bench.run(text)
     assert (result.status, result.err) == (0, "")
     return bench.world.calls[-1]
@@ -73,6 +74,11 @@ async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -
     assert await asked(bench, "grants revoke wc notes:w") == (
         "rpc", "ungrant", {"program": "wc", "grant": "/home/me/notes:w"},
     )  # fmt: skip
+    bench.system.make("/home/me/there", b"")
+    bench.system.make("/home/me/alias", link="there")
+    assert (await asked(bench, "grants set wc alias:rw"))[2]["grants"] == ["/home/me/there:rw"]
+    assert (await asked(bench, "grants set --never wc alias"))[2]["grants"] == ["/home/me/alias:r"]
+    assert (await asked(bench, "grants revoke wc alias"))[2]["grant"] == "/home/me/alias:r"
     bench.system.make("/home/me/pi", b"")
     both = await bench.run("grants set pi net")
     assert both.err == f"grants: pi: {E.AMBIGUOUS.text}: the file is ./pi\n"

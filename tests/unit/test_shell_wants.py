@@ -142,6 +142,20 @@ async def test_the_question_says_what_it_is_about(bench: Bench, want: Want, deed
     assert [call[3] for call in bench.world.calls if call[0] == "remember"] == [grant]
 
 
+async def test_a_link_is_shown_with_what_it_is_and_that_is_what_is_allowed(bench: Bench) -> None:
+    bench.system.make("/home/me/alias", link="notes")
+    bench.system.make("/home/me/nowhere", link="none/at/all")
+    program(bench, Want(0, "/home/me/alias", "r", "h"), Want(1, "/home/me/nowhere", "r", "h"))
+    shown = asks(bench, b"always\n")
+    await bench.run("prog")
+    assert shown.text.startswith("prog wants to read /home/me/alias (it is /home/me/notes), which")
+    assert [call[3] for call in bench.world.calls if call[0] == "remember"] == [Grant("/home/me/notes", "r")]
+    assert [(want.path, want.real, yes) for want, yes in child_of(bench).answers] == [
+        ("/home/me/alias", "/home/me/notes", True),
+        ("/home/me/nowhere", "", False),
+    ]
+
+
 async def test_what_can_not_be_kept_or_granted_is_said_and_the_program_goes_on(bench: Bench) -> None:
     program(bench, NOTES)
     asks(bench, b"always\n")

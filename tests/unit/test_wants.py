@@ -16,7 +16,7 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.launch import Grant, Launch
 from cognu.files.process import Process
-from cognu.files.wants import MOST, MOST_BYTES, Said, Want, Wants, is_within
+from cognu.files.wants import MOST, MOST_BYTES, Means, Said, Want, Wants, is_within
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.world.real import RealClock
 from serving import Client, Node
@@ -32,12 +32,19 @@ class Desk:
         self.admitted: list[tuple[str, str]] = []
         self.failure: FileError | None = None
         self.has: set[str] = set()
-        self.wants.begin(PROGRAM, self.admit, lambda path, rights: path not in self.has, run, kept)
+        self.links: dict[str, str] = {}
+        self.led: list[str] = []
+        means = Means(self.admit, lambda path, rights: path not in self.has, self.real)
+        self.wants.begin(PROGRAM, means, run, kept)
 
-    async def admit(self, path: str, rights: str) -> None:
+    async def admit(self, path: str, rights: str, real: str) -> None:
         if self.failure is not None:
             raise self.failure
         self.admitted.append((path, rights))
+        self.led.append(real)
+
+    async def real(self, path: str) -> str:
+        return self.links.get(path, path)
 
     async def asked(self, path: str, rights: str = "r", number: int = 0) -> asyncio.Task[bool]:
         """The process waits for an answer by now."""
@@ -144,6 +151,18 @@ async def test_what_was_said_before_needs_no_question() -> None:
     assert not await asked
 
 
+async def test_what_is_kept_is_where_a_path_led_and_not_where_a_link_may_lead_since() -> None:
+    desk = Desk(kept=Said([Grant("/real", "r")]))
+    desk.links = {"/link": "/real", "/other": "/secret", "/real": "/secret"}
+    assert await desk.wants.reach("/link", "r")
+    assert desk.led == ["/real"]
+    assert not await desk.wants.reach("/other", "r")
+    assert not await desk.wants.reach("/real", "r")
+    assert not await desk.wants.reach("/link", "w")
+    assert desk.admitted == [("/link", "r")]
+    assert desk.wants.given == {"/link": "/real"}
+
+
 async def test_the_network_is_one_thing() -> None:
     desk = Desk()
     desk.wants.begin_asking(desk)
@@ -222,23 +241,37 @@ async def test_only_those_above_a_process_hear_what_it_wants_and_answer() -> Non
     await refused(E.BUSY, reader.open(f"{process.pid}/wants", ORDWR))
     wants = process.wants
     assert wants is not None
-    granted: list[tuple[str, str]] = []
+    granted: list[tuple[str, str, str]] = []
 
-    async def admit(path: str, rights: str) -> None:
-        granted.append((path, rights))
+    async def admit(path: str, rights: str, real: str) -> None:
+        granted.append((path, rights, real))
 
-    wants.begin(PROGRAM, admit, lambda path, rights: True, Said(), Said())
+    async def real(path: str) -> str:
+        raise NotImplementedError
+
+    wants.begin(PROGRAM, Means(admit, lambda path, rights: True, real), Said(), Said())
     reaching = asyncio.create_task(_reach(wants, "/a b", "rw"))
     line = f"0 '/a b' rw {PROGRAM}\n".encode()
     assert await asker.read_fid(asking) == await reader.read_fid(reading) == line
     await refused(E.BADF, reader.write_fid(reading, b"0 yes"))
-    for wrong in (b"", b"0", b"yes", b"0 maybe", b"x yes", b"0 yes more", b"-1 no", b"99999999999 no"):
+    for wrong in (
+        b"",
+        b"0",
+        b"yes",
+        b"0 maybe",
+        b"x yes",
+        b"0 yes more",
+        b"-1 no",
+        b"99999999999 no",
+        b"0 yes /a /b",
+        b"0 no /a",
+    ):
         await refused(E.USAGE, asker.write_fid(asking, wrong))
     assert await asker.write_fid(asking, b"7 yes") == 5  # nobody asked that
     await refused(E.RANGE, asker_of_few(asker, wants))
-    assert await asker.write_fid(asking, b"0 yes\n") == 6
+    assert await asker.write_fid(asking, b"0 yes '/c d'\n") == 13
     assert await reaching
-    assert granted == [("/a b", "rw")]
+    assert granted == [("/a b", "rw", "/c d")]
     waiting = asyncio.create_task(_reach(wants, "/c", "r"))
     assert (await asker.read_fid(asking)).startswith(b"1 /c r ")
     proc.clunk(asking)

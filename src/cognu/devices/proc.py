@@ -17,7 +17,8 @@ status      `key value` lines: name, state (New, Running, Stopped or Dead), pid,
 wait        once it ended its wait(3) line and its exit status
 wants       what a program wanted and has no grant for: each read brings the next, as number, path, rights and hash of
             the program, or waits for it, up to the program's end. While it is open for reading and writing the program
-            waits for answers, `NUMBER yes` or `NUMBER no`. For those above the process alone, never for itself
+            waits for answers, `NUMBER yes [PATH]` (where it must lead) or `NUMBER no`. For those above the process
+            alone, never for itself
 
 A process sees itself and its descendants. Opening `clone` makes a new child; the fid is then the child's ctl, and
 closing it before `start` ends the child. Whoever holds a file of a process open may go on reading it when that ended.
@@ -33,7 +34,7 @@ from cognu.devices.procctl import MAX_NOTE, Control, Launcher, control, send_not
 from cognu.errors import E, FileError
 from cognu.files.limits import Resource
 from cognu.files.nscommands import Mounter, apply
-from cognu.files.nstext import describe, quote
+from cognu.files.nstext import describe, quote, split_words
 from cognu.files.process import Process, ProcessTable, State, ancestors
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
@@ -207,15 +208,23 @@ class WantsFile(Node):
 
     async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
         """One answer. Raises what keeps the path from being granted, and ACCES to who is not asked."""
-        match bytes(data).split():
-            case [number, (b"yes" | b"no") as answer] if number.isdigit() and len(number) < 10:
-                await self._wants().answer(fid, int(number), answer == b"yes")
+        match split_words(bytes(data).decode("utf-8", "surrogateescape")):
+            case [number, "yes"] if _is_number(number):
+                await self._wants().answer(fid, int(number), True)
+            case [number, "yes", real] if _is_number(number) and real.startswith("/"):
+                await self._wants().answer(fid, int(number), True, real)
+            case [number, "no"] if _is_number(number):
+                await self._wants().answer(fid, int(number), False)
             case _:
-                raise FileError(E.USAGE, "wants", "NUMBER yes; NUMBER no")
+                raise FileError(E.USAGE, "wants", "NUMBER yes [PATH]; NUMBER no")
         return len(data)
 
     def close(self, fid: TreeFid) -> None:
         self._wants().end_asking(fid)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 class Clone(Node):

@@ -30,10 +30,20 @@ MAX_PATH = 4096
 
 Reach = Callable[[str, str], Awaitable[bool]]
 """`(path, rights)`: whether the process may use that now. Absolute paths; letters out of `rwxc`."""
-Admit = Callable[[str, str], Awaitable[None]]
-"""Puts a path into the process's namespace, with these rights. Raises what is in the way."""
-Lacks = Callable[[str, str], bool]
-"""Whether it is for want of a grant that the process can't use a path so; else the file's server has refused it."""
+
+
+class Means(NamedTuple):
+    """What the node gives: how a grant is made.
+
+    `admit(path, rights, real)` puts a path into the process's namespace, if it is `real` that it leads to (empty: where
+    it may); raises what is in the way. `lacks(path, rights)`: whether it is for want of a grant that the process can't
+    use a path so; else the file's server has refused it. `real(path)` is where a path leads for whoever started the
+    process, symbolic links and all; empty if nowhere.
+    """
+
+    admit: Callable[[str, str, str], Awaitable[None]]
+    lacks: Callable[[str, str], bool]
+    real: Callable[[str], Awaitable[str]]
 
 
 class Want(NamedTuple):
@@ -54,6 +64,11 @@ class Said(NamedTuple):
 def denies(never: Grant, path: str, rights: str) -> bool:
     """Whether that is refused by what was said of a path at or above this one."""
     return is_within(path, never.path) and bool(set(rights) & set(never.rights))
+
+
+def _allows(allow: Sequence[Grant], path: str, rights: str) -> bool:
+    wanted = set(rights) - {CREATING}
+    return any(is_within(path, grant.path) and wanted <= set(grant.rights) for grant in allow)
 
 
 def whole(path: str, rights: str) -> tuple[str, str]:
@@ -81,8 +96,8 @@ class Wants:
         self.program = ""
         self._run = Said()
         self.kept = Said()
-        self._admit: Admit | None = None
-        self._lacks: Lacks | None = None
+        self._means: Means | None = None
+        self.given: dict[str, str] = {}  # paths that what is kept was found to cover, and where they led
         self._noted: list[Want] = []
         self._known: set[tuple[str, str]] = set()
         self._size = 0  # characters of the paths noted
@@ -93,9 +108,9 @@ class Wants:
 
     # -- the process ----------------------------------------------------------------------------------------------
 
-    def begin(self, program: str, admit: Admit, lacks: Lacks, run: Said, kept: Said) -> None:
+    def begin(self, program: str, means: Means, run: Said, kept: Said) -> None:
         """`program` is the hash of what it runs; `run` was said for this run, `kept` for all of them."""
-        self.program, self._admit, self._lacks = program, admit, lacks
+        self.program, self._means = program, means
         self._run, self.kept = run, kept
 
     async def reach(self, path: str, rights: str) -> bool:
@@ -104,14 +119,17 @@ class Wants:
         Cancelled, as when the process is killed, the question is over; an answer to it finds nothing.
         """
         path, rights = whole(path, rights)
-        if not _is_clean(path) or self._lacks is None or not self._lacks(path, rights):
+        if not _is_clean(path) or self._means is None or not self._means.lacks(path, rights):
             return False  # what is not clean could be shown to nobody as what it is
         if any(denies(grant, path, rights) for grant in (*self._run.never, *self.kept.never)):
             return False
-        wanted = set(rights) - {CREATING}
-        allow = (*self._run.allow, *self.kept.allow)
-        if any(is_within(path, grant.path) and wanted <= set(grant.rights) for grant in allow):
-            return await self._admitted(path, rights)
+        if _allows(self._run.allow, path, rights):
+            return await self._admitted(self._means, path, rights, "")
+        if self.kept.allow:
+            # What is kept is where a path led when that was said: a program that may change a link gets no more by it.
+            real = await self._means.real(path)
+            if real and _allows(self.kept.allow, real, rights):
+                return await self._admitted(self._means, path, rights, real)
         if self._ended or (path, rights) in self._known:
             return False
         if len(self._noted) >= MOST or self._size + len(path) > MOST_BYTES:
@@ -131,11 +149,12 @@ class Wants:
         finally:
             self._waiting.pop(want.number, None)
 
-    async def _admitted(self, path: str, rights: str) -> bool:
+    async def _admitted(self, means: Means, path: str, rights: str, real: str) -> bool:
         """What was allowed for good may not have been there when the process began."""
-        assert self._admit is not None
+        if real:
+            self.given[path] = real
         try:
-            await self._admit(path, rights)
+            await means.admit(path, rights, real)
         except FileError:
             return False  # it is not there now either
         return True
@@ -173,10 +192,10 @@ class Wants:
                 self._changed.discard(changed)
         return self._noted[number]
 
-    async def answer(self, asker: object, number: int, yes: bool) -> None:
+    async def answer(self, asker: object, number: int, yes: bool, real: str = "") -> None:
         """Nothing happens if the question is over. Raises what keeps the path from being granted; then it is a no.
 
-        ACCES if it is another who is asked.
+        `real` is where it led when the question was put. ACCES if it is another who is asked.
         """
         if self._asker is not asker:
             raise FileError(E.ACCES, "wants", "it was not opened for answers")
@@ -186,8 +205,8 @@ class Wants:
         want = self._noted[number]
         granted = False
         try:
-            if yes and self._admit is not None:
-                await self._admit(want.path, want.rights)
+            if yes and self._means is not None:
+                await self._means.admit(want.path, want.rights, real)
                 granted = True
         finally:
             if not waiting.done():

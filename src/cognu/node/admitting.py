@@ -15,8 +15,9 @@ from cognu.files.dispatch import dispatch
 from cognu.files.launch import Grant, Launch
 from cognu.files.mounts import MAFTER, MCREATE, MREPL
 from cognu.files.process import Process, State
+from cognu.files.server import OEXCL
 from cognu.files.steps import Steps, finish
-from cognu.files.wants import CREATING, Said, Wants, is_within
+from cognu.files.wants import CREATING, Means, Said, Wants, is_within
 from cognu.kernel import CREATE, READ
 from cognu.ninep.types import OREAD, OWRITE, QTDIR
 from cognu.node.programs import ANY, MAX_TEXT, ProgramBook, ProgramGrants, conflict, parse_grants_text, with_grants
@@ -44,12 +45,16 @@ async def prepared(process: Process, launch: Launch, program: str, book: Program
     # What was said for this run counts for more than what is remembered.
     kept = replace(kept, allow=tuple(grant for grant in kept.allow if conflict([grant], row.never) is None))
     grants = list(launch.grants)
-    for grant in (*row.allow, *kept.allow):
-        grants += await finish(_possible(process, grant))
+    for grant in row.allow:
+        grants += await finish(_possible(process, grant, ""))
+    for grant in kept.allow:
+        grants += await finish(_possible(process, grant, grant.path))
     if not launch.directories:
         wants = process.wants = process.wants or Wants()
         said = Said(row.allow, row.never), Said(kept.allow, kept.never)
-        wants.begin(program, partial(admit, process), partial(lacks, process), *said)
+        wants.begin(
+            program, Means(partial(admit, process), partial(lacks, process), partial(real_path, process)), *said
+        )
         process.reach = wants.reach
     return replace(launch, grants=grants, grant_files=[])
 
@@ -70,20 +75,25 @@ async def _text(process: Process, path: str) -> bytes:
         chan.close()
 
 
-def _possible(process: Process, grant: Grant) -> Steps[list[Grant]]:
-    """The grant, as far as the process could make use of it before it is confined."""
+def _possible(process: Process, grant: Grant, real: str) -> Steps[list[Grant]]:
+    """The grant, as far as the process could make use of it before it is confined, if it leads to `real`."""
     try:
-        members = yield from _members(process, grant.path)
+        members = yield from _members(process, grant.path, real)
     except FileError:
         return []  # it is gone, or out of reach; if the program wants it, that is noted as of anything
     rights = "".join(letter for letter in grant.rights if all(_holds(chan, RIGHTS[letter]) for chan, _ in members))
     return [Grant(grant.path, rights)] if rights else []
 
 
-def _members(process: Process, path: str) -> Steps[list[tuple[Chan, bool]]]:
-    """The file at a path of the process's namespace, or the members of the union, and whether each takes new files."""
+def _members(process: Process, path: str, real: str) -> Steps[list[tuple[Chan, bool]]]:
+    """The file at a path of the process's namespace, or the members of the union, and whether each takes new files.
+
+    Raises MOVED if the path leads to something else than `real`, if that is not empty.
+    """
     namespace = process.namespace
     found = yield from namespace.find(path, namespace.root, process)
+    if real and str(found.path) != real:
+        raise FileError(E.MOVED, path, str(found.path))
     target, head = namespace.cross(found)
     if head is None:
         return [(target, True)]
@@ -115,18 +125,39 @@ def lacks(process: Process, path: str, rights: str) -> bool:
     return not _holds(chan, needed)
 
 
-async def admit(process: Process, path: str, rights: str) -> None:
+async def real_path(process: Process, path: str) -> str:
+    """Where a path leads in the parent's namespace, or would if its last name were there; empty if nowhere."""
+    parent = process.parent
+    if parent is None or parent.state is State.DEAD:
+        return ""
+    namespace = parent.namespace
+    try:
+        try:
+            return str((await finish(namespace.find(path, namespace.root, parent))).path)
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+        directory, name = await finish(namespace.find_parent(path, namespace.root, parent))
+        return f"{str(directory.path).rstrip('/')}/{name}"
+    except FileError:
+        return ""  # it is not there, or out of reach: so nothing was said of it
+
+
+async def admit(process: Process, path: str, rights: str, real: str = "") -> None:
     """Put a path of the parent's namespace into the process's own, for `rights` and what it could do there before.
 
-    With `c` among the rights a file that is not there is made, by the parent's authority. Raises NOENT, ACCES (the
-    parent lacks a right itself), SRCH if either has ended; then nothing has changed.
+    With `real`, only if that is where the path leads (MOVED): what was seen is what is granted. With `c` among the
+    rights a file that is not there is made, by the parent's authority. Raises NOENT, ACCES (the parent lacks a right
+    itself), SRCH if either has ended; then nothing has changed.
     """
     parent = process.parent
     if parent is None or State.DEAD in (parent.state, process.state):
         raise FileError(E.SRCH, f"pid {process.pid}")
     if CREATING in rights:
+        if real and await real_path(process, path) != real:
+            raise FileError(E.MOVED, path)
         await _make(parent, path)
-    members = await finish(_members(parent, path))
+    members = await finish(_members(parent, path, real))
     where = await _place(process, path, bool(members[0][0].qid.type & QTDIR))
     if process.state is State.DEAD:
         raise FileError(E.SRCH, f"pid {process.pid}")
@@ -140,8 +171,12 @@ async def _make(parent: Process, path: str) -> None:
     except FileError as error:
         if error.error is not E.NOENT:
             raise
-        chan = await finish(namespace.create_path(path, NEW_FILE, OWRITE, namespace.root, parent))
-        chan.close()
+        try:
+            made = namespace.create_path(path, NEW_FILE, OWRITE | OEXCL, namespace.root, parent)
+            (await finish(made)).close()
+        except FileError as failure:
+            if failure.error is not E.EXIST:  # somebody else made it just now
+                raise
 
 
 async def _place(process: Process, path: str, directory: bool) -> Chan:
@@ -204,7 +239,9 @@ def withdraw(process: Process, path: str) -> bool:
     skeleton = namespace.root.server
     if process.state is State.DEAD or not isinstance(skeleton, SkeletonServer):
         return False
-    gone = [key for key, head in namespace.heads.items() if str(head.place.path) == path]
+    given = process.wants.given if process.wants is not None else {}
+    places = {path, *(place for place, real in given.items() if is_within(real, path))}
+    gone = [key for key, head in namespace.heads.items() if str(head.place.path) in places]
     for key in gone:
         head = namespace.heads.pop(key)
         for member in head.members:

@@ -120,7 +120,8 @@ class NodeChild:
             raise FileError(E.BADMESSAGE, f"/proc/{self._pid}/wants") from None
 
     async def answer(self, want: Want, yes: bool) -> None:
-        await self._wants.write(f"{want.number} {'yes' if yes else 'no'}".encode())
+        text = f"{want.number} yes {quote(want.real or want.path)}" if yes else f"{want.number} no"
+        await self._wants.write(text.encode("utf-8", "surrogateescape"))
 
     async def close(self) -> None:
         with suppress(CognuError):

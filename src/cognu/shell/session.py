@@ -273,6 +273,20 @@ class NodeSession:
             finally:
                 found.close()
 
+    async def resolve(self, path: str) -> str:
+        with self._node.connection.told(path):
+            try:
+                found = await self._find(path)
+            except FileError as error:
+                if error.error is not E.NOENT:
+                    raise
+                found, name = await self._find_parent(absolute(self._cwd, path))
+                real = f"{str(found.path).rstrip('/')}/{name}"
+            else:
+                real = str(found.path)
+            found.close()
+            return real
+
     async def list(self, path: str) -> list[Stat]:
         with self._node.connection.told(path):
             found = await self._find(path)

@@ -119,13 +119,14 @@ class RunOptions:
 class Want:
     """What a program wanted and has no grant for: a path, with letters of `rwxc` (`c`: to be made if it isn't there).
 
-    `program` is its hash.
+    `program` is its hash, `real` where the path leads, symbolic links and all.
     """
 
     number: int
     path: str
     rights: str
     program: str
+    real: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,9 @@ class System(Protocol):
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         """`follow=False` tells of a symbolic link itself."""
+
+    async def resolve(self, path: str) -> str:
+        """Where a path leads, without symbolic links; the last name need not be there. Raises `FileError`."""
 
     async def list(self, path: str) -> list[Stat]:
         """A directory's entries, without `.` and `..`; of a union those of all members, so a name may come twice.

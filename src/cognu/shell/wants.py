@@ -87,7 +87,7 @@ class Attendant:
             if self._call.shell.ask is None:
                 self._refused += [there] if there is not None else []
             else:
-                await self._answer(want, there is not None and await self._may_have(there))
+                await self._answer(there or want, there is not None and await self._may_have(there))
 
     async def _answer(self, want: Want, yes: bool) -> None:
         try:
@@ -100,7 +100,9 @@ class Attendant:
         chosen = await self._chosen(f"{self._who} wants to {_deed(want)}, which it was not granted\n{CHOICES}")
         if chosen in ("always", "never"):
             try:
-                grant = Grant(want.path, want.rights.replace(CREATING, ""))
+                # What is allowed is what is there now, wherever the path may lead later.
+                path = want.real if chosen == "always" else want.path
+                grant = Grant(path, want.rights.replace(CREATING, ""))
                 await self._call.system.remember(want.program, self._name, grant, chosen == "always")
             except FileError as error:
                 await self._complain(FileError(E.NOTKEPT, str(error)))
@@ -140,24 +142,25 @@ def grant_of(want: Want) -> Grant:
 def _deed(want: Want) -> str:
     if want.path == NETWORK:
         return f"use the network ({NETWORK})"
+    what = want.path if want.real in ("", want.path) else f"{want.path} (it is {want.real})"
     if CREATING in want.rights:
-        return f"make {want.path}"
-    return f"{' and '.join({'r': 'read', 'w': 'change', 'x': 'run'}[letter] for letter in want.rights)} {want.path}"
+        return f"make {what}"
+    return f"{' and '.join({'r': 'read', 'w': 'change', 'x': 'run'}[letter] for letter in want.rights)} {what}"
 
 
 async def _existing(system: System, want: Want) -> Want | None:
     """The want, with `c` among its rights only if the file would have to be made; None if it can't be had."""
     try:
-        await system.stat(want.path)
-        return replace(want, rights=want.rights.replace(CREATING, ""))
+        real = await system.resolve(want.path)
+    except FileError:
+        return None
+    try:
+        await system.stat(real)
+        return replace(want, rights=want.rights.replace(CREATING, ""), real=real)
     except FileError as error:
         if error.error is not E.NOENT or CREATING not in want.rights:
             return None
-    try:
-        await system.stat(dirname(want.path))
-    except FileError:
-        return None
-    return want
+    return replace(want, real=real)
 
 
 async def _unless(over: asyncio.Event, asking: Coroutine[Any, Any, str]) -> str:

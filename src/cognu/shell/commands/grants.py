@@ -60,6 +60,8 @@ async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:
         return await _say(call, said, f"{who} may: {', '.join(said['granted'])}")
     program, name = await _program(call, who)
     paths = [programs_grant(call.system.cwd, text) for text in texts]
+    if not never:
+        paths = [await _resolved(call, text) for text in paths]
     said = await call.system.rpc("grant", program=program, name=name, grants=paths, never=never)
     return await _say(call, said, *_about(said))
 
@@ -86,6 +88,17 @@ def _about(row: Row) -> list[str]:
     lines = [f"{name} may use {', '.join(row['allow'])}"] if row["allow"] else []
     lines += [f"{name} is never asked about {', '.join(row['never'])}"] if row["never"] else []
     return lines or [f"{name} has what is typed when it is run, and no more"]
+
+
+async def _resolved(call: Call, text: str) -> str:
+    """What is allowed is what is there now, wherever a link may lead later; what is not there is taken as it is."""
+    path, colon, rights = text.rpartition(":")
+    if not colon:
+        return text
+    try:
+        return f"{await call.system.resolve(path)}:{rights}"
+    except FileError:
+        return text
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
