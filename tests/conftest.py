@@ -1,10 +1,14 @@
-"""What holds for every test: no task is left behind, nothing is skipped in CI, Hypothesis has no deadlines."""
+"""What holds for every test: no task is left behind, nothing is skipped in CI, Hypothesis has no deadlines.
+
+Of an asynchronous test that was ended in its midst, as a hanging one is, it is told where its tasks waited; the stack
+that pytest-timeout shows is that of its loop, which always waits at the same place.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 
 import pytest
 import uvloop
@@ -16,6 +20,8 @@ pytest_plugins = ["no_skips"]
 settings.register_profile("cognu", deadline=None, print_blob=True)
 settings.load_profile("cognu")
 
+LOOP = pytest.StashKey[asyncio.AbstractEventLoop]()
+"""What an asynchronous test runs on."""
 ROUNDS = 10
 """Times round the loop in which tasks that were cancelled may still end."""
 
@@ -43,9 +49,35 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    loop = item.stash.get(LOOP, None)
+    if call.when == "call" and report.failed and loop is not None and not loop.is_closed():
+        waiting = [_where(task) for task in asyncio.all_tasks(loop)]
+        if waiting:
+            report.sections.append(("Tasks that had not ended", "\n".join(waiting)))
+    return report
+
+
+def _where(task: asyncio.Task[object]) -> str:
+    """A task's name, and the lines at which it and whatever it awaits wait, outermost first."""
+    lines = [task.get_name()]
+    at: object = task.get_coro()
+    while at is not None:
+        frame = getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
+        if frame is not None:
+            lines.append(f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+        at = getattr(at, "cr_await", None) or getattr(at, "gi_yieldfrom", None) or getattr(at, "ag_await", None)
+    return "\n".join(lines)
+
+
 @pytest.fixture
-async def no_task_left() -> AsyncIterator[None]:
+async def no_task_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Fails a test that ends with tasks of its own still going."""
+    request.node.stash[LOOP] = asyncio.get_running_loop()
     before = asyncio.all_tasks()
     yield
     for _ in range(ROUNDS):

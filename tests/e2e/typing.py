@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -28,10 +29,13 @@ class Terminal:
         self.master, slave = os.openpty()
         self.modes = termios.tcgetattr(slave)
         self.slave = slave
+        self._life, held = os.pipe()  # at its end when the program is, which holds the other end
         command = [sys.executable, "-c", _TAKE_TERMINAL, *argv]
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=dict(env), cwd=cwd, start_new_session=True
-        )
+            command, stdin=slave, stdout=slave, stderr=slave, env=dict(env), cwd=cwd, start_new_session=True,
+            pass_fds=(held,),
+        )  # fmt: skip
+        os.close(held)
         self.shown = ""
 
     def __enter__(self) -> Terminal:
@@ -43,17 +47,24 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        os.close(self.slave)
-        os.close(self.master)
+        for descriptor in (self.slave, self.master, self._life):
+            os.close(descriptor)
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
     def shows(self, *texts: str) -> str:
-        """Wait until it shows the texts, one after the other, from where the last call left off; what came before."""
+        """Wait until it shows the texts, one after the other, from where the last call left off; what came before.
+
+        Fails when the program has ended and can show nothing any more.
+        """
         before = ""
         for text in texts:
             while text not in self.shown:
+                ready, _, _ = select.select([self.master, self._life], [], [])
+                assert self.master in ready, (
+                    f"it has ended and never showed {text!r}, after {before!r} but {self.shown!r}"
+                )
                 data = os.read(self.master, 65536).decode("utf-8", "replace")
                 self.shown = _CONTROLS.sub("", self.shown + data).replace("\r\n", "\n")
             piece, _, self.shown = self.shown.partition(text)
