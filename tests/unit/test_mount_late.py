@@ -15,7 +15,7 @@ from cognu.ninep import messages as m
 from cognu.ninep.attrs import getattr_of_stat
 from cognu.ninep.codec import Frames, decode, encode
 from cognu.ninep.messages import Dialect, Message
-from cognu.ninep.types import GETATTR_ALL, NOTAG, Qid, Stat
+from cognu.ninep.types import GETATTR_ALL, NOTAG, QTDIR, Qid, Stat
 from joined import StoppedClock
 from serving import Somebody
 from streams import MemoryStream, pair
@@ -136,6 +136,54 @@ async def test_a_stored_file_is_read_at_the_offset_asked_for() -> None:
         await at.answer(await at.asks(m.Tread(at.file.number, 100, 100)), m.Rread(b""))
         assert await elsewhere == b""
         assert at.file.kept == []
+
+
+async def test_the_end_that_a_flushed_read_brought_is_the_next_ones_once() -> None:
+    async with played() as at:
+        await at.read_late(7, b"")
+        following = asyncio.create_task(at.mount.read(at.file, 7, 100))
+        await at.says_length(0)
+        assert await following == b""
+        assert at.file.kept == []
+        again = asyncio.create_task(at.mount.read(at.file, 7, 100))
+        await at.answer(await at.asks(m.Tread(at.file.number, 7, 100)), m.Rread(b"on"))
+        assert await again == b"on"
+
+
+async def test_the_end_of_a_stored_file_is_looked_for_again() -> None:
+    async with played() as at:
+        await at.read_late(5, b"")
+        following = asyncio.create_task(at.mount.read(at.file, 5, 100))
+        await at.says_length(7)
+        await at.answer(await at.asks(m.Tread(at.file.number, 5, 100)), m.Rread(b"on"))
+        assert await following == b"on"
+
+
+async def test_the_end_of_a_directory_is_looked_for_again() -> None:
+    async with played() as at:
+        at.file.qid = Qid(QTDIR, 0, 1)
+        await at.read_late(50, b"")
+        following = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        await at.answer(await at.asks(m.Tread(at.file.number, 0, 100)), m.Rread(b"stats"))
+        assert await following == b"stats"
+
+
+async def test_an_answer_that_comes_as_a_read_is_asked_to_stop_is_kept_be_it_the_end() -> None:
+    """The stop has cancelled what the read waits for, but the read has had no turn yet to flush it."""
+    for data in (b"typed", b""):
+        async with played() as at:
+            reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+            tag, _ = await at.asked()
+            await at.answer(tag, m.Rread(data))
+            at.mount._loop.call_soon(ask_to_stop, reading)
+            await asyncio.wait([reading])
+            got = [] if reading.cancelled() else [reading.result()]
+            if not got:
+                following = asyncio.create_task(at.mount.read(at.file, 0, 100))
+                if not data:
+                    await at.says_length(0)
+                got.append(await following)
+            assert got == [data]
 
 
 async def test_a_file_that_says_no_length_is_a_stream() -> None:

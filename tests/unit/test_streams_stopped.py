@@ -41,11 +41,12 @@ class Keyboard(Node):
     def __init__(self) -> None:
         super().__init__("keys", 0o444)
         self.typed = bytearray()
+        self.ends = 0  # Ctrl-D typed after that, which a read tells once each
         self.readers: list[asyncio.Future[None]] = []
         self._more = asyncio.Event()
 
     async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        while not self.typed:
+        while not self.typed and not self.ends:
             ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.readers.append(ready)
             self._more.set()
@@ -53,12 +54,15 @@ class Keyboard(Node):
                 await ready
             finally:
                 self.readers.remove(ready)
+        if not self.typed:
+            self.ends -= 1
         taken = bytes(self.typed[:count])
         del self.typed[:count]
         return taken
 
-    def type(self, data: bytes) -> None:
+    def type(self, data: bytes, ends: int = 0) -> None:
         self.typed += data
+        self.ends += ends
         for ready in self.readers:
             if not ready.done():
                 ready.set_result(None)
@@ -188,6 +192,30 @@ async def test_what_is_typed_around_the_end_of_a_read_comes_once_and_in_order(
                 got = await outcome(reading)
                 at.keyboard.type(b"cd")
                 assert got + await at.rest(4 - len(got), piece) == b"abcd", (piece, moment)
+
+
+@pytest.mark.parametrize("stop", [asyncio.Task.cancel, ask_to_stop])
+@pytest.mark.parametrize("height", [1, 2, 3])
+async def test_an_end_that_is_typed_around_the_end_of_a_read_is_told_once(height: int, stop: Stop) -> None:
+    across = height * STEPS_UP
+    async with tower(height) as at:
+        at.keyboard.type(b"before")
+        assert await at.rest(6, 100) == b"before"
+        for moment in range(-across, across):
+            reading = asyncio.create_task(at.read())
+            await at.keyboard.waited_for()
+            if moment >= 0:
+                at.keyboard.type(b"", ends=1)
+                await turns(moment)
+            stop(reading)
+            if moment < 0:
+                await turns(moment + across)
+                at.keyboard.type(b"", ends=1)
+            await asyncio.wait([reading])
+            if reading.cancelled():
+                assert await at.read() == b"", moment
+            at.keyboard.type(b"cd")
+            assert await at.read() == b"cd", moment
 
 
 @pytest.mark.parametrize("stop", [asyncio.Task.cancel, ask_to_stop])

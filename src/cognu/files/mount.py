@@ -42,6 +42,7 @@ from cognu.ninep.types import (
     NOFID,
     ORCLOSE,
     OTRUNC,
+    QTDIR,
     Buffer,
     FileSystemStat,
     Qid,
@@ -73,13 +74,16 @@ class _Root:
 
 
 class _Kept:
-    """What a cancelled read at the offset `at` comes to; `data` are there when `settled` is done."""
+    """What a cancelled read at the offset `at` comes to, when `settled` is done: `data`, or None if to nothing.
+
+    An end is something: a terminal says it once.
+    """
 
     __slots__ = ("at", "data", "settled")
 
     def __init__(self, at: int, settled: asyncio.Future[None]) -> None:
         self.at = at
-        self.data = b""
+        self.data: bytes | None = None
         self.settled = settled
 
     def late(self, reply: Reply | None) -> None:
@@ -87,9 +91,12 @@ class _Kept:
             self.data = bytes(reply.data)
         self.settled.set_result(None)
 
-    def take(self, count: int) -> bytes:
-        taken, self.data = self.data[:count], self.data[count:]
+    def take(self, count: int) -> bytes | None:
+        if self.data is None:
+            return None
+        taken, rest = self.data[:count], self.data[count:]
         self.at += len(taken)
+        self.data = rest or None
         return taken
 
 
@@ -489,7 +496,7 @@ class MountServer(FileServer):
         assert isinstance(fid, FarFid)
         while fid.kept and count:
             data = await self._take_kept(fid, offset, count)
-            if data:
+            if data is not None:
                 return data
         count = min(count, self._session.io_limit)
         if fid.ahead is not None and count:
@@ -510,24 +517,30 @@ class MountServer(FileServer):
         data = (await self._call(m.Tread(number, offset, count), m.Rread)).data
         return data if isinstance(data, bytes | memoryview) else bytes(data)
 
-    async def _take_kept(self, fid: FarFid, offset: int, count: int) -> bytes:
-        """What the first cancelled read of the fid brought after all, or what is left of it; `b""` if that is nothing.
+    async def _take_kept(self, fid: FarFid, offset: int, count: int) -> bytes | None:
+        """What the first cancelled read of the fid brought after all, or what is left of it; None if that is nothing.
 
         A stream would lose it for ever, at whatever offset it is read next. A stored file is read again.
         """
         kept = fid.kept[0]
         await asyncio.wait([kept.settled])
-        if kept.data and kept.at != offset and await self._is_stored(fid, kept.at + len(kept.data)):
-            kept.data = b""
+        doubtful = kept.data is not None and (kept.at != offset or not kept.data)
+        if doubtful and await self._is_stored(fid, kept.at + len(kept.data or b"")):
+            kept.data = None
         taken = kept.take(count)
-        if not kept.data and kept in fid.kept:
+        if kept.data is None and kept in fid.kept:
             fid.kept.remove(kept)
         return taken
 
     async def _is_stored(self, fid: FarFid, end: int) -> bool:
-        """Whether the file has bytes up to `end`: by convention (stat(5)) the length of a stream is 0."""
+        """Whether the file has bytes, up to `end`: by convention (stat(5)) the length of a stream is 0.
+
+        That of a directory is 0 too, and it is read again.
+        """
+        if fid.qid.type & QTDIR:
+            return True
         try:
-            return (await self.stat(fid)).length >= end
+            return (await self.stat(fid)).length >= max(end, 1)
         except FileError:
             return False
 
