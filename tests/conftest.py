@@ -53,7 +53,13 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+    # A collection in the midst of parsing the source that a traceback shows can be a SystemError in CPython 3.11 (see its
+    # issue 106905), and that ends pytest, or a worker of it without a word.
+    gc.disable()
+    try:
+        report = yield
+    finally:
+        gc.enable()
     loop = item.stash.get(LOOP, None)
     if call.when == "call" and report.failed and loop is not None and not loop.is_closed():
         waiting = [_where(task) for task in asyncio.all_tasks(loop)]

@@ -175,7 +175,7 @@ async def test_an_answer_that_comes_as_a_read_is_asked_to_stop_is_kept_be_it_the
             reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
             tag, _ = await at.asked()
             await at.answer(tag, m.Rread(data))
-            at.mount._loop.call_soon(ask_to_stop, reading)
+            ask_to_stop(reading)
             await asyncio.wait([reading])
             got = [] if reading.cancelled() else [reading.result()]
             if not got:
