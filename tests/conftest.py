@@ -53,8 +53,8 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    # A collection in the midst of parsing the source that a traceback shows can be a SystemError in CPython 3.11 (see its
-    # issue 106905), and that ends pytest, or a worker of it without a word.
+    # A collection in the midst of parsing the source that a traceback shows can be a SystemError in CPython 3.11 (see
+    # its issue 106905), and that ends pytest, or a worker of it without a word.
     gc.disable()
     try:
         report = yield
