@@ -230,7 +230,7 @@ def agrees(path: Path, goals: list[Goal]) -> Proof:
 
 def impossible(path: Path, operation: Touched) -> bool:
     """Whether no state that satisfies the invariants leads along this path."""
-    solver = z3.Solver()
+    solver = z3.SimpleSolver()
     solver.set("timeout", TIMEOUT)
     solver.add(*path.run.condition)
     solver.add(*hypotheses(path, "", elements_of(operation)))
@@ -295,7 +295,7 @@ def fresh(invariant: Invariant) -> list[Any]:
 
 def ask(path: Path, about: str, goals: list[Goal], terms: dict[str, list[Any]]) -> Failure | None:
     """Whether all of these goals follow; if not, a state in which one does not."""
-    solver = z3.Solver()
+    solver = z3.SimpleSolver()
     solver.set("timeout", TIMEOUT)
     solver.add(*path.run.condition)
     solver.add(*hypotheses(path, about, terms))
@@ -332,7 +332,7 @@ def prove_lemma(kernel: type, lemma: Lemma) -> bool:
     view = View(machine, False)
     elements = fresh(lemma.says)
     terms = lemma.at(view, *elements)
-    solver = z3.Solver()
+    solver = z3.SimpleSolver()
     solver.set("timeout", TIMEOUT)
     for invariant in INVARIANTS:
         for chosen in product(*(terms.get(sort, []) for sort in invariant.sorts)):
@@ -348,7 +348,7 @@ def prove_start(kernel: type) -> list[str]:
     view = View(machine, False)
     broken = []
     for invariant in INVARIANTS:
-        solver = z3.Solver()
+        solver = z3.SimpleSolver()
         solver.set("timeout", TIMEOUT)
         solver.add(z3.Not(invariant.holds(view, *fresh(invariant))))
         if solver.check() != z3.unsat:

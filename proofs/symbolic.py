@@ -148,7 +148,7 @@ class Run:
     def __init__(self, prefix: list[bool]) -> None:
         self.top = Frame(prefix)
         self.frames = [self.top]
-        self.solver = z3.Solver()
+        self.solver = z3.SimpleSolver()
         self.marked = False
         """Whether the path came by the place where a mutant differs."""
         self.saved: list[Any] = []
