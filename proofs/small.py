@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from proofs import spec
-from proofs.spec import Capability, Id, Message, Process, Promise, State
-
 from cognu.kernel import ALL_RIGHTS, GRANT, NODE, SEND, Code, Kernel
 from cognu.kernel.state import ANSWERED, CANCELLED, DELIVERED, INTERFACES, LIVE, PLACES, QUEUED, Table
+from proofs import spec
+from proofs.spec import Capability, Id, Message, Process, Promise, State
 
 Operation = tuple[str, tuple[int, ...]]
 Image = tuple[object, ...]
