@@ -66,10 +66,10 @@ async def test_a_file_of_one_peer_is_never_moved_or_linked_into_another_peers_tr
         file = await client.walk("a/f")
 
         async def rename() -> None:
-            await done(server.rename(ours, "f", theirs, "f"))
+            await server.rename(ours, "f", theirs, "f")
 
         async def link() -> None:
-            await done(server.link(theirs, file, "g"))
+            await server.link(theirs, file, "g")
 
         assert await bring(rename()) is E.XDEV
         assert await bring(link()) is E.XDEV
@@ -106,4 +106,54 @@ async def test_the_directory_of_peers_is_nobodys_to_change() -> None:
             server.attach(client.caller, "other")
         assert caught.value.error is E.NOATTACH
         server.clunk(root)
+        client.close()
+
+
+async def test_listing_peers_and_asking_for_their_attributes_dials_nobody() -> None:
+    """One that is away must not hold up who looks at all."""
+    async with two_peers() as (server, dialled):
+        client = Client(server)
+        for entry in await client.entries(""):
+            assert entry.stat is not None
+            fid = await client.walk(entry.name)
+            assert await server.stat(fid) == entry.stat
+            assert fid.qid == entry.qid
+            up = await server.walk(fid, [".."], client.caller)
+            assert up.fid is not None
+            server.clunk(up.fid)
+            server.clunk(fid)
+        assert dialled == []
+        assert await bring(client.walk("c")) is E.NOENT
+        client.close()
+
+
+async def test_a_peers_directory_has_one_number_before_and_after_it_was_asked() -> None:
+    """Mount tables go by number: what was mounted there must stay where it is."""
+    async with two_peers() as (server, dialled):
+        client = Client(server)
+        before = await client.walk("a")
+        inside = await client.walk("a/d")
+        above = (await server.walk(inside, [".."], client.caller)).fid
+        assert above is not None
+        opened = await client.open("a")
+        assert {above.qid, opened.qid, (await server.stat(above)).qid} == {before.qid}
+        assert dialled == ["a"]
+        for fid in (before, inside, above, opened):
+            server.clunk(fid)
+        client.close()
+
+
+async def test_a_peers_directory_takes_changes_over_the_link_that_is_there_then() -> None:
+    async with two_peers() as (server, dialled):
+        client = Client(server)
+        top = await client.walk("a")
+        made = await server.create(top, "new", 0o644, OWRITE, client.caller)
+        assert await done(server.write(made, 0, b"x")) == 1
+        await server.rename(top, "new", top, "old")
+        assert await client.names("a") == ["d", "f", "old"]
+        await server.drop("a")
+        assert await bring(server.rename(top, "old", top, "new")) is not None  # the test's line is gone for good
+        assert dialled == ["a", "a"]
+        for fid in (made, top):
+            server.clunk(fid)
         client.close()

@@ -2,8 +2,10 @@
 
 Beside them stand places: empty directories that something is mounted on, made for that and gone with it.
 
-A peer is dialled when its directory is first walked to, and again after its session was lost. Fids of a lost session
-stay broken: what they stood for may have changed, so that the user must walk anew.
+A peer's own directory is made up here: listing `/n`, walking to `/n/pi` and asking for its attributes go over no wire,
+since one machine that is away must not hold up who looks at all of them. A peer is dialled when something in its tree
+is walked to, or its directory opened, and again after its session was lost. Fids of a lost session stay broken: what
+they stood for may have changed, so that the user must walk anew.
 """
 
 from __future__ import annotations
@@ -54,7 +56,12 @@ class _Peer:
         self.root = root
 
     def qid(self, qid: Qid) -> Qid:
-        """The peer's numbers, told apart from those of other peers: mount tables go by (server, number)."""
+        """The peer's numbers, told apart from those of other peers: mount tables go by (server, number).
+
+        The root's is the one that it has before anybody asked the peer.
+        """
+        if qid.path == self.root.qid.path:
+            return _made_up(self.name, b"peer")
         number = blake2b(qid.path.to_bytes(8, "big"), digest_size=8, key=self.name.encode()[:64]).digest()
         return qid._replace(path=int.from_bytes(number, "big"))
 
@@ -72,6 +79,18 @@ class _ImportFid(Fid):
     @property
     def top(self) -> bool:
         return not self.far.names
+
+
+class _TopFid(Fid):
+    """A fid on a peer's own directory. `real` is the peer's, once something had to be asked of it."""
+
+    __slots__ = ("caller", "name", "real")
+
+    def __init__(self, name: str, caller: Caller) -> None:
+        super().__init__(_made_up(name, b"peer"))
+        self.name = name
+        self.caller = caller
+        self.real: _ImportFid | None = None
 
 
 class NetworkServer(FileServer):
@@ -158,6 +177,8 @@ class NetworkServer(FileServer):
             if list(names) == [".."] and fid.top:
                 return Walk([_ROOT_QID], _RootFid())
             return await self._walk_far(fid.peer, fid.far, names, caller)
+        if isinstance(fid, _TopFid):
+            return await self._walk_top(fid.name, names, caller)
         if isinstance(fid, _PlaceFid):
             if names and names[0] != "..":
                 raise FileError(E.NOENT, names[0])  # nothing is in it
@@ -171,15 +192,44 @@ class NetworkServer(FileServer):
                 return Walk([on.qid], on)
             self.clunk(on)
             return Walk([on.qid], None)
-        peer = await self._peer(names[0], caller)
-        top = [peer.qid(peer.root.qid)]
+        if names[0] not in self._names():
+            raise FileError(E.NOENT, names[0])
+        top = _TopFid(names[0], caller)
+        if len(names) == 1:
+            return Walk([top.qid], top)
         try:
-            walked = await self._walk_far(peer, peer.root, names[1:], caller)
+            walked = await self._walk_top(names[0], names[1:], caller)
         except FileError as error:
-            if error.error is E.NOENT and len(names) > 1:
-                return Walk(top, None)  # the first name, the peer's, was found
+            if error.error is E.NOENT:
+                return Walk([top.qid], None)  # the first name, the peer's, was found
             raise
-        return Walk(top + walked.qids, walked.fid)
+        return Walk([top.qid, *walked.qids], walked.fid)
+
+    async def _walk_top(self, name: str, names: Sequence[str], caller: Caller) -> Walk:
+        """From a peer's own directory; only what is in it is the peer's to find."""
+        if not names:
+            return Walk([], _TopFid(name, caller))
+        if list(names) == [".."]:
+            return Walk([_ROOT_QID], _RootFid())
+        peer = await self._peer(name, caller)
+        return await self._walk_far(peer, peer.root, names, caller)
+
+    async def _real(self, fid: Fid) -> tuple[_Peer, FarFid]:
+        """The connection and the far fid; the directory of peers itself can't be changed."""
+        if isinstance(fid, _TopFid):
+            if fid.real is None or fid.real.peer.mount.broken is not None:
+                made = await self._at_top(fid)
+                if fid.real is not None:
+                    self.clunk(fid.real)  # a broken one, or two asked at once
+                fid.real = made
+            fid = fid.real
+        return _far(fid)
+
+    async def _at_top(self, fid: _TopFid) -> _ImportFid:
+        peer = await self._peer(fid.name, fid.caller)
+        made = (await self._walk_far(peer, peer.root, [], fid.caller)).fid
+        assert isinstance(made, _ImportFid)
+        return made
 
     async def _walk_far(self, peer: _Peer, start: Fid, names: Sequence[str], caller: Caller) -> Walk:
         walked = await peer.mount.walk(start, names, caller)
@@ -191,12 +241,19 @@ class NetworkServer(FileServer):
             if mode & 3 not in (OREAD, OEXEC):
                 raise FileError(E.ISDIR, "/n")
             return fid
+        if isinstance(fid, _TopFid):
+            made = await self._at_top(fid)
+            try:
+                return await self.open(made, mode, caller)
+            except BaseException:
+                self.clunk(made)
+                raise
         peer, far = _far(fid)
         await peer.mount.open(far, mode, caller)
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
-        peer, far = _far(fid)
+        peer, far = await self._real(fid)
         made = await peer.mount.create(far, name, perm, mode, caller)
         assert isinstance(made, FarFid)
         return _ImportFid(peer, made)
@@ -231,57 +288,64 @@ class NetworkServer(FileServer):
             return _directory("n")
         if isinstance(fid, _PlaceFid):
             return _directory(fid.name, b"place")
+        if isinstance(fid, _TopFid):
+            return _directory(fid.name)
         peer, far = _far(fid)
+        if not far.names:
+            return _directory(peer.name)
         stat = await peer.mount.stat(far)
         return replace(stat, qid=peer.qid(stat.qid))
 
-    def wstat(self, fid: Fid, change: SetStat) -> MaybeAsync[None]:
-        peer, far = _far(fid)
-        return peer.mount.wstat(far, change)
+    async def wstat(self, fid: Fid, change: SetStat) -> None:
+        peer, far = await self._real(fid)
+        await peer.mount.wstat(far, change)
 
-    def remove(self, fid: Fid) -> MaybeAsync[None]:
-        peer, far = _far(fid)
-        return peer.mount.remove(far)
+    async def remove(self, fid: Fid) -> None:
+        peer, far = await self._real(fid)
+        await peer.mount.remove(far)
 
     def clunk(self, fid: Fid) -> None:
         if isinstance(fid, _ImportFid):
             fid.peer.mount.clunk(fid.far)
+        elif isinstance(fid, _TopFid):
+            if fid.real is not None:
+                self.clunk(fid.real)
         elif isinstance(fid, _PlaceFid):
             self._places[fid.name] -= 1
             if not self._places[fid.name]:
                 del self._places[fid.name]
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
-        peer, far = _far(fid)
+        peer, far = await self._real(fid)
         return peer.qid(await peer.mount.symlink(far, name, target))
 
     def readlink(self, fid: Fid) -> MaybeAsync[str]:
         peer, far = _far(fid)
         return peer.mount.readlink(far)
 
-    def link(self, directory: Fid, existing: Fid, name: str) -> MaybeAsync[None]:
-        peer, far = _far(directory)
-        other, there = _far(existing)
+    async def link(self, directory: Fid, existing: Fid, name: str) -> None:
+        peer, far = await self._real(directory)
+        other, there = await self._real(existing)
         if other is not peer:
             raise FileError(E.XDEV, name)
-        return peer.mount.link(far, there, name)
+        await peer.mount.link(far, there, name)
 
-    def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> MaybeAsync[None]:
-        peer, far = _far(directory)
-        other, there = _far(to)
+    async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
+        peer, far = await self._real(directory)
+        other, there = await self._real(to)
         if other is not peer:
             raise FileError(E.XDEV, name)
-        return peer.mount.rename(far, name, there, new_name)
+        await peer.mount.rename(far, name, there, new_name)
 
-    def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
-        peer, far = _far(fid)
-        return peer.mount.sync(far, data_only)
+    async def sync(self, fid: Fid, data_only: bool) -> None:
+        peer, far = await self._real(fid)
+        await peer.mount.sync(far, data_only)
 
-    def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
-        if not isinstance(fid, _ImportFid):
+    async def statfs(self, fid: Fid) -> FileSystemStat:
+        if not isinstance(fid, _ImportFid | _TopFid):
             return FileSystemStat()
-        peer, far = _far(fid)
-        return peer.mount.statfs(far)
+        peer, far = await self._real(fid)
+        return await peer.mount.statfs(far)
 
 
 def _far(fid: Fid) -> tuple[_Peer, FarFid]:
