@@ -58,7 +58,7 @@ async def test_two_nodes_that_are_well_have_no_problem_and_nothing_changes(place
         assert said["home peers.json"] == ("ok", "1 machine")
         level, text = said["peers peer pi"]
         assert level == "ok"
-        assert text.startswith("linked")
+        assert text.startswith("connected")
         assert f"we may there: read:{two.shared},net" in text
         shown = await two.desk.command("doctor")
         assert shown.status == 0
@@ -189,3 +189,18 @@ async def test_errors_in_the_log_are_counted(made: NodeProcess) -> None:
     level, text = (await doctor(made, 0))["node errors"]
     assert level == "note"
     assert text == "1 in the last hour; the last: the disk is on fire"
+
+
+async def test_a_peer_that_hangs_does_not_answer_though_its_host_takes_the_call(place: Path) -> None:
+    async with pair(place, "net") as two:
+        await two.desk.stop()
+        said = await doctor(two.desk, 0)
+        assert said["peers peer pi"][0] == "note"
+        assert "answers in" in said["peers peer pi"][1]
+        os.kill(two.pi.pid, signal.SIGSTOP)
+        try:
+            said = await doctor(two.desk, 1)
+        finally:
+            os.kill(two.pi.pid, signal.SIGCONT)
+        assert said["peers peer pi"][0] == "problem"
+        assert said["peers peer pi"][1].startswith(f"away; {E.HOSTUNREACH.text}")

@@ -175,9 +175,9 @@ def peer(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "reached", "wanted", "said"),
     [
-        (peer(connected=True, rtt=1_500_000), {}, OK, "linked, 1.5 ms"),
-        (peer(), {"a:1": None, "b:2": 2.0}, NOTE, "b:2 answers in 2.0 ms"),
-        (peer(), {"a:1": None, "b:2": None}, PROBLEM, "a:1, b:2"),
+        (peer(connected=True, rtt=1_500_000), {}, OK, "connected, 1.5 ms"),
+        (peer(), {"a:1": None, "b:2": 2.0}, NOTE, "away; b:2 answers in 2.0 ms"),
+        (peer(), {"a:1": None, "b:2": None}, PROBLEM, "away; host not reachable: a:1, b:2"),
         (peer(addresses=[]), {}, NOTE, "no address"),
         (peer(connected=True, lies=2), {}, PROBLEM, "wrong bytes 2 times"),
     ],

@@ -15,6 +15,7 @@ from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.checks.host import split_address
 from cognu.errors import CognuError, E
 from cognu.node.settings import Home
+from cognu.world import TlsKeys
 
 LOG_BYTES = 4 << 20
 """Of the log's end that are read."""
@@ -84,11 +85,22 @@ def _log(subject: Subject) -> Sequence[Found]:
 
 
 def dial(address: str) -> float | None:
-    """Milliseconds until a TCP connection to `HOST:PORT` is there; None if there is none. Nothing is said over it."""
+    """Milliseconds until a node at `HOST:PORT` has answered a TLS hello; None if none did within `DIAL_SECONDS`.
+
+    A connection alone tells nothing: the host makes it for a node that hangs, too.
+    """
+    from cognu.world.tls import make_context
+
     began = time.monotonic()
     try:
         host, port = split_address(address)
-        with socket.create_connection((host, port), timeout=DIAL_SECONDS):
+        with socket.create_connection((host, port), timeout=DIAL_SECONDS) as plain:
+            # Anybody's answer will do: who it is, the node itself finds out when it links up.
+            with make_context(TlsKeys("", "", None), server=False).wrap_socket(
+                plain, do_handshake_on_connect=False
+            ) as tls:
+                tls.settimeout(DIAL_SECONDS)
+                tls.do_handshake()
             return (time.monotonic() - began) * 1e3
     except (OSError, ValueError, UnicodeError):
         return None
@@ -135,15 +147,15 @@ def told(peer: dict[str, Any], reached: dict[str, float | None], running: bool) 
         return problem(f"{E.DROPPED.text}; {may}", f"{E.DROPPED.hint}; or part: cognu drop {name}", name)
     if peer["connected"]:
         rtt = "" if peer["rtt"] is None else f", {peer['rtt'] / 1e6:.1f} ms"
-        return ok(f"linked{rtt}; {may}", name)
+        return ok(f"connected{rtt}; {may}", name)
     times = {address: reached[address] for address in peer["addresses"] if reached.get(address) is not None}
     if times:
         address, milliseconds = min(times.items(), key=lambda item: item[1] or 0.0)
-        text = f"not linked; {address} answers in {milliseconds:.1f} ms; {may}"
+        text = f"away; {address} answers in {milliseconds:.1f} ms; {may}"
         return note(text, f"it links up when used: cognu sh -c 'ls /n/{name}'" if running else "cognu up", name)
     if not peer["addresses"]:
-        return note(f"not linked, and no address of it is known; {may}", "it links up when it starts", name)
-    text = f"{E.HOSTUNREACH.text}: {', '.join(peer['addresses'])}; {may}"
+        return note(f"away, and no address of it is known; {may}", "it links up when it starts", name)
+    text = f"away; {E.HOSTUNREACH.text}: {', '.join(peer['addresses'])}; {may}"
     return problem(text, f"start it: cognu up there; or part: cognu drop {name}", name)
 
 
