@@ -19,6 +19,9 @@ import errno
 from enum import Enum
 from typing import NamedTuple
 
+THERE = "; there: cognu "
+"""Stands in a detail that says what to do, which is then said in place of the row's hint."""
+
 
 class Row(NamedTuple):
     """One line of the table. `hint` is for the person at the terminal and never reaches a guest."""
@@ -106,6 +109,7 @@ class E(Enum):
     NOTKEPT = Row(13, "the answer can not be kept", "a far shell keeps none; on that machine itself: cognu grants set")
     NOTGIVEN = Row(2, "is there, but was not granted", "grant it with run --grant, or for good: cognu grants set")
     NOPEER = Row(64, "no such peer", "cognu peers lists the machines you joined")
+    NOPLACE = Row(2, "no such place", "a place is one that is there (mkdir makes one), or a new name below /n: /n/NAME")
     NONODE = Row(111, "node is not running", "start it: cognu up")
     NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")
     BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; its log may tell why")
@@ -171,8 +175,8 @@ class CognuError(Exception):
         return f"{head}: {self.detail}" if self.detail else head
 
     def explain(self) -> str:
-        """The message for a person: what was refused, why, and what to do next."""
-        return f"{self}\n  {self.error.hint}"
+        """The message for a person: what was refused, why, what to do next (the row's hint, or what `detail` says)."""
+        return str(self) if THERE in self.detail else f"{self}\n  {self.error.hint}"
 
 
 class FileError(CognuError):

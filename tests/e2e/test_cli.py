@@ -253,7 +253,7 @@ def test_machines_are_joined_lend_and_part(desk: Machine, pi: Machine) -> None:
     assert "pi" in desk.says("peers")
     assert pi.asks("grants", "list")["peers"] == {"desk": [f"read:{pi.work}", "net", "run"]}
     (pi.work / "hello").write_text("hello from pi\n")
-    assert desk.says("import", "pi", str(pi.work)) == f"/n/pi{pi.work}\n"
+    assert desk.says("import", "pi", str(pi.work)).startswith(f"/n/pi{pi.work}: there already")
     assert desk.says("sh", "-c", f"cat /n/pi{pi.work}/hello") == "hello from pi\n"
     assert f"bind /n/pi{pi.work} /n/photos" in desk.says("import", "pi", str(pi.work), "/n/photos")
     assert desk.says("sh", "-c", "cat /n/photos/hello; ls /n") == "hello from pi\nphotos\npi\n"
@@ -275,7 +275,15 @@ def test_a_command_on_the_other_machine(desk: Machine, pi: Machine) -> None:
     assert desk.says("cpu", "pi", "echo", "it's", "$HOME", "a  b") == "it's $HOME a  b\n"
     assert desk.says("cpu", "pi", "cat", stdin=b"typed on desk") == "typed on desk"
     assert desk.run("cpu", "pi", "cat", "none").returncode == 1
-    assert desk.run("cpu", "nobody").returncode == 1
+    assert desk.run("cpu", "nobody").returncode == 126
+
+
+def test_an_input_that_is_no_terminal_is_a_script_for_the_far_shell(desk: Machine, pi: Machine) -> None:
+    script = b"cat /dev/sysname; echo\nfor x in a b; do\n  echo $x\ndone\nnosuch\nexit 7\n"
+    done = desk.run("cpu", "pi", stdin=script)
+    assert (done.stdout, done.stderr) == (b"pi\na\nb\n", f"nosuch: {E.NOTFOUND.text}\n".encode())
+    assert done.returncode == 7
+    assert desk.run("cpu", "pi", stdin=b"if true\n").returncode == 2
 
 
 # -- a person at a terminal -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+from cognu.errors import E
 from e2e.harness import Client, NodeProcess, pair, until
 from e2e.test_networks import serving
 from e2e.typing import Terminal
@@ -76,14 +77,22 @@ async def test_every_refusal_names_what_it_needs(place: Path) -> None:
     [wc] = store(place, "wc")
     async with pair(place, "net") as two:
         # 126 is how a shell says that it may not run a program.
-        for words, status in ((["run", "--on", "pi", wc], 126), (["cpu", "pi", "ls"], 1)):
+        for words in (["run", "--on", "pi", wc], ["cpu", "pi", "ls"], ["cpu", "pi"]):
             refused = await two.desk.command(*words)
-            assert refused.status == status
-            assert b"permission denied" in refused.errors
-            assert b"invite --grant run" in refused.errors, refused
-        nobody = await two.desk.command("cpu", "nobody", "ls")
-        assert nobody.status == 1
-        assert b"no such peer: nobody" in nobody.errors
+            assert refused.status == 126
+            said = f"{words[0]}: pi: {E.ACCES.text}: pi does not let this machine run programs"
+            assert refused.errors.decode() == f"{said}; there: cognu grants set desk run\n"
+            nobody = await two.desk.command(*(word.replace("pi", "nobody") for word in words))
+            assert (nobody.status, nobody.errors.decode()) == (126, f"{words[0]}: nobody: {E.NOPEER.text}\n")
+        # What is said there is so.
+        assert (await two.pi.command("grants", "set", "desk", "run")).status == 0
+        assert (await two.desk.command("cpu", "pi", "echo", "lent")).output == b"lent\n"
+        for words in (["grants", "set", "mars", "net"], ["grants", "revoke", "mars"], ["import", "mars", "/etc"]):
+            mars = await two.desk.command(*words)
+            assert mars.status == 1
+            assert f"mars: {E.NOPEER.text}" in mars.errors.decode()
+        nowhere = await two.desk.command("import", "pi", "/", "/mnt/share")
+        assert nowhere.errors.decode() == f"cognu: /mnt/share: {E.NOPLACE.text}\n  {E.NOPLACE.hint}\n"
         await two.pi.stop()
         away = await two.desk.command("sh", "-c", "ls /n/pi")
         assert away.status == 1

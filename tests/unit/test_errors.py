@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.cli.main import VERBS
-from cognu.errors import E, FileError, from_errno, from_oserror, from_text
+from cognu.errors import THERE, E, FileError, from_errno, from_oserror, from_text
 
 PLAIN = st.text(st.characters(exclude_characters=":'"), max_size=10).map(str.strip)
 
@@ -52,6 +52,11 @@ def test_the_hint_is_for_people_alone() -> None:
     error = FileError(E.ACCES, "/a", "why")
     assert error.error.hint not in str(error)
     assert error.explain() == f"/a: permission denied: why\n  {E.ACCES.hint}"
+
+
+def test_a_detail_that_says_what_to_do_stands_in_place_of_the_hint() -> None:
+    error = FileError(E.ACCES, "pi", f"it refuses{THERE}grants set desk run")
+    assert error.explain() == str(error)
 
 
 @pytest.mark.parametrize("row", list(E))

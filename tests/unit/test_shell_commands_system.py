@@ -276,7 +276,8 @@ async def test_import_and_export(bench: Bench) -> None:
 
 
 async def test_cpu(bench: Bench) -> None:
-    await refused(bench, "cpu pi", 1, f"pi: {E.NOPEER.text}")
+    await refused(bench, "cpu pi", 126, f"pi: {E.NOPEER.text}")
+    assert bench.world.calls[-1] == ("cpu", "pi", ("-",), ())  # the input is a script
 
     async def remote(running: Running) -> int:
         await running.stdout.write(" ".join(running.argv).encode() + await running.stdin.read())
@@ -299,7 +300,7 @@ async def test_ctrl_c_reaches_the_other_node(bench: Bench) -> None:
 
     bench.world.programs["cpu"] = remote
     streams, _out, _err = bench.streams()
-    task = asyncio.create_task(run_once(bench.shell, "cpu pi", streams))
+    task = asyncio.create_task(run_once(bench.shell, "cpu pi cpu", streams))
     await entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

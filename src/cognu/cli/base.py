@@ -101,10 +101,15 @@ def import_verb(setting: Setting, node: str, path: str, at: str | None) -> None:
     """
     there = absolute(f"/n/{node}", path.lstrip("/") or ".")
     if at is not None and absolute("/", at) != f"/n/{node}":
-        change(setting, f"bind {quote(there)} {quote(at)}")
+        try:
+            change(setting, f"bind {quote(there)} {quote(at)}")
+        except FileError as error:
+            # The reason is copied: the name that `except` gives an error ends with it.
+            why = error
+            raise with_session(setting, lambda session: session.why_not_imported(node, there, at, why)) from None
         return
-    with_session(setting, lambda session: session.stat(there))
-    setting.show({"path": there}, there)
+    with_session(setting, lambda session: session.import_tree(node, path, f"/n/{node}"))
+    setting.show({"path": there, "kept": False}, f"{there}: there already, in every shell; with AT it is there as well")
 
 
 def read_script(setting: Setting) -> list[str]:

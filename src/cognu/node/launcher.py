@@ -18,7 +18,7 @@ from typing import Any
 from cognu.devices.cons import cons_server
 from cognu.devices.ram import RamServer
 from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
-from cognu.errors import CognuError, E, FileError
+from cognu.errors import THERE, CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import TOKEN_LABEL, TOKEN_VARIABLE, Launch
@@ -35,6 +35,7 @@ from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.admitting import prepared, taken_back
+from cognu.node.grants import RUN
 from cognu.node.lending import STREAMS
 from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
@@ -151,7 +152,7 @@ class Launcher:
         try:
             peer = self._node.book.find(launch.on)
         except FileError as error:
-            raise FileError(error.error, process.program, launch.on) from None
+            raise FileError(error.error, launch.on) from None
         ctl = await self._far_process(process, peer)
         token = self._node.lending.lend(process, peer.fingerprint)
         lent = ExitStack()
@@ -194,8 +195,10 @@ class Launcher:
         except FileError as error:
             if error.error is not E.NOENT:
                 raise
-            detail = f"{peer.name} does not let this node run programs; there: cognu invite --grant run"
-            raise FileError(E.ACCES, f"run --on {peer.name}", detail) from None
+            # They have us by the name that our card had when the two were joined, which is this one as a rule.
+            remedy = f"{THERE}grants set {self._node.settings.name} run"
+            detail = f"{peer.name} does not let this machine run programs{remedy}"
+            raise FileError(E.ACCES, peer.name, detail) from None
 
     async def _beside(self, process: Process, peer: Peer, ctl: Chan, name: str) -> Chan:
         pid = (await read_all(ctl)).decode().strip()
@@ -208,7 +211,7 @@ class Launcher:
             words = split_words((await read_all(wait)).decode())
             status, message = int(words[5]), words[4]
         except (CognuError, ValueError, IndexError) as error:
-            message = f"{process.node}: {error}"
+            message = _how_lost(error, process.node)
             log.warning("process %d on %s: %s", process.pid, process.node, error)
         finally:
             lent.close()
@@ -320,6 +323,8 @@ class Launcher:
         match launch.args:
             case []:
                 command = ["-i"]
+            case ["-"]:
+                command = []  # what comes on the input is a script
             case [text]:
                 command = [f"--command={text}"]  # may begin with a dash
             case words:
@@ -382,6 +387,15 @@ class Launcher:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+
+
+def _how_lost(error: Exception, node: str) -> str:
+    """Why the end of a process on `node` is not known; the file that said so is nothing to its user."""
+    if not isinstance(error, CognuError):
+        return f"{node}: {error}"
+    if error.error is E.REVOKED:
+        return str(FileError(error.error, "", f"{node} took back: {RUN}"))
+    return str(FileError(error.error, node, error.detail))
 
 
 def _far_lines(process: Process, launch: Launch) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from cognu.errors import E, FileError
 from cognu.shell.hoststreams import HostInput
-from cognu.shell.state import NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode, end_tasks
+from cognu.shell.state import FAILED, NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode, end_tasks
 from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
 from cognu.shell.wants import Attendant
 
@@ -142,9 +142,15 @@ async def _refused(call: Call, word: str, error: FileError, path: str) -> int:
             error = FileError(E.NOTFOUND, word)
         status = NOT_FOUND
     else:
-        status = NOT_A_PROGRAM
-    await call.complain(error if error.subject else FileError(error.error, word, error.detail))
+        return await could_not_run(call, error if error.subject else FileError(error.error, word, error.detail))
+    await call.complain(error)
     return status
+
+
+async def could_not_run(call: Call, error: FileError) -> int:
+    """Tell why nothing was started; 126, or 2 for a wrong usage."""
+    status = await call.complain(error)
+    return NOT_A_PROGRAM if status == FAILED else status
 
 
 async def wait_for(call: Call, child: Child, attendant: Attendant | None = None) -> int:

@@ -553,9 +553,30 @@ class NodeSession:
     async def import_tree(self, node: str, path: str, at: str) -> None:
         source = absolute(f"/n/{node}", path.lstrip("/") or ".")
         if absolute(self._cwd, at) == f"/n/{node}":
-            await self.stat(source)
+            try:
+                await self.stat(source)
+                if source == f"/n/{node}":
+                    # Its attributes are made up here; opening it asks the machine.
+                    with self._node.connection.told(source):
+                        (await self._open(source, OREAD)).close()
+            except FileError as error:
+                raise await self.why_not_imported(node, source, at, error) from None
             return
-        await self.bind(source, at, Flags())
+        try:
+            await self.bind(source, at, Flags())
+        except FileError as error:
+            raise await self.why_not_imported(node, source, at, error) from None
+
+    async def why_not_imported(self, node: str, source: str, at: str, error: FileError) -> FileError:
+        """What is missing, if something is: the machine, its tree, or the place to have it at."""
+        if error.error is not E.NOENT:
+            return error
+        for path, missing in ((f"/n/{node}", FileError(E.NOPEER, node)), (source, FileError(E.NOENT, source))):
+            try:
+                await self.stat(path)
+            except FileError as refused:
+                return missing if refused.error is E.NOENT else refused
+        return FileError(E.NOPLACE, at)
 
     async def export_tree(self, path: str, node: str | None, write: bool) -> None:
         await self.rpc("export", path=absolute(self._cwd, path), peer=node, write=write)

@@ -229,6 +229,8 @@ async def complain(stderr: File, name: str, error: CognuError) -> int:
     status = _STATUS.get(error.error, FAILED)
     if status == BROKEN_PIPE:
         return status
+    if error.subject == name:
+        error = FileError(error.error, "", error.detail)  # it is said once
     text = error.explain() if is_terminal(stderr) else str(error)
     try:
         await stderr.write(encode(f"{name}: {text}\n"))

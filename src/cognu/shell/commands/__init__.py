@@ -323,7 +323,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             ("grant=",),
             (1, ANY),
             mixed=False,
-            status="that of the shell or command there; 128 + n if signal n ended it; 1 if refused; 2 if used wrongly",
+            status="that of the shell or command there; 128 + n if signal n ended it; 126 if refused; 2 if misused",
         ),
     ),
 }

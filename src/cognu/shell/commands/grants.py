@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cognu.errors import E, FileError
@@ -62,7 +64,8 @@ async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:
     paths = [programs_grant(call.system.cwd, text) for text in texts]
     if not never:
         paths = [await _resolved(call, text) for text in paths]
-    said = await call.system.rpc("grant", program=program, name=name, grants=paths, never=never)
+    with _known(who):
+        said = await call.system.rpc("grant", program=program, name=name, grants=paths, never=never)
     return await _say(call, said, *_about(said))
 
 
@@ -74,7 +77,8 @@ async def _revoke(call: Call, who: str, text: str) -> int:
         return await _say(call, await call.system.rpc("revoke", peer=who, grant=grant), f"{who} may no longer: {grant}")
     program, _ = await _program(call, who)
     grant = programs_grant(call.system.cwd, text) if text else ""
-    said = await call.system.rpc("ungrant", program=program, grant=grant)
+    with _known(who):
+        said = await call.system.rpc("ungrant", program=program, grant=grant)
     return await _say(call, said, *_about(said))
 
 
@@ -111,6 +115,17 @@ async def _is_peer(call: Call, who: str) -> bool:
     if await _is_file(call, who):
         raise FileError(E.AMBIGUOUS, who, f"the file is ./{who}")
     return True
+
+
+@contextmanager
+def _known(who: str) -> Iterator[None]:
+    """What is no program here was as likely meant as a machine."""
+    try:
+        yield
+    except FileError as error:
+        if error.error is not E.NOTFOUND:
+            raise
+        raise FileError(E.NOPEER, who, "nor is there a program of that name") from None
 
 
 async def _is_file(call: Call, who: str) -> bool:

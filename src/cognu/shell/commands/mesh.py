@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from cognu.errors import FileError
 from cognu.shell.commands.processes import parse_grant
 from cognu.shell.commands.reading import chunks
 from cognu.shell.lexer import is_name
-from cognu.shell.programs import wait_at_terminal, wait_for
+from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
 from cognu.shell.state import Call
 from cognu.shell.system import File, is_terminal
+
+SCRIPT = "-"
+"""In place of a command: the input is a script."""
 
 
 async def _copy_out(call: Call, file: File) -> int:
@@ -56,7 +60,14 @@ async def cpu(call: Call) -> int:
     node, *argv = call.operands
     streams = call.streams
     grants = tuple(parse_grant(call.system.cwd, text) for text in call.options.values("grant"))
-    child = await call.system.cpu(node, argv, call.environment, streams.stdin, streams.stdout, streams.stderr, grants)
-    if not argv and is_terminal(streams.stdin):
+    at_terminal = is_terminal(streams.stdin)
+    try:
+        child = await call.system.cpu(
+            node, argv or ([] if at_terminal else [SCRIPT]), call.environment,
+            streams.stdin, streams.stdout, streams.stderr, grants,
+        )  # fmt: skip
+    except FileError as error:
+        return await could_not_run(call, error)
+    if not argv and at_terminal:
         return await wait_at_terminal(call, child)
     return await wait_for(call, child)
