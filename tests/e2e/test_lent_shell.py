@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import select
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from cognu.ninep.types import ORDWR
 from cognu.node.launcher import SHELL_MEMORY
 from cognu.node.lent_view import TERMINAL
 from cognu.store.names import name_of
-from e2e.harness import Client, Ended, Pair, pair, refused
+from e2e.harness import Client, Ended, NodeProcess, Pair, pair, refused
 from programs.build import build
 
 ABSENT = E.NOENT.text.encode()
@@ -148,3 +152,20 @@ async def test_a_peers_shells_count_against_its_memory_and_give_it_back(place: P
         for shell in shells:
             assert (await shell.end(b"exit 0\n")).status == 0
         assert (await desk.run("cpu", "echo", "again", on="pi")).output == b"again\n"
+
+
+def shells_of(node: NodeProcess) -> list[int]:
+    return [pid for pid in node.children() if b"cognu.shell" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+async def test_a_far_shell_ends_with_its_node_whatever_it_waits_for(place: Path) -> None:
+    async with pair(place, "run") as two, two.desk.client() as desk:
+        shell = await desk.start("cpu", "echo begun; sleep 1000", on="pi")
+        assert await shell.stdout.read() == b"begun\n"
+        [shell_there] = shells_of(two.pi)
+        life = os.pidfd_open(shell_there)
+        try:
+            await two.pi.signal(signal.SIGKILL)
+            assert await asyncio.to_thread(select.select, [life], [], []) == ([life], [], [])
+        finally:
+            os.close(life)

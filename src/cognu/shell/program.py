@@ -23,7 +23,7 @@ from cognu.shell.hoststreams import HostInput, HostOutput, Modes, host_streams
 from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
 from cognu.shell.session import NodeSession
-from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode
+from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
 from cognu.shell.wants import Questions, line_of
@@ -273,10 +273,21 @@ async def shell(start: Start, command: str | None = None, argv: Sequence[str] = 
     Raises what beginning raises; later refusals are told on the standard error.
     """
     async with begun(start) as at:
-        if argv:
-            return await words(at, argv)
-        if command is not None:
-            return await script(at, command)
-        if prompt or is_terminal(at.streams.stdin):
-            return await interactive(at)
-        return await whole_input(at)
+        # Started by the node, and on no terminal: nobody else ends it when the node is gone.
+        hanging = [asyncio.create_task(_hang_up(at.session))] if start.token else []
+        try:
+            if argv:
+                return await words(at, argv)
+            if command is not None:
+                return await script(at, command)
+            if prompt or is_terminal(at.streams.stdin):
+                return await interactive(at)
+            return await whole_input(at)
+        finally:
+            await end_tasks(hanging)
+
+
+async def _hang_up(session: NodeSession) -> None:
+    """As a terminal does when it goes."""
+    await session.wait_lost()
+    signal.raise_signal(signal.SIGHUP)
