@@ -6,18 +6,33 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.readahead import AHEAD_BYTES, ALL_BYTES, GOOD_FOR, PIECE, AheadOfAll, Data, ReadAhead
+from cognu.files.readahead import AHEAD_BYTES, ALL_BYTES, GOOD_FOR, PIECE, AheadOfAll, Data, ReadAhead, is_plain
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import getattr_of_stat
 from cognu.ninep.codec import Frames, decode, encode
 from cognu.ninep.messages import Dialect, Message
-from cognu.ninep.types import DMAPPEND, NOTAG, ORDWR, OREAD, Qid, Stat, qid_type
-from joined import StoppedClock
+from cognu.ninep.types import (
+    DMAPPEND,
+    DMDEVICE,
+    DMDIR,
+    DMNAMEDPIPE,
+    DMSETUID,
+    DMSOCKET,
+    NOTAG,
+    ORDWR,
+    OREAD,
+    Qid,
+    Stat,
+    qid_type,
+)
+from joined import CountingServer, StoppedClock, idle, joined, open_at
+from memfs import MemDirectory
 from serving import Somebody
 from streams import MemoryStream, pair
 
@@ -40,8 +55,12 @@ class FarFile:
     def __init__(self, stream: MemoryStream, qid: Qid) -> None:
         self.stream = stream
         self.qid = qid
+        self.opened = -1
         self.content = CONTENT
+        self.mode = 0o644
+        self.revoked = False
         self.asked: list[tuple[int, int]] = []
+        self.checked = 0
         self.flushed = 0
         self.held: list[tuple[int, m.Tread]] | None = None  # reads that wait, if they do
         self._came = asyncio.Event()
@@ -69,10 +88,15 @@ class FarFile:
         if isinstance(message, m.Tversion):
             await self.answer(NOTAG, m.Rversion(message.msize, "9P2000.ng"))
         elif isinstance(message, m.Tattach | m.Tlopen):
+            if isinstance(message, m.Tlopen):
+                self.opened = message.fid
             reply = m.Rattach(self.qid) if isinstance(message, m.Tattach) else m.Rlopen(self.qid, 0)
             await self.answer(tag, reply)
         elif isinstance(message, m.Tgetattr):
-            await self.answer(tag, getattr_of_stat(Stat("other", ANOTHER, 0o644, 0), message.request_mask))
+            stat = Stat("f", self.qid, self.mode, len(self.content))
+            if message.fid != self.opened:
+                stat = Stat("other", ANOTHER, 0o644, 0)
+            await self.answer(tag, getattr_of_stat(stat, message.request_mask))
         elif isinstance(message, m.Twalk):
             await self.answer(tag, m.Rwalk((self.qid,) * len(message.names)))
         elif isinstance(message, m.Twrite):
@@ -82,6 +106,11 @@ class FarFile:
         elif isinstance(message, m.Tflush):
             self.flushed += 1
             await self.answer(tag, m.Rflush())
+        elif isinstance(message, m.Tread) and self.revoked:
+            await self.answer(tag, m.Rngerror(E.REVOKED.errno, E.REVOKED.name, "", ""))
+        elif isinstance(message, m.Tread) and not message.count:
+            self.checked += 1
+            await self.answer(tag, m.Rread(b""))
         elif isinstance(message, m.Tread):
             self.asked.append((message.offset, message.count))
             if self.held is None:
@@ -165,7 +194,7 @@ async def test_a_reader_of_little_is_served_from_large_pieces() -> None:
         while len(got) < 4 * PIECE:
             got += await mount.read(fid, len(got), 1000)
         assert got == CONTENT[: len(got)]
-        assert far.asked[:3] == [(0, 1000), (1000, 1000), (2000, PIECE)]
+        assert far.asked[:4] == [(0, 1000), (1000, 1000), (2000, 1000), (3000, PIECE)]
         assert len(far.asked) < 30
 
 
@@ -258,6 +287,96 @@ async def test_what_was_refused_ahead_is_asked_for_again() -> None:
         assert far.asked.count((2 * PIECE, PIECE)) == 2
 
 
+async def two_pieces(mount: MountServer, fid: FarFid, far: FarFile) -> None:
+    """Read; what follows has been asked for and has come."""
+    await mount.read(fid, 0, PIECE)
+    await mount.read(fid, PIECE, PIECE)
+    await round_trip(mount, fid)
+    assert len(far.asked) > 2
+
+
+async def test_what_came_ahead_is_not_handed_out_once_its_owner_has_revoked() -> None:
+    async with opened() as (mount, fid, far, _):
+        await two_pieces(mount, fid, far)
+        far.revoked = True
+        with pytest.raises(FileError) as caught:
+            await mount.read(fid, 2 * PIECE, PIECE)
+        assert caught.value.error is E.REVOKED
+        assert mount._ahead.room == ALL_BYTES
+
+
+async def test_with_nothing_under_way_the_file_is_asked_before_what_came_ahead_is_handed_out() -> None:
+    async with opened() as (mount, fid, far, _):
+        await two_pieces(mount, fid, far)
+        assert far.checked == 0
+        assert await mount.read(fid, 2 * PIECE, 100) == CONTENT[2 * PIECE : 2 * PIECE + 100]
+        assert far.checked == 1
+        assert far.asked.count((2 * PIECE, PIECE)) == 1
+
+
+async def test_a_refusal_of_one_read_ahead_ends_all_that_came() -> None:
+    async with opened() as (mount, fid, far, _):
+        await two_pieces(mount, fid, far)
+        await mount.read(fid, 2 * PIECE, PIECE)
+        await round_trip(mount, fid)
+        far.held = []
+        assert await mount.read(fid, 3 * PIECE, PIECE) == CONTENT[3 * PIECE : 4 * PIECE]
+        await far.until(lambda: bool(far.held))
+        asked = mount._ahead.tasks.copy()
+        far.revoked = True
+        for tag, _message in far.held:
+            await far.answer(tag, m.Rngerror(E.REVOKED.errno, E.REVOKED.name, "", ""))
+        await asyncio.wait(asked)
+        assert mount._ahead.room == ALL_BYTES
+        with pytest.raises(FileError) as caught:
+            await mount.read(fid, 4 * PIECE, PIECE)
+        assert caught.value.error is E.REVOKED
+
+
+async def test_what_came_ahead_ends_with_the_connection() -> None:
+    async with opened() as (mount, fid, far, _):
+        await two_pieces(mount, fid, far)
+        far.stream.close()
+        assert mount._reader is not None
+        await asyncio.wait([mount._reader])
+        assert mount._ahead.room == ALL_BYTES
+        with pytest.raises(FileError):
+            await mount.read(fid, 2 * PIECE, PIECE)
+
+
+async def test_revoked_at_the_exporting_node_no_byte_comes_a_round_trip_later() -> None:
+    tree = CountingServer("#1")
+    tree.plant("/big", "x" * (3 << 20))
+    async with joined(Dialect.L, server=tree) as far:
+        node = far.server.root
+        assert isinstance(node, MemDirectory)
+        node.children["big"].qid = Qid(0, 7, 99)
+        fid = await open_at(far, "big")
+        at = 0
+        for _ in range(6):
+            at += len(await far.mount.read(fid, at, 1 << 15))
+        assert far.mount._ahead.room < ALL_BYTES
+        namespace = far.process.namespace
+        authority = namespace.domain.authority
+        authority.end_server(authority.kernel.slots.endpoint[namespace.root.cap.slot])
+        await idle()
+        with pytest.raises(FileError) as caught:
+            await far.mount.read(fid, at, 1 << 15)
+        assert caught.value.error is E.REVOKED
+
+
+async def test_only_plain_files_with_something_in_them_are_read_ahead() -> None:
+    for mode in (DMDEVICE | 0o644, DMNAMEDPIPE | 0o644, DMSOCKET | 0o644, DMDIR | 0o755):
+        async with opened() as (mount, fid, far, _):
+            far.mode = mode
+            for index in range(4):
+                await mount.read(fid, index * PIECE, PIECE)
+            await round_trip(mount, fid)
+            assert far.asked == [(index * PIECE, PIECE) for index in range(4)]
+    assert not is_plain(Stat("f", STORED, 0o644, 0))
+    assert is_plain(Stat("f", STORED, DMSETUID | 0o4755, 1))
+
+
 # -- the bookkeeping alone ------------------------------------------------------------------------------------------
 
 
@@ -269,17 +388,23 @@ class Source:
         self.short = short
         self.refused = refused
         self.most = 0
-        self.all = AheadOfAll(self.ahead, SetClock())
+        self.all = AheadOfAll(self.ahead, self.look, SetClock())
+
+    async def look(self, fid: int) -> bool:
+        return True
 
     async def ahead(self, fid: int, offset: int, count: int) -> Data:
         self.most = max(self.most, ALL_BYTES - self.all.room)
         await asyncio.sleep(0)
+        if not count:
+            return b""
         self.refused -= 1
         if self.refused == 0:
             raise FileError(E.IO)
         return self._part(offset, count)
 
     async def direct(self, offset: int, count: int) -> Data:
+        await asyncio.sleep(0)
         return self._part(offset, count)
 
     def _part(self, offset: int, count: int) -> bytes:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
-from cognu.files.readahead import AheadOfAll, ReadAhead, may_read_ahead
+from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
 from cognu.files.stopping import asked_to_stop, put_off
 from cognu.ninep import messages as m
@@ -150,7 +150,7 @@ class MountServer(FileServer):
         self._calls: dict[int, _Call] = {}
         self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
-        self._ahead = AheadOfAll(self._read_ahead, clock)
+        self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
         self._writing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -224,6 +224,8 @@ class MountServer(FileServer):
             call.future.set_result(reply)
         elif isinstance(event, Failed):
             call.future.set_exception(event.error)
+            if event.error.error is E.REVOKED:
+                self._ahead.drop()
         else:  # it was asked to stop, and did
             call.too_late(None)
             call.future.cancel()
@@ -232,6 +234,7 @@ class MountServer(FileServer):
         if self.broken is not None:
             return
         self.broken = reason
+        self._ahead.drop()
         if not self._agreed.done():
             self._agreed.set_exception(reason)
             self._agreed.exception()  # seen here, in case nobody waits
@@ -517,6 +520,9 @@ class MountServer(FileServer):
         data = (await self._call(m.Tread(number, offset, count), m.Rread)).data
         return data if isinstance(data, bytes | memoryview) else bytes(data)
 
+    async def _is_plain(self, number: int) -> bool:
+        return is_plain(await self._stat(number, ""))
+
     async def _take_kept(self, fid: FarFid, offset: int, count: int) -> bytes | None:
         """What the first cancelled read of the fid brought after all, or what is left of it; None if that is nothing.
 
@@ -587,12 +593,14 @@ class MountServer(FileServer):
 
     async def stat(self, fid: Fid) -> Stat:
         assert isinstance(fid, FarFid)
-        if self.dialect is Dialect.LEGACY:
-            stat = stat_of_wire((await self._call(m.Tstat(fid.number), m.Rstat)).stat)
-        else:
-            stat = stat_of_getattr(fid.name(), await self._call(m.Tgetattr(fid.number, GETATTR_ALL), m.Rgetattr))
+        stat = await self._stat(fid.number, fid.name())
         fid.qid = stat.qid
         return stat
+
+    async def _stat(self, number: int, name: str) -> Stat:
+        if self.dialect is Dialect.LEGACY:
+            return stat_of_wire((await self._call(m.Tstat(number), m.Rstat)).stat)
+        return stat_of_getattr(name, await self._call(m.Tgetattr(number, GETATTR_ALL), m.Rgetattr))
 
     async def wstat(self, fid: Fid, change: SetStat) -> None:
         assert isinstance(fid, FarFid)

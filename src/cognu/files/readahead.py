@@ -1,10 +1,15 @@
 """What is asked of a far file before it is wanted, so that reading it in order is not one round trip after another.
 
-Only for files that stay what they are: one whose qid has version 0 is made up as it is read (Linux v9fs caches none of
-these either) and may give each byte once. And only while one reader reads whole pieces in order: after the second,
-more and more of what follows is asked for. An answer is good for the moment that such a reader needs to come for it,
-is dropped if the file is changed through the same mount, and never says that the file is at its end: who comes to the
-end asks the file itself, which may have grown.
+Only for files that stay what they are: plain ones with something in them, by their attributes, and not one whose qid
+has version 0, which is made up as it is read (Linux v9fs caches none of these either) and may give each byte once.
+And only while one reader reads whole pieces in order: after the second, more and more of what follows is asked for.
+An answer is good for the moment that such a reader needs to come for it, is dropped if the file is changed through the
+same mount, and never says that the file is at its end: who comes to the end asks the file itself, which may have grown.
+
+What is here was allowed when it was asked for, and may have been revoked at its owner since. So an answer is handed
+out only while another request for the file is under way, or after the file was asked once more, for no bytes; and the
+first refusal ends all answers. Once whoever reads could have heard of a revocation, a round trip after it, no byte
+comes from here; until then at most what was asked for ahead, as when the owner's answers were on their way.
 """
 
 from __future__ import annotations
@@ -12,9 +17,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from cognu.ninep.types import OACCESS, OREAD, Qid
+from cognu.errors import FileError
+from cognu.ninep.types import DMDEVICE, DMDIR, DMNAMEDPIPE, DMSOCKET, DMSYMLINK, OACCESS, OREAD, Qid, Stat
 from cognu.world import Clock
 
 AHEAD_BYTES = 1 << 20
@@ -26,9 +32,13 @@ PIECE = 1 << 16
 GOOD_FOR = 250_000_000
 """Nanoseconds that an answer waits for its reader."""
 
+T = TypeVar("T")
+_OF_NO_PLAIN_FILE = DMDIR | DMSYMLINK | DMDEVICE | DMNAMEDPIPE | DMSOCKET
 Data = bytes | memoryview
 Ask = Callable[[int, int, int], Coroutine[Any, Any, Data]]
 """Read (fid, offset, count); cancelling it flushes the request."""
+Look = Callable[[int], Coroutine[Any, Any, bool]]
+"""Whether the open file (fid) is a plain one with something in it. May raise `FileError`."""
 Direct = Callable[[int, int], Awaitable[Data]]
 
 
@@ -37,15 +47,17 @@ class _Part:
 
     __slots__ = ("answered", "count", "start", "taken", "task")
 
-    def __init__(self, start: int, count: int, shared: AheadOfAll, fid: int) -> None:
+    def __init__(self, start: int, count: int, shared: AheadOfAll, fid: int, refused: Callable[[], None]) -> None:
         self.start = start
         self.count = count
         self.taken = 0
         self.answered: int | None = None  # monotonic time
         self.task = shared.ask(fid, start, count)
 
-        def note(_: object) -> None:
+        def note(task: asyncio.Task[Data]) -> None:
             self.answered = shared.clock.monotonic()
+            if not task.cancelled() and task.exception() is not None:
+                refused()
 
         self.task.add_done_callback(note)
 
@@ -53,12 +65,19 @@ class _Part:
 class AheadOfAll:
     """What the reads ahead of one mount share; `tasks` are under way."""
 
-    def __init__(self, ask: Ask, clock: Clock) -> None:
+    def __init__(self, ask: Ask, look: Look, clock: Clock) -> None:
         self.clock = clock
-        self.tasks: set[asyncio.Task[Data]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.room = ALL_BYTES
         self.readers: dict[int, set[ReadAhead]] = {}  # by the file's qid.path
         self._ask = ask
+        self._look = look
+
+    def drop(self) -> None:
+        """Something was revoked, or the connection is lost: nothing that was asked for is handed out any more."""
+        for readers in self.readers.values():
+            for reader in readers:
+                reader.drop()
 
     def changed(self, path: int) -> None:
         """A file is being changed, or has just been."""
@@ -66,12 +85,26 @@ class AheadOfAll:
             reader.drop()
 
     def ask(self, fid: int, offset: int, count: int) -> asyncio.Task[Data]:
-        task = asyncio.get_running_loop().create_task(self._ask(fid, offset, count))
+        return self._begun(self._ask(fid, offset, count))
+
+    def look(self, fid: int) -> asyncio.Task[bool]:
+        return self._begun(self._look(fid))
+
+    async def check(self, fid: int, offset: int) -> bool:
+        """Whether the file may still be read."""
+        try:
+            await self._ask(fid, offset, 0)
+        except FileError:
+            return False
+        return True
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._asked)
         return task
 
-    def _asked(self, task: asyncio.Task[Data]) -> None:
+    def _asked(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen here, in case nobody comes for it
@@ -80,7 +113,19 @@ class AheadOfAll:
 class ReadAhead:
     """The reads ahead of one open file: without gaps, and from where the last read ended."""
 
-    __slots__ = ("_all", "_alone", "_depth", "_fid", "_limit", "_next", "_parts", "_path", "_running")
+    __slots__ = (
+        "_all",
+        "_alone",
+        "_depth",
+        "_fid",
+        "_limit",
+        "_next",
+        "_parts",
+        "_path",
+        "_piece",
+        "_plain",
+        "_running",
+    )
 
     def __init__(self, shared: AheadOfAll, fid: int, path: int, limit: int) -> None:
         """Of the file `path`, open as `fid`. `limit` is the most bytes to ask for in one request."""
@@ -93,6 +138,8 @@ class ReadAhead:
         self._running = 0  # reads that somebody waits for
         self._alone = True  # until there are several at once: then the reader reads ahead himself
         self._parts: deque[_Part] = deque()
+        self._piece = 0
+        self._plain: asyncio.Task[bool] | None = None  # asked for with the second read in order
         shared.readers.setdefault(path, set()).add(self)
 
     async def read(self, offset: int, count: int, direct: Direct) -> Data:
@@ -101,6 +148,9 @@ class ReadAhead:
         if self._running > 1:
             self._alone = False
             self.drop()
+        if self._plain is None and self._alone and offset == self._next > 0:
+            self._plain = self._all.look(self._fid)
+            self._plain.add_done_callback(self._looked)
         try:
             data = await self._taken(offset, count)
             if not data:
@@ -122,6 +172,8 @@ class ReadAhead:
         old = part.answered is not None and self._all.clock.monotonic() - part.answered > GOOD_FOR
         if old or part.start + part.taken != offset:
             return b""
+        if all(other.task.done() for other in self._parts) and not await self._all.check(self._fid, offset):
+            return b""
         await asyncio.wait([part.task])
         if part.task.cancelled() or part.task.exception() is not None:
             return b""  # asked directly, the file says why
@@ -142,18 +194,32 @@ class ReadAhead:
     def _go_on(self, piece: int) -> None:
         """Ask for more, twice as much as the time before, up to the limit."""
         piece = min(piece, self._limit)
-        if len(self._parts) > self._depth // 2:
+        self._piece = piece
+        if not self._is_plain() or (len(self._parts) > self._depth // 2 and not self._parts[-1].task.done()):
             return
         self._depth = min(self._depth * 2 or 1, max(1, AHEAD_BYTES // piece))
         last = self._parts[-1] if self._parts else None
         at = self._next if last is None else last.start + last.count
         while len(self._parts) < self._depth and self._all.room >= piece:
             self._all.room -= piece
-            self._parts.append(_Part(at, piece, self._all, self._fid))
+            self._parts.append(_Part(at, piece, self._all, self._fid, self.drop))
             at += piece
+
+    def _looked(self, _: object) -> None:
+        """It is known whether the file is plain; perhaps after the read that was to go on from it."""
+        if self._piece and self._alone and not self._running and not self._parts:
+            self._go_on(self._piece)
+
+    def _is_plain(self) -> bool:
+        look = self._plain
+        if look is None or not look.done() or look.cancelled() or look.exception() is not None:
+            return False
+        return look.result()
 
     def close(self) -> None:
         self.drop()
+        if self._plain is not None:
+            self._plain.cancel()
         readers = self._all.readers[self._path]
         readers.discard(self)
         if not readers:
@@ -169,5 +235,10 @@ class ReadAhead:
 
 
 def may_read_ahead(qid: Qid, mode: int) -> bool:
-    """Whether an open file's bytes stay where they are, and this opening changes none."""
+    """Whether an open file's bytes may be such as stay where they are, and this opening changes none."""
     return qid.type == 0 and qid.version != 0 and mode & OACCESS == OREAD
+
+
+def is_plain(stat: Stat) -> bool:
+    """By convention (stat(5)) the length of a stream is 0."""
+    return stat.length > 0 and not stat.mode & _OF_NO_PLAIN_FILE
