@@ -200,7 +200,11 @@ class ReadAhead:
         self._depth = min(self._depth * 2 or 1, max(1, AHEAD_BYTES // piece))
         last = self._parts[-1] if self._parts else None
         at = self._next if last is None else last.start + last.count
+        held = sum(part.count for part in self._parts)  # the pieces before may have been larger
         while len(self._parts) < self._depth and self._all.room >= piece:
+            if held and held + piece > AHEAD_BYTES:
+                break
+            held += piece
             self._all.room -= piece
             self._parts.append(_Part(at, piece, self._all, self._fid, self.drop))
             at += piece

@@ -106,10 +106,18 @@ class Mesh:
         Raises `FileError`: NOPEER, AMBIGUOUS.
         """
         dropped = self._book.remove(self._book.find(peer).fingerprint)
-        session = self._sessions.pop(dropped.fingerprint, None)
+        await self.cut(dropped.fingerprint)
+        return dropped
+
+    def link_of(self, fingerprint: str) -> Session | None:
+        """What there is of a link to a peer, also to one that is not in the book any more."""
+        return self._sessions.get(fingerprint)
+
+    async def cut(self, fingerprint: str) -> None:
+        """The end of `drop`, for one that was removed from the book before."""
+        session = self._sessions.pop(fingerprint, None)
         if session is not None:
             await session.close(E.DROPPED, "")
-        return dropped
 
     async def close(self) -> None:
         """End all sessions and stop listening. May be called twice."""

@@ -1,7 +1,7 @@
 """What nodes tell each other of themselves, over channels of these labels:
 
 grants     the answer is what whoever asks may do there: a JSON list of grants; then the channel ends
-dropped    whoever opens it is about to part with the other side, which ends the channel when it has taken note
+dropped    whoever opens it has dropped the other side and is about to part; that ends the channel when it took note
 
 So a machine knows what it may do elsewhere as it is now, and not only as it was told when it joined.
 """
@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from cognu.errors import CognuError, E, ProtocolError
 from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, Peer, bounded_texts
-from cognu.mesh.session import Channel
+from cognu.mesh.session import Channel, Session
 from cognu.node.node import Node
 from cognu.world.timing import within
 
@@ -82,19 +82,20 @@ async def _ask(node: Node, peer: Peer) -> tuple[str, ...]:
 
 
 async def say_goodbye(node: Node, peer: Peer) -> bool:
-    """Tell a peer that it is about to be dropped; whether it took note. One that is not linked finds out by calling."""
-    if not any(row.connected and row.peer.fingerprint == peer.fingerprint for row in node.mesh.status()):
+    """Tell a peer that was dropped; whether it took note. One that is not linked finds out by calling."""
+    link = node.mesh.link_of(peer.fingerprint)
+    if link is None or not link.status.connected:
         return False
     try:
-        await within(node.world.clock, ASK_SECONDS, _say(node, peer))
+        await within(node.world.clock, ASK_SECONDS, _say(link))
     except (CognuError, TimeoutError) as error:
         log.info("%s was not told that it is dropped: %s", peer.name, error)
         return False
     return True
 
 
-async def _say(node: Node, peer: Peer) -> None:
-    channel = await node.mesh.open(peer.fingerprint, DROPPED)
+async def _say(link: Session) -> None:
+    channel = await link.open_channel(DROPPED)
     try:
         while await channel.read(MAX_ANSWER):
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -96,11 +97,26 @@ async def _peers(node: Node, arguments: Arguments) -> Any:
 
 async def _drop(node: Node, arguments: Arguments) -> Any:
     peer = node.book.find(arguments["peer"])
+    # The record first: who is dropped stays so, whatever becomes of the goodbye, or of this node.
+    node.book.remove(peer.fingerprint)
     node.exports.forget(peer.fingerprint)
-    told = await say_goodbye(node, peer)
-    await node.mesh.drop(peer.fingerprint)
-    await node.network.drop(peer.name)
-    return {"told": told}
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    node.spawn(_part(node, peer, told))  # it goes on if whoever asked for it is gone
+    return {"told": await told}
+
+
+async def _part(node: Node, peer: Peer, told: asyncio.Future[bool]) -> None:
+    """End the link with one that is not in the book any more; `told`: whether it took note before."""
+    noted = False
+    try:
+        noted = await say_goodbye(node, peer)
+    finally:
+        try:
+            await node.mesh.cut(peer.fingerprint)
+            await node.network.drop(peer.name)
+        finally:
+            if not told.done():
+                told.set_result(noted)
 
 
 async def _export(node: Node, arguments: Arguments) -> Any:
