@@ -224,6 +224,32 @@ def test_what_is_refused_leaves_nothing(two: Two) -> None:
     assert two.outcome(message) == Notice(Kind.ANSWER, message, data=b"answer")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_message_does_not_take_along_what_it_is_sent_by(two: Two, wanted: bool) -> None:
+    cap = two.post._handler(two.client, NAME)
+    for to in (NAME, cap):
+        refused(E.INVAL, two.post.emit, two.client, to, b"act!", wanted, (Gift(cap, None),))
+    assert two.post.peek(two.server, (), True) is None
+    two.post.emit(two.client, cap, b"act!", False, (Gift(cap, SEND),))
+    (child,) = two.receive().caps
+    assert child is not None
+    assert two.authority.rights(two.server, child) == SEND
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_message_that_is_lost_as_it_is_taken_has_one_outcome_on_both_sides(two: Two, wanted: bool) -> None:
+    cap = two.post._handler(two.client, NAME)
+    message = two.emit(b"act!", wanted)
+    two.authority.kernel.enclose(two.client, message, 0, *cap, 0, 1)  # which the post refuses
+    told = two.receive()
+    assert (told.kind, told.data) == (Kind.CANCELLED, b"")
+    assert len(told.caps) == 1
+    if wanted:
+        assert two.outcome(message) == Notice(Kind.FAILED, message)
+    refused(E.NOMESSAGE, two.post.answer, two.server, message, b"done")
+    assert two.post.peek(two.server, (), True) is None
+
+
 def test_capabilities_are_bounded_for_a_handler_too(two: Two) -> None:
     mine = two.authority.mint(NODE, two.thing, ALL_RIGHTS, two.client)
     full = two.authority.new_process(NODE, 1)

@@ -188,11 +188,14 @@ class Post:
     def emit(self, pid: int, to: bytes | Cap, data: bytes, wanted: bool, gifts: Sequence[Gift] = ()) -> int:
         """Send to the handler of an interface, or by a capability; returns the message's number.
 
-        NOHANDLER, MSGSIZE, INVAL for too many gifts; DQUOT, REVOKED, ACCES for the capability or a gift.
+        NOHANDLER, MSGSIZE; INVAL for too many gifts, or if the capability that it is sent by is to go with it: the
+        message would end as that is taken. DQUOT, REVOKED, ACCES for the capability or a gift.
         """
         kernel, box = self._kernel, self._boxes[pid]
         cap = to if isinstance(to, Cap) else self._handler(pid, to)
         self._check_gifts(pid, gifts)
+        if Gift(cap, None) in gifts:
+            raise FileError(E.INVAL, "", f"{cap.slot}")
         _check_size(data)
         box.quota.take(Resource.PIPE, len(data))
         message = kernel.emit_message(pid, *cap, int(wanted))
@@ -251,11 +254,14 @@ class Post:
             _done(kernel.take(pid, message))
             self._forget(message, box)
         else:
-            _done(kernel.receive(pid, message))
+            lost = _done(kernel.receive(pid, message)) == FAILED
             if letter is not None and not kernel.messages.wanted[message]:
                 self._forget(message, self._boxes[letter.sender])
             elif letter is not None:
                 self._emptied(letter)
+            if lost and notice.kind is Kind.REQUEST:
+                # Taking what came with it ended what it was sent by: to its sender it has failed, so it is no request.
+                return Notice(Kind.CANCELLED, message, caps=caps)
         wanted = notice.kind is not Kind.REQUEST or bool(kernel.messages.state[message])
         return notice._replace(caps=caps, message=message if wanted else 0)
 
