@@ -540,8 +540,9 @@ class FakeSystem:
     async def import_tree(self, node: str, path: str, at: str) -> None:
         self.world.calls.append(("import", node, path, at))
 
-    async def export_tree(self, path: str, node: str | None, write: bool) -> None:
+    async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
         self.world.calls.append(("export", path, node, write))
+        return {node or "pi": [f"{'write' if write else 'read'}:{path}"]}
 
     async def cpu(
         self,

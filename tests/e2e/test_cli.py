@@ -109,6 +109,42 @@ def test_up_starts_a_node_once_and_down_ends_it(desk: Machine) -> None:
     assert desk.asks("status")["name"] == "desk"
 
 
+def test_json_is_printed_or_refused(desk: Machine) -> None:
+    (desk.work / "notes").write_text("of desk\n")
+    assert desk.asks("put", "notes") == {"hash": desk.says("put", "notes").strip(), "name": None}
+    assert "bind -c #e /env" in desk.asks("ns")
+    assert desk.asks("caps", "check")["policy"][0] == desk.says("caps", "check").splitlines()[0]
+    assert 1 in [sample["pid"] for sample in desk.asks("top")]
+    for words in (("get", "x"), ("kill", "1"), ("run", "notes")):
+        assert "--json" in desk.refuses(2, E.USAGE, "--json", *words)
+    assert "99999" in desk.refuses(1, E.SRCH, "caps", "show", "99999")
+    # Without a terminal it ends by itself; and no client that goes away leaves a line in the log.
+    assert desk.says("top").startswith("PID")
+    assert E.CONNRESET.text not in desk.says("logs", "-n", "1000")
+
+
+def test_q_leaves_top_and_the_terminal_as_it_was(desk: Machine) -> None:
+    with desk.terminal("top") as user:
+        user.shows("PID")
+        user.type("q")
+        assert user.ends() == 0
+        assert user.as_before()
+    with desk.terminal("up") as user:
+        user.shows(PROMPT)
+        user.type("top -d 1000; echo $?\n")
+        user.shows("PID")
+        user.type("\x03")
+        user.shows("130\n", PROMPT)
+        user.type("top\n")
+        user.shows("PID")
+        user.type("q")
+        user.shows(PROMPT)
+        user.type("echo still here\n")
+        user.shows("still here\n", PROMPT)
+        user.type("exit\n")
+        assert user.ends() == 0
+
+
 def test_sh_and_run_start_a_node_if_there_is_none(place: Path) -> None:
     machine = Machine(place, "solo")
     try:
@@ -261,7 +297,7 @@ def test_machines_are_joined_lend_and_part(desk: Machine, pi: Machine) -> None:
     assert desk.says("sh", "-c", "ls /n") == "pi\n"
     assert "may no longer" in pi.says("grants", "revoke", "desk", f"read:{pi.work}")
     desk.refuses(1, E.NOENT, "sh", "-c", f"cat /n/pi{pi.work}/hello")
-    desk.says("export", str(desk.work), "pi", ":rw")
+    assert desk.says("export", str(desk.work), "pi", ":rw") == f"pi may: write:{desk.work}\n"
     assert desk.asks("grants", "list")["peers"] == {"pi": [f"write:{desk.work}"]}
     desk.refuses(1, E.NOPEER, "export", str(desk.work), "nobody")
     desk.refuses(1, E.BADTICKET, "join", "nonsense")

@@ -37,6 +37,16 @@ def pretend(monkeypatch: pytest.MonkeyPatch, home: Path, program: str) -> Callab
     return lambda: len(counter.read_text()) if counter.exists() else 0
 
 
+def test_a_home_that_can_be_none_is_told_with_what_to_do_and_nothing_else(home: Path, capsys: Captured) -> None:
+    (home / "file").write_text("")
+    for bad, error in ((home / "file" / "home", E.NOTDIR), (home / ("x" * 200), E.NAMETOOLONG)):
+        assert run(["--home", str(bad), "up"]) == 1
+        said = capsys.readouterr().err
+        assert error.text in said
+        assert error.hint not in said
+        assert "choose another directory: --home DIR" in said
+
+
 def test_a_host_that_can_not_run_programs_is_told_so_before_anything_starts(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:

@@ -69,7 +69,8 @@ async def test_ns_prints_what_the_node_says(bench: Bench) -> None:
     bench.system.make("/proc/7/ns", b"bind /a /b\n")
     bench.system.make("/proc/9/ns", b"cd /\n")
     assert (await bench.run("ns; ns 9")).out == "bind /a /b\ncd /\n"
-    await refused(bench, "ns 8", 1, "/proc/8/ns")
+    await refused(bench, "ns 8", 1, f"ns: 8: {E.SRCH.text}")
+    assert json.loads((await bench.run("ns --json 9")).out) == ["cd /"]
     await refused(bench, "ns ../7", 2, E.USAGE.text)
 
 
@@ -96,6 +97,7 @@ async def test_run_hands_its_options_on_and_stops_at_the_program(bench: Bench) -
 
     bench.program("prog", program)
     bench.system.make("notes", b"")
+    bench.system.make("/a:b", b"")
     result = await bench.run(
         "run --on pi --grant /data:rw --grant notes:rwx --grant /a:b --dir /src::/w --dir out --env A=1 --env=B=a=b "
         "--memory 64M --cpu 1.5 prog --on notes -x"
@@ -134,6 +136,38 @@ async def test_run_hands_its_options_on_and_stops_at_the_program(bench: Bench) -
 async def test_run_refuses_what_it_cannot_read(bench: Bench, text: str) -> None:
     await refused(bench, text, 2, E.USAGE.text)
     assert bench.world.calls == []
+
+
+async def test_a_grant_with_rights_that_are_none_is_a_wrong_usage(bench: Bench) -> None:
+    bench.system.make("notes", b"")
+    for command in ("run --grant notes:q prog", "cpu --grant notes:rq pi ls"):
+        await refused(bench, command, 2, "rights are some of rwx")
+    assert bench.world.calls == []
+
+
+async def test_what_is_put_has_a_name_that_can_be_typed(bench: Bench) -> None:
+    bench.system.make("notes", b"")
+    for name in ("a/b", "..", "''", "ls"):
+        await refused(bench, f"put notes --name {name}", 2, E.USAGE.text)
+    assert bench.world.calls == []
+
+
+async def test_export_says_who_may_do_what_and_knows_the_common_slip(bench: Bench) -> None:
+    assert (await bench.run("export /a pi :rw")).out == "pi may: write:/a\n"
+    assert json.loads((await bench.run("export --json /a")).out) == {"pi": ["read:/a"]}
+    await refused(bench, "export /a pi:rw", 2, "export PATH NODE :rw")
+
+
+async def test_a_program_that_fails_is_told_of_the_directories_it_was_given(bench: Bench) -> None:
+    async def program(_running: Running) -> int:
+        return 1
+
+    bench.program("prog", program)
+    bench.system.make("work")
+    assert (
+        await bench.run("run prog work")
+    ).err == f"run: work: {E.ISDIR.text}: to work in it: run --dir work prog ...\n"
+    assert (await bench.run("run --dir work prog work")).err == ""
 
 
 async def test_run_runs_programs_not_commands_of_the_shell(bench: Bench) -> None:
@@ -194,7 +228,9 @@ async def test_kill(bench: Bench) -> None:
     await refused(bench, "kill -HUP 12", 2, "-HUP")
     await refused(bench, "kill -s", 2, E.USAGE.text)
     await refused(bench, "kill %1", 1, "%1")
-    await refused(bench, "kill x", 1, "x")
+    before = list(bench.world.calls)
+    await refused(bench, "kill 12 x", 2, "x")
+    assert bench.world.calls == before  # nothing was ended
 
 
 async def test_wait_for_a_process(bench: Bench) -> None:

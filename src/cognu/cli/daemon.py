@@ -72,17 +72,26 @@ def up_verb(
 
 
 def _command(setting: Setting) -> list[str]:
-    return [sys.executable, "-m", "cognu.node", "--home", setting.home]
+    return [sys.executable, "-P", "-m", "cognu.node", "--home", setting.home]
 
 
 def make_home(setting: Setting) -> None:
     """Raises NAMETOOLONG if no socket could be made there, and what the host says."""
     if len(setting.socket.encode()) > MAX_SOCKET_PATH:
-        raise FileError(E.NAMETOOLONG, setting.home, f"a home's path has at most {MAX_SOCKET_PATH - 10} bytes")
+        raise HomeRefused(E.NAMETOOLONG, setting.home, f"a home's path has at most {MAX_SOCKET_PATH - 10} bytes")
     try:
         os.makedirs(setting.home, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise from_oserror(error, setting.home) from None
+        raise HomeRefused(from_oserror(error).error, setting.home) from None
+    if not os.access(setting.home, os.W_OK | os.X_OK):
+        raise HomeRefused(E.ACCES, setting.home)
+
+
+class HomeRefused(FileError):
+    """No node can have its home there; the row's hint, which is about other files, would be beside the point."""
+
+    def explain(self) -> str:
+        return f"{self}\n  choose another directory: --home DIR, or the variable COGNU_HOME"
 
 
 def answers(setting: Setting) -> bool:

@@ -11,6 +11,7 @@ import click
 
 from cognu.cli.daemon import answers, start
 from cognu.cli.setting import Setting, verb
+from cognu.errors import E, FileError
 from cognu.man import explanation
 from cognu.shell.commands import COMMANDS
 from cognu.shell.commands.grants import OF_TREES
@@ -66,9 +67,11 @@ class ShellVerb(click.Command):
             tail = f"Exit status: {command.status}; 3 if no node runs."
             click.echo(f"{head}\n\n{explanation(name)}\n\n{tail}")
             return 0
-        if setting.json and "json" in (command.options or ()):
+        if setting.json:
+            if "json" not in (command.options or ()):
+                raise FileError(E.USAGE, "--json", f"{name} prints none")
             words = ["--json", *words]
-        runs = name in ("run", "cpu")
+        runs = name in ("run", "cpu", "top")  # what uses the terminal
         if name == "run":
             need_node(setting)
             words = host_run(words)

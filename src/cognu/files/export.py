@@ -144,7 +144,9 @@ class Export:
         except ProtocolError as error:
             log.warning("%s: %s", self._stream.peer, error)
         except CognuError as error:
-            log.info("%s: %s", self._stream.peer, error)
+            # A client that was ended closes nothing: that is how clients end, and no news.
+            if error.error is not E.CONNRESET:
+                log.info("%s", error if error.subject == self._stream.peer else f"{self._stream.peer}: {error}")
         finally:
             await self._close()
 

@@ -332,6 +332,7 @@ class Programs:
             running.preopen(opened, mapped=bool(launch.directories))
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
+            _check_memory(launch, module.memory_minimum)
             run = _Run(self, process, running)
             account = run.account = Account(process.quota, module.memory_minimum, process.weight)
             try:
@@ -365,6 +366,7 @@ class Programs:
                 raise FileError(E.NOTSUP, "isolate", "an isolated program sends and handles no messages")
             module = await self._cache.get(program, wasm, progress)
             _check_new(process)
+            _check_memory(launch, module.memory_minimum)
             limits = _limits(process, launch, module.memory_minimum)
             check_start(module, limits)
             for wanted in module.imports:
@@ -551,6 +553,13 @@ def _environment(process: Process, mapped: bool) -> tuple[bytes, ...]:
             raise FileError(E.INVAL, f"{name}={value!r}")
         variables.append(name.encode("utf-8", "surrogateescape") + b"=" + value)
     return tuple(variables)
+
+
+def _check_memory(launch: Launch, minimum: int) -> None:
+    """Raises NOMEM if the program begins with more than it may have."""
+    limit = launch.limits.get("memory", minimum)
+    if minimum > limit:
+        raise FileError(E.NOMEM, "", f"it begins with {minimum} bytes, {minimum // 1024}K, and its limit is {limit}")
 
 
 def _limits(process: Process, launch: Launch, minimum: int) -> Limits:

@@ -87,7 +87,7 @@ def _value(option: str, rest: list[str]) -> str:
 def parse_count(text: str) -> int:
     """A decimal number without a sign, of at most 18 digits. Raises `FileError(USAGE)`."""
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
-        raise FileError(E.USAGE, text, "a number is wanted")
+        raise FileError(E.USAGE, text, "a number is wanted, zero or more")
     return int(text)
 
 

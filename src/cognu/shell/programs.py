@@ -131,7 +131,21 @@ async def run_program(
             if script is not None:
                 return await interpret(replace(call, argv=tuple(argv)), script)
         return await _refused(call, argv[0], error, absolute(call.system.cwd, argv[0]))
-    return await wait_for(call, child, Attendant(call, child, argv[0], options.on))
+    status = await wait_for(call, child, Attendant(call, child, argv[0], options.on))
+    if 0 < status < NOT_A_PROGRAM and not named:
+        await _tell_of_directories(call, argv)
+    return status
+
+
+async def _tell_of_directories(call: Call, argv: Sequence[str]) -> None:
+    """A program that failed may have taken a directory for a file, or have no name for where it is."""
+    for argument in argv[1:]:
+        try:
+            directory = bool(argument) and (await call.system.stat(argument)).is_dir
+            if directory:
+                await call.complain(FileError(E.ISDIR, argument, f"to work in it: run --dir {argument} {argv[0]} ..."))
+        except FileError:
+            continue  # it is none, or there is nowhere to say so
 
 
 async def _refused(call: Call, word: str, error: FileError, path: str) -> int:

@@ -578,8 +578,10 @@ class NodeSession:
                 return missing if refused.error is E.NOENT else refused
         return FileError(E.NOPLACE, at)
 
-    async def export_tree(self, path: str, node: str | None, write: bool) -> None:
-        await self.rpc("export", path=absolute(self._cwd, path), peer=node, write=write)
+    async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
+        given = await self.rpc("export", path=absolute(self._cwd, path), peer=node, write=write)
+        granted: Mapping[str, Sequence[str]] = await self.rpc("grants")
+        return {peer: granted[peer] for peer, _ in given["granted"] if peer in granted}
 
     async def rpc(self, verb: str, **arguments: object) -> Any:
         """Ask the node itself, at /mnt/node/rpc. Raises what it answers; a refusal keeps its own subject and detail."""

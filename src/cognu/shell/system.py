@@ -273,7 +273,7 @@ class System(Protocol):
     async def import_tree(self, node: str, path: str, at: str) -> None:
         """Mount `path` of another node at `at`, which is made if it is a missing name under `/n`."""
 
-    async def export_tree(self, path: str, node: str | None, write: bool) -> None:
+    async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
         """Let a paired node (None: every paired node) import `path`."""
 
     async def cpu(

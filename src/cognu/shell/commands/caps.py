@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from cognu.errors import E, FileError
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.options import parse_count
 from cognu.shell.policy import claims_of, differences, parse_policy, policy_of
@@ -26,7 +27,11 @@ async def caps(call: Call) -> int:
         case ["why", pid, path, rights]:
             return await _why(call, parse_count(pid), path, rights)
         case ["check"]:
-            await call.write(policy_of(claims_of((await _rows(call))[1])).encode("utf-8", "surrogateescape"))
+            policy = policy_of(claims_of((await _rows(call))[1]))
+            if "json" in call.options:
+                await call.print(json.dumps({"policy": policy.splitlines()}))
+            else:
+                await call.write(policy.encode("utf-8", "surrogateescape"))
             return 0
         case ["check", policy]:
             return await _check(call, policy)
@@ -43,6 +48,8 @@ async def _show(call: Call, pid: int | None) -> int:
     node, rows = await _rows(call)
     if pid is not None:
         rows = _with_ancestors(rows, pid)
+        if not rows:
+            raise FileError(E.SRCH, str(pid))  # who is there holds a namespace at least
     if "json" in call.options:
         await call.print(json.dumps({"node": node, "capabilities": rows}))
     else:

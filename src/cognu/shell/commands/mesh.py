@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from cognu.errors import FileError
-from cognu.shell.commands.processes import parse_grant
+from cognu.shell.commands.processes import typed_grants
 from cognu.shell.commands.reading import chunks
 from cognu.shell.lexer import is_name
 from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
-from cognu.shell.state import Call
+from cognu.shell.state import PROMPT_VARIABLE, Call
 from cognu.shell.system import File, is_terminal
 
 SCRIPT = "-"
@@ -24,7 +26,15 @@ async def _copy_out(call: Call, file: File) -> int:
 
 
 async def put(call: Call) -> int:
-    await call.print(await call.system.put(call.operands[0], call.options.value("name")))
+    from cognu.shell.commands import COMMANDS  # the table that this is in
+
+    name = call.options.value("name")
+    if name is not None and (not name or "/" in name or name in (".", "..")):
+        raise call.usage("a name is a word without a slash", name or "--name")
+    if name in COMMANDS:
+        raise call.usage("that is a command of the shell, which comes before what is in /bin", name)
+    digest = await call.system.put(call.operands[0], name)
+    await call.print(json.dumps({"hash": digest, "name": name}) if "json" in call.options else digest)
     return 0
 
 
@@ -52,18 +62,27 @@ async def export_tree(call: Call) -> int:
         rest.pop()
     if len(rest) > 1 or any(word.startswith(":") for word in rest):
         raise call.usage("export PATH [NODE] [:rw]", rest[-1])
-    await call.system.export_tree(path, rest[0] if rest else None, write)
+    if rest and rest[0].endswith((":rw", ":r")):
+        raise call.usage("with a blank before it: export PATH NODE :rw", rest[0])
+    said = await call.system.export_tree(path, rest[0] if rest else None, write)
+    if "json" in call.options:
+        await call.print(json.dumps(said))
+    else:
+        await call.print(*(f"{peer} may: {', '.join(granted)}" for peer, granted in said.items()))
     return 0
 
 
 async def cpu(call: Call) -> int:
     node, *argv = call.operands
     streams = call.streams
-    grants = tuple(parse_grant(call.system.cwd, text) for text in call.options.values("grant"))
+    grants = await typed_grants(call)
     at_terminal = is_terminal(streams.stdin)
+    environment = call.environment
+    if not argv and at_terminal:
+        environment = environment | {PROMPT_VARIABLE: f"{node}% "}  # so that its user sees where a line goes
     try:
         child = await call.system.cpu(
-            node, argv or ([] if at_terminal else [SCRIPT]), call.environment,
+            node, argv or ([] if at_terminal else [SCRIPT]), environment,
             streams.stdin, streams.stdout, streams.stderr, grants,
         )  # fmt: skip
     except FileError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from cognu.errors import E, FileError
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.options import parse_count
-from cognu.shell.state import Call
+from cognu.shell.state import Call, decode, encode
 from cognu.shell.system import Flags
 
 
@@ -37,9 +39,16 @@ async def unmount(call: Call) -> int:
 async def ns(call: Call) -> int:
     """The node writes a namespace as the commands that rebuild it (namespace(4) of Plan 9, `/proc/N/ns`)."""
     pid = parse_count(call.operands[0]) if call.operands else call.system.pid
-    async with opened(call.system, f"/proc/{pid}/ns", "r") as file:
-        async for data in chunks(file):
-            await call.write(data)
+    text = bytearray()
+    try:
+        async with opened(call.system, f"/proc/{pid}/ns", "r") as file:
+            async for data in chunks(file):
+                text += data
+    except FileError as error:
+        raise FileError(E.SRCH if error.error is E.NOENT else error.error, str(pid), error.detail) from None
+    if "json" in call.options:
+        text[:] = encode(json.dumps(decode(bytes(text)).splitlines()) + "\n")
+    await call.write(bytes(text))
     return 0
 
 

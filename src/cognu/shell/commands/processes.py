@@ -33,7 +33,7 @@ async def run(call: Call) -> int:
     environment = call.environment | dict(_variable(text) for text in options.values("env"))
     wanted = RunOptions(
         on=options.value("on"),
-        grants=tuple(parse_grant(call.system.cwd, text) for text in options.values("grant")),
+        grants=await typed_grants(call),
         directories=tuple(parse_directory(call.system.cwd, text) for text in options.values("dir")),
         memory=None if memory is None else parse_size(memory),
         cpu=None if cpu is None else parse_seconds(cpu),
@@ -61,6 +61,18 @@ def parse_grant(cwd: str, text: str) -> Grant:
     if not path:
         raise FileError(E.USAGE, text, "PATH, PATH:rw or net is wanted")
     return Grant(absolute(cwd, path), "".join(right for right in "rwx" if right in rights))
+
+
+async def typed_grants(call: Call) -> tuple[Grant, ...]:
+    """The values of `--grant`. Raises `FileError(USAGE)`, also for rights that are none, unless a file is named so."""
+    for text in call.options.values("grant"):
+        path, _, rights = text.rpartition(":")
+        if path and rights.isalpha() and set(rights) - set("rwx"):
+            try:
+                await call.system.stat(absolute(call.system.cwd, text))
+            except FileError:
+                raise call.usage("rights are some of rwx, as in PATH:rw", text) from None
+    return tuple(parse_grant(call.system.cwd, text) for text in call.options.values("grant"))
 
 
 def parse_directory(cwd: str, text: str) -> Directory:
@@ -109,6 +121,10 @@ async def kill(call: Call) -> int:
         note = _NOTES[name]
     if not operands:
         raise call.usage("which process?")
+
+    for text in operands:
+        if not text.startswith("%"):
+            parse_count(text)  # a word that is none ends nothing, not even those before it
 
     async def one(text: str) -> None:
         if text.startswith("%"):

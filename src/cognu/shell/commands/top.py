@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 from cognu.errors import E, FileError
 from cognu.files.nstext import split_words
+from cognu.files.stopping import ask_to_stop
+from cognu.shell.commands.reading import opened
 from cognu.shell.options import parse_count, parse_seconds
-from cognu.shell.state import Call, decode
+from cognu.shell.state import INTERRUPTED, Call, decode, end_tasks
 from cognu.shell.system import System, is_terminal
 
 USUAL_DELAY = 2.0
+CONTROL = "/dev/consctl"
 CLEAR = "\033[H\033[2J"
 """To the top left, and erase the screen (ECMA-48 CUP, ED)."""
 HEADS = ("PID", "USER", "STATE", "CPU%", "MEMORY", "LIMIT", "FILES", "PROCS", "NODE", "PROGRAM")
@@ -37,21 +41,51 @@ class Sample:
 
 
 async def top(call: Call) -> int:
-    """Prints a table every `-d` seconds, `-n` times or until it is interrupted."""
+    """Prints a table every `-d` seconds, `-n` times or, at a terminal, until `q`; elsewhere once if not told."""
+    screen = is_terminal(call.streams.stdout) and "json" not in call.options
+    if not screen or not is_terminal(call.streams.stdin):
+        return await _print(call, screen)
+    printing = asyncio.create_task(_print(call, screen))
+    listening = asyncio.create_task(_typed(call))
+    try:
+        await asyncio.wait([printing, listening], return_when=asyncio.FIRST_COMPLETED)
+        return printing.result() if printing.done() else listening.result()
+    finally:
+        # A read that went on somewhere on the way would take what is typed next.
+        await end_tasks([listening], ask_to_stop)
+        await end_tasks([printing])
+
+
+async def _typed(call: Call) -> int:
+    """Wait for the key that ends it; the status: 0 for `q`, 130 for Ctrl-C, which is a key like others meanwhile."""
+    async with opened(call.system, CONTROL, "w") as control:
+        await control.write(b"rawon")
+        while data := await call.streams.stdin.read():
+            if b"\x03" in data:
+                return INTERRUPTED
+            if b"q" in data or b"Q" in data:
+                return 0
+    await asyncio.Event().wait()  # the input is over, and no reason to leave
+    raise AssertionError
+
+
+async def _print(call: Call, screen: bool) -> int:
     options = call.options
     times, delay = options.value("n"), options.value("d")
-    left = None if times is None else parse_count(times)
+    left = parse_count(times) if times is not None else None if screen else 1
     seconds = USUAL_DELAY if delay is None else parse_seconds(delay)
-    screen = is_terminal(call.streams.stdout)
     before: dict[int, Sample] = {}
     then = 0
     while left is None or left > 0:
         now = call.system.clock.monotonic()
         samples = {sample.pid: sample for sample in await look(call.system)}
-        lines = table(list(samples.values()), before, now - then, call.system.clock.now())
+        if "json" in options:
+            lines = [json.dumps([asdict(sample) for sample in samples.values()])]
+        else:
+            lines = table(list(samples.values()), before, now - then, call.system.clock.now())
         if screen and left != 1:
             lines[0] = CLEAR + lines[0]
-        elif before:
+        elif before and "json" not in options:
             lines.insert(0, "")
         await call.print(*lines)
         before, then = samples, now
