@@ -196,11 +196,11 @@ def test_in_a_far_shell_its_own_user_is_asked_and_nothing_is_kept_over_there(
 ) -> None:
     _, pi = machines
     with desk.terminal("cpu", "pi") as user:
-        user.shows("cognu% ")
+        user.shows("pi% ")
         user.type("./show.wasm --file=secret\n")
         user.shows(f"wants to read /mnt/term{desk.work}/secret", CHOICES)
         user.type("always\n")
-        user.shows(E.NOTKEPT.text, "of desk\n", "cognu% ")
+        user.shows(E.NOTKEPT.text, "of desk\n", "pi% ")
         user.type("exit\n")
         assert user.ends() == 0
     for machine in (desk, pi):

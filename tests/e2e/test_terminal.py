@@ -17,7 +17,8 @@ from cognu.errors import E
 from e2e.test_cli import LOOPBACK, Machine
 from e2e.typing import Terminal
 
-PROMPT = "cognu%"
+PROMPT = "%"
+"""Of either machine."""
 LEFT, RIGHT, UP, DOWN = "\x1b[D", "\x1b[C", "\x1b[A", "\x1b[B"
 ENTER, TAB, RUBOUT = "\r", "\t", "\x7f"
 CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_R, CTRL_W, CTRL_Z = "\x01", "\x03", "\x04", "\x05", "\x12", "\x17", "\x1a"
@@ -311,3 +312,20 @@ def test_a_far_shell_is_left_by_an_escape_also_if_its_machine_is_away(
         assert user.ends() == 0
         assert user.as_before()
     assert desk.says("cpu", "pi", "echo", "again") == "again\n"
+
+
+def test_the_prompt_tells_whose_it_is_and_may_be_set(desk: Machine) -> None:
+    with desk.terminal("sh") as user:
+        user.shows("cognu%")
+        user.type("PS1='mine> ' PS2='more> '" + ENTER)
+        user.shows("\n", "mine>")
+        user.type("cpu pi" + ENTER)
+        user.shows("\n", "pi%")
+        user.type("PS1='there> '" + ENTER)
+        user.shows("\n", "there>")
+        user.type("exit" + ENTER)
+        user.shows("\n", "mine>")
+        user.type("echo 'a" + ENTER)
+        user.shows("more>")
+        user.type("b'; unset PS1" + ENTER)
+        user.shows("\na\nb\n", "cognu%")

@@ -14,7 +14,19 @@ from typing import Protocol, TypeVar
 from cognu.errors import CognuError, FileError, LinkBroken
 from cognu.shell.interpreter import Interpreter
 from cognu.shell.parser import parse
-from cognu.shell.state import FAILED, INTERRUPTED, ExitShell, Shell, Streams, complain, decode, encode, end_tasks
+from cognu.shell.state import (
+    CONTINUED_VARIABLE,
+    FAILED,
+    INTERRUPTED,
+    PROMPT_VARIABLE,
+    ExitShell,
+    Shell,
+    Streams,
+    complain,
+    decode,
+    encode,
+    end_tasks,
+)
 from cognu.shell.syntax import Script, SyntaxFault
 
 T = TypeVar("T")
@@ -111,6 +123,14 @@ class Prompt:
             self.task = None
         return (False, None) if task.cancelled() else (True, task.result())
 
+    @property
+    def _prompt(self) -> str:
+        return self.shell.variables.get(PROMPT_VARIABLE, PROMPT)
+
+    @property
+    def _continued(self) -> str:
+        return self.shell.variables.get(CONTINUED_VARIABLE, CONTINUED)
+
     async def _say(self, text: str) -> None:
         await self.streams.stderr.write(encode(text))
 
@@ -126,7 +146,7 @@ class Prompt:
         """The next script, however many lines it takes; None at the end of the input."""
         text = ""
         while True:
-            await self._say(CONTINUED if text else PROMPT)
+            await self._say(self._continued if text else self._prompt)
             self.interrupted = False
             finished, line = await self._foreground(self._line())
             if not finished or line is None:
@@ -151,7 +171,7 @@ class Prompt:
         while True:
             self.interrupted = False
             try:
-                finished, text = await self._foreground(editor.read(PROMPT, CONTINUED))
+                finished, text = await self._foreground(editor.read(self._prompt, self._continued))
             except Interrupted:
                 finished, text = False, None
             if not finished:

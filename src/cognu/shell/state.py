@@ -20,6 +20,8 @@ FAILED = 1
 USAGE = 2
 NOT_A_PROGRAM = 126
 NOT_FOUND = 127
+PROMPT_VARIABLE, CONTINUED_VARIABLE = "PS1", "PS2"
+"""They say, as they are, what asks for a line, and for more of a script that is incomplete."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
