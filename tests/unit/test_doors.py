@@ -1,8 +1,9 @@
 """The doors: every way to something outside of a process is under a capability, and there are no other ways.
 
-The first half reads the source. A call that makes a file server reachable, a process, a socket or a way to another
-machine stands where the tables here say it does, with the capability that is in hand there; anywhere else it fails
-this test, until somebody has thought about who may do that and written it down here. The second half tries the doors.
+The first half reads the source. What makes a file server reachable, a process, a socket or a way to another machine
+is named, called or not, where the tables here say so, with the capability that is in hand there; anywhere else it fails
+this test, until somebody has thought about who may do that and written it down here. `doors.findings` has the rules
+for what needs no capability (`test_doors_source.py`). The second half tries the doors.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, WRITE, Cap
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import DMDIR, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world.real import RealClock
+from doors import CONTRACT, used
 from joined import ME, bring, joined, tree
 from serving import Client, Somebody
 
@@ -42,7 +44,7 @@ FACES = ("cli", "shell")
 
 
 class Site(NamedTuple):
-    """A call: the module, and what is called, as it is written."""
+    """What is used as a value, called or not: the module, and the name or attribute as it is written."""
 
     module: str
     called: str
@@ -50,28 +52,17 @@ class Site(NamedTuple):
 
 @cache
 def sites() -> tuple[Site, ...]:
-    """All calls outside of the world and the faces."""
+    """All that is used outside of the world and the faces."""
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
         module = path.relative_to(SOURCE).as_posix()
         if module.startswith("world/") or module.split("/")[0] in FACES:
             continue
-        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-        found += [Site(module, ast.unparse(call.func)) for call in calls]
+        found += [Site(module, text) for text in used(path.read_text())]
     return tuple(found)
 
 
-CONTRACT = "attach|walk|open|create|read|write|readdir|stat|wstat|remove|symlink|readlink|link|rename|sync|statfs"
-"""The methods of a file server."""
-
 DOORS: dict[str, tuple[str, dict[str, str]]] = {
-    "a file server's method": (
-        rf"(^|\.)(server|mount|connection)\.({CONTRACT})",
-        {
-            "mesh/imports.py": "a server itself, called by dispatch: it passes the call on to the peer's tree",
-            "node/channels.py": "a peer's objects, asked for over a link to that peer, which is a session of the mesh",
-        },
-    ),
     "an endpoint": (
         r"(^|\.)new_server",
         {
@@ -315,7 +306,7 @@ def _noting(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in CONTRACT.split("|"):
+for _name in CONTRACT - {"clunk", "place"}:
     setattr(Watched, _name, _noting(_name))
 Watched.link = lambda self, *_: self.calls.append("link")  # type: ignore[method-assign]  # files in memory have one name
 
@@ -432,7 +423,7 @@ def test_every_operation_is_refused_before_the_server_hears_of_it(name: str) -> 
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    assert set(CONTRACT.split("|")) - tried == {"readdir", "symlink", "sync", "statfs"}
+    assert CONTRACT - {"clunk", "place"} - tried == {"readdir", "symlink", "sync", "statfs"}
 
 
 async def test_every_operation_from_afar_is_refused_without_the_right() -> None:

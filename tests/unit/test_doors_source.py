@@ -1,0 +1,206 @@
+"""No way around the doors can be forgotten: what the source may name, and that the rules find who goes around them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import doors
+from doors import Finding, findings
+
+SOURCE = Path(__file__).parents[2] / "src" / "cognu"
+FACES = ("cli", "shell")
+"""Each an OS process of its own, as its user. The world itself is what the rules are about."""
+
+
+@cache
+def modules() -> dict[str, str]:
+    paths = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rglob("*.py"))}
+    return {name: path.read_text() for name, path in paths.items() if name.split("/")[0] not in (*FACES, "world")}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_has_of_the_outside_and_of_servers_what_the_tables_say(module: str) -> None:
+    found = findings(module, modules()[module])
+    assert not found, "a new door. Who may do that, and under which capability? Then: a row in tests/doors.py"
+
+
+BACKDOORS = {
+    "the network by another name": ("world", "def f(world): wire = world.network; wire.connect_tcp('evil:1')"),
+    "the network through the node": ("world", "def f(node): wire = node.world.network"),
+    "a call kept for later": ("opening", "def f(wire): call = wire.connect_tcp; call('evil:1')"),
+    "a program's start kept for later": ("opening", "def f(it): start = it.start; start(['/bin/sh'])"),
+    "a program's start, the reviewer's": ("world", "def f(world): start = world.spawn.start; start(['/bin/sh'])"),
+    "a program with a connection": ("opening", "def f(it): it.start_joined(['/bin/sh'], {}, '/')"),
+    "a server's method kept for later": ("contract", "def f(server, fid): look = server.read; look(fid, 0, 9)"),
+    "a server's method in a partial": (
+        "contract", "from functools import partial\ndef f(server, fid): return partial(server.write, fid)",
+    ),
+    "a server's method of its class": ("contract", "def f(it, fid): RamServer.write(it, fid, 0, b'')"),
+    "a server's method of its type": ("contract", "def f(it, fid): type(it).read(it, fid, 0, 9)"),
+    "a server's method by getattr": ("blind", "def f(it, fid): getattr(it, 'read')(fid, 0, 9)"),
+    "a server's method, name worked out": ("blind", "def f(it, fid): getattr(it, 're' + 'ad')(fid, 0, 9)"),
+    "getattr kept for later": ("blind", "def f(it, name): take = getattr; take(it, name)(0)"),
+    "a chan's server by another name": ("server", "def f(chan): stream = chan.server; stream.read(chan.fid, 0, 9)"),
+    "a chan's server handed to a function": ("server", "def f(chan, g): g(chan.server)"),
+    "a chan's server under a harmless name": ("server", "def f(chan): namespace = chan.server; namespace.open(1)"),
+    "a chan's server by getattr": ("blind", "def f(chan): return getattr(chan, 'server')"),
+    "a handle's server in a pattern": ("blind", "def f(handle):\n match handle:\n  case Handle(server=it): it"),
+    "a disk by another name": ("world", "def f(world): host = world.disk; host.tree('/')"),
+    "a tree of the host": ("opening", "def f(host): return host.tree('/')"),
+    "a part by getattr": ("blind", "def f(world): getattr(world, 'network')"),
+    "a part by attrgetter": ("blind", "from operator import attrgetter\ndef f(world): attrgetter('network')(world)"),
+    "a part by methodcaller": ("blind", "from operator import methodcaller\ndef f(it): methodcaller('read')(it)"),
+    "a part by attrgetter of its module": ("blind", "import operator\ndef f(it): operator.attrgetter('network')(it)"),
+    "a part by vars": ("blind", "def f(world): vars(world)['network']"),
+    "a part by __dict__": ("blind", "def f(world): world.__dict__['network']"),
+    "a part by __getattribute__": ("blind", "def f(world): world.__getattribute__('network')"),
+    "the parts as a tuple": ("blind", "from dataclasses import astuple\ndef f(world): astuple(world)"),
+    "the parts as a dict": ("blind", "from dataclasses import asdict\ndef f(world): asdict(world)"),
+    "a part in a pattern": ("blind", "def f(world):\n match world:\n  case World(network=wire): wire"),
+    "a part in a pattern by its place": ("blind", "def f(world):\n match world:\n  case World(a, b, c, wire): wire"),
+    "a World of its own": ("import", "from cognu.world.real import real_world"),
+    "a World's network of its own": ("import", "from cognu.world import net"),
+    "a World's network, imported in a function": ("import", "def f():\n import cognu.world.net"),
+    "a World's type": ("given", "from cognu.world import World"),
+    "a World's network's type": ("given", "from cognu.world import Network"),
+    "everything of a World": ("import", "from cognu.world import *"),
+    "a socket": ("import", "import socket"),
+    "a socket of C": ("import", "from _socket import socket"),
+    "a subprocess": ("import", "from subprocess import Popen"),
+    "a pty": ("import", "import pty"),
+    "a web page": ("import", "import urllib.request"),
+    "a module by its name": ("import", "import importlib\nimportlib.import_module('socket')"),
+    "a module by __import__": ("blind", "__import__('socket')"),
+    "a module that another shows": ("import", "import logging\nlogging.os.fork()"),
+    "a module of all there are": ("import", "import inspect\ninspect.sys.modules['socket']"),
+    "a log that goes over the network": ("import", "from logging.handlers import SocketHandler"),
+    "a log that goes over the network, by the way": ("import", "import logging\nlogging.handlers.SocketHandler('e')"),
+    "asyncio's connection": ("import", "import asyncio\ndef f(): asyncio.open_connection('evil', 1)"),
+    "asyncio's connection, imported": ("import", "from asyncio import open_connection"),
+    "asyncio's subprocess": ("import", "import asyncio\ndef f(): run = asyncio.create_subprocess_exec"),
+    "asyncio by another name": ("import", "import asyncio as quiet\ndef f(): quiet.open_connection('evil', 1)"),
+    "asyncio that another shows": ("import", "from cognu.files import dispatch\ndispatch.asyncio.open_connection()"),
+    "a loop's connection": ("import", "def f(loop): call = loop.create_connection"),
+    "a loop's executor": ("import", "def f(loop, g): loop.run_in_executor(None, g)"),
+    "a file of the host": ("blind", "def f(): look = open; look('/etc/passwd')"),
+    "a file of the host by pathlib": ("import", "from pathlib import Path\nPath('/etc/passwd').read_text()"),
+    "text that is run": ("blind", "def f(text): exec(text)"),
+    "dispatch by another name": ("import", "from cognu.files.dispatch import dispatch as ask"),
+    "dispatch kept for later": ("dispatch", "ask = dispatch"),
+    "dispatch of its module": ("dispatch", "import cognu.files.dispatch\ncognu.files.dispatch.dispatch(1, 2, 3)"),
+    "dispatch without the right": ("dispatch", "def f(chan): dispatch(chan, 0, chan.server.write, chan.fid, 0, b'')"),
+    "dispatch with another right": ("dispatch", "def f(chan): dispatch(chan, READ, chan.server.write, chan.fid)"),
+    "dispatch under another's capability": (
+        "dispatch", "def f(mine, other): dispatch(mine, READ, other.server.read, other.fid, 0, 9)",
+    ),
+    "dispatch of what is no method": ("dispatch", "def f(chan, g): dispatch(chan, 0, g)"),
+    "dispatch of a list": ("dispatch", "def f(them): dispatch(*them)"),
+}  # fmt: skip
+"""What a module `node/backdoor.py` might say to get around the doors, and the rule by which it is found."""
+
+REVIEWED = """
+    from functools import partial
+
+    async def steal(world, server, fid):
+        wire = world.network
+        await wire.connect_tcp("evil:1")
+        start = world.spawn.start
+        await start(["/bin/sh"])
+        look = server.read
+        look(fid, 0, 9)
+        host = world.disk
+        host.tree("/")
+        return partial(server.write, fid)
+"""
+
+
+@pytest.mark.parametrize("name", BACKDOORS)
+@pytest.mark.parametrize("place", ["node/backdoor.py", "devices/backdoor.py", "files/backdoor.py"])
+def test_a_backdoor_is_found(place: str, name: str) -> None:
+    rule, source = BACKDOORS[name]
+    assert rule in {finding.rule for finding in findings(place, source)}, findings(place, source)
+
+
+def test_each_line_of_the_backdoor_that_was_not_found_once_is_found() -> None:
+    assert findings("node/backdoor.py", dedent(REVIEWED)) == [
+        Finding("world", 5, "world.network"),
+        Finding("opening", 6, "wire.connect_tcp"),
+        Finding("opening", 7, "world.spawn.start"),
+        Finding("world", 7, "world.spawn"),
+        Finding("contract", 9, "server.read"),
+        Finding("world", 11, "world.disk"),
+        Finding("opening", 12, "host.tree"),
+        Finding("contract", 13, "server.write"),
+    ]
+
+
+def test_what_has_no_way_outside_is_left_alone() -> None:
+    source = """
+        from __future__ import annotations
+        import asyncio
+        import logging
+        from cognu.files.dispatch import dispatch
+        from cognu.world import Clock
+
+        async def f(chan: Chan, clock: Clock, namespace: Namespace) -> None:
+            await asyncio.Event().wait()
+            dispatch(chan, READ, chan.server.read, chan.fid, 0, 9)
+            dispatch(chan, READ | WRITE, chan.server.wstat, chan.fid, None)
+            namespace.open(chan, 0, None)
+            getattr(chan, "closed", True)
+            logging.getLogger("x").info("%s", clock.now())
+            assert chan.server is not None or isinstance(chan.server, object)
+    """
+    assert findings("node/quiet.py", dedent(source)) == []
+
+
+def test_a_row_is_for_one_module_alone() -> None:
+    """What one may, another may not, and not the same one by another name."""
+    source = "def f(world): world.disk.tree('/')"
+    assert findings("node/base.py", source) == []
+    assert {finding.rule for finding in findings("node/basement.py", source)} == {"world", "opening"}
+    assert findings("node/base.py", "def f(mine): mine.disk.tree('/')") != []
+
+
+TABLES = (
+    doors.STRANGERS, doors.HELD, doors.NO_FILE_SERVER, doors.OF_THE_WORLD, doors.OPENED, doors.GIVEN, doors.WORLDS,
+    doors.IMPORTED, doors.NAMED_LATER, doors.AS_DICT,
+)  # fmt: skip
+
+
+def test_every_row_is_about_something() -> None:
+    """Taken away, each row of a table is missed by the module that it is about."""
+    everything, dead = modules(), []
+    for table in TABLES:
+        rows: dict[str, object] = dict(table)
+        for module, kept in rows.items():
+            entries = sorted(kept) if isinstance(kept, set | dict) else [""]
+            for entry in entries:
+                dead += [] if _missed(table, module, entry, everything[module]) else [(module, entry)]
+    assert not dead
+    for names in (doors.NO_SERVERS, doors.TASKS, doors.HARMLESS, doors.ASYNCIO):
+        words = {word for source in everything.values() for word in names if word in source}
+        assert words == names
+
+
+def _missed(table: object, module: str, entry: str, source: str) -> bool:
+    assert isinstance(table, dict)
+    kept = table[module]
+    less = {one: kept[one] for one in kept if one != entry} if isinstance(kept, dict) else None
+    try:
+        if isinstance(kept, str):
+            del table[module]
+        else:
+            table[module] = kept - {entry} if less is None else less
+        return bool(findings(module, source))
+    finally:
+        table[module] = kept
+
+
+@pytest.mark.parametrize("module", sorted({*doors.OF_THE_WORLD, *doors.OPENED, *doors.HELD, *doors.STRANGERS}))
+def test_a_module_that_may_more_may_not_elsewhere(module: str) -> None:
+    assert findings("node/elsewhere.py", modules()[module])
