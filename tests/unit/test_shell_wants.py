@@ -104,6 +104,19 @@ async def test_each_answer_does_what_it_says(bench: Bench, typed: bytes, yes: bo
     assert child_of(bench).closed
 
 
+async def test_a_name_can_not_steer_the_terminal_at_which_it_is_asked_about(bench: Bench) -> None:
+    odd = "/home/me/\x1b[2J\nprog wants nothing"
+    bench.system.make(odd, b"x")
+    bench.system.make("/home/me/link", link=odd)
+    program(bench, Want(0, "/home/me/link", "r", "h"), Want(1, odd, "r", "h"))
+    shown = asks(bench, b"once\n", b"no\n")
+    await bench.run("prog")
+    first, second = [line for line in shown.text.split("\n") if " wants to " in line]
+    assert first.startswith("prog wants to read /home/me/link (it is '/home/me/\\x1b[2J\\nprog wants nothing')")
+    assert second.removeprefix(CHOICES).startswith("prog wants to read '/home/me/\\x1b[2J\\nprog wants nothing'")
+    assert "\x1b" not in shown.text
+
+
 async def test_an_answer_that_is_none_is_asked_for_again_and_the_end_of_the_input_is_a_no(bench: Bench) -> None:
     program(bench, NOTES)
     shown = asks(bench, b"what?\n", b"on", b"ce\n")

@@ -12,7 +12,9 @@ from cognu import __version__
 from cognu.cli.setting import Setting
 from cognu.errors import CognuError, E, FileError, from_oserror
 
-COMMAND = (sys.executable, "-m", "cognu.runtime.probe")
+COMMAND = (sys.executable, "-P", "-m", "cognu.runtime.probe")
+"""`-P`, here as for the node: no module is taken from the directory that the user is in. What PYTHONPATH names is the
+user's own choice, as is an installation among the user's own modules."""
 PROBE_SECONDS = 20.0
 
 

@@ -46,6 +46,8 @@ from cognu.runtime.scheduler import Scheduler
 from cognu.store.names import check_name, is_prefix
 from cognu.world.timing import within
 
+SHELL_COMMAND = (sys.executable, "-I", "-m", "cognu.shell")
+"""Isolated, as a runner: it finds no modules in a directory that it happens to begin in."""
 log = logging.getLogger("cognu.launcher")
 
 SHELL = "cpu"
@@ -182,7 +184,8 @@ class Launcher:
             ctl.close()
             raise
         process.node = peer.name
-        process.kill = lambda by: self._kill_far(process, peer, ctl, by)
+        left = launch.program == SHELL and not launch.args  # whoever kills a prompt wants to be away from it
+        process.kill = lambda by: self._kill_far(process, peer, ctl, by, left)
         process.note = lambda text: self._tell(process, ctl, f"note {quote(text)}")
         process.tell = lambda line: self._tell(process, ctl, line)
         process.pause = lambda stop: self._tell(process, ctl, "stop" if stop else "start")
@@ -219,9 +222,15 @@ class Launcher:
             ctl.close()
             self._node.processes.end(process, status, message)
 
-    def _kill_far(self, process: Process, peer: Peer, ctl: Chan, by: str) -> None:
-        """The far one ends first, so that its last output comes; if its node is away, when that is back."""
+    def _kill_far(self, process: Process, peer: Peer, ctl: Chan, by: str, left: bool) -> None:
+        """The far one ends first, so that its last output comes; if its node is away, when that is back.
+
+        If it is just `left`, this side waits for nothing.
+        """
         self._tell(process, ctl, "kill")
+        if left:
+            self._node.processes.end(process, 128 + 9, str(FileError(E.KILLED, "", by)))
+            return
         away = str(FileError(E.KILLED, "", f"{by}; {peer.name} is away"))
         if not any(row.peer.fingerprint == peer.fingerprint and row.connected for row in self._node.mesh.status()):
             self._node.processes.end(process, 128 + 9, away)
@@ -329,10 +338,10 @@ class Launcher:
                 command = [f"--command={text}"]  # may begin with a dash
             case words:
                 command = ["--", *words]
-        argv = [sys.executable, "-m", "cognu.shell", "--socket", node.home.socket, "--streams", "fd", *command]
+        argv = [*SHELL_COMMAND, "--socket", node.home.socket, "--streams", "fd", *command]
         variables = {"LANG": "C.UTF-8", TOKEN_VARIABLE: token}
         try:
-            child = await node.world.spawn.start(argv, variables, memory=memory, open_files=SHELL_FILES)
+            child = await node.world.spawn.start(argv, variables, "/", memory=memory, open_files=SHELL_FILES)
         except BaseException:
             node.lending.end(token)
             process.quota.give(Resource.MEMORY, SHELL_MEMORY)

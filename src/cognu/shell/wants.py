@@ -142,10 +142,16 @@ def grant_of(want: Want) -> Grant:
 def _deed(want: Want) -> str:
     if want.path == NETWORK:
         return f"use the network ({NETWORK})"
-    what = want.path if want.real in ("", want.path) else f"{want.path} (it is {want.real})"
+    path, real = _shown(want.path), _shown(want.real)
+    what = path if want.real in ("", want.path) else f"{path} (it is {real})"
     if CREATING in want.rights:
         return f"make {what}"
     return f"{' and '.join({'r': 'read', 'w': 'change', 'x': 'run'}[letter] for letter in want.rights)} {what}"
+
+
+def _shown(path: str) -> str:
+    """A name that can't steer the terminal at which it is asked about, nor pass for the question's own words."""
+    return path if path.isprintable() else repr(path)
 
 
 async def _existing(system: System, want: Want) -> Want | None:

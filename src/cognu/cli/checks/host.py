@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
+from cognu.cli.probing import COMMAND
 from cognu.world import MAX_SOCKET_PATH
 
 AREA = "host"
@@ -41,8 +42,8 @@ def programs(subject: Subject) -> Sequence[Found]:
 
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "cognu.runtime.probe"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=PROBE_SECONDS - 2, check=False,
+            COMMAND, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=PROBE_SECONDS - 2, check=False, cwd="/",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return problem("the probe did not end", "something slows this host down; ask again")
