@@ -13,7 +13,7 @@ from collections.abc import Callable
 from cognu.files.process import ProcessTable
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
-from cognu.world import Clock, Random, World
+from cognu.world import Clock, Random, Senses
 
 MAX_READ = 1 << 20
 """Bytes of one read of zero; those who read on get more. Random numbers come in smaller pieces, being slower."""
@@ -79,7 +79,7 @@ def drivers_text(processes: ProcessTable, caller: Caller) -> str:
     return "".join(f"#{letter} {DRIVERS.get(letter, '-')}\n" for letter in letters)
 
 
-def cons_server(world: World, sysname: str, processes: ProcessTable) -> TreeServer:
+def cons_server(world: Senses, sysname: str, processes: ProcessTable) -> TreeServer:
     return TreeServer(
         "#c",
         Directory(

@@ -49,7 +49,7 @@ from cognu.ninep.types import (
     Stat,
     qid_type,
 )
-from cognu.world import HostFile, HostNode, HostStat, HostTree, World, WouldWait
+from cognu.world import HostFile, HostNode, HostStat, HostTree, Worker, WouldWait
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ class HostServer(FileServer):
 
     def __init__(
         self,
-        world: World,
+        world: Worker,
         tree: HostTree,
         *,
         read_only: bool = False,

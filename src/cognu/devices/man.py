@@ -8,11 +8,11 @@ from __future__ import annotations
 from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.man import ENDING, SECTIONS
-from cognu.world import World
+from cognu.world import Keeper
 
 
 class Page(Node):
-    def __init__(self, world: World, name: str, path: str) -> None:
+    def __init__(self, world: Keeper, name: str, path: str) -> None:
         super().__init__(name, 0o444)
         self._world = world
         self._path = path
@@ -28,7 +28,7 @@ class Page(Node):
         fid.state = None
 
 
-def man_server(world: World, directory: str) -> TreeServer:
+def man_server(world: Keeper, directory: str) -> TreeServer:
     """`directory` is the host's, with a directory for each section."""
     sections = []
     for section in SECTIONS:

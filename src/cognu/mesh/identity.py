@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from cognu.errors import E, FileError, LinkBroken
-from cognu.world import Disk, World
+from cognu.world import Disk, Keeper
 
 FINGERPRINT_LENGTH = 52
 SHORT_LENGTH = 8
@@ -159,7 +159,7 @@ def verify(public: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def load_identity(world: World, home: str) -> Identity:
+def load_identity(world: Keeper, home: str) -> Identity:
     """The key in HOME/identity; a new one, written with mode 0600, if there is none.
 
     Raises `FileError(DAMAGED)` if the file holds no Ed25519 key; it is left as it is.

@@ -14,7 +14,7 @@ from cognu.errors import E, FileError
 from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, bounded_texts
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.tickets import LIFE_SECONDS, SECRET_SIZE, invitation_id
-from cognu.world import Clock, Disk, World
+from cognu.world import Clock, Disk, Keeper
 
 ATTEMPT_LIMIT = 5
 OPEN_LIMIT = 32
@@ -43,7 +43,7 @@ class Invitation:
 class Invitations:
     """The table; no network."""
 
-    def __init__(self, world: World, home: str) -> None:
+    def __init__(self, world: Keeper, home: str) -> None:
         """Raises `FileError(DAMAGED)`."""
         self._disk: Disk = world.disk
         self._clock: Clock = world.clock

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
 from cognu.mesh.session_core import QUEUE_LOW, SECOND, ChannelState, Event, SessionCore, Timing
-from cognu.world import SecureStream, World
+from cognu.world import SecureStream, Senses
 from cognu.world.timing import end_tasks, within
 
 OUTPUT_BYTES = 1 << 19
@@ -188,7 +188,7 @@ class Session:
     """The one session with one peer, whoever dialled."""
 
     def __init__(
-        self, world: World, core: SessionCore, timing: Timing, dial: Dial, handler: Handler,
+        self, world: Senses, core: SessionCore, timing: Timing, dial: Dial, handler: Handler,
         linked: Linked, port: Callable[[], int],
     ) -> None:  # fmt: skip
         """`handler` is called in a task of its own for each channel the peer opens, which is closed when it returns."""

@@ -15,7 +15,7 @@ from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import parse_options, split_words
 from cognu.files.process import Process
 from cognu.files.steps import finish
-from cognu.world import World
+from cognu.world import Keeper
 from cognu.world.timing import within
 
 log = logging.getLogger("cognu.node")
@@ -30,7 +30,7 @@ SECOND = 1_000_000_000
 class BaseScript:
     """The script of one node, and what of it is still to be done."""
 
-    def __init__(self, world: World, base: Process, path: str, mounter: Mounter) -> None:
+    def __init__(self, world: Keeper, base: Process, path: str, mounter: Mounter) -> None:
         self._world = world
         self._base = base
         self._path = path

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from cognu.errors import E, FileError, Misuse
 from cognu.runtime.engine import Engine, Module
-from cognu.world import World
+from cognu.world import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class _Kept:
 class CompileCache:
     """Modules belong to the cache, which frees them: users must not `close` them. For the loop's thread."""
 
-    def __init__(self, world: World, directory: str, engine: Engine, keep: int = 64, grace: float = 60.0) -> None:
+    def __init__(self, world: Keeper, directory: str, engine: Engine, keep: int = 64, grace: float = 60.0) -> None:
         """`keep`: modules in memory; above that, those without guests not asked for in `grace` seconds are
         freed."""
         self._world = world

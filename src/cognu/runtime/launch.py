@@ -39,7 +39,7 @@ from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler, check_start
 from cognu.runtime.wasi import IMPORTS, Program
 from cognu.runtime.wasi.table import FIRST_PREOPEN
-from cognu.world import World
+from cognu.world import Senses
 
 log = logging.getLogger(__name__)
 
@@ -287,7 +287,7 @@ class Programs:
     """Starts WASI programs in processes and ends the processes with them."""
 
     def __init__(
-        self, world: World, scheduler: Scheduler, cache: CompileCache, processes: ProcessTable, skeleton: Skeleton,
+        self, world: Senses, scheduler: Scheduler, cache: CompileCache, processes: ProcessTable, skeleton: Skeleton,
         runners: Runners | None = None,
     ) -> None:  # fmt: skip
         """`runners`, which it closes, are for what is launched with `isolate`."""

@@ -52,7 +52,7 @@ from cognu.runtime.runner_text import (
     parse_said,
 )
 from cognu.runtime.runner_text import Stream as StreamOrder
-from cognu.world import Bounds, Child, Clock, Stream, World, wall
+from cognu.world import Bounds, Child, Clock, Senses, Stream, World, wall
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class IsolatedRun:
     """One program in its runner, from its start to its process's end."""
 
     def __init__(
-        self, runners: Runners, world: World, processes: ProcessTable, process: Process, limits: Limits
+        self, runners: Runners, world: Senses, processes: ProcessTable, process: Process, limits: Limits
     ) -> None:
         self.usage = Usage()
         self._runners = runners

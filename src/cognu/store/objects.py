@@ -21,7 +21,7 @@ from blake3 import blake3
 from cognu.errors import CognuError, E, FileError
 from cognu.store.names import COMMON, LENGTH, check_name, is_prefix, name_of, name_of_digest
 from cognu.store.shared import Shared, Use
-from cognu.world import Draft, HostFile, Threads, World
+from cognu.world import Draft, HostFile, Keeper, Threads
 from cognu.world.timing import within
 
 log = logging.getLogger("cognu.store")
@@ -134,7 +134,7 @@ class Store:
     Making it raises DAMAGED if its record of bad sources is.
     """
 
-    def __init__(self, world: World, directory: str) -> None:
+    def __init__(self, world: Keeper, directory: str) -> None:
         self._world = world
         self.disk = world.disk
         self._objects = f"{directory}/objects"

@@ -427,8 +427,24 @@ class Senses(Protocol):
     def random(self) -> Random: ...
 
 
+class Worker(Senses, Protocol):
+    """What of a world a part of the node has that works on threads besides: nothing outside."""
+
+    @property
+    def threads(self) -> Threads: ...
+
+
+class Keeper(Worker, Protocol):
+    """What of a world a part of the node has that keeps files of its own."""
+
+    @property
+    def disk(self) -> Disk: ...
+
+
 @dataclass(frozen=True)
 class World:
+    """All of it: for the node, which gives its parts what they need, and for who opens sockets or starts processes."""
+
     clock: Clock
     random: Random
     threads: Threads
