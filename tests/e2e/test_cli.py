@@ -145,6 +145,14 @@ def test_q_leaves_top_and_the_terminal_as_it_was(desk: Machine) -> None:
         assert user.ends() == 0
 
 
+def test_a_page_of_the_manual_is_plain_text_at_a_terminal_and_as_it_is_elsewhere(desk: Machine) -> None:
+    for words in (("man", "put"), ("sh", "-c", "man put")):
+        with desk.terminal(*words) as user:
+            user.shows("put(1)\n", "\nNAME\n", "    put - store a file", "\nSYNOPSIS\n")
+            assert user.ends() == 0
+        assert desk.says(*words).startswith("# put(1)\n\n## NAME\n")
+
+
 def test_sh_and_run_start_a_node_if_there_is_none(place: Path) -> None:
     machine = Machine(place, "solo")
     try:

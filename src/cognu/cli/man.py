@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from cognu.cli.setting import Setting, table, verb
 from cognu.errors import E, FileError
-from cognu.man import choose, pages, read, summary
+from cognu.man import choose, pages, read, rendered, summary
 
 
 @verb("man", "cognu man 3 proc")
@@ -26,4 +28,7 @@ def man_verb(setting: Setting, words: tuple[str, ...]) -> None:
         return
     section, name = choose(known, list(words))
     text = read(section, name)
-    setting.show({"name": name, "section": section, "text": text}, text.rstrip("\n"))
+    if sys.stdout.isatty() and not setting.json:
+        click.echo_via_pager(rendered(text) + "\n")  # $PAGER, or less
+    else:
+        setting.show({"name": name, "section": section, "text": text}, text.rstrip("\n"))

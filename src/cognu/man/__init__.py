@@ -79,3 +79,16 @@ def summary(text: str) -> str:
     _, _, rest = text.partition("## NAME\n")
     line = rest.strip().partition("\n")[0]
     return line.partition(" - ")[2]
+
+
+def rendered(text: str) -> str:
+    """A page for a terminal: without the marks of Markdown, the text indented as in man(1), and examples more so."""
+    lines = []
+    for line in text.rstrip("\n").split("\n"):
+        if line.startswith("#"):
+            lines.append(line.lstrip("#").strip())
+        elif line.startswith("    "):
+            lines.append(f"    {line}")  # what is typed or printed stays as it is
+        else:
+            lines.append(f"    {line.replace('`', '')}".rstrip())
+    return "\n".join(lines)

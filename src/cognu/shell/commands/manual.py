@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cognu.man import SECTIONS, choose
+from cognu.man import SECTIONS, choose, rendered
 from cognu.shell.commands.reading import chunks, opened, unique
-from cognu.shell.state import Call
+from cognu.shell.state import Call, decode
+from cognu.shell.system import is_terminal
 
 PLACE = "/man"
 
@@ -23,7 +24,12 @@ async def man(call: Call) -> int:
             await call.print(f"{title} {SECTIONS.get(title, '')}: {names}")
         return 0
     chosen, name = choose(known, list(call.operands))
+    text = bytearray()
     async with opened(call.system, f"{PLACE}/{chosen}/{name}", "r") as page:
         async for data in chunks(page):
-            await call.write(data)
+            text += data
+    if is_terminal(call.streams.stdout):
+        await call.print(rendered(decode(bytes(text))))
+    else:
+        await call.write(bytes(text))
     return 0
