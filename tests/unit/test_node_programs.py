@@ -166,6 +166,9 @@ def test_the_last_word_on_a_path_counts(book: ProgramBook) -> None:
     book.add(ONE, allow=[Grant("/a", "r")])
     assert book.add(ONE, never=[Grant("/a", "r")]) == ProgramGrants(ONE, "", (), (Grant("/a", "r"),))
     assert book.add(ONE, allow=[Grant("/a", "rw")]).never == ()
+    assert book.add(ONE, never=[Grant("/a", "w")]).allow == (Grant("/a", "r"),)
+    assert book.add(ONE, allow=[Grant("/a", "wx")]) == ProgramGrants(ONE, "", (Grant("/a", "rwx"),))
+    assert book.remove(ONE, Grant("/a", "x")).allow == (Grant("/a", "rw"),)
     with pytest.raises(FileError) as caught:
         book.add(ONE, never=[Grant("/a/b", "r")])
     assert caught.value.error is E.CONFLICT

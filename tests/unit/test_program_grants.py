@@ -18,7 +18,7 @@ from cognu.files.process import Process, State
 from cognu.files.steps import finish
 from cognu.files.wants import Said, Want
 from cognu.kernel import GRANT, READ
-from cognu.ninep.types import OREAD
+from cognu.ninep.types import ORDWR, OREAD
 from cognu.node.admitting import admit, prepared, taken_back, withdraw
 from cognu.node.programs import ProgramBook
 from cognu.store.names import name_of
@@ -248,8 +248,8 @@ async def test_a_grant_taken_back_ends_what_runs_under_it_and_the_rest_stays(des
     assert want is not None  # it has read the first, and waits for the second
     chan = await desk.machine.open("/etc/motd", OREAD, process)
     chan.domain.check(chan.cap, READ)
-    assert withdraw(process, "/etc/motd")
-    assert not withdraw(process, "/etc/motd")
+    assert withdraw(process, Grant("/etc/motd", "r"))
+    assert not withdraw(process, Grant("/etc/motd", "r"))
     with pytest.raises(FileError) as caught:
         chan.domain.check(chan.cap, READ)
     assert caught.value.error is E.REVOKED
@@ -258,6 +258,25 @@ async def test_a_grant_taken_back_ends_what_runs_under_it_and_the_rest_stays(des
     await desk.answers(process, no)
     result = await desk.machine.result(process)
     assert result.out.decode().splitlines() == ["r: hello", "", f"r: {ABSENT}", f"r: {ABSENT}", "s: ok"]
+
+
+async def test_of_a_grant_those_rights_are_taken_back_that_are_named(desk: Desk) -> None:
+    desk.book.add(desk.program, allow=[Grant("/etc/motd", "rw")])
+    process = await desk.start("r", "notes", "r", "/etc/motd", "o", "/etc/motd", answer=yes)
+    assert process.wants is not None
+    assert await process.wants.next(0) is not None  # it waits
+    chan = await desk.machine.open("/etc/motd", ORDWR, process)
+    row = desk.book.add(desk.program, never=[Grant("/etc/motd", "w")])
+    assert (row.allow, row.never) == ((Grant("/etc/motd", "r"),), (Grant("/etc/motd", "w"),))
+    process.wants.kept = Said(row.allow, row.never)
+    assert withdraw(process, Grant("/etc/motd", "w"))
+    with pytest.raises(FileError) as caught:
+        chan.domain.check(chan.cap, READ)
+    assert caught.value.error is E.REVOKED  # opened for both
+    chan.close()
+    await desk.answers(process, no)
+    result = await desk.machine.result(process)
+    assert result.out.decode().splitlines() == [f"r: {ABSENT}", "r: hello", "", f"o: {DENIED}"]
 
 
 async def test_what_is_taken_back_while_a_program_starts_it_does_not_get(desk: Desk) -> None:
@@ -309,7 +328,7 @@ async def test_a_grant_by_another_name_is_taken_back_with_what_it_is(desk: Desk)
     assert process.wants is not None
     assert await process.wants.next(0) == Want(0, f"{HOME}/notes", "r")
     process.wants.kept = Said()
-    assert withdraw(process, "/etc/motd")
+    assert withdraw(process, Grant("/etc/motd", "r"))
     await desk.answers(process, no)
     result = await desk.machine.result(process)
     assert result.out.decode().splitlines() == ["r: hello", "", f"r: {ABSENT}", f"r: {ABSENT}"]

@@ -78,7 +78,7 @@ async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -
     bench.system.make("/home/me/alias", link="there")
     assert (await asked(bench, "grants set wc alias:rw"))[2]["grants"] == ["/home/me/there:rw"]
     assert (await asked(bench, "grants set --never wc alias"))[2]["grants"] == ["/home/me/alias:r"]
-    assert (await asked(bench, "grants revoke wc alias"))[2]["grant"] == "/home/me/alias:r"
+    assert (await asked(bench, "grants revoke wc alias"))[2]["grant"] == "/home/me/alias:rwx"
     bench.system.make("/home/me/pi", b"")
     both = await bench.run("grants set pi net")
     assert both.err == f"grants: pi: {E.AMBIGUOUS.text}: the file is ./pi\n"

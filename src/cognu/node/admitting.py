@@ -18,9 +18,18 @@ from cognu.files.process import Process, State
 from cognu.files.server import OEXCL
 from cognu.files.steps import Steps, finish
 from cognu.files.wants import CREATING, Means, Said, Wants, is_within
-from cognu.kernel import CREATE, READ
+from cognu.kernel import CREATE, EXECUTE, READ, WRITE
 from cognu.ninep.types import OREAD, OWRITE, QTDIR
-from cognu.node.programs import ANY, MAX_TEXT, ProgramBook, ProgramGrants, conflict, parse_grants_text, with_grants
+from cognu.node.programs import (
+    ANY,
+    MAX_TEXT,
+    ProgramBook,
+    ProgramGrants,
+    conflict,
+    less,
+    parse_grants_text,
+    with_grants,
+)
 from cognu.runtime.launch import RIGHTS, rights_of
 
 NEW_FILE = 0o644
@@ -226,15 +235,17 @@ def _bind(process: Process, where: Chan, members: list[tuple[Chan, bool]], right
 def taken_back(process: Process, before: Said) -> None:
     """Withdraw what was remembered when a program was about to start, and was taken back until it ran."""
     if process.wants is not None:
-        for path in {grant.path for grant in before.allow} - {grant.path for grant in process.wants.kept.allow}:
-            withdraw(process, path)
+        for grant in less(before.allow, process.wants.kept.allow):
+            withdraw(process, grant)
 
 
-def withdraw(process: Process, path: str) -> bool:
-    """Take what is mounted at a path out of a running program's namespace, and end all use of it; whether it was there.
+def withdraw(process: Process, grant: Grant) -> bool:
+    """Take a grant from a running program: its rights to what is mounted at that path; whether that was there.
 
-    What leads there alone is gone too.
+    All use of it ends, open files too. With rights left it can be opened again; without any it is not there any more,
+    nor what leads there alone, and so it is if there is no room for the capability to what is left.
     """
+    path, gone_rights = grant.path, rights_of(grant.rights)
     namespace = process.namespace
     skeleton = namespace.root.server
     if process.state is State.DEAD or not isinstance(skeleton, SkeletonServer):
@@ -243,12 +254,34 @@ def withdraw(process: Process, path: str) -> bool:
     places = {path, *(place for place, real in given.items() if is_within(real, path))}
     gone = [key for key, head in namespace.heads.items() if str(head.place.path) in places]
     for key in gone:
-        head = namespace.heads.pop(key)
-        for member in head.members:
-            authority, cap = member.chan.domain.authority, member.chan.cap
-            authority.revoke(member.chan.domain.pid, cap)
-            authority.delete(member.chan.domain.pid, cap)
-        head.close()
+        head = namespace.heads[key]
+        left_over = [_lessen(member.chan, gone_rights) for member in head.members]
+        if not all(left_over):
+            del namespace.heads[key]
+            for member in head.members:
+                _end(member.chan)
+            head.close()
     left = [str(head.place.path) for head in namespace.heads.values()]
     skeleton.uproot([*left, str(process.cwd.path)])
     return bool(gone)
+
+
+def _lessen(chan: Chan, gone: int) -> bool:
+    """End all use of a mounted file, which keeps its rights without those; whether any of use are left."""
+    domain, cap = chan.domain, chan.cap
+    authority = domain.authority
+    authority.revoke(domain.pid, cap)
+    rights = authority.rights(domain.pid, cap) & ~gone
+    if not rights & (READ | WRITE | EXECUTE):
+        return False
+    try:
+        chan.cap = domain.mint(cap, rights, domain)
+    except FileError:
+        return False
+    authority.delete(domain.pid, cap)
+    return True
+
+
+def _end(chan: Chan) -> None:
+    chan.domain.authority.revoke(chan.domain.pid, chan.cap)
+    chan.domain.authority.delete(chan.domain.pid, chan.cap)

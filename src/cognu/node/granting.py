@@ -12,7 +12,7 @@ from cognu.files.wants import Said
 from cognu.node.admitting import withdraw
 from cognu.node.grants import parse_grant
 from cognu.node.node import Node
-from cognu.node.programs import ProgramGrants, grant_text, parse_grant_text
+from cognu.node.programs import ProgramGrants, grant_text, less, parse_grant_text
 from cognu.store.names import check_name, is_prefix
 
 Arguments = dict[str, Any]
@@ -45,7 +45,7 @@ async def _grant(node: Node, arguments: Arguments) -> Any:
         assert process.wants is not None
         process.wants.kept = Said(row.allow, row.never)
         for grant in grants if never else ():
-            withdraw(process, grant.path)
+            withdraw(process, grant)
     return _row(row)
 
 
@@ -69,12 +69,12 @@ async def _ungrant(node: Node, arguments: Arguments) -> Any:
     grant = parse_grant_text(text) if text else None
     before = node.programs.get(program)
     row = node.programs.remove(program, grant)
-    gone = {grant.path} if grant is not None else {known.path for known in before.allow}
+    gone = less(before.allow, row.allow)
     for process in _running(node, program):
         assert process.wants is not None
         process.wants.kept = Said(row.allow, row.never)
-        for path in gone & {known.path for known in before.allow}:
-            withdraw(process, path)
+        for lost in gone:
+            withdraw(process, lost)
     return _row(row)
 
 

@@ -158,9 +158,16 @@ def with_grants(row: ProgramGrants, allow: Iterable[Grant] = (), never: Iterable
     return more
 
 
-def _less(grants: Iterable[Grant], paths: Iterable[Grant]) -> tuple[Grant, ...]:
-    gone = {grant.path for grant in paths}
-    return tuple(grant for grant in grants if grant.path not in gone)
+def less(grants: Iterable[Grant], gone: Iterable[Grant]) -> tuple[Grant, ...]:
+    """What is left of `grants` without the letters of `gone` at the very same paths."""
+    letters: dict[str, set[str]] = {}
+    for grant in gone:
+        letters.setdefault(grant.path, set()).update(grant.rights)
+    left = [
+        Grant(grant.path, "".join(letter for letter in grant.rights if letter not in letters.get(grant.path, ())))
+        for grant in grants
+    ]
+    return tuple(grant for grant in left if grant.rights)
 
 
 def format_grants(rows: Iterable[ProgramGrants]) -> bytes:
@@ -216,7 +223,7 @@ class ProgramBook:
     def add(
         self, program: str, name: str = "", allow: Iterable[Grant] = (), never: Iterable[Grant] = ()
     ) -> ProgramGrants:
-        """Keep more of a program, by its whole hash. What was said of the very same paths before is changed by it.
+        """Keep more of a program, by its whole hash. Of the very same paths the last word counts, letter by letter.
 
         Raises CONFLICT, TOOBIG, INVAL.
         """
@@ -226,22 +233,24 @@ class ProgramBook:
         kept = replace(
             known,
             name=plain_name(name) or known.name,
-            allow=_less(known.allow, never),
-            never=_less(known.never, allow),
+            allow=less(known.allow, never),
+            never=less(known.never, allow),
         )
         row = with_grants(kept, allow, never)
         self._store({**self._rows, program: row})
         return row
 
     def remove(self, program: str, grant: Grant | None = None) -> ProgramGrants:
-        """Forget what was allowed or never to be had of a path, or (None) all of a program; what is left of it.
+        """Forget these letters of what was allowed or never to be had of a path, or (None) all of a program.
+
+        Returns what is left of it.
 
         Raises NOGRANT.
         """
         known = self.get(program)
         had = (*known.allow, *known.never)
         gone = had if grant is None else [grant]
-        row = replace(known, allow=_less(known.allow, gone), never=_less(known.never, gone))
+        row = replace(known, allow=less(known.allow, gone), never=less(known.never, gone))
         if row == known:
             raise FileError(E.NOGRANT, known.name or program if grant is None else grant_text(grant))
         rows = {key: other for key, other in self._rows.items() if key != program}

@@ -76,7 +76,7 @@ async def _revoke(call: Call, who: str, text: str) -> int:
         grant = peers_grant(call.system.cwd, text)
         return await _say(call, await call.system.rpc("revoke", peer=who, grant=grant), f"{who} may no longer: {grant}")
     program, _ = await _program(call, who)
-    grant = programs_grant(call.system.cwd, text) if text else ""
+    grant = programs_grant(call.system.cwd, text, LETTERS) if text else ""
     with _known(who):
         said = await call.system.rpc("ungrant", program=program, grant=grant)
     return await _say(call, said, *_about(said))
@@ -156,11 +156,11 @@ def peers_grant(cwd: str, text: str) -> str:
     return f"{kind}:{absolute(cwd, path)}" if colon and kind in OF_TREES and path else text
 
 
-def programs_grant(cwd: str, text: str) -> str:
-    """A program's, `PATH[:RIGHTS]` or `net`."""
+def programs_grant(cwd: str, text: str, usual: str = "r") -> str:
+    """A program's, `PATH[:RIGHTS]` or `net`; `usual` are the rights if none are named."""
     if text == NET:
         return text
     path, colon, rights = text.rpartition(":")
     if not colon or not rights or set(rights) - set(LETTERS):
-        path, rights = text, "r"
+        path, rights = text, usual
     return f"{absolute(cwd, path)}:{rights}"
