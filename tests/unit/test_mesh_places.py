@@ -31,7 +31,8 @@ class Place:
     """A process with a memory file server at /tmp and the network, with the peer `pi` that is away, at /n."""
 
     def __init__(self) -> None:
-        self.network = NetworkServer(lambda: ["pi"], nobody_answers)
+        self.peers = ["pi"]
+        self.network = NetworkServer(lambda: self.peers, nobody_answers)
         self.node = Node(SkeletonServer(["/n", "/tmp"]))
 
     async def start(self) -> Process:
@@ -126,3 +127,15 @@ async def test_a_place_is_an_empty_directory_in_which_nothing_is_made() -> None:
         await client.walk("/photos/x")
     assert raised.value.error is E.NOENT
     client.close()
+
+
+async def test_a_peer_of_a_places_name_comes_first_from_when_it_is_joined() -> None:
+    """A place is one process's: it must not hide a peer from all others, nor stand in for it."""
+    place = Place()
+    process = await place.start()
+    await change(process, "bind /tmp/a /n/photos")
+    place.peers.append("photos")
+    assert await place.names(process) == ["photos", "pi"]
+    with pytest.raises(FileError) as raised:
+        await finish(process.namespace.find("/n/photos/file", process.cwd, process))
+    assert raised.value.error is E.HOSTUNREACH

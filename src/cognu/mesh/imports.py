@@ -185,8 +185,8 @@ class NetworkServer(FileServer):
             return Walk([_ROOT_QID], _RootFid()) if names else Walk([], self._on_place(fid.name))
         if not names or list(names) == [".."]:
             return Walk([_ROOT_QID] * len(names), _RootFid())
-        if names[0] in self._places:
-            # Before a peer of that name: whoever mounted there did so by that name.
+        if names[0] in self._places and names[0] not in self._names():
+            # A peer of that name comes first: a place is one process's, and would hide the peer from all others.
             on = self._on_place(names[0])
             if len(names) == 1:
                 return Walk([on.qid], on)
@@ -280,7 +280,7 @@ class NetworkServer(FileServer):
         return [entry._replace(qid=peer.qid(entry.qid)) for entry in entries]
 
     def _entry(self, cookie: int, name: str) -> Entry:
-        stat = _directory(name, b"place" if name in self._places else b"peer")
+        stat = _directory(name, b"peer" if name in self._names() else b"place")
         return Entry(cookie, stat.qid, name, stat)
 
     async def stat(self, fid: Fid) -> Stat:
