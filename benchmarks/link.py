@@ -68,23 +68,7 @@ async def run(bench: Bench) -> None:
 
             return measure
 
-        def cpu_of(work: Callable[[], float], count: float) -> Callable[[], float]:
-            def measure() -> float:
-                before = _spent(peer.pid)
-                work()
-                return (_spent(peer.pid) - before) / count
-
-            return measure
-
         async with _mesh(directory, peer) as mesh:
-
-            def our_cpu(work: Callable[[], Awaitable[float]], count: float) -> Callable[[], Awaitable[float]]:
-                async def measure() -> float:
-                    before = _spent(peer.pid)
-                    await work()
-                    return (_spent(peer.pid) - before) / count
-
-                return measure
 
             async def our_bytes() -> float:
                 return await _channel_bytes(await mesh.open("far", link_peer.sink(total)), total)
@@ -101,11 +85,33 @@ async def run(bench: Bench) -> None:
                 Case("50 bytes to and fro / TCP", us, our_trips, "blocking TCP", trips_by(tcp)),
             ]
             if CAN_ACCOUNT:
-                ours, theirs = our_cpu(our_bytes, total / 1e6), cpu_of(bytes_by(tls), total / 1e6)
+                ours, theirs = _our_cpu(peer, our_bytes, total / 1e6), _cpu(peer, bytes_by(tls), total / 1e6)
                 cases.append(Case("CPU per MB one way / TLS socket", us, ours, "blocking TLS", theirs, aim=aim))
-                ours, theirs = our_cpu(our_trips, trips), cpu_of(trips_by(tls), trips)
+                ours, theirs = _our_cpu(peer, our_trips, trips), _cpu(peer, trips_by(tls), trips)
                 cases.append(Case("CPU per trip / TLS socket", us, ours, "blocking TLS", theirs))
             await bench.measure(cases)
+
+
+def _cpu(peer: _Peer, work: Callable[[], float], count: float) -> Callable[[], float]:
+    """Measures what both processes spend on `work`, for each of `count`."""
+
+    def measure() -> float:
+        before = _spent(peer.pid)
+        work()
+        return (_spent(peer.pid) - before) / count
+
+    return measure
+
+
+def _our_cpu(peer: _Peer, work: Callable[[], Awaitable[float]], count: float) -> Callable[[], Awaitable[float]]:
+    """The same of what is awaited."""
+
+    async def measure() -> float:
+        before = _spent(peer.pid)
+        await work()
+        return (_spent(peer.pid) - before) / count
+
+    return measure
 
 
 @contextmanager
