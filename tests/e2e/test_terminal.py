@@ -304,7 +304,7 @@ def test_a_far_shell_is_left_by_an_escape_also_if_its_machine_is_away(
             os.kill(node, signal.SIGSTOP)
         try:
             user.type("~.")
-            user.shows("\n", PROMPT)
+            user.shows("left pi", "\n", PROMPT)
             prints(user, "echo $?; cat /dev/sysname; echo", "137\ndesk\n")
         finally:
             os.kill(node, signal.SIGCONT)

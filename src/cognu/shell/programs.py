@@ -206,7 +206,7 @@ async def wait_at_terminal(call: Call, child: Child) -> int:
     finally:
         await end_tasks([killing])
     if escaped.is_set():
-        await stderr.write(AS_USUAL)
+        await stderr.write(AS_USUAL + encode(f"left {call.operands[0]}; what ran there ends when it hears of it\n"))
     elif child.message:
         await stderr.write(encode(f"{call.argv[0]}: {child.message}\n"))
     return status
