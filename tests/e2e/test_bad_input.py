@@ -265,7 +265,7 @@ async def test_a_program_that_goes_wrong_harms_itself_alone(place: Path) -> None
             assert (ended.output, ended.status) == (b"refused\n", 0)
             ended = await client.run(grows, lines=[f"limit memory {64 << 20}"])
             assert ended.status == 128 + 6
-            await refused(client.run(grows, lines=["limit memory 1000"]), E.DQUOT, "1000")
+            await refused(client.run(grows, lines=["limit memory 1000"]), E.NOMEM, "its limit is 1000")
         await beside.stdin.write(b"still here")
         assert await beside.stdout.read() == b"still here"
         assert (await beside.end()).status == 0
