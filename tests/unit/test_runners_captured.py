@@ -34,9 +34,10 @@ from cognu.runtime.runner_text import (
     parse_said,
     said_text,
 )
+from cognu.runtime.runners import START_SECONDS
 from cognu.world import Bounds, Child
 from cognu.world import Stream as WorldStream
-from cognu.world.real import RealSpawn
+from cognu.world.real import RealClock, RealSpawn
 from programs.build import build
 from streams import pair
 from wasi_machine import HOME, Machine
@@ -159,6 +160,34 @@ async def test_a_captured_runner_gets_what_its_program_was_given_and_nothing_els
     assert (process.status, process.message) == (3, "")
     assert runner.spawn.child.signals == [signal.SIGKILL]
     await runner.mount.close()
+
+
+class StartOver(RealClock):
+    """On which the time that a runner has to begin is over as soon as the test says so."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds == START_SECONDS:
+            await self.over.wait()
+        else:
+            await super().sleep(seconds)
+
+
+async def test_a_runner_that_does_not_begin_its_program_is_given_up(machine: Machine) -> None:
+    runner, process, clock = Captured(machine), await machine.child(), StartOver()
+    machine.runners._world = replace(machine.runners._world, clock=clock)
+    starting = await runner.begin(process, Launch())
+    ctl = await runner.open("#g", "ctl", ORDWR)
+    clock.over.set()
+    with pytest.raises(FileError) as caught:
+        await starting
+    assert caught.value.error is E.RUNNER
+    assert runner.spawn.child.signals == [signal.SIGKILL]
+    assert machine.parent.quota.used(Resource.MEMORY) == 0
+    with pytest.raises(FileError):
+        await runner.mount.stat(ctl)
 
 
 async def test_what_a_captured_runner_says_out_of_turn_is_refused(machine: Machine) -> None:

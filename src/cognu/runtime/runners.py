@@ -53,6 +53,7 @@ from cognu.runtime.runner_text import (
 )
 from cognu.runtime.runner_text import Stream as StreamOrder
 from cognu.world import Bounds, Child, Clock, Senses, Stream, World, wall
+from cognu.world.timing import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ ADDRESSES = 4 << 30
 """Bytes of addresses that it may have beyond what its engine reserves for one program."""
 CPU_SLACK = 2
 """Seconds of processor time that the host lets it have beyond the program's limit, which engine and node see to."""
+START_SECONDS = 60.0
+"""Within which a runner has the program running, whose code is compiled already; else it is given up."""
 FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 """Seconds between two looks at what a runner used: longer and longer while it uses nothing."""
 SESSION = SessionLimits(fids=8192, calls=256)
@@ -274,8 +277,14 @@ class IsolatedRun:
         roots = await self._roots(orders, code)
         self._export = _CountedExport(self._world.clock, runner.stream, process, _attach(roots))
         self._serving = asyncio.create_task(_serve(self._export, roots))
-        waits: list[asyncio.Future[Any]] = [self._running, runner.ended, self._serving]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        timer = asyncio.ensure_future(self._world.clock.sleep(START_SECONDS))
+        waits: list[asyncio.Future[Any]] = [self._running, runner.ended, self._serving, timer]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(timer)
+        if not any(future.done() for future in waits[:-1]):
+            raise FileError(E.RUNNER, "", f"it had not begun after {START_SECONDS:.0f} s")
         if not self._running.done():
             raise await self._how_it_ended()
         self._running.result()
