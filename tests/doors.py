@@ -11,6 +11,7 @@ for one who forgot.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -124,7 +125,7 @@ OF_THE_WORLD = {
     "mesh/join.py": {"world.network", "self._world.network"},
     "mesh/links.py": {"self._world.network"},
     "node/__main__.py": {"world.disk"},
-    "node/assembly.py": {"world.disk", "world.network", "node.network"},
+    "node/assembly.py": {"world.disk", "node.world.network", "node.network"},
     "node/base.py": {"world.disk", "world.network", "parts.network"},
     "node/launcher.py": {"node.world.spawn"},
     "node/listening.py": {"self._node.world.network"},
@@ -151,7 +152,7 @@ OPENED = {
     "files/readahead.py": {"last.start", "part.start"},  # where a range begins
     "mesh/join.py": {"world.network.connect_tls", "self._world.network.listen_tls"},
     "mesh/links.py": {"self._world.network.connect_tls", "self._world.network.listen_tls"},
-    "node/assembly.py": {"world.network.listen_unix", "node.inviter.start"},
+    "node/assembly.py": {"node.world.network.listen_unix", "node.inviter.start"},
     "node/base.py": {"world.disk.tree"},
     "node/launcher.py": {"node.world.spawn.start"},
     "node/listening.py": {"network.listen_tcp", "network.listen_unix"},
@@ -387,6 +388,8 @@ def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Sai
             yield "dispatch", "dispatch itself"
         elif said := _dispatched(module, call):
             yield "dispatch", said
+    for name in _disguised(node):
+        yield "server", f"{name} is a server"
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return
     if node.attr == "dispatch":
@@ -401,6 +404,24 @@ def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Sai
         known = base.rpartition(".")[2] in NO_SERVERS or base in STRANGERS.get(module, {})
         if not known and text not in HELD.get(module, {}):
             yield "contract", text
+
+
+def _disguised(node: ast.AST) -> list[str]:
+    """Names of what is no server, given to one that was just made, or declared as one."""
+    targets: list[ast.expr] = []
+    of = ""
+    match node:
+        case ast.arg(annotation=ast.expr()):
+            of, targets = ast.unparse(node.annotation or node), [ast.Name(node.arg)]
+        case ast.AnnAssign():
+            of, targets = ast.unparse(node.annotation), [node.target]
+        case ast.Assign(value=ast.Call(func=called)):
+            of, targets = ast.unparse(called), node.targets
+        case ast.NamedExpr(value=ast.Call(func=called)):
+            of, targets = ast.unparse(called), [node.target]
+    made = re.search(r"(Server|_server)( \| None)?$", of) is not None
+    names = [ast.unparse(target).rpartition(".")[2] for target in targets]
+    return [name for name in names if made and name in NO_SERVERS]
 
 
 def _in_dispatch(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:

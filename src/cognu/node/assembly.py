@@ -44,43 +44,12 @@ LAST_MOMENT = 5.0
 async def running(world: World, home: Home, settings: Settings, user: str) -> AsyncIterator[Node]:
     """Start a node, and stop it in the end: everything it started ends, in reverse order."""
     node = Node(world, home, settings, user)
-    channels = Channels(node)
     async with AsyncExitStack() as stack:
-        kept = Ring()
-        handler = RingHandler(kept)
-        logging.getLogger().addHandler(handler)
-        stack.callback(handler.close)
-        stack.callback(logging.getLogger().removeHandler, handler)
-        home.check()
-        world.disk.make_directory(home.path)
-        release = world.disk.lock(home.lock)
-        if release is None:
-            raise FileError(E.NODERUNS, home.path)
-        stack.callback(release)
-        world.disk.sweep(home.path)
-        node.identity = load_identity(world, home.path)
-        node.book = PeerBook(world.disk, home.path)
-        node.programs = ProgramBook(world.disk, home.grants)
-        node.store = Store(world, home.store)
-        stack.push_async_callback(node.store.close)
-        engine = Engine(host.settings(host.measure()))
-        stack.callback(engine.close)
-        cache = CompileCache(world, home.compiled, engine)
-        stack.push_async_callback(cache.close)
-        scheduler = Scheduler(engine, world.clock)
-        stack.push_async_callback(scheduler.close)
-        stack.push_async_callback(node.services.close)
-        # The mesh ends first: a connection to a peer that is away would wait for it to say goodbye.
-        node.network = NetworkServer(node.peer_names, channels.dial)
-        stack.push_async_callback(node.network.close)
-        node.mesh = Mesh(world, node.identity, node.book, channels.answer)
-        stack.push_async_callback(node.mesh.close)
-        runners = Runners(world, engine.settings, node.processes, settings.runners)
-        launcher = Launcher(node, scheduler, cache, runners)
-        stack.push_async_callback(launcher.close)
-        if settings.isolate == "all":
-            wall.check()  # better no node than one that does less than it was told
-            runners.warm()
+        kept = _keep_log(stack)
+        _take_home(node, stack)
+        engine, cache, scheduler = _start_engine(node, stack)
+        channels = _join_network(node, stack)
+        launcher = _start_launcher(node, stack, engine, cache, scheduler)
         listening = Listening(node)
         control = control_server(make_verbs(node, listening), node.status)
         parts = Parts(
@@ -94,23 +63,90 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         stack.callback(node.exports.close)
         node.script = BaseScript(world, node.base, home.namespace, node)
         await node.script.begin()
-        node.mesh.on_linked = node.linked
-        for peer in node.book.all():
-            await node.put_in_force(peer)
-        node.address = await node.listen()
-        bind = settings.listen.rpartition(":")[0]
-        node.inviter = Inviter(world, node.me(), node.book, home.path, bind, node.hosts, node.joined)
-        await node.inviter.start()
-        stack.push_async_callback(node.inviter.close)
-        stack.push_async_callback(listening.close)
-        sessions = Sessions(node)
-        listener = await world.network.listen_unix(home.socket, sessions.accept)
-        stack.push_async_callback(listener.close)
-        stack.push_async_callback(node.end_tasks)
+        await _open_doors(node, stack, listening)
         for peer in node.book.all():
             node.spawn(node.announce(peer))
         log.info("node %s serves %s and listens at %s", settings.name, home.socket, node.address)
         yield node
+
+
+def _keep_log(stack: AsyncExitStack) -> Ring:
+    """What is logged from now on, for `/dev/log`."""
+    kept = Ring()
+    handler = RingHandler(kept)
+    logging.getLogger().addHandler(handler)
+    stack.callback(handler.close)
+    stack.callback(logging.getLogger().removeHandler, handler)
+    return kept
+
+
+def _take_home(node: Node, stack: AsyncExitStack) -> None:
+    """Lock the home and read what is in it. Raises `FileError`: NODERUNS if another node has it."""
+    world, home = node.world, node.home
+    home.check()
+    world.disk.make_directory(home.path)
+    release = world.disk.lock(home.lock)
+    if release is None:
+        raise FileError(E.NODERUNS, home.path)
+    stack.callback(release)
+    world.disk.sweep(home.path)
+    node.identity = load_identity(world, home.path)
+    node.book = PeerBook(world.disk, home.path)
+    node.programs = ProgramBook(world.disk, home.grants)
+    node.store = Store(world, home.store)
+    stack.push_async_callback(node.store.close)
+
+
+def _start_engine(node: Node, stack: AsyncExitStack) -> tuple[Engine, CompileCache, Scheduler]:
+    """What runs programs in this process."""
+    engine = Engine(host.settings(host.measure()))
+    stack.callback(engine.close)
+    cache = CompileCache(node.world, node.home.compiled, engine)
+    stack.push_async_callback(cache.close)
+    scheduler = Scheduler(engine, node.world.clock)
+    stack.push_async_callback(scheduler.close)
+    stack.push_async_callback(node.services.close)
+    return engine, cache, scheduler
+
+
+def _join_network(node: Node, stack: AsyncExitStack) -> Channels:
+    """`/n` and the mesh, which listens later. Gives the channels between them."""
+    channels = Channels(node)
+    # The mesh ends first: a connection to a peer that is away would wait for it to say goodbye.
+    node.network = NetworkServer(node.peer_names, channels.dial)
+    stack.push_async_callback(node.network.close)
+    node.mesh = Mesh(node.world, node.identity, node.book, channels.answer)
+    stack.push_async_callback(node.mesh.close)
+    return channels
+
+
+def _start_launcher(
+    node: Node, stack: AsyncExitStack, engine: Engine, cache: CompileCache, scheduler: Scheduler
+) -> Launcher:
+    """What starts programs, isolated or not. Raises `FileError` if all are to be isolated and the host has no wall."""
+    runners = Runners(node.world, engine.settings, node.processes, node.settings.runners)
+    launcher = Launcher(node, scheduler, cache, runners)
+    stack.push_async_callback(launcher.close)
+    if node.settings.isolate == "all":
+        wall.check()  # better no node than one that does less than it was told
+        runners.warm()
+    return launcher
+
+
+async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -> None:
+    """Peers' grants come into force, and only then may peers, those who join, and this user's sessions come in."""
+    node.mesh.on_linked = node.linked
+    for peer in node.book.all():
+        await node.put_in_force(peer)
+    node.address = await node.listen()
+    home, bind = node.home, node.settings.listen.rpartition(":")[0]
+    node.inviter = Inviter(node.world, node.me(), node.book, home.path, bind, node.hosts, node.joined)
+    await node.inviter.start()
+    stack.push_async_callback(node.inviter.close)
+    stack.push_async_callback(listening.close)
+    listener = await node.world.network.listen_unix(home.socket, Sessions(node).accept)
+    stack.push_async_callback(listener.close)
+    stack.push_async_callback(node.end_tasks)
 
 
 async def _end_processes(node: Node) -> None:
