@@ -85,11 +85,11 @@ async def test_the_wall_holds_for_every_thread_before_the_program_begins(machine
         lines = dict(line.split(":\t", 1) for line in status.splitlines())
         assert (lines["Seccomp"], lines["NoNewPrivs"]) == ("2", "1")
     assert shown(pid, "environ") == b""
-    # A socket, /dev/null, what the event loop waits with and is woken by, and the program's first memory.
+    # A socket, /dev/null, its way to the log, what the event loop waits with and is woken by, and the first memory.
     files = sorted(
         os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0] for number in os.listdir(f"/proc/{pid}/fd")
     )
-    assert [file for file in files if file != "/memfd"] == ["/dev/null"] * 2 + ["anon_inode"] + ["socket"] * 3
+    assert [file for file in files if file != "/memfd"] == ["/dev/null", "anon_inode", "pipe", *["socket"] * 3]
     end.close()
     await process.ended.wait()
     assert (process.status, alive(pid)) == (0, False)

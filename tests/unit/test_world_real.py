@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError, Misuse
 from cognu.world import Bounds, World
 from cognu.world.disk import UNFINISHED, RealDisk, parse_mounts
-from cognu.world.real import RealThreads, real_world
+from cognu.world.real import MAX_SAID, RealThreads, real_world
 
 DISK = RealDisk()
 
@@ -437,6 +437,18 @@ async def test_a_joined_process_has_its_connection_alone_and_gets_its_limits_whi
         with pytest.raises(FileError) as caught:
             call()
         assert caught.value.error is E.SRCH
+
+
+async def test_what_a_joined_process_says_on_its_standard_error_is_logged_on_one_line_and_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    code = "import sys; sys.stderr.write('why\\x1b[2J\\n' + 'x' * 200_000); sys.exit(3)"
+    child, stream = await real_world().spawn.start_joined([sys.executable, "-I", "-c", code], {}, "/")
+    assert await child.wait() == 3
+    stream.close()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"process {child.pid}: why\\x1b[2J\\nxxx")
+    assert len(record.getMessage()) < MAX_SAID + 100
 
 
 async def test_a_joined_process_that_can_not_be_started_leaves_nothing() -> None:

@@ -413,7 +413,7 @@ class Spawn(Protocol):
 
     async def start_joined(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> tuple[Child, Stream]:
         """Start a program whose descriptor 0 is one end of a connection, and give the other end. It has no other files
-        but /dev/null as 1 and 2.
+        but /dev/null as 1 and, as 2, a way to the log of whoever started it, which takes so much and no more.
         """
 
 

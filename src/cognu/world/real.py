@@ -14,7 +14,7 @@ import resource
 import socket
 import threading
 import time
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +31,8 @@ log = logging.getLogger("cognu.world")
 
 THREAD_LIMIT = 16
 
+MAX_SAID = 1 << 13
+"""Bytes of what a joined process says on its standard error that go to the log."""
 _CPU_CLOCK = 2
 """CPUCLOCK_SCHED: a process's own time, by the scheduler's account (linux/posix-timers.h)."""
 
@@ -166,6 +168,9 @@ class RealThreads:
 class RealChild:
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._said: asyncio.Task[None] | None = None
+        if process.stderr is not None:
+            self._said = asyncio.get_running_loop().create_task(_log_said(process.pid, process.stderr))
 
     @property
     def pid(self) -> int:
@@ -173,6 +178,8 @@ class RealChild:
 
     async def wait(self) -> int:
         status = await self._process.wait()
+        if self._said is not None:
+            await asyncio.wait([self._said])
         return status if status >= 0 else 128 - status
 
     def signal(self, number: int) -> None:
@@ -259,13 +266,26 @@ class RealSpawn:
         with refusals(argv[0]):
             ours, theirs = socket.socketpair()
         try:
-            child = await self.start(argv, env, cwd, stdin=theirs.fileno())
+            child = await self.start(argv, env, cwd, stdin=theirs.fileno(), stderr=PIPE)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
         return child, SocketStream(ours, f"process {child.pid}")
+
+
+async def _log_said(pid: int, errors: asyncio.StreamReader) -> None:
+    """What a process says on its standard error until it ends goes to the log, as far as there is room for it.
+
+    All of it is read, so that the process does not wait. An attacker may have written it: one line, no controls.
+    """
+    said = b""
+    while piece := await errors.read(MAX_SAID):
+        said += piece[: MAX_SAID - len(said)]
+    text = said.decode("utf-8", "replace").strip()
+    if text:
+        log.warning("process %d: %s", pid, "".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
 
 
 def _bound(pid: int, memory: int | None, open_files: int | None) -> None:
