@@ -95,6 +95,15 @@ HELD = {
     "runtime/wasi/sockets.py": {"control.server": "its `read` is handed to dispatch"},
 }
 """By module, the servers of chans that are had otherwise than in a call of `dispatch`."""
+DEVICES = {
+    "devices/cons.py": {"processes[caller.pid].namespace.devices"},  # their letters
+    "files/namespace.py": {"self.devices", "mover.devices"},
+    "files/process.py": {"parent.namespace.devices", "namespace.devices", "how.devices", "mover.devices"},
+    "node/capabilities.py": {"namespace.devices"},  # to show them
+    "node/channels.py": {"self._node.base.namespace.devices"},
+    "node/launcher.py": {"base.devices", "namespace.devices"},
+}
+"""By module: tables of the devices that a namespace may attach, each a server with the capability to do so."""
 NO_FILE_SERVER = {
     "devices/proc.py": {"self"},
     "files/post.py": {"letter", "kernel.endpoints"},
@@ -240,7 +249,7 @@ ALIASES = _words("MappingOf SessionLimits StreamOrder StructError d describe_ope
 """The names that something imported has here besides its own: none of them hides a door."""
 BLIND = frozenset({
     "eval", "exec", "compile", "__import__", "globals", "locals", "vars", "breakpoint", "__builtins__", "astuple",
-    "methodcaller", "getattr_static", "getmembers",
+    "methodcaller", "FileHandler", "FileType", "CodeType", "update_mmap", "getattr_static", "getmembers",
 })  # fmt: skip
 """What runs text, or reads attributes that nobody named."""
 NAMED_LATER = {
@@ -392,9 +401,11 @@ def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Sai
         yield "server", f"{name} is a server"
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return
+    base, text = ast.unparse(node.value), ast.unparse(node)
+    if node.attr == "devices" and text not in DEVICES.get(module, set()):
+        yield "server", text
     if node.attr == "dispatch":
         yield "dispatch", ast.unparse(node)
-    base, text = ast.unparse(node.value), ast.unparse(node)
     if node.attr == "server" and base not in NO_FILE_SERVER.get(module, set()):
         around = parents[node]
         method = f"{text}.{around.attr}" if isinstance(around, ast.Attribute) else text

@@ -50,6 +50,12 @@ BACKDOORS = {
     "a server under a harmless name": ("server", "def f(clock, fid): file = RamServer(clock); file.read(fid, 0, 9)"),
     "a server declared under a harmless name": ("server", "def f(stream: FileServer, fid): stream.read(fid, 0, 9)"),
     "a server out of a table": ("contract", "def f(servers, fid): servers['r'].read(fid, 0, 9)"),
+    "a server out of a namespace's devices": (
+        "server", "def f(node, fid):\n for file, cap in node.base.namespace.devices.values(): file.read(fid, 0, 9)",
+    ),
+    "a file of the host as a log": ("blind", "import logging\nlogging.FileHandler('/etc/passwd')"),
+    "a file of the host as an option": ("blind", "import argparse\nargparse.FileType('r')('/etc/passwd')"),
+    "a function of its code": ("blind", "import types\ntypes.CodeType(1)"),
     "a chan's server by getattr": ("blind", "def f(chan): return getattr(chan, 'server')"),
     "a handle's server in a pattern": ("blind", "def f(handle):\n match handle:\n  case Handle(server=it): it"),
     "a disk by another name": ("world", "def f(world): host = world.disk; host.tree('/')"),
@@ -170,8 +176,8 @@ def test_a_row_is_for_one_module_alone() -> None:
 
 
 TABLES = (
-    doors.STRANGERS, doors.HELD, doors.NO_FILE_SERVER, doors.OF_THE_WORLD, doors.OPENED, doors.GIVEN, doors.WORLDS,
-    doors.IMPORTED, doors.NAMED_LATER, doors.AS_DICT,
+    doors.STRANGERS, doors.HELD, doors.NO_FILE_SERVER, doors.DEVICES, doors.OF_THE_WORLD, doors.OPENED, doors.GIVEN,
+    doors.WORLDS, doors.IMPORTED, doors.NAMED_LATER, doors.AS_DICT,
 )  # fmt: skip
 
 
