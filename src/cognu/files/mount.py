@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
+from cognu.files.late import Call, Kept, Late, has_result
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
 from cognu.files.stopping import asked_to_stop, put_off
@@ -59,7 +60,6 @@ _CHANGES = (
     m.Trename, m.Trenameat, m.Tunlinkat,
 )  # fmt: skip
 _R = TypeVar("_R")
-_Late = Callable[[Reply | None], None]
 
 
 class _Root:
@@ -71,33 +71,6 @@ class _Root:
         self.number = number
         self.qid = qid
         self.uses = 0
-
-
-class _Kept:
-    """What a cancelled read at the offset `at` comes to, when `settled` is done: `data`, or None if to nothing.
-
-    An end is something: a terminal says it once.
-    """
-
-    __slots__ = ("at", "data", "settled")
-
-    def __init__(self, at: int, settled: asyncio.Future[None]) -> None:
-        self.at = at
-        self.data: bytes | None = None
-        self.settled = settled
-
-    def late(self, reply: Reply | None) -> None:
-        if isinstance(reply, m.Rread):
-            self.data = bytes(reply.data)
-        self.settled.set_result(None)
-
-    def take(self, count: int) -> bytes | None:
-        if self.data is None:
-            return None
-        taken, rest = self.data[:count], self.data[count:]
-        self.at += len(taken)
-        self.data = rest or None
-        return taken
 
 
 class FarFid(Fid):
@@ -115,25 +88,10 @@ class FarFid(Fid):
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
         self.ahead: ReadAhead | None = None
-        self.kept: list[_Kept] = []  # cancelled reads that are not known to have brought nothing, in order
+        self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order
 
     def name(self) -> str:
         return self.names[-1] if self.names else "/"
-
-
-class _Call:
-    __slots__ = ("future", "late", "request")
-
-    def __init__(self, request: Request, future: asyncio.Future[Reply], late: _Late | None) -> None:
-        self.request = request
-        self.future = future
-        self.late = late
-
-    def too_late(self, reply: Reply | None) -> None:
-        """The caller was cancelled: whoever undoes the call is told, once, what was answered after all, or None."""
-        late, self.late = self.late, None
-        if late is not None:
-            late(reply)
 
 
 class MountServer(FileServer):
@@ -147,7 +105,7 @@ class MountServer(FileServer):
         self._stream = stream
         self._session = session
         self._clock = clock
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
@@ -269,7 +227,7 @@ class MountServer(FileServer):
         finally:
             self._writing = None
 
-    async def _call(self, request: Request, reply_type: type[_R], late: _Late | None = None) -> _R:
+    async def _call(self, request: Request, reply_type: type[_R], late: Late | None = None) -> _R:
         """Send a request and wait for its reply. If cancelled it is flushed, and `late` is told the outcome, once.
 
         If asked to stop it waits for the outcome, which may be its reply; else it is cancelled then.
@@ -278,7 +236,7 @@ class MountServer(FileServer):
             raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
         self._discard_doomed()  # what was dropped before is told before
         tag, buffers = self._session.request(request)
-        call = self._calls[tag] = _Call(request, self._loop.create_future(), late)
+        call = self._calls[tag] = Call(request, self._loop.create_future(), late)
         self._send(buffers)
         try:
             try:
@@ -301,15 +259,15 @@ class MountServer(FileServer):
         finally:
             self._ahead.changed(fid.qid.path)
 
-    def _give_up(self, tag: int, call: _Call) -> None:
+    def _give_up(self, tag: int, call: Call) -> None:
         call.future.cancel()
         # The tag may have been answered and be another call's by now.
         if self._calls.get(tag) is call:
             self._flush(tag)
         else:
-            call.too_late(call.future.result() if _has_result(call.future) else None)
+            call.too_late(call.future.result() if has_result(call.future) else None)
 
-    async def _outcome(self, tag: int, call: _Call) -> Reply:
+    async def _outcome(self, tag: int, call: Call) -> Reply:
         """What becomes of a call that was asked to stop: its answer or error, or it raises `CancelledError`."""
         if self._calls.get(tag) is call:
             call.future = self._loop.create_future()  # the one before went with the wait
@@ -368,7 +326,7 @@ class MountServer(FileServer):
             return
         future: asyncio.Future[Reply] = self._loop.create_future()
         future.cancel()
-        self._calls[tag] = _Call(request, future, lambda _: self._free(number) if self.broken is None else None)
+        self._calls[tag] = Call(request, future, lambda _: self._free(number) if self.broken is None else None)
         self._send(buffers)
 
     # -- the contract ---------------------------------------------------------------------------------------------
@@ -432,7 +390,7 @@ class MountServer(FileServer):
         else:
             self._free(number)
 
-    def _undo_walk(self, number: int, start: int, count: int) -> _Late:
+    def _undo_walk(self, number: int, start: int, count: int) -> Late:
         """What to do when a walk ends after its caller went away."""
 
         def late(reply: Reply | None) -> None:
@@ -507,7 +465,7 @@ class MountServer(FileServer):
         return await self._read(fid, offset, count)
 
     async def _read(self, fid: FarFid, offset: int, count: int) -> bytes | memoryview:
-        kept = _Kept(offset, self._loop.create_future())
+        kept = Kept(offset, self._loop.create_future())
         request = m.Tread(fid.number, offset, count)
         try:
             reply = await self._call(request, m.Rread, kept.late)
@@ -649,7 +607,7 @@ class MountServer(FileServer):
         if fid.number == fid.root.number:
             raise FileError(E.BUSY, fid.name(), "the root stays")
         number = self._leave(fid)  # it is gone however the call ends
-        late: _Late = lambda _: self._free(number) if self.broken is None else None  # noqa: E731
+        late: Late = lambda _: self._free(number) if self.broken is None else None  # noqa: E731
         try:
             await self._call(m.Tremove(number), m.Rremove, late)
         except FileError:
@@ -731,7 +689,3 @@ class MountServer(FileServer):
     def _need_l(self, what: str) -> None:
         if self.dialect is Dialect.LEGACY:
             raise FileError(E.NOTSUP, what, "the server speaks 9P2000")
-
-
-def _has_result(future: asyncio.Future[Reply]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
