@@ -25,8 +25,10 @@ def peers_tree(name: str) -> CountingServer:
 
 
 @asynccontextmanager
-async def two_peers(same: bool = False) -> AsyncIterator[tuple[NetworkServer, list[str]]]:
-    """`/n` with the peers a and b, whose files have the `same` numbers; and the names that were dialled."""
+async def two_peers(
+    same: bool = False, names: tuple[str, ...] | list[str] = ("a", "b")
+) -> AsyncIterator[tuple[NetworkServer, list[str]]]:
+    """`/n` with the peers a and b, or `names`, whose files have the `same` numbers; and the names that were dialled."""
     dialled: list[str] = []
     first = peers_tree("of a")
     second = first if same else peers_tree("of b")
@@ -39,7 +41,7 @@ async def two_peers(same: bool = False) -> AsyncIterator[tuple[NetworkServer, li
                 raise FileError(E.NOPEER, name)
             return found
 
-        server = NetworkServer(lambda: ["a", "b"], dial)
+        server = NetworkServer(lambda: list(names), dial)
         try:
             yield server, dialled
         finally:
@@ -55,6 +57,19 @@ async def test_only_names_of_peers_are_dialled() -> None:
         assert dialled == ["a"]
         assert await client.names("") == ["a", "b"]
         assert dialled == ["a"]  # listing dials nobody
+        client.close()
+
+
+async def test_a_peer_that_was_dropped_meanwhile_is_not_dialled() -> None:
+    """Its directory can be held from before, for it is made up here."""
+    names = ["a", "b"]
+    async with two_peers(names=names) as (server, dialled):
+        client = Client(server)
+        top = await client.walk("a")
+        names.remove("a")
+        assert await bring(done(server.walk(top, ["f"], client.caller))) is E.NOENT
+        assert dialled == []
+        server.clunk(top)
         client.close()
 
 

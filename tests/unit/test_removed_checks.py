@@ -140,13 +140,13 @@ REMOVED = [
         "mesh/imports.py",
         "        if name not in self._names():\n            raise FileError(E.NOENT, name)\n",
         "",
-        "unit/test_mesh_imports.py::test_only_names_of_peers_are_dialled",
+        "unit/test_mesh_imports.py::test_a_peer_that_was_dropped_meanwhile_is_not_dialled",
     ),
     Removed(
         "one peer's numbers are not taken for another's",
         "mesh/imports.py",
-        "        if other is not peer:\n            raise FileError(E.XDEV, name)\n        return peer.mount.rename",
-        "        return peer.mount.rename",
+        "        if other is not peer:\n            raise FileError(E.XDEV, name)\n        await peer.mount.rename",
+        "        await peer.mount.rename",
         "unit/test_mesh_imports.py::test_a_file_of_one_peer_is_never_moved_or_linked_into_another_peers_tree",
     ),
     Removed(
