@@ -26,6 +26,7 @@ from proofs.theorems import (
     messages,
     refusal,
     steps,
+    turns,
     unchanged,
 )
 
@@ -196,17 +197,21 @@ def sums(path: Path, processes: list[Any]) -> list[Any]:
 
 
 class Proof(NamedTuple):
-    """What came of one path: whether any state leads along it, how many theorems hold after it, or which do not."""
+    """What came of one path: whether any state leads along it, how many theorems hold after it, or which do not; and
+    whether any state leads along it to a success.
+    """
 
     possible: bool
     theorems: int
     failure: Failure | None = None
+    succeeds: bool = False
 
 
 def prove(path: Path) -> Proof:
     """All theorems of one path, up to the first group in which one fails."""
     operation = copied(path.machine.touched)
-    if impossible(path, operation):
+    succeeds = leads(path, operation, path.call.result >= 0)
+    if not succeeds and impossible(path, operation):
         return Proof(False, 0)
     count = 0
     for about, goals, terms in groups(path, operation):
@@ -214,9 +219,9 @@ def prove(path: Path) -> Proof:
         if goals:
             failure = ask(path, about, goals, terms)
             if failure is not None:
-                return Proof(True, count, failure)
+                return Proof(True, count, failure, succeeds)
             count += len(goals)
-    return Proof(True, count)
+    return Proof(True, count, None, succeeds)
 
 
 def agrees(path: Path, goals: list[Goal]) -> Proof:
@@ -226,6 +231,18 @@ def agrees(path: Path, goals: list[Goal]) -> Proof:
     if not goals or impossible(path, operation):
         return Proof(not goals, 0)
     return Proof(True, len(goals), ask(path, "", goals, elements_of(operation)))
+
+
+def leads(path: Path, operation: Touched, where: Any) -> bool:
+    """Whether the solver found a state that satisfies the invariants and leads along this path to where this holds."""
+    if z3.is_false(z3.simplify(where)):
+        return False
+    solver = z3.SimpleSolver()
+    solver.set("timeout", TIMEOUT)
+    solver.add(*path.run.condition)
+    solver.add(*hypotheses(path, "", elements_of(operation)))
+    solver.add(where)
+    return bool(solver.check() == z3.sat)
 
 
 def impossible(path: Path, operation: Touched) -> bool:
@@ -259,6 +276,10 @@ def groups(path: Path, operation: Touched) -> Iterator[tuple[str, list[Goal], di
     machine.touched = copied(operation)
     goals = theorem_goals(path)
     yield "", goals, elements_of(machine.touched)
+    machine.touched = copied(operation)
+    for about, goals in turns(path.before, path.after, path.call).items():
+        said = [goal._replace(holds=z3.Implies(path.call.result >= 0, goal.holds)) for goal in goals]
+        yield about, said, elements_of(machine.touched)
 
 
 def reads(path: Path, invariant: Invariant) -> set[str]:

@@ -1,10 +1,11 @@
 """8, refinement: each operation agrees with `spec.py`, which is written apart from the kernel.
 
-The specification's own functions run, on a state that is an abstraction of the tables: beside each path of the kernel's
-operation, under the same conditions. Both must refuse for the same reason, and what the one wrote the other must have
-written. What an account uses is taken from the tables, as group 7 has shown it to be the sum that the specification
-says. What the specification does in one loop over everything (who dies, who is unbound, the order in queues) is not
-run here; groups 5 and 6, the small states and the machine beside the specification are about that.
+The specification's own functions run, on a state that is an abstraction of the tables: beside each path of the
+kernel's operation, under the same conditions. Both must refuse for the same reason, and what the one wrote and
+deleted the other must have written and deleted, and nothing else. What an account uses is taken from the tables, as
+group 7 has shown it to be the sum that the specification says. What the specification does in one loop over
+everything (who dies, who is unbound, the order in queues) is not run here; groups 5 and 6, the small states and the
+machine beside the specification are about that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import z3
-from z3 import And, Implies
+from z3 import And, Implies, Not, Or
 
 from cognu.kernel.state import LIVE, PLACES, QUEUED, Code
 from proofs import spec
@@ -22,7 +23,7 @@ from proofs.effects import key
 from proofs.machine import View
 from proofs.prover import Path, walk
 from proofs.symbolic import WIDTH, Bits, Num, Run, Truth, explore
-from proofs.theorems import Goal
+from proofs.theorems import CAP_FIELDS, MESSAGE_FIELDS, PROCESS_FIELDS, Goal, same
 
 
 class Part:
@@ -62,7 +63,7 @@ class Processes(Part):
         return spec.Process(self.of.num(look.creator(term(process))), self.of.num(look.quota(term(process))))
 
     def pop(self, process: Any) -> spec.Process:
-        self.deleted.append(process)
+        del self[process]
         return self[process]
 
 
@@ -75,7 +76,9 @@ class Endpoints(Part):
 
 
 class Capabilities(Part):
-    """A capability is a slot with its generation. Those that died and are kept for the tree have no name here."""
+    """A capability is a slot with its generation. Those that died and are kept for the tree have no name here: that
+    they die is as if they were deleted.
+    """
 
     def __contains__(self, cap: Any) -> bool:
         for written, _ in self.written:
@@ -152,6 +155,10 @@ class Abstraction:
         self.capabilities, self.messages, self.bound = Capabilities(self), Messages(self), Bound(self)
         self.queues: dict[Any, Any] = {}
         self.turns: dict[Any, Any] = {}
+        self.places: list[tuple[Any, Any, spec.Promise | None]] = []
+        """What was put into which place of which message."""
+        self.ended = False
+        """Whether something died: what becomes of the tree and of its endpoint is not run here."""
 
     def truth(self, expr: Any) -> Truth:
         return Truth(self.run, expr)
@@ -178,15 +185,26 @@ def without_loops() -> Iterator[None]:
     def used(s: Any, process: Any) -> Any:
         return s.num(s.view.processes.used(term(process)))
 
+    def die(s: Any, caps: set[Any]) -> None:
+        s.ended = True
+        for cap in caps:
+            del s.capabilities[cap]
+
+    def unbind(s: Any, caps: set[Any]) -> None:
+        s.bound.deleted += caps
+
+    def set_place(s: Any, message: Any, place: Any, promise: Any) -> None:
+        s.places.append((message, place, promise))
+
     stubs: dict[str, Any] = {
         "used": used,
         "children": lambda s, cap: set(),
         "descendants": lambda s, cap: set(),
-        "_die": lambda s, caps: None,
-        "_unbind": lambda s, caps: None,
+        "_die": die,
+        "_unbind": unbind,
         "_enqueue": lambda s, message: None,
         "_dequeue": lambda s, message: None,
-        "_set_place": lambda s, message, place, promise: None,
+        "_set_place": set_place,
     }
     before = {name: getattr(spec, name) for name in stubs}
     for name, stub in stubs.items():
@@ -199,8 +217,11 @@ def without_loops() -> Iterator[None]:
 
 
 LOOPS: Final = ("revoke_step", "end_endpoint_step", "end_process_step")
+"""What the specification does at once is done when they return 0."""
+
 NOT_SPECIFIED: Final = ("reap_step", "next_message")
-"""A step that the specification has no need of; a question of order alone."""
+"""A step that the specification has no need of; and a question of order alone, of which `theorems.turns` says all.
+"""
 
 
 def specified(path: Path) -> tuple[Any, Abstraction]:
@@ -257,21 +278,84 @@ def agreement(path: Path) -> list[Goal]:
         e = term(endpoint)
         served = And(after.endpoints.alive(e) == 1, after.endpoints.server(e) == term(server))
         goals.append(Goal(8, "an endpoint as specified", served))
-    for number, message in enumerate(s.messages.deleted):
-        del number
-        goals.append(Goal(8, "a message is over as specified", after.messages.state(term(message)) == 0))
     last = {id(message): (message, made) for message, made in s.messages.written}
     for message, made in last.values():
         goals.append(Goal(8, "a message as specified", as_message(after, message, made)))
     for (process, interface), cap in s.bound.written:
         now = after.processes.bound(key(term(process), term(interface)))
         goals.append(Goal(8, "bound as specified", now == term(cap[0])))
-    return goals
+    return goals + [Goal(8, name, holds) for name, holds in (*gone(path, s), *places(path, s), *others(path, s))]
+
+
+def gone(path: Path, s: Abstraction) -> Iterator[tuple[str, Any]]:
+    """What was deleted is there no more."""
+    w, done = path.after, path.call.result == 0 if path.call.name in LOOPS else z3.BoolVal(True)
+    for cap in s.capabilities.deleted:
+        there = And(w.slots.rights(term(cap[0])) != 0, w.slots.generation(term(cap[0])) == term(cap[1]))
+        yield "a capability is gone as specified", Implies(done, Not(there))
+    for process in s.processes.deleted:
+        yield "a process is gone as specified", Implies(done, w.processes.alive(term(process)) == 0)
+    for endpoint in s.endpoints.deleted:
+        yield "an endpoint is gone as specified", Implies(done, w.endpoints.alive(term(endpoint)) == 0)
+    for message in s.messages.deleted:
+        yield "a message is over as specified", Implies(done, w.messages.state(term(message)) == 0)
+    at = path.call.k
+    kept = [at == key(term(process), term(interface)) for (process, interface), _ in s.bound.written]
+    for cap in s.bound.deleted:
+        yield "unbound as specified", Implies(done, Or(*kept, w.processes.bound(at) != term(cap[0])))
+
+
+def places(path: Path, s: Abstraction) -> Iterator[tuple[str, Any]]:
+    """What is enclosed in messages: what was put there, or nothing once they are delivered."""
+    look = path.after.messages
+    for message, place, promise in s.places:
+        at = term(message) * PLACES + term(place)
+        if promise is None:
+            yield "a place is empty as specified", And(look.cap_slot(at) == 0, look.cap_rights(at) == 0)
+            continue
+        said = as_rights(promise.rights) | LIVE_BIT if promise.rights is not None else z3.BitVecVal(0, WIDTH)
+        handle = And(look.cap_slot(at) == term(promise.of[0]), look.cap_generation(at) == term(promise.of[1]))
+        yield "a place is filled as specified", And(handle, look.cap_rights(at) == said)
+    for message, made in s.messages.written:
+        if made.enclosed == (None,) * PLACES and made.state != QUEUED:
+            empty = [look.cap_slot(term(message) * PLACES + number) == 0 for number in range(PLACES)]
+            yield "places are empty as specified", And(*empty)
+
+
+def others(path: Path, s: Abstraction) -> Iterator[tuple[str, Any]]:
+    """What the specification neither wrote nor deleted is as it was. Of loops, and of what dies, theorems say so."""
+    if path.call.name in LOOPS:
+        return
+    v, w, c = path.before, path.after, path.call
+    slots = [cap[0] for cap in (*(cap for cap, _ in s.capabilities.written), *s.capabilities.deleted)]
+    was, now = (view.slots.rights(c.d) != 0 for view in (v, w))
+    alike = And(was == now, Implies(now, same(v, w, "slots", CAP_FIELDS, c.d)))
+    yield "no other capability changed", Or(*(c.d == term(slot) for slot in slots), alike)
+    processes = [*(process for process, _ in s.processes.written), *s.processes.deleted]
+    alike = same(v, w, "processes", PROCESS_FIELDS, c.q)
+    yield "no other process changed", Or(*(c.q == term(process) for process in processes), alike)
+    bindings = [c.k == key(term(process), term(interface)) for (process, interface), _ in s.bound.written]
+    bindings += [v.processes.bound(c.k) == term(cap[0]) for cap in s.bound.deleted]
+    if s.ended:
+        # With the last capability of an endpoint goes the endpoint, and what is in its queue.
+        bindings += [v.processes.bound(c.k) == term(slot) for slot in slots]
+    else:
+        endpoints = [*(endpoint for endpoint, _ in s.endpoints.written), *s.endpoints.deleted]
+        alike = same(v, w, "endpoints", ("alive", "server"), c.e)
+        yield "no other endpoint changed", Or(*(c.e == term(endpoint) for endpoint in endpoints), alike)
+        messages = [*(message for message, _ in s.messages.written), *s.messages.deleted]
+        alike = same(v, w, "messages", MESSAGE_FIELDS, c.m)
+        yield "no other message changed", Or(*(c.m == term(message) for message in messages), alike)
+    yield "nothing else is bound or unbound", Or(*bindings, same(v, w, "processes", ("bound",), c.k))
+
+
+def as_rights(rights: Any) -> Any:
+    return rights.expr if isinstance(rights, Bits) else z3.BitVecVal(rights, WIDTH)
 
 
 def as_capability(w: View, cap: Any, made: spec.Capability) -> Any:
     slot = term(cap[0])
-    rights = made.rights.expr if isinstance(made.rights, Bits) else z3.BitVecVal(made.rights, WIDTH)
+    rights = as_rights(made.rights)
     parent = z3.IntVal(0) if made.parent is None else term(made.parent[0])
     return And(
         w.slots.generation(slot) == term(cap[1]), w.slots.holder(slot) == term(made.holder),

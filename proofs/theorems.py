@@ -13,7 +13,7 @@ from z3 import And, BitVecVal, Implies, Not, Or
 
 from cognu.kernel.state import ANSWERED, CANCELLED, DELIVERED, FAILED, GRANT, PLACES, QUEUED, SEND, Code
 from proofs.effects import EFFECTS, READ_ONLY, Call, Where, enclosed, giver, inherited, place_of
-from proofs.invariants import BIT, NONE, ancestor_has_children, live, lost, used, within
+from proofs.invariants import BIT, CHAINS, NONE, Chain, ancestor_has_children, live, lost, queued, used, within
 from proofs.machine import SCALARS, SORTS, TABLES, View, sort_of
 from proofs.symbolic import WIDTH
 
@@ -89,7 +89,25 @@ def frame(v: View, w: View, c: Call) -> list[Goal]:
 def refusal(v: View, w: View, c: Call) -> list[Goal]:
     """A refused operation names a refusal of the closed list and changes nothing at all."""
     codes = Or(*(c.result == -int(code) for code in Code))
-    return [Goal(4, "a refusal is one of the list", codes), Goal(4, "a refusal changes nothing", unchanged(v, w, c))]
+    return [
+        Goal(4, "a refusal is one of the list", codes), Goal(4, "a refusal changes nothing", unchanged(v, w, c)),
+        Goal(5, "busy is said only while other steps are due", Implies(c.result == -int(Code.BUSY), others_due(v, c))),
+    ]  # fmt: skip
+
+
+def others_due(v: View, c: Call) -> Any:
+    """Whether steps are due that are not this operation's own: it must go on with those."""
+    g, ours = c.given, z3.BoolVal(False)
+    if c.name == "revoke_step":
+        ours = And(v.cut == g["slot"], v.cut_root == 0)
+    elif c.name == "end_endpoint_step":
+        ours = And(v.cut == v.endpoints.root(g["endpoint"]), v.cut_root == 1)
+    elif c.name == "end_process_step":
+        served = v.processes.served(g["process"])
+        ours = Or(v.cut == 0, And(served != 0, v.cut == v.endpoints.root(served), v.cut_root == 1))
+    elif c.name == "reap_step":
+        ours = v.cut == 0
+    return And(v.cursor != 0, Not(ours))
 
 
 def unchanged(v: View, w: View, c: Call) -> Any:
@@ -205,13 +223,16 @@ def steps(v: View, w: View, c: Call) -> list[Goal]:
                  Implies(done, And(w.processes.alive(p) == 0, Not(Or(held, made, serves, sent))))),
         ]  # fmt: skip
     elif c.name in ("reap_step", "delete"):
+        if c.name == "delete":
+            kept = And(live(w, g["slot"]), w.slots.generation(g["slot"]) == g["generation"])
+            found += [Goal(5, "what is given up is dead", Not(kept))]
         found += [Goal(5, "more is due where it is said", And(more == (w.cursor != 0), Or(more, done)))]
         if c.name == "reap_step":
             found += [Goal(5, "reaping comes nearer its end", Implies(v.cursor != 0, nearer(v, w)))]
     if c.name in ("revoke_step", "end_endpoint_step", "end_process_step"):
         found += [Goal(5, "no step is due after the last", And(Or(more, done), Implies(done, w.cursor == 0)))]
-    if c.name not in READ_ONLY and not c.name.endswith("_step"):
-        found += [Goal(5, "nothing else happens while steps are due", v.cursor == 0)]
+    if c.name not in READ_ONLY:
+        found += [Goal(5, "nothing else happens while steps are due", Not(others_due(v, c)))]
     return found
 
 
@@ -357,16 +378,39 @@ def messages(v: View, w: View, c: Call) -> list[Goal]:
 
 
 def enclosing(v: View, w: View, c: Call) -> list[Goal]:
-    """3, 6: only who holds a capability and may grant it encloses it; what is enclosed goes where the message goes."""
+    """3, 6: only who holds a capability and may grant it encloses it; what is enclosed goes where the message goes, and
+    stays as it was promised until it is accepted or the message delivered.
+    """
     g = c.given
     place = c.m * PLACES + c.a
     names = ("cap_slot", "cap_generation", "cap_rights")
     inside = And(c.a >= 0, c.a < PLACES)
     cleared = And(w.messages.cap_slot(place) == 0, w.messages.cap_generation(place) == 0,
                   w.messages.cap_rights(place) == NONE)  # fmt: skip
-    kept = Or(same(v, w, "messages", names, place), cleared)
-    if c.name != "enclose":
-        return [Goal(6, "nothing is enclosed but by enclosing", Implies(inside, kept))]
+    stays = same(v, w, "messages", names, place)
+    if c.name not in ("enclose", "accept"):
+        emptied = w.messages.state(c.m) == 0
+        if c.name == "receive":
+            emptied = Or(emptied, And(w.messages.state(c.m) == DELIVERED, c.m == g["message"]))
+        return [
+            Goal(6, "a message goes on with what is enclosed", Implies(And(inside, Not(emptied)), stays)),
+            Goal(6, "what is over or delivered has nothing enclosed", Implies(And(inside, emptied), cleared)),
+        ]
+    at = And(c.m == g["message"], c.a == g["place"])
+    found = [
+        Goal(6, "the place is one of the message's", And(g["place"] >= 0, g["place"] < PLACES)),
+        Goal(6, "other places stay", Implies(And(inside, Not(at)), stays)),
+    ]
+    if c.name == "accept":
+        itself = v.messages.cap_rights(place_of(c)) == NONE
+        found.append(Goal(6, "accepting empties its place", Implies(at, cleared)))
+        found.append(Goal(6, "who accepts is told what moved", Implies(itself, c.result == enclosed(v, c))))
+        return found
+    promise = z3.If(g["moved"] != 0, NONE, g["rights"] | BIT)
+    exact = And(w.messages.cap_slot(place) == g["slot"], w.messages.cap_generation(place) == g["generation"],
+                w.messages.cap_rights(place) == promise, c.result == 0)  # fmt: skip
+    found.append(Goal(6, "enclosing promises what was asked for", Implies(at, exact)))
+    kept = Or(stays, cleared)
     slot, rights = g["slot"], v.slots.rights(g["slot"])
     ours = And(c.m == g["message"], c.a == g["place"])
     held = And(
@@ -375,7 +419,75 @@ def enclosing(v: View, w: View, c: Call) -> list[Goal]:
         rights & BitVecVal(GRANT, WIDTH) != NONE, within(w.messages.cap_rights(place), rights),
         giver(v, c) == g["giver"],
     )  # fmt: skip
-    return [Goal(3, "only a holder who may grant encloses", Implies(inside, Or(kept, And(ours, held))))]
+    return [*found, Goal(3, "only a holder who may grant encloses", Implies(inside, Or(kept, And(ours, held))))]
+
+
+def turns(v: View, w: View, c: Call) -> dict[str, list[Goal]]:
+    """6: who gets what next, by the list that it is about: along a list stamps fall, so the oldest has the least."""
+    found: dict[str, list[Goal]] = {}
+    if EFFECTS[c.name].queues is not None:
+        turned = v.messages.endpoint(c.given["message"]) if c.name == "receive" else None
+        found = {
+            "queue": order(QUEUE, v, w, c.m, z3.Int("n"), None),
+            "ready": order(READY, v, w, c.e, z3.Int("f"), turned),
+        }
+    for about, goals in turn(v, w, c).items():
+        found[about] = found.get(about, []) + goals
+    return found
+
+
+QUEUE, READY = (chain for chain in CHAINS if chain.tail is not None)
+
+
+def order(chain: Chain, v: View, w: View, x: Any, y: Any, turned: Any) -> list[Goal]:
+    """What waits in one list keeps its order, but for one that had its turn; what comes waits behind it."""
+    before, after = v.stamp[chain.name], w.stamp[chain.name]
+    there = And(chain.member(v, x), chain.member(w, x), chain.owner(v, x) == chain.owner(w, x))
+    with_it = And(x != y, chain.member(w, y), chain.owner(w, y) == chain.owner(w, x))
+    was = And(chain.member(v, y), chain.owner(v, y) == chain.owner(v, x))
+    free = True if turned is None else And(x != turned, y != turned)
+    kept = (after(x) < after(y)) == (before(x) < before(y))
+    return [
+        Goal(6, f"{chain.name}: what waits keeps its order", Implies(And(there, with_it, was, free), kept)),
+        Goal(6, f"{chain.name}: what comes waits behind", Implies(And(there, with_it, Not(was)), after(x) < after(y))),
+    ]
+
+
+def turn(v: View, w: View, c: Call) -> dict[str, list[Goal]]:
+    """6: what is next, and whose turn it is after it was received."""
+    at, g = w.messages.endpoint(c.m), c.given
+    waits = And(queued(w, c.m), w.endpoints.server(at) == g.get("server"))
+    if c.name == "next_message":
+        none, endpoint = c.result == 0, w.messages.endpoint(c.result)
+        ours = And(queued(w, c.result), w.endpoints.server(endpoint) == g["server"])
+        ready = And(w.endpoints.newest(c.e) != 0, w.endpoints.server(c.e) == g["server"])
+        first = w.stamp["ready"](endpoint) <= w.stamp["ready"](c.e)
+        longest = w.stamp["queue"](c.result) <= w.stamp["queue"](c.m)
+        return {
+            "queue": [
+                Goal(6, "the next message is one that waits for its server", Or(none, ours)),
+                Goal(6, "the next message waited longest at its endpoint",
+                     Implies(And(Not(none), queued(w, c.m), at == endpoint), longest)),
+            ],
+            "ready": [
+                Goal(6, "there is a next message if any waits", Implies(waits, Not(none))),
+                Goal(6, "the next message is of the endpoint whose turn it is",
+                     Implies(And(Not(none), ready), first)),
+            ],
+        }  # fmt: skip
+    if c.name == "receive":
+        done = v.messages.endpoint(g["message"])
+        other = And(w.endpoints.newest(c.e) != 0, w.endpoints.server(c.e) == g["server"], c.e != done)
+        last = w.stamp["ready"](c.e) < w.stamp["ready"](done)
+        return {
+            "ready": [
+                Goal(6, "after a message it is another endpoint's turn",
+                     Implies(other, w.processes.turn(g["server"]) != done)),
+                Goal(6, "an endpoint that had its turn goes behind the others",
+                     Implies(And(other, w.endpoints.newest(done) != 0), last)),
+            ]
+        }  # fmt: skip
+    return {}
 
 
 def bindings(v: View, w: View, c: Call) -> list[Goal]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from time import perf_counter, process_time
 from typing import Final, NamedTuple
@@ -51,11 +51,14 @@ SHARE: Final = 6
 
 
 class Result(NamedTuple):
-    """What came of one job of the proof. `failures` has the lines of each counterexample."""
+    """What came of one job of the proof: how many paths there are, some state leads along, and some leads along to a
+    success. `failures` has the lines of each counterexample.
+    """
 
     operation: str
     paths: int
     possible: int
+    succeeding: int
     theorems: int
     seconds: float
     failures: list[list[str]]
@@ -74,7 +77,7 @@ class Outcome(NamedTuple):
 def verify_operation(operation: str, shard: int = 0, shards: int = 1) -> Result:
     """Prove an operation of the shipping kernel, or every `shards`-th path of it."""
     begin = process_time()
-    count = possible = theorems = 0
+    count = possible = succeeding = theorems = 0
     failures: list[list[str]] = []
     try:
         for number, path in enumerate(paths(Kernel, operation)):
@@ -83,12 +86,13 @@ def verify_operation(operation: str, shard: int = 0, shards: int = 1) -> Result:
             proof = prove(path)
             count += 1
             possible += proof.possible
+            succeeding += proof.succeeds
             theorems += proof.theorems
             if proof.failure is not None:
                 failures.append(show(proof.failure))
     except (Raised, Unbounded) as error:
         failures.append([str(error)])
-    return Result(operation, count, possible, theorems, process_time() - begin, failures)
+    return Result(operation, count, possible, succeeding, theorems, process_time() - begin, failures)
 
 
 def verify_refinement(operation: str, _shard: int, _shards: int) -> Result:
@@ -102,7 +106,7 @@ def verify_refinement(operation: str, _shard: int, _shards: int) -> Result:
             theorems += proof.theorems
             if proof.failure is not None:
                 failures.append(show(proof.failure))
-    return Result(operation, 0, 0, theorems, process_time() - begin, failures)
+    return Result(operation, 0, 0, 0, theorems, process_time() - begin, failures)
 
 
 def verify_ground(_operation: str, _shard: int, _shards: int) -> Result:
@@ -110,18 +114,18 @@ def verify_ground(_operation: str, _shard: int, _shards: int) -> Result:
     begin = process_time()
     failures = [[f"the state at the start: {name}"] for name in prove_start(Kernel)]
     failures += [[f"the lemma {lemma.says.name} does not follow"] for lemma in LEMMAS if not prove_lemma(Kernel, lemma)]
-    return Result("(start, lemmas)", 1, 1, len(INVARIANTS) + len(LEMMAS), process_time() - begin, failures)
+    return Result("(start, lemmas)", 1, 1, 1, len(INVARIANTS) + len(LEMMAS), process_time() - begin, failures)
 
 
 def joined(parts: list[Result]) -> Result:
     """The jobs of one operation as one. An operation that no state lets succeed would be proved of nothing."""
     failures = [failure for part in parts for failure in part.failures]
-    possible = sum(part.possible for part in parts)
-    if not possible:
-        failures.append([f"{parts[0].operation}: no state that satisfies the invariants leads along any path"])
+    succeeding = sum(part.succeeding for part in parts)
+    if not succeeding:
+        failures.append([f"{parts[0].operation}: from no state that satisfies the invariants does it succeed"])
     return Result(
-        parts[0].operation, sum(part.paths for part in parts), possible, sum(part.theorems for part in parts),
-        sum(part.seconds for part in parts), failures,
+        parts[0].operation, sum(part.paths for part in parts), sum(part.possible for part in parts), succeeding,
+        sum(part.theorems for part in parts), sum(part.seconds for part in parts), failures,
     )  # fmt: skip
 
 
@@ -251,11 +255,6 @@ def same(changed: Path, shipped: Path) -> bool:
     return not said or ask(changed, "", said, elements_of(touched)) is None
 
 
-def chosen(part: int, parts: int) -> Iterator[int]:
-    """The numbers of the mutants of one part of several; every part has some of each module."""
-    yield from (number for number, _ in enumerate(mutants()) if number % parts == part)
-
-
 def examine_number(number: int) -> Outcome:
     for found, mutant in enumerate(mutants()):
         if found == number:
@@ -263,9 +262,9 @@ def examine_number(number: int) -> Outcome:
     raise IndexError(number)
 
 
-def mutate(progress: Progress, part: int = 0, parts: int = 1) -> list[Outcome]:
-    """The proof against the mutants, or against every `parts`-th of them."""
-    numbers = list(chosen(part, parts))
+def mutate(progress: Progress) -> list[Outcome]:
+    """The proof against all mutants."""
+    numbers = list(range(len(list(mutants()))))
     begin = perf_counter()
     found: dict[int, Outcome] = {}
     with pool() as workers:
