@@ -110,7 +110,7 @@ def test_grants_are_set_for_a_file_a_hash_and_a_name_and_contradictions_refused(
     assert desk.says("run", "show.wasm", "--file=secret") == "of desk\n"
     assert desk.asks("grants", "set", made["program"], f"{desk.work}:rw")["allow"][-1] == f"{secret}:r"
     desk.refuses(1, E.CONFLICT, "grants", "set", "--never", "show.wasm", f"{desk.work}/inner:w")
-    desk.refuses(127, E.NOTFOUND, "grants", "set", "nothing", "/x")
+    desk.refuses(1, E.NOPEER, "grants", "set", "nothing", "/x")
     desk.refuses(1, E.NOGRANT, "grants", "revoke", "show.wasm", "/x")
     desk.refuses(1, E.NOGRANT, "grants", "revoke", "wc.wasm")
     desk.refuses(2, E.USAGE, "grants", "set", "--never", "pi", "net")
