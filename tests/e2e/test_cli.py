@@ -377,14 +377,14 @@ def test_a_terminal_is_as_before_after_a_signal_in_raw_mode(desk: Machine, numbe
 
 def test_a_far_shell_on_a_terminal(desk: Machine, pi: Machine) -> None:
     with desk.terminal("cpu", "pi") as user:
-        user.shows(PROMPT)
+        user.shows("pi% ")
         user.type("pwd; echo $HOME\n")
-        user.shows(f"/mnt/term{desk.work}\n", f"/mnt/term{desk.work}\n", PROMPT)
+        user.shows(f"/mnt/term{desk.work}\n", f"/mnt/term{desk.work}\n", "pi% ")
         for _ in range(3):
             user.type("echo begun; sleep 1000\n")
             user.shows("begun\n")
             user.interrupt()
-            user.shows(PROMPT)
+            user.shows("pi% ")
         user.type("exit 7\n")
         assert user.ends() == 7
         assert user.as_before()

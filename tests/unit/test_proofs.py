@@ -52,7 +52,7 @@ FIXED = (
     "link: without before[old] = item",
     "unlink: without heads[owner] = behind",
 )
-"""The mutants that are examined here: of each operation, and of what they share. All the others in `make interop`."""
+"""The mutants that are examined here: of each operation, and of what they share. All of them in `make soak`."""
 
 
 def silent(_part: float, _seconds: float) -> None:
@@ -78,7 +78,7 @@ def test_every_operation_of_the_kernel_is_proved() -> None:
     assert operations == set(PARAMETERS) == set(EFFECTS) == set(CHEAP_FIRST)
 
 
-@pytest.mark.interop
+@pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_the_proof_fails_for_every_mutant() -> None:
     outcomes = verify.mutate(silent)
