@@ -147,9 +147,16 @@ async def test_a_grant_with_rights_that_are_none_is_a_wrong_usage(bench: Bench) 
 
 async def test_what_is_put_has_a_name_that_can_be_typed(bench: Bench) -> None:
     bench.system.make("notes", b"")
-    for name in ("a/b", "..", "''", "ls"):
+    for name in ("a/b", "..", "''"):
         await refused(bench, f"put notes --name {name}", 2, E.USAGE.text)
     assert bench.world.calls == []
+
+
+async def test_put_says_at_a_terminal_that_a_command_of_the_shell_comes_first(bench: Bench) -> None:
+    bench.system.make("notes", b"")
+    assert "run ls" in (await bench.run("put notes --name ls", terminal=True)).err
+    assert (await bench.run("put notes --name ls")).err == ""
+    assert (await bench.run("put notes --name other", terminal=True)).err == ""
 
 
 async def test_export_says_who_may_do_what_and_knows_the_common_slip(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from cognu.shell.commands.processes import typed_grants
 from cognu.shell.commands.reading import chunks
 from cognu.shell.lexer import is_name
 from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
-from cognu.shell.state import PROMPT_VARIABLE, Call
+from cognu.shell.state import PROMPT_VARIABLE, Call, encode
 from cognu.shell.system import File, is_terminal
 
 SCRIPT = "-"
@@ -31,9 +31,10 @@ async def put(call: Call) -> int:
     name = call.options.value("name")
     if name is not None and (not name or "/" in name or name in (".", "..")):
         raise call.usage("a name is a word without a slash", name or "--name")
-    if name in COMMANDS:
-        raise call.usage("that is a command of the shell, which comes before what is in /bin", name)
     digest = await call.system.put(call.operands[0], name)
+    if name in COMMANDS and is_terminal(call.streams.stderr):
+        note = f"put: {name} is a command of the shell too, which comes first; the program is: run {name}\n"
+        await call.streams.stderr.write(encode(note))
     await call.print(json.dumps({"hash": digest, "name": name}) if "json" in call.options else digest)
     return 0
 
