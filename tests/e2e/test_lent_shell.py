@@ -74,7 +74,7 @@ async def test_a_grant_shows_a_far_shell_one_file_more_with_the_rights_named(pla
         assert other.read_text() == "new\n"
         for never in ("/mnt/node", "/proc", "/n/pi", "/mnt/store", "/bin", "/"):
             denied = await two.desk.command("sh", "-c", f"cpu --grant {never} pi ls /mnt/term")
-            assert (denied.output, denied.status) == (b"", 1), denied
+            assert (denied.output, denied.status) == (b"", 126), denied
             assert E.ACCES.text.encode() in denied.errors, denied
         assert ABSENT in (await cpu(two, "ls", grants=["/none/there"])).errors
 
