@@ -113,7 +113,7 @@ def test_json_is_printed_or_refused(desk: Machine) -> None:
     (desk.work / "notes").write_text("of desk\n")
     assert desk.asks("put", "notes") == {"hash": desk.says("put", "notes").strip(), "name": None}
     assert "bind -c #e /env" in desk.asks("ns")
-    assert desk.asks("caps", "check")["policy"][0] == desk.says("caps", "check").splitlines()[0]
+    assert set(desk.asks("caps", "check")["policy"]) & set(desk.says("caps", "check").splitlines())
     assert 1 in [sample["pid"] for sample in desk.asks("top")]
     for words in (("get", "x"), ("kill", "1"), ("run", "notes")):
         assert "--json" in desk.refuses(2, E.USAGE, "--json", *words)
