@@ -141,3 +141,18 @@ async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(pla
             assert row["connected"]
             assert row["address"] == line.address
             await refused(talking.list("/n/pi/etc"), E.NOENT)
+
+
+async def test_what_would_begin_on_a_machine_that_is_away_is_refused_and_what_runs_there_goes_on(place: Path) -> None:
+    async with over_a_line(place, "read:{shared}", "run") as (two, line), two.desk.client() as desk:
+        shell = await desk.start("cpu", on="pi")
+        await shell.stdin.write(b"echo before\n")
+        assert await shell.stdout.read() == b"before\n"
+        line.deaf = True
+        await refused(desk.start("cpu", on="pi"), E.HOSTUNREACH)
+        line.deaf = False
+        await shell.stdin.write(b"echo after; exit 3\n")
+        ended = await shell.end()
+        assert ended.status == 3
+        assert ended.output == b"after\n"
+        assert (await desk.run("cpu", on="pi", stdin=b"exit 4\n")).status == 4

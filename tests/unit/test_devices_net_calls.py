@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cognu.devices.conversation import MAX_CONVERSATIONS, Protocol, announced_address, ip_address
@@ -212,6 +212,7 @@ async def test_only_numeric_addresses_are_announced(net: Net, protocol: str, wor
 
 
 @given(st.text(st.sampled_from("0123456789.:!*ab "), max_size=20))
+@example("0100000")
 def test_any_word_to_announce_is_an_address_or_refused(word: str) -> None:
     try:
         address = announced_address(word, "usage")

@@ -1,4 +1,4 @@
-"""The proof of the kernel: it holds, it can fail, and it is of the kernel that runs. All mutants: `make interop`."""
+"""The proof of the kernel: it holds, it can fail, and it is of the kernel that runs. All mutants: `make soak`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import z3
 from click.testing import CliRunner
 from proofs import verify
 from proofs.effects import EFFECTS, PARAMETERS, Call
-from proofs.mutants import CHEAP_FIRST, Mutant, mutants
+from proofs.mutants import CHEAP_FIRST, Mutant, build, mutants
 from proofs.prover import agrees, paths, prove
 from proofs.refinement import refined
 from proofs.symbolic import MAX_DECISIONS, Num, Run, Sym, Unbounded, explore
@@ -57,6 +57,10 @@ FIXED = (
 
 def silent(_part: float, _seconds: float) -> None:
     pass
+
+
+def silent_place() -> None:
+    """Is told whenever a mutant's place is come by."""
 
 
 @pytest.mark.timeout(900)
@@ -159,8 +163,9 @@ class GivesWhatIsNewlyReady(Kernel):
     ],
 )
 def test_the_proof_fails_for_wrong_kernels(kernel: type, operation: str, broken: str) -> None:
-    failures = [failure for path in paths(kernel, operation) if (failure := prove(path).failure)]
-    assert broken in {goal for failure in failures for goal in failure.goals}
+    # Of all that is wrong in a counterexample the solver may choose any; so it is asked about this theorem alone.
+    failures = [failure for path in paths(kernel, operation) if (failure := prove(path, broken).failure)]
+    assert {goal for failure in failures for goal in failure.goals} == {broken}
 
 
 class UnbindsNothing(Kernel):
@@ -169,8 +174,10 @@ class UnbindsNothing(Kernel):
 
 
 def test_what_the_specification_deletes_must_be_gone() -> None:
-    failures = [failure for path, goals in refined(UnbindsNothing, "move") if (failure := agrees(path, goals).failure)]
-    assert "unbound as specified" in {goal for failure in failures for goal in failure.goals}
+    failures = []
+    for path, goals in refined(UnbindsNothing, "move"):
+        failures.append(agrees(path, [goal for goal in goals if goal.name == "unbound as specified"]).failure)
+    assert any(failure and failure.goals == ["unbound as specified"] for failure in failures)
 
 
 def test_an_operation_that_never_succeeds_is_not_proved() -> None:
@@ -198,10 +205,11 @@ def test_an_operation_that_never_succeeds_is_not_proved() -> None:
 def test_a_counterexample_names_what_is_broken_and_shows_the_state(change: str, broken: str) -> None:
     (mutant,) = named(change)
     outcome = verify.examine(mutant)
+    failures = [prove(path, broken).failure for path in paths(build(mutant, silent_place), outcome.by)]
+    assert any(failure and failure.model is not None for failure in failures)
     assert outcome.verdict == "caught"
     assert outcome.lines[0].startswith(f"{outcome.by}(")
-    theorems = [line for line in outcome.lines if line.startswith("broken: ")]
-    assert [line for line in theorems if line.startswith(f"broken: {broken}")]
+    assert any(line.startswith("broken: ") for line in outcome.lines)
     assert any(line.startswith(("slot ", "process ", "message ")) for line in outcome.lines)
 
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cognu.errors import E, FileError, LinkBroken
-from cognu.shell.interactive import CONTINUED, PROMPT, Prompt
+from cognu.shell.interactive import CONTINUED, PATIENCE, PROMPT, Prompt
 from cognu.shell.state import Streams
-from shell_fake import Bench, Collector, FakeFile, Pipe, PipeEnd, Running
+from shell_fake import Bench, Collector, FakeClock, FakeFile, Pipe, PipeEnd, Running
 
 
 class Lines(PipeEnd):
@@ -194,6 +194,30 @@ async def test_a_second_ctrl_c_kills(bench: Bench) -> None:
         assert bench.child("prog").notes == ["interrupt", "kill"]
 
 
+async def test_after_a_while_it_is_told_that_a_second_ctrl_c_kills(bench: Bench) -> None:
+    entered = asyncio.Event()
+
+    async def program(_running: Running) -> int:
+        entered.set()
+        await asyncio.Event().wait()
+        return 0
+
+    clock = bench.system.clock
+    assert isinstance(clock, FakeClock)
+    bench.program("prog", program, stubborn=True)
+    async with terminal(bench) as user:
+        await user.type("prog\n")
+        await entered.wait()
+        user.prompt.interrupt()
+        await clock.slept.wait()
+        assert clock.asked == [PATIENCE]
+        clock.wake.set()
+        await user.shows("it has not ended yet; Ctrl-C again kills it\n")
+        user.prompt.interrupt()
+        await user.shows(f"\n{PROMPT}")
+        assert bench.child("prog").notes == ["interrupt", "kill"]
+
+
 async def test_a_command_reads_from_the_terminal(bench: Bench) -> None:
     async with terminal(bench) as user:
         await user.type("head -n 1\n")
@@ -211,6 +235,8 @@ async def test_jobs_are_reported_before_the_prompt(bench: Bench) -> None:
     bench.program("prog", program)
     async with terminal(bench) as user:
         await user.type("prog &\n")
+        await user.shows(f"[1] running  prog\n{PROMPT}")
+        await user.type("\n")
         await user.shows(PROMPT)
         await user.type("jobs\n")
         await user.shows(f"[1] running  prog\n{PROMPT}")
@@ -287,7 +313,7 @@ async def test_a_lost_terminal_ends_the_shell(bench: Bench, error: Exception) ->
 class Typed:
     """An editor that gives these lines; Ctrl-C comes at the moment the line called `struck` is complete."""
 
-    def __init__(self, prompt: Prompt, struck: str, *lines: str) -> None:
+    def __init__(self, prompt: Prompt, struck: str, *lines: str | None) -> None:
         self.prompt = prompt
         self.struck = struck
         self.lines = iter(lines)
@@ -308,4 +334,21 @@ async def test_ctrl_c_at_the_moment_a_line_is_complete_is_for_the_command_in_it(
     prompt.editor = Typed(prompt, "while true; do :; done", "echo 1", "while true; do :; done", "echo $?", "echo 2")
     assert await prompt.run() == 0
     assert (out.text, err.text) == ("1\n130\n2\n", "\n")
+    await bench.close(streams)
+
+
+@pytest.mark.parametrize("leave", ["exit 3", None])
+async def test_leaving_with_jobs_is_asked_for_twice(bench: Bench, leave: str | None) -> None:
+    async def program(_running: Running) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    bench.program("prog", program)
+    streams, out, err = bench.streams()
+    prompt = Prompt(bench.shell, streams)
+    prompt.editor = Typed(prompt, "", "prog &", leave, "echo 1", leave, leave)
+    assert await prompt.run() == (3 if leave else 0)
+    said = "cognu: a job runs still (see jobs); leaving once more ends what runs\n"
+    assert (out.text, err.text) == ("1\n", f"[1] running  prog\n{said}{said}")
+    assert bench.child("prog").notes == ["interrupt"]
     await bench.close(streams)

@@ -237,7 +237,8 @@ class Listen(_File):
 def split_address(address: str, usage: str, least_port: int = 1) -> tuple[str, int]:
     """(host, port) of `HOST!PORT`, numeric. Raises USAGE."""
     host, _, port = address.rpartition("!")
-    if not host or not port.isascii() or not port.isdigit() or not least_port <= int(port[:6]) <= 65535:
+    known = port.isascii() and port.isdigit() and len(port) <= 5
+    if not host or not known or not least_port <= int(port) <= 65535:
         raise FileError(E.USAGE, address, f"{usage}; all numeric, /net/cs translates names")
     return host, int(port)
 

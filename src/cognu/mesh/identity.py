@@ -196,7 +196,7 @@ class Peer:
 def clean_name(offered: str, fallback: str) -> str:
     """A pet name out of what another machine calls itself: letters, digits, `-` and `_`, at most 32 characters."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in offered.partition(".")[0])
-    return kept.strip("-_")[:NAME_LIMIT].lower() or fallback
+    return kept.strip("-_")[:NAME_LIMIT].rstrip("-_").lower() or fallback
 
 
 def valid_name(name: str) -> bool:

@@ -113,6 +113,11 @@ class Mesh:
         """What there is of a link to a peer, also to one that is not in the book any more."""
         return self._sessions.get(fingerprint)
 
+    def is_linked(self, fingerprint: str) -> bool:
+        """Whether a link to a peer is up now."""
+        session = self._sessions.get(fingerprint)
+        return session is not None and session.status.connected
+
     async def cut(self, fingerprint: str) -> None:
         """The end of `drop`, for one that was removed from the book before."""
         session = self._sessions.pop(fingerprint, None)

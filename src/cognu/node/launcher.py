@@ -35,6 +35,7 @@ from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.identity import Peer
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.admitting import prepared, taken_back
+from cognu.node.away import unless_away
 from cognu.node.grants import RUN
 from cognu.node.lending import STREAMS
 from cognu.node.lent_view import shell_view
@@ -155,6 +156,9 @@ class Launcher:
             peer = self._node.book.find(launch.on)
         except FileError as error:
             raise FileError(error.error, launch.on) from None
+        await unless_away(self._node, peer, self._begin_on(process, launch, peer))
+
+    async def _begin_on(self, process: Process, launch: Launch, peer: Peer) -> None:
         ctl = await self._far_process(process, peer)
         token = self._node.lending.lend(process, peer.fingerprint)
         lent = ExitStack()
@@ -232,7 +236,7 @@ class Launcher:
             self._node.processes.end(process, 128 + 9, str(FileError(E.KILLED, "", by)))
             return
         away = str(FileError(E.KILLED, "", f"{by}; {peer.name} is away"))
-        if not any(row.peer.fingerprint == peer.fingerprint and row.connected for row in self._node.mesh.status()):
+        if not self._node.mesh.is_linked(peer.fingerprint):
             self._node.processes.end(process, 128 + 9, away)
             return
 

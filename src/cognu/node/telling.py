@@ -84,7 +84,7 @@ async def _ask(node: Node, peer: Peer) -> tuple[str, ...]:
 async def say_goodbye(node: Node, peer: Peer) -> bool:
     """Tell a peer that was dropped; whether it took note. One that is not linked finds out by calling."""
     link = node.mesh.link_of(peer.fingerprint)
-    if link is None or not link.status.connected:
+    if link is None or not node.mesh.is_linked(peer.fingerprint):
         return False
     try:
         await within(node.world.clock, ASK_SECONDS, _say(link))

@@ -34,6 +34,8 @@ T = TypeVar("T")
 NAME = "cognu"
 PROMPT = "cognu% "
 CONTINUED = "> "
+PATIENCE = 1.0
+"""Seconds after an interrupt until it is told that another one kills."""
 
 
 async def run_once(shell: Shell, text: str, streams: Streams) -> int:
@@ -85,6 +87,8 @@ class Prompt:
         self.rest = b""
         self.task: asyncio.Task[object] | None = None
         self.interrupted = False  # between a line's end and the start of what it says
+        self._warned = False  # that leaving ends jobs
+        self._telling: asyncio.Task[None] | None = None  # how what was interrupted can be left
 
     def interrupt(self) -> None:
         """Ctrl-C: end the foreground pipeline (a second one kills programs), or drop the line being typed.
@@ -93,6 +97,13 @@ class Prompt:
         """
         if self.task is None or not self.task.cancel():
             self.interrupted = True
+        elif self._telling is None:
+            self._telling = asyncio.create_task(self._tell_how_to_leave())
+
+    async def _tell_how_to_leave(self) -> None:
+        """A program may take its time after an interrupt, and its machine may be away."""
+        await self.shell.system.clock.sleep(PATIENCE)
+        await self._say(f"{NAME}: it has not ended yet; Ctrl-C again kills it\n")
 
     async def run(self) -> int:
         """Until `exit`, the end of the input, or a lost node; returns the exit status. Ends the jobs that still run."""
@@ -101,11 +112,14 @@ class Prompt:
                 try:
                     await self._report_jobs()
                     script = await (self._read() if self.editor is None else self._edit(self.editor))
-                    if script is None:
+                    if script is not None:
+                        await self._run(script)
+                        self._warned = False
+                    elif self.editor is None or await self._may_leave():
                         return self.shell.status
-                    await self._run(script)
                 except ExitShell as ended:
-                    return ended.status
+                    if self.editor is None or await self._may_leave():
+                        return ended.status
         except CognuError as error:
             # Refusals that a command met were told there; here the terminal or the node is gone.
             return await _complain(self.streams, error)
@@ -121,6 +135,9 @@ class Prompt:
         finally:
             await end_tasks([task])
             self.task = None
+            if self._telling is not None:
+                await end_tasks([self._telling])
+                self._telling = None
         return (False, None) if task.cancelled() else (True, task.result())
 
     @property
@@ -199,9 +216,25 @@ class Prompt:
         return line + b"\n"
 
     async def _report_jobs(self) -> None:
+        """Which jobs are new, and which have ended."""
         for job in list(self.shell.jobs):
             status = job.status()
             if status is not None:
                 self.shell.jobs.remove(job)
                 state = "done" if status == 0 else f"status {status}"
-                await self._say(f"[{job.number}] {state}  {job.text}\n")
+            elif not job.told:
+                state = "running"
+            else:
+                continue
+            job.told = True
+            await self._say(f"[{job.number}] {state}  {job.text}\n")
+
+    async def _may_leave(self) -> bool:
+        """Leaving ends the jobs: whoever has some is told so once, and leaves by asking again."""
+        running = sum(job.status() is None for job in self.shell.jobs)
+        if self._warned or not running:
+            return True
+        self._warned = True
+        jobs = "a job runs" if running == 1 else f"{running} jobs run"
+        await self._say(f"{NAME}: {jobs} still (see jobs); leaving once more ends what runs\n")
+        return False

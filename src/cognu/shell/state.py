@@ -62,11 +62,12 @@ class Streams:
 
 @dataclass(slots=True)
 class Job:
-    """A list entry that runs in the background; its task returns the status."""
+    """A list entry that runs in the background; its task returns the status. `told`: whoever types knows its number."""
 
     number: int
     text: str
     task: asyncio.Task[int]
+    told: bool = False
 
     @property
     def name(self) -> str:

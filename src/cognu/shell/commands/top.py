@@ -45,26 +45,27 @@ async def top(call: Call) -> int:
     screen = is_terminal(call.streams.stdout) and "json" not in call.options
     if not screen or not is_terminal(call.streams.stdin):
         return await _print(call, screen)
-    printing = asyncio.create_task(_print(call, screen))
-    listening = asyncio.create_task(_typed(call))
-    try:
-        await asyncio.wait([printing, listening], return_when=asyncio.FIRST_COMPLETED)
-        return printing.result() if printing.done() else listening.result()
-    finally:
-        # A read that went on somewhere on the way would take what is typed next.
-        await end_tasks([listening], ask_to_stop)
-        await end_tasks([printing])
+    async with opened(call.system, CONTROL, "w") as control:
+        # First, so that whoever sees the table can end it by a key.
+        await control.write(b"rawon")
+        printing = asyncio.create_task(_print(call, screen))
+        listening = asyncio.create_task(_typed(call))
+        try:
+            await asyncio.wait([printing, listening], return_when=asyncio.FIRST_COMPLETED)
+            return printing.result() if printing.done() else listening.result()
+        finally:
+            # A read that went on somewhere on the way would take what is typed next.
+            await end_tasks([listening], ask_to_stop)
+            await end_tasks([printing])
 
 
 async def _typed(call: Call) -> int:
     """Wait for the key that ends it; the status: 0 for `q`, 130 for Ctrl-C, which is a key like others meanwhile."""
-    async with opened(call.system, CONTROL, "w") as control:
-        await control.write(b"rawon")
-        while data := await call.streams.stdin.read():
-            if b"\x03" in data:
-                return INTERRUPTED
-            if b"q" in data or b"Q" in data:
-                return 0
+    while data := await call.streams.stdin.read():
+        if b"\x03" in data:
+            return INTERRUPTED
+        if b"q" in data or b"Q" in data:
+            return 0
     await asyncio.Event().wait()  # the input is over, and no reason to leave
     raise AssertionError
 
