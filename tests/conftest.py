@@ -17,7 +17,7 @@ from hypothesis import settings
 
 pytest_plugins = ["no_skips"]
 
-# A deadline is a timed assertion; on a busy machine it fails for no fault of the code. Each run tries examples of its own,
+# A deadline is a timed assertion; on a busy machine it fails for no fault of the code. Each run tries other examples,
 # and now and then finds a fault that was there all along; but where a change is judged, the same ones go for all.
 settings.register_profile("cognu", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("cognu")
