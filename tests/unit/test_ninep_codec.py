@@ -175,11 +175,21 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "S": st.lists(NAMES, max_size=20).map(tuple),
     "Q": st.lists(QIDS, max_size=20).map(tuple),
     "t": STATS,
+    "F": st.lists(st.builds(m.Feature, NAMES, U64), max_size=4).map(tuple),
 }
 
 
+def _build(row: Row) -> st.SearchStrategy[Message]:
+    if row.layout == "C":
+        asks = row.number % 2 == 0
+        inside = [other for other in TABLE if NG in other.dialects and other.message not in m.NOT_IN_COMPOUNDS]
+        part = st.sampled_from([other for other in inside if other.number % 2 == row.number % 2]).flatmap(_build)
+        return st.lists(part, max_size=4).map(lambda parts: m.Tcomp(tuple(parts)) if asks else m.Rcomp(tuple(parts)))  # type: ignore[arg-type]
+    return st.builds(row.message, *(FIELDS[kind] for kind in row.layout.split()))
+
+
 def messages_of(row: Row) -> st.SearchStrategy[tuple[Dialect, Message]]:
-    message = st.builds(row.message, *(FIELDS[kind] for kind in row.layout.split()))
+    message = _build(row)
     return st.tuples(st.sampled_from(sorted(row.dialects, key=lambda dialect: dialect.value)), message)
 
 

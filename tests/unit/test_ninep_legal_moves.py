@@ -7,6 +7,7 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.ninep import messages as m
 from cognu.ninep.codec import messages_of
+from cognu.ninep.compound import LIST
 from cognu.ninep.messages import Dialect, Request
 from cognu.ninep.moves import MOVES, FidState
 from cognu.ninep.server import Called
@@ -54,6 +55,7 @@ Tmkdir.dfid         BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Trenameat.olddirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Trenameat.newdirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Tunlinkat.dirfid    BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
+Tlist.fid           BADF   NOTDIR BADUSE NOTDIR .      BADUSE BADUSE
 """
 COLUMNS = [
     FidState.FREE,
@@ -103,6 +105,7 @@ SAMPLES: dict[str, Request] = {
     "Trenameat.olddirfid": m.Trenameat(10, "a", 20, "b"),
     "Trenameat.newdirfid": m.Trenameat(20, "a", 10, "b"),
     "Tunlinkat.dirfid": m.Tunlinkat(10, "a", 0),
+    "Tlist.fid": m.Tlist(10, 0, 1),
 }
 
 
@@ -125,6 +128,8 @@ def test_every_message_against_every_state(row: str, dialect: Dialect) -> None:
         if name == "Tread.fid" and state is FidState.OPENDIR and dialect is not OLD:
             cell = "ISDIR"  # 9P2000.L reads directories with Treaddir alone
         bench = Bench(dialect)
+        if dialect is Dialect.NG:
+            bench.ask(m.Tcaps((m.Feature(LIST, 1),)))
         bench.fid(20, FidState.DIR)
         bench.fid(10, state)
         before = bench.session.fid_count

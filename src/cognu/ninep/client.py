@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ..errors import E, FileError, Misuse, ProtocolError, from_errno, from_text
 from . import messages as m
 from .codec import Frames, bad, decode, encode, expected_reply, peek
+from .compound import BYTES, LIST, PARTS, granted, wanted, wrong_reply
 from .messages import Dialect, Message, Reply, Request
 from .types import IOHDRSZ, MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, Buffer
 
@@ -77,6 +78,7 @@ class ClientSession:
         self._frames = Frames(msize)
         self._sent: dict[int, _Sent] = {}
         self._version_sent = False
+        self._features: dict[str, int] = {}  # agreed by Tcaps
         self._tags = _Numbers(NOTAG)
         self._fids = _Numbers(min(max_fids, NOFID))
 
@@ -157,6 +159,25 @@ class ClientSession:
         return self._fids.used
 
     @property
+    def parts(self) -> int:
+        """The most parts of a Tcomp; 0 if the server has it not, or has not said so yet."""
+        return self._features.get(PARTS, 0)
+
+    @property
+    def lists(self) -> bool:
+        """Whether the server has Tlist."""
+        return LIST in self._features
+
+    @property
+    def compound_limit(self) -> int:
+        """The most bytes of an Rcomp."""
+        return min(self.msize, self._features.get(BYTES, self.msize))
+
+    def caps(self) -> m.Tcaps:
+        """The request that asks for all that this side knows of `.ng`; its answer settles the properties above."""
+        return m.Tcaps(wanted(self.msize))
+
+    @property
     def io_limit(self) -> int:
         """The most bytes to ask for or send in one Tread, Treaddir or Twrite."""
         return self.msize - IOHDRSZ
@@ -190,7 +211,7 @@ class ClientSession:
             return Failed(tag, FileError(E.ILSEQ, error.subject))
         if isinstance(sent.request, m.Tflush):
             return self._flushed(tag, sent.request.oldtag, message)
-        failure = _failure(message)
+        failure = failure_of(message)
         if failure is None:
             self._check(sent.request, message)
         self._settle(tag, sent)
@@ -202,7 +223,7 @@ class ClientSession:
     def _agree(self, message: Message) -> Agreed:
         if not self._version_sent:
             raise bad(type(message).__name__, "nothing was asked")
-        failure = _failure(message)
+        failure = failure_of(message)
         if failure is not None:
             raise ProtocolError(E.BADVERSION, self.offer.value, str(failure))
         if not isinstance(message, m.Rversion):
@@ -243,7 +264,7 @@ class ClientSession:
         if type(reply) is not expected:
             raise bad(type(reply).__name__, f"{expected.__name__} is due")
         match request, reply:
-            case (m.Tread() | m.Treaddir(), m.Rread() | m.Rreaddir()):
+            case (m.Tread() | m.Treaddir() | m.Tlist(), m.Rread() | m.Rreaddir() | m.Rlist()):
                 if len(reply.data) > request.count:
                     raise bad(expected.__name__, f"{len(reply.data)} bytes, {request.count} were asked for")
             case m.Twrite(), m.Rwrite():
@@ -253,11 +274,18 @@ class ClientSession:
                 got, asked = len(reply.qids), len(request.names)
                 if got > asked or (asked and not got):
                     raise bad("Rwalk", f"{got} qids for {asked} names")
+            case m.Tcaps(), m.Rcaps():
+                self._features = dict(granted(reply.features, request.features))
+            case m.Tcomp(), m.Rcomp():
+                wrong = wrong_reply(request, reply, self._check)
+                if wrong:
+                    raise bad("Rcomp", wrong)
             case _:
                 pass
 
 
-def _failure(message: Message) -> FileError | None:
+def failure_of(message: Message) -> FileError | None:
+    """The refusal that a reply is; None if it is none."""
     if isinstance(message, m.Rlerror):
         return from_errno(message.ecode)
     if isinstance(message, m.Rngerror):

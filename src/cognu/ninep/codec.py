@@ -15,7 +15,7 @@ from struct import error as StructError
 from typing import Any, NamedTuple
 
 from ..errors import E, Misuse, ProtocolError
-from .messages import TABLE, Dialect, Message, Request, WireStat, field_names, is_request
+from .messages import NOT_IN_COMPOUNDS, TABLE, Dialect, Feature, Message, Request, WireStat, field_names, is_request
 from .types import Buffer, Dirent, Qid
 
 HEADER = Struct("<IBH")  # size[4] type[1] tag[2]
@@ -23,6 +23,7 @@ _U16 = Struct("<H")
 _U32 = Struct("<I")
 _QID = Struct("<BIQ")
 _STAT = Struct("<HIBIQIIIQ")  # type dev qid mode atime mtime length
+_U64 = Struct("<Q")
 _DIRENT = Struct("<BIQQB")  # qid offset type
 
 _INTEGERS = {"1": "B", "2": "H", "4": "I", "8": "Q"}
@@ -99,6 +100,28 @@ def _read_qids(view: memoryview, at: int, values: list[Any]) -> int:
 def _write_qids(qids: tuple[Qid, ...], parts: list[Buffer]) -> None:
     parts.append(_U16.pack(len(qids)))
     parts.extend(_QID.pack(*qid) for qid in qids)
+
+
+def _read_features(view: memoryview, at: int, values: list[Any]) -> int:
+    (count,) = _U16.unpack_from(view, at)
+    at += 2
+    if 10 * count > len(view) - at:
+        raise bad("list of features", f"{count} announced, {len(view) - at} bytes there")
+    features: list[Feature] = []
+    for _ in range(count):
+        name: list[str] = []
+        at = _read_text(view, at, name)
+        features.append(Feature(name[0], _U64.unpack_from(view, at)[0]))
+        at += 8
+    values.append(tuple(features))
+    return at
+
+
+def _write_features(features: tuple[Feature, ...], parts: list[Buffer]) -> None:
+    parts.append(_U16.pack(len(features)))
+    for name, value in features:
+        _write_text(name, parts)
+        parts.append(_U64.pack(value))
 
 
 def _read_data(view: memoryview, at: int, values: list[Any]) -> int:
@@ -184,16 +207,22 @@ def pack_dirent(entry: Dirent) -> bytes:
     return b"".join(parts)
 
 
+def unpack_dirent(view: memoryview, at: int) -> tuple[Dirent, int]:
+    """The entry at `at`, and where it ends. Raises `ProtocolError`, and `struct.error` if it is cut."""
+    qtype, qversion, qpath, offset, kind = _DIRENT.unpack_from(view, at)
+    name: list[str] = []
+    at = _read_text(view, at + _DIRENT.size, name)
+    return Dirent(Qid(qtype, qversion, qpath), offset, kind, name[0]), at
+
+
 def unpack_dirents(data: Buffer) -> list[Dirent]:
     """The entries in the data of an Rreaddir. Raises `ProtocolError`, also for a cut entry."""
     view, at = memoryview(data), 0
     entries: list[Dirent] = []
     try:
         while at < len(view):
-            qtype, qversion, qpath, offset, kind = _DIRENT.unpack_from(view, at)
-            name: list[str] = []
-            at = _read_text(view, at + _DIRENT.size, name)
-            entries.append(Dirent(Qid(qtype, qversion, qpath), offset, kind, name[0]))
+            entry, at = unpack_dirent(view, at)
+            entries.append(entry)
     except StructError:
         raise bad("directory read", "the last entry is cut") from None
     return entries
@@ -204,6 +233,7 @@ _VARIABLE: dict[str, tuple[_Read, _Write]] = {
     "S": (_read_texts, _write_texts),
     "Q": (_read_qids, _write_qids),
     "d": (_read_data, _write_data),
+    "F": (_read_features, _write_features),
     "t": (_read_stat, _write_stat),
 }
 
@@ -287,6 +317,57 @@ class _Codec:
         return [head, data] if data else [head]
 
 
+class _CompoundCodec(_Codec):
+    """Tcomp and Rcomp: whole messages of the dialect, each with the compound's tag. Their data are not copied."""
+
+    def __init__(self, number: int, message: type[Message], parts: dict[int, _Codec]) -> None:
+        """`parts` are those that it may hold, by number."""
+        super().__init__(number, message, "")
+        self._parts = parts
+        self._numbers = {codec.message: codec for codec in parts.values()}
+
+    def decode(self, frame: memoryview) -> Message:
+        tag, at = peek(frame)[1], HEADER.size + 2
+        if at > len(frame):
+            raise bad(self.message.__name__, "it ends too early")
+        (count,) = _U16.unpack_from(frame, HEADER.size)
+        found: list[Message] = []
+        for _ in range(count):
+            if at + HEADER.size > len(frame):
+                raise bad(self.message.__name__, "it ends too early")
+            size, number, own = HEADER.unpack_from(frame, at)
+            if not HEADER.size <= size <= len(frame) - at or own != tag:
+                raise bad("part", f"{size} bytes announced, {len(frame) - at} there; tag {own} in {tag}")
+            codec = self._parts.get(number)
+            if codec is None:
+                raise ProtocolError(E.NOSYS, f"message {number}", self.message.__name__)
+            found.append(codec.decode(frame[at : at + size]))
+            at += size
+        if at != len(frame):
+            raise bad(self.message.__name__, f"{len(frame) - at} bytes left over")
+        make: Any = self.message
+        compound: Message = make(tuple(found))
+        return compound
+
+    def encode(self, message: Message, tag: int) -> list[Buffer]:
+        parts: Any = message
+        buffers: list[Buffer] = []
+        for part in parts.parts:
+            codec = self._numbers.get(type(part))
+            if codec is None:
+                raise Misuse(E.NOSYS, type(part).__name__, self.message.__name__)
+            buffers += codec.encode(part, tag)
+        return [compound_header(self.number, tag, len(parts.parts), sum(map(len, buffers))), *buffers]
+
+
+def compound_header(number: int, tag: int, count: int, size: int) -> bytes:
+    """The beginning of a Tcomp or Rcomp whose `count` parts, `size` bytes, the caller sends right after it."""
+    try:
+        return HEADER.pack(HEADER.size + 2 + size, number, tag) + _U16.pack(count)
+    except StructError as error:
+        raise Misuse(E.OVERFLOW, "compound", str(error)) from None
+
+
 def _getter(names: tuple[str, ...]) -> Callable[[Message], list[Any]]:
     if not names:
         return lambda message: []
@@ -304,7 +385,18 @@ class _Codecs(NamedTuple):
 
 
 def _build(dialect: Dialect) -> _Codecs:
-    codecs = [_Codec(row.number, row.message, row.layout) for row in TABLE if dialect in row.dialects]
+    rows = [row for row in TABLE if dialect in row.dialects]
+    codecs = [_Codec(row.number, row.message, row.layout) for row in rows if row.layout != "C"]
+    parts = [codec for codec in codecs if codec.message not in NOT_IN_COMPOUNDS]
+    codecs += [
+        _CompoundCodec(
+            row.number,
+            row.message,
+            {part.number: part for part in parts if is_request(part.number) == is_request(row.number)},
+        )
+        for row in rows
+        if row.layout == "C"
+    ]
     by_number = {codec.number: codec for codec in codecs}
     replies = {codec.message: by_number[codec.number + 1].message for codec in codecs if is_request(codec.number)}
     return _Codecs(by_number, {codec.message: codec for codec in codecs}, replies)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .compound import Compound
 from .messages import Request
 from .moves import MAKES_FID, FidState, Use
 
@@ -17,7 +18,19 @@ from .moves import MAKES_FID, FidState, Use
 class Call:
     """A request in flight."""
 
-    __slots__ = ("cancelled", "flushed", "flushes", "locks", "makes", "message", "missing", "started", "tag", "uses")
+    __slots__ = (
+        "cancelled",
+        "compound",
+        "flushed",
+        "flushes",
+        "locks",
+        "makes",
+        "message",
+        "missing",
+        "started",
+        "tag",
+        "uses",
+    )
 
     def __init__(self, tag: int, message: Request, uses: Sequence[tuple[int, Use]]) -> None:
         self.tag = tag
@@ -32,6 +45,7 @@ class Call:
         self.started = False  # handed to the embedding
         self.cancelled = False  # the embedding was told to stop it
         self.flushed = False  # a Tflush names it: it gets no reply once it was stopped
+        self.compound: Compound | None = None  # of a Tcomp: how far it is
         self.flushes: list[int] = []  # tags of the Tflush that wait for its end
 
 

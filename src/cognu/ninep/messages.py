@@ -11,6 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from .additions import Feature as Feature
+from .additions import Rcaps as Rcaps
+from .additions import Rcomp as Rcomp
+from .additions import Rlist as Rlist
+from .additions import Tcaps as Tcaps
+from .additions import Tcomp as Tcomp
+from .additions import Tlist as Tlist
 from .types import NONUNAME, Buffer, Qid
 
 
@@ -522,6 +529,9 @@ Request = (
     | Tremove
     | Tstat
     | Twstat
+    | Tcaps
+    | Tcomp
+    | Tlist
 )
 Reply = (
     Rlerror
@@ -559,6 +569,9 @@ Reply = (
     | Rremove
     | Rstat
     | Rwstat
+    | Rcaps
+    | Rcomp
+    | Rlist
 )
 Message = Request | Reply
 
@@ -568,7 +581,8 @@ class Row(NamedTuple):
 
     `layout` has one word per field, in the class's order: 1 2 4 8 an integer of so many bytes; s a text
     (size[2], UTF-8); q a qid; S, Q a count[2] of those; t a stat with its doubled size; d data (count[4]),
-    always last. Fields of the class beyond the layout don't travel and take their defaults.
+    always last; F a count[2] of features, name[s] value[8]; C a count[2] of whole messages, all of the same tag.
+    Fields of the class beyond the layout don't travel and take their defaults.
     """
 
     number: int
@@ -654,6 +668,17 @@ TABLE: tuple[Row, ...] = (
     Row(126, Twstat, "4 t", _OLD),
     Row(127, Rwstat, "", _OLD),
     Row(161, Rngerror, "4 s s s", _NG),
+    Row(162, Tcaps, "F", _NG),
+    Row(163, Rcaps, "F", _NG),
+    Row(164, Tcomp, "C", _NG),
+    Row(165, Rcomp, "C", _NG),
+    Row(166, Tlist, "4 8 4", _NG),
+    Row(167, Rlist, "1 d", _NG),
+)
+
+
+NOT_IN_COMPOUNDS: frozenset[type[Message]] = frozenset(
+    {Tversion, Rversion, Tauth, Rauth, Tflush, Rflush, Tcaps, Rcaps, Tcomp, Rcomp}
 )
 
 

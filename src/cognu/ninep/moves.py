@@ -91,6 +91,9 @@ MOVES: dict[type[Request], tuple[Use, ...]] = {
     m.Tmkdir: (Use("dfid", _DIRS),),
     m.Trenameat: (Use("olddirfid", _DIRS), Use("newdirfid", _DIRS)),
     m.Tunlinkat: (Use("dirfid", _DIRS),),
+    m.Tcaps: (),
+    m.Tcomp: (),
+    m.Tlist: (Use("fid", frozenset({FidState.OPENDIR})),),
 }
 
 # Walks with names start at an unopened directory; with none they clone, open fids too.

@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from ..errors import CognuError, E, FileError, Misuse, ProtocolError
 from . import messages as m
-from .codec import Frames, bad, data_header, decode, encode, expected_reply, number_of, peek
+from .codec import Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
+from .compound import BYTES, DATA_HEADER, LIST, PARTS, Compound, granted, wanted
 from .fids import Call, FidTable
 from .messages import Dialect, Message, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
@@ -48,6 +49,8 @@ class Called(NamedTuple):
     message: Request
     target: object
     other: object
+    following: tuple[Request, ...] = ()
+    """In a compound: the parts after this one. They come by themselves, in their turn, if nothing ends it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,13 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send these buffers now, in order, with nothing in between."""
+    """Send these buffers now, in order, with nothing in between.
+
+    `made`: of a compound's answer with file data, the fids that it makes known; to be given to `refusal`.
+    """
 
     buffers: tuple[Buffer | Extent, ...]
+    made: tuple[int, ...] = ()
 
 
 Event = Called | Cancel | Release | Send
@@ -90,8 +97,13 @@ class _Version(NamedTuple):
     dialect: Dialect | None
 
 
+PART = 1 << 16
+"""Added to a compound's tag: the tag of its part under way, as the embedding sees it. Of two parts one is over."""
+_UNDOING = 1 << 17
+"""Added to the number of a fid: the tag of a clunk that the session itself asks for."""
+_TAG = PART - 1
 _ENDS_FID = (m.Tclunk, m.Tremove)
-_CHECKED = MAKES_FID | {m.Tread, m.Treaddir, m.Twrite}  # requests whose replies can say too much or too little
+_CHECKED = MAKES_FID | {m.Tread, m.Treaddir, m.Tlist, m.Twrite}  # requests whose replies can say too much or too little
 _CHANGES_FID = MAKES_FID | {kind for kind, moves in MOVES.items() if any(use.exclusive for use in moves)}
 _OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
 
@@ -115,6 +127,7 @@ class ServerSession:
         self._events: deque[Event] = deque()
         self._version: _Version | None = None
         self._closed = False
+        self._features: dict[str, int] = {}  # agreed by Tcaps
 
     # -- what the embedding calls --
 
@@ -137,7 +150,10 @@ class ServerSession:
             if self._ready:
                 call = self._ready.popleft()
                 if self._calls.get(call.tag) is call:  # a clunk may have ended it meanwhile
-                    self._start(call)
+                    if call.compound is None:
+                        self._start(call)
+                    else:
+                        self._go_on(call, call.compound)
                 continue
             if self._version is not None or self._closed:
                 return None
@@ -162,7 +178,7 @@ class ServerSession:
             raise Misuse(E.BADMESSAGE, type(message).__name__, f"{expected.__name__} is due")
         _check_reply(call.message, message, made)
         try:
-            buffers = encode(message, tag, self.dialect)
+            buffers = encode(message, tag & _TAG, self.dialect)
             if sum(map(len, buffers)) > self.msize:
                 raise Misuse(E.MSGSIZE, type(message).__name__)
         except Misuse as error:
@@ -172,6 +188,8 @@ class ServerSession:
             return
         if type(call.message) in _CHANGES_FID:
             self._commit(call.message, message, made)
+        if tag >= PART:
+            self._note(tag, message)
         self._finish(call, buffers)
 
     def reply_extent(self, tag: int, extent: Extent) -> None:
@@ -183,7 +201,9 @@ class ServerSession:
         if not isinstance(call.message, m.Tread) or not 0 <= extent.count <= call.message.count:
             raise Misuse(E.BADMESSAGE, "Rread", f"{extent.count} bytes")
         assert self.dialect is not None
-        header = data_header(number_of(self.dialect, m.Rread), tag, extent.count)
+        header = data_header(number_of(self.dialect, m.Rread), tag & _TAG, extent.count)
+        if tag >= PART:
+            self._note(tag, m.Rread(b""))
         self._finish(call, [header, extent] if extent.count else [header])
 
     def error(self, tag: int, error: CognuError) -> None:
@@ -193,8 +213,13 @@ class ServerSession:
             self._fids.bind(call.message.fid, FidState.FREE, None)
         self._finish(call, self._error_buffers(tag, error))
 
-    def refusal(self, tag: int, error: CognuError) -> list[Buffer]:
-        """What to send in place of an answer that was given but not sent yet, because it may not go out any more."""
+    def refusal(self, tag: int, error: CognuError, made: Sequence[int] = ()) -> list[Buffer]:
+        """What to send in place of an answer that was given but not sent yet, because it may not go out any more.
+
+        `made` is the `Send`'s: those fids are clunked, so there are events to take.
+        """
+        for fid in made:
+            self._undo(fid)
         return self._error_buffers(tag, error)
 
     def cancelled(self, tag: int) -> None:
@@ -251,8 +276,13 @@ class ServerSession:
             if error.error not in (E.ILSEQ, E.NOSYS):
                 raise
             return self._refuse(tag, error)
-        if isinstance(message, m.Tflush):
-            return self._flush(tag, message.oldtag)
+        match message:
+            case m.Tflush(oldtag):
+                return self._flush(tag, oldtag)
+            case m.Tcaps():
+                return self._agree(tag, message)
+            case m.Tcomp():
+                return self._compound(tag, message)
         assert not isinstance(message, Reply)
         self._admit(tag, message, self.dialect)
 
@@ -265,6 +295,10 @@ class ServerSession:
             return self._refuse(tag, FileError(wrong, type(message).__name__))
         if isinstance(message, m.Tread | m.Treaddir) and message.count > self.msize - READ_HEADER:
             message = replace(message, count=self.msize - READ_HEADER)
+        elif isinstance(message, m.Tlist):
+            if LIST not in self._features:
+                return self._refuse(tag, FileError(E.NOSYS, "Tlist", "Tcaps did not agree on it"))
+            message = replace(message, count=min(message.count, self.msize - DATA_HEADER))
         named = [(getattr(message, use.field), use) for use in uses(message, dialect)]
         if isinstance(message, m.Tattach) and message.afid == NOFID:
             del named[1]  # no authentication
@@ -287,7 +321,10 @@ class ServerSession:
             self._making += 1
         call.started = True
         targets = [self._fids.target(fid) for fid, _ in call.uses]  # None for a fid yet to be made
-        self._events.append(Called(call.tag, call.message, targets[0], targets[1] if len(targets) > 1 else None))
+        compound = self._compound_of(call.tag)
+        following = () if compound is None else compound.following
+        other = targets[1] if len(targets) > 1 else None
+        self._events.append(Called(call.tag, call.message, targets[0], other, following))
 
     def _flush(self, tag: int, oldtag: int) -> None:
         assert self.dialect is not None
@@ -305,7 +342,75 @@ class ServerSession:
         else:
             self._finish(old, None)
 
+    # -- compounds --
+
+    def _agree(self, tag: int, message: m.Tcaps) -> None:
+        features = granted(message.features, wanted(self.msize))
+        self._features = dict(features)
+        self._send(encode(m.Rcaps(features), tag, Dialect.NG))
+
+    def _compound(self, tag: int, message: m.Tcomp) -> None:
+        if not self._features.get(PARTS):
+            return self._refuse(tag, FileError(E.NOSYS, "Tcomp", "Tcaps did not agree on it"))
+        if len(message.parts) > self._features[PARTS]:
+            return self._refuse(tag, FileError(E.MSGSIZE, "Tcomp", f"{len(message.parts)} parts"))
+        if len(self._calls) >= self.limits.calls:
+            return self._refuse(tag, FileError(E.AGAIN))
+        call = self._calls[tag] = Call(tag, message, ())
+        call.started = True
+        call.compound = Compound(message, min(self.msize, self._features.get(BYTES, self.msize)))
+        self._ready.append(call)
+
+    def _go_on(self, call: Call, compound: Compound) -> None:
+        """Begin the next part, or answer. The parts of many compounds take turns."""
+        assert self.dialect is not None
+        part = None if self._ended else compound.take()
+        if part is not None:
+            return self._admit(call.tag | PART, part, self.dialect)
+        replies = compound.replies
+        if call.flushed and not replies:
+            return self._finish(call, None)
+        buffers = [buffer for reply in replies for buffer in reply]
+        header = compound_header(number_of(Dialect.NG, m.Rcomp), call.tag, len(replies), sum(map(len, buffers)))
+        self._finish(call, [header, *buffers], tuple(compound.made) if compound.reads else ())
+
+    def _compound_of(self, tag: int) -> Compound | None:
+        """The compound that a part's tag belongs to; None for the tag of a request by itself."""
+        return self._calls[tag & _TAG].compound if PART <= tag < _UNDOING else None
+
+    def _note(self, tag: int, message: Reply) -> None:
+        compound = self._compound_of(tag)
+        if compound is not None:
+            compound.note(message)
+
+    def _part_ended(self, tag: int, buffers: Sequence[Buffer | Extent] | None) -> None:
+        """The compound's part under way is over, or was refused at once."""
+        compound = self._compound_of(tag)
+        if compound is not None:
+            compound.ended(None if buffers is None else list(buffers))
+            self._ready.append(self._calls[tag & _TAG])
+
+    def _undo(self, fid: int) -> None:
+        """Clunk a fid for the client, who is told that it was not made."""
+        if not self._ended and self._fids.state(fid) is not FidState.FREE and _UNDOING + fid not in self._calls:
+            assert self.dialect is not None
+            self._admit(_UNDOING + fid, m.Tclunk(fid), self.dialect)
+
+    def _stop_compound(self, call: Call, compound: Compound) -> None:
+        """Flushed, or the session ends: the part under way is stopped, if it can be, and no other is begun."""
+        compound.stop()
+        part = self._calls.get(call.tag | PART)
+        if part is None or isinstance(part.message, _ENDS_FID):
+            return
+        part.flushed = True
+        if part.started:
+            self._cancel(part)
+        else:
+            self._finish(part, None)
+
     def _cancel(self, call: Call) -> None:
+        if call.compound is not None:
+            return self._stop_compound(call, call.compound)
         if not call.cancelled:
             call.cancelled = True
             self._events.append(Cancel(call.tag))
@@ -368,13 +473,15 @@ class ServerSession:
         if made is not None and made is not old:
             self._release(old)
 
-    def _finish(self, call: Call, buffers: Sequence[Buffer | Extent] | None) -> None:
+    def _finish(self, call: Call, buffers: Sequence[Buffer | Extent] | None, made: tuple[int, ...] = ()) -> None:
         """End a call: its reply if it gets one, then the flushes that wait for it, then whose turn comes now."""
         if call.started and call.makes:
             self._making -= 1
         del self._calls[call.tag]
-        if buffers is not None:
-            self._send(buffers)
+        if call.tag >= PART:
+            self._part_ended(call.tag, buffers)
+        elif buffers is not None:
+            self._send(buffers, made)
         assert self.dialect is not None
         flushes = deque(call.flushes)
         while flushes:
@@ -385,19 +492,25 @@ class ServerSession:
         if self._ended and not self._calls:
             self._aborted()
 
-    def _send(self, buffers: Sequence[Buffer | Extent]) -> None:
+    def _send(self, buffers: Sequence[Buffer | Extent], made: tuple[int, ...] = ()) -> None:
         if not self._ended:
-            self._events.append(Send(tuple(buffers)))
+            self._events.append(Send(tuple(buffers), made))
 
     def _release(self, target: object) -> None:
         self._events.append(Release((target,)))
 
     def _refuse(self, tag: int, error: CognuError) -> None:
-        self._send(self._error_buffers(tag, error))
+        buffers = self._error_buffers(tag, error)
+        if tag >= PART:
+            self._part_ended(tag, buffers)
+        else:
+            self._send(buffers)
 
     def _error_buffers(self, tag: int, error: CognuError) -> list[Buffer]:
         if self.dialect is Dialect.NG:
-            return encode(_ng_error(error, self.msize), tag, Dialect.NG)
+            compound = self._compound_of(tag)
+            room = self.msize if compound is None else min(self.msize, compound.room)
+            return encode(_ng_error(error, room), tag & _TAG, Dialect.NG)
         if self.dialect is Dialect.L:
             return encode(m.Rlerror(error.errno), tag, Dialect.L)
         try:
@@ -431,7 +544,10 @@ class ServerSession:
         self._ready.clear()
         for call in list(self._calls.values()):
             call.flushes.clear()  # the flushes go too, unanswered
-            if call.started:
+            part = self._calls.get(call.tag | PART)
+            if call.compound is not None and (part is None or not part.started):
+                del self._calls[call.tag]
+            elif call.started:
                 self._cancel(call)
             else:
                 self._fids.leave(call)
@@ -449,6 +565,7 @@ class ServerSession:
             return
         version, self._version = self._version, None
         self.dialect, self.msize = version.dialect, version.msize
+        self._features = {}
         if version.dialect is None:
             self.msize = self.limits.msize
             self._frames.max_size = min(self.limits.msize, FIRST_SIZE)
@@ -493,7 +610,7 @@ def _check_reply(request: Request, reply: Message, made: object) -> None:
             got, asked = len(reply.qids), len(request.names)
             wrong = got > asked or (asked > 0 and got == 0)
             needed = got == asked and (asked > 0 or request.newfid != request.fid)
-        case (m.Tread() | m.Treaddir(), m.Rread() | m.Rreaddir()):
+        case (m.Tread() | m.Treaddir() | m.Tlist(), m.Rread() | m.Rreaddir() | m.Rlist()):
             wrong = len(reply.data) > request.count
         case m.Twrite(), m.Rwrite():
             wrong = reply.count > len(request.data)

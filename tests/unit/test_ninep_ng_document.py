@@ -1,0 +1,62 @@
+"""The examples of docs/9p-ng.md are what goes over the wire, and its numbers and limits are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cognu.errors import E
+from cognu.ninep import messages as m
+from cognu.ninep.codec import decode, encode
+from cognu.ninep.compound import BYTES, LIST, MOST_PARTS, PARTS, wanted
+from cognu.ninep.listed import unpack_listed
+from cognu.ninep.messages import Dialect, Feature, Message
+from cognu.ninep.types import Dirent, Qid
+
+TEXT = (Path(__file__).parents[2] / "docs" / "9p-ng.md").read_text()
+FILE = Qid(0, 7, 1)
+ENTRY = Dirent(FILE, 1, 8, "f")
+EXAMPLES: list[tuple[int, Message]] = [
+    (3, m.Rngerror(2, "NOENT", "/x", "")),
+    (1, m.Tcaps((Feature("comp", 64), Feature("x", 1)))),
+    (1, m.Rcaps((Feature("comp", 16),))),
+    (2, m.Tcomp((m.Twalk(0, 5, ("f",)), m.Tlopen(5, 0)))),
+    (2, m.Rcomp((m.Rwalk((FILE,)), m.Rngerror(E.ACCES.errno, "ACCES", "f", "")))),
+    (3, m.Tlist(5, 0, 4096)),
+]
+
+
+def in_the_document() -> list[bytes]:
+    found: list[bytes] = []
+    for line in TEXT.splitlines():
+        words = line.split()
+        if line.startswith("    ") and all(re.fullmatch(r"[0-9a-f]+(\*\d+)?", word) for word in words):
+            parts = [word.partition("*") for word in words]
+            found.append(b"".join(bytes.fromhex(digits) * int(times or 1) for digits, _, times in parts))
+    return found
+
+
+def test_every_example_is_what_it_says_byte_by_byte() -> None:
+    *examples, listing = in_the_document()
+    assert [decode(memoryview(wire), Dialect.NG) for wire in examples] == EXAMPLES
+    assert [b"".join(encode(message, tag, Dialect.NG)) for tag, message in EXAMPLES] == examples
+    tag, message = decode(memoryview(listing), Dialect.NG)
+    assert isinstance(message, m.Rlist)
+    assert (tag, message.end) == (3, 1)
+    assert list(unpack_listed(message.data)) == [(ENTRY, None)]
+
+
+@pytest.mark.parametrize("row", [row for row in m.TABLE if row.number >= 160], ids=lambda row: row.message.__name__)
+def test_every_message_beyond_9p2000_l_is_in_it_with_its_number_and_layout(row: m.Row) -> None:
+    name = row.message.__name__
+    assert f"{name} ({row.number})" in TEXT
+    assert re.search(rf"^    size\[4\] {name} tag\[2\] ", TEXT, re.MULTILINE)
+
+
+def test_the_features_and_their_values_are_in_it() -> None:
+    assert {feature.name for feature in wanted(8192)} == {PARTS, BYTES, LIST}
+    assert f"| `{PARTS}` | most parts of a Tcomp, Cognu's {MOST_PARTS} | Tcomp |" in TEXT
+    for name in (BYTES, LIST):
+        assert f"| `{name}` |" in TEXT
