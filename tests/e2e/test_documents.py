@@ -65,7 +65,7 @@ def test_the_tutorial_does_what_it_says(user: dict[str, str]) -> None:
 
 def test_every_verb_is_in_the_list_of_commands() -> None:
     host, shell = (ROOT / "docs/commands.md").read_text().split("## The shell")
-    named = set(re.findall(r"(?<=`)[a-z]+(?=[ `,])", host))
+    named = set(re.findall(r"(?<=`)[a-z0-9]+(?=[ `,])", host))
     assert set(VERBS) <= named
     for command in COMMANDS.values():
         assert f"| `{command.usage}` | {command.summary} |" in shell.replace("\\|", "|"), command.name

@@ -45,8 +45,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "drop": ("peers", "part with a machine"),
     "grants": ("shells", "what other machines may do here, and programs use"),
     "listen": ("peers", "serve ordinary 9P clients of this host"),
+    "9p": ("ninep", "use, watch or serve any 9P server"),
 }
 """Each verb's module, in which it has its own name (with `_verb` behind it), and what it does."""
+_SPELLED = {"9p": "nine"}
+"""Verbs whose names Python does not take."""
 
 
 class _Verbs(click.Group):
@@ -59,7 +62,7 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = import_module(f"cognu.cli.{VERBS[cmd_name][0]}")
-        command = getattr(module, f"{cmd_name}_verb")
+        command = getattr(module, f"{_SPELLED.get(cmd_name, cmd_name)}_verb")
         assert isinstance(command, click.Command)
         return command
 

@@ -68,6 +68,10 @@ def home_option(function: F) -> F:
 class Verb(click.Command):
     """Its help is what its page of the manual says, if it has one, with the page's examples, and the exit status."""
 
+    status = VERB_STATUS
+    part = False
+    """Whether it is part of another verb, and has no page of its own."""
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         described = part(self._page(), "DESCRIPTION")
         if not described:
@@ -81,19 +85,19 @@ class Verb(click.Command):
         super().format_epilog(ctx, formatter)
         if examples := part(self._page(), "EXAMPLES"):
             formatter.write(f"\nExamples:\n\n{examples}\n")
-        formatter.write(f"\nExit status: {VERB_STATUS}.\n")
+        formatter.write(f"\nExit status: {self.status}.\n")
 
     def _page(self) -> str:
         """Empty for what is part of another verb."""
         name = self.name or ""
-        return read("1", name) if ("1", name) in pages() else ""
+        return read("1", name) if not self.part and ("1", name) in pages() else ""
 
 
 class VerbGroup(Verb, click.Group):
     """A verb with verbs of its own."""
 
 
-def verb(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
+def verb(name: str, example: str, kind: type[Verb] = Verb) -> Callable[[Callable[..., Any]], click.Command]:
     """A verb with an example in its help and --home and --json; its function gets a `Setting` first."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -107,7 +111,7 @@ def verb(name: str, example: str) -> Callable[[Callable[..., Any]], click.Comman
         call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
         with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(call)
         return click.command(
-            name, cls=Verb, epilog=f"Example: {example}", context_settings={"help_option_names": ["-h", "--help"]}
+            name, cls=kind, epilog=f"Example: {example}", context_settings={"help_option_names": ["-h", "--help"]}
         )(home_option(with_json))
 
     return decorate

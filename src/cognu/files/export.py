@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
@@ -615,7 +616,8 @@ class Export:
             return entry.stat
         try:
             found = yield from self.process.namespace.walk(chan, [entry.name], self.process)
-            return (yield from self.process.namespace.stat(found))
+            stat = yield from self.process.namespace.stat(found)
+            return replace(stat, name=entry.name)  # not that of what a symlink led to
         except FileError:
             return entry.stat
 

@@ -53,7 +53,7 @@ def _date(nanoseconds: int) -> str:
         return str(nanoseconds)
 
 
-def _record(path: str, stat: Stat) -> dict[str, object]:
+def record_of(path: str, stat: Stat) -> dict[str, object]:
     """A file for programs to read: size in bytes, time in nanoseconds since 1970, mode as octal digits."""
     return {
         "name": stat.name,
@@ -113,12 +113,12 @@ async def _show(
     if "r" in call.options:
         entries.reverse()
     if "json" in call.options:
-        records.extend(_record(join(directory, path) if directory else path, stat) for path, stat in entries)
+        records.extend(record_of(join(directory, path) if directory else path, stat) for path, stat in entries)
         return
     terminal = is_terminal(call.streams.stdout)
-    names = [_printable(path) if terminal else path for path, _ in entries]
+    names = [printable(path) if terminal else path for path, _ in entries]
     if "l" in call.options:
-        await call.print(*_long_lines([stat for _, stat in entries], names))
+        await call.print(*long_lines([stat for _, stat in entries], names))
     elif terminal and "1" not in call.options:
         columns = call.environment.get("COLUMNS", "")
         await call.print(*_columns(names, int(columns) if columns.isdecimal() and len(columns) < 5 else 80))
@@ -126,12 +126,12 @@ async def _show(
         await call.print(*names)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name that can't steer the terminal it is shown on."""
     return "".join(char if char.isprintable() else "?" for char in name)
 
 
-def _long_lines(stats: Sequence[Stat], names: Sequence[str]) -> list[str]:
+def long_lines(stats: Sequence[Stat], names: Sequence[str]) -> list[str]:
     rows = [(stat.user or "-", stat.group or "-", str(stat.length)) for stat in stats]
     user, group, size = (max((len(row[column]) for row in rows), default=0) for column in range(3))
     return [
@@ -156,20 +156,25 @@ async def stat(call: Call) -> int:
 
     async def one(path: str) -> None:
         found = await call.system.stat(path, follow=False)
-        record = _record(path, found)
+        record = record_of(path, found)
         record["qid"] = {"type": found.qid.type, "version": found.qid.version, "path": found.qid.path}
         records.append(record)
         if "json" not in call.options:
-            await call.print(
-                f"{path}: {record['type']}, {found.length} bytes, mode {record['mode']}, "
-                f"user {found.user or '-'}, group {found.group or '-'}, changed {_date(found.mtime)}",
-                f"  qid type {found.qid.type:#04x}, version {found.qid.version}, path {found.qid.path:#x}",
-            )
+            await call.print(*described(path, found))
 
     status = await call.each(call.operands, one)
     if "json" in call.options:
         await call.print(json.dumps(records))
     return status
+
+
+def described(path: str, stat: Stat) -> tuple[str, str]:
+    """What is known of a file, for people."""
+    return (
+        f"{path}: {_kind(stat.mode)[1]}, {stat.length} bytes, mode {stat.mode & DMPERM:03o}, "
+        f"user {stat.user or '-'}, group {stat.group or '-'}, changed {_date(stat.mtime)}",
+        f"  qid type {stat.qid.type:#04x}, version {stat.qid.version}, path {stat.qid.path:#x}",
+    )
 
 
 async def mkdir(call: Call) -> int:
