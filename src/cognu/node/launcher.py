@@ -47,7 +47,7 @@ from cognu.runtime.scheduler import Scheduler
 from cognu.store.names import check_name, is_prefix
 from cognu.world.timing import within
 
-SHELL_COMMAND = (sys.executable, "-I", "-m", "cognu.shell")
+SHELL_COMMAND = (sys.executable, "-IB", "-m", "cognu.shell")
 """Isolated, as a runner: it finds no modules in a directory that it happens to begin in."""
 log = logging.getLogger("cognu.launcher")
 

@@ -58,8 +58,9 @@ from cognu.world.timing import end_tasks
 log = logging.getLogger(__name__)
 
 MODULE = "cognu.runtime.runner"
-COMMAND = (sys.executable, "-I", "-m", MODULE)
-"""`-I`: nothing of the environment or of anybody's home says what is imported."""
+COMMAND = (sys.executable, "-IB", "-m", MODULE)
+"""`-I`: nothing of the environment or of anybody's home says what is imported. `-B`: no bytecode is kept, which a child
+that may write but little would leave cut off, and Python takes that for whole."""
 OWN_MEMORY = 48 << 20
 """Bytes that a runner is charged for beside its program's memory, to whoever started it; about what it takes."""
 SLACK = 256 << 20
