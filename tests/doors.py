@@ -85,7 +85,10 @@ HELD = {
         "member.server": "a place in the table of mounts",
     },
     "files/reach.py": {"root.server": "attached under the capability of the process's domain"},
-    "files/services.py": {"root.server": "the mount that is to be ended with its file"},
+    "files/services.py": {
+        "root.server": "the mount that is to be ended with its file",
+        "chan.server": "whether it is a mount",
+    },
     "node/admitting.py": {"namespace.root.server": "the tree of what leads to grants, to add to it"},
     "node/launcher.py": {"device.server": "handed on under a capability minted from the device's"},
     "node/lending.py": {"descriptors.server": "attached under one minted for the lent process"},

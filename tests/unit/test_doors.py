@@ -124,7 +124,7 @@ DOORS: dict[str, tuple[str, dict[str, str]]] = {
             "devices/proc.py": "clone, opened under a capability for /proc: below whoever opened it",
             "node/base.py": "the node's own, when it begins",
             "node/channels.py": "for a peer's connection for objects, within its quota",
-            "node/listening.py": "for a 9P client that attached with the token",
+            "node/exporting.py": "for a 9P client that attached with the token, or that a user of the node confined",
             "node/peers.py": "for a peer's connection, within its quota, with its grants alone",
             "node/sessions.py": "for a user of the node",
             "runtime/runner.py": "in the runner: a stand-in for the node's, which holds what matters",

@@ -13,6 +13,7 @@ import pytest
 from cognu.devices.ram import RamServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.mount import MountServer
+from cognu.files.shown import Shown
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import DMDIR, QTDIR
 from cognu.node import listening
@@ -55,7 +56,7 @@ async def attached(node: Node, address: str, aname: str) -> MountServer:
 
 async def test_who_does_not_attach_in_time_is_hung_up_on_and_who_did_stays(node: Node, clock: HandClock) -> None:
     served = Listening(node)
-    address, token = await served.listen("127.0.0.1:0", "/", None)
+    address, token = await served.listen("127.0.0.1:0", Shown("/"), None)
     assert token
     idle = await node.world.network.connect_tcp(address)
     good = await attached(node, address, token)
@@ -77,7 +78,7 @@ async def test_one_connection_more_than_may_be_is_hung_up_on(
 ) -> None:
     monkeypatch.setattr(listening, "MOST_CONNECTIONS", 2)
     served = Listening(node)
-    address, token = await served.listen("127.0.0.1:0", "/", None)
+    address, token = await served.listen("127.0.0.1:0", Shown("/"), None)
     assert token
     first, second = [await attached(node, address, token) for _ in range(2)]
     third = await node.world.network.connect_tcp(address)
@@ -96,7 +97,7 @@ async def test_one_connection_more_than_may_be_is_hung_up_on(
 @pytest.mark.parametrize("aname", ["", "wrong", "\u00e4\u00f6", "x" * 1000])
 async def test_a_wrong_token_makes_no_process(node: Node, aname: str) -> None:
     served = Listening(node)
-    address, _ = await served.listen("127.0.0.1:0", "/", None)
+    address, _ = await served.listen("127.0.0.1:0", Shown("/"), None)
     with pytest.raises(FileError) as caught:
         await attached(node, address, aname)
     assert caught.value.error is E.NOATTACH
@@ -108,7 +109,7 @@ async def test_a_tree_that_went_away_is_told_and_leaves_nothing(node: Node) -> N
     served = Listening(node)
     root = node.base.namespace.root
     root.server.clunk(await done(root.server.create(root.fid, "tree", DMDIR | 0o755, 0, Somebody())))
-    address, token = await served.listen("127.0.0.1:0", "/tree", None)
+    address, token = await served.listen("127.0.0.1:0", Shown("/tree"), None)
     fid = (await done(root.server.walk(root.fid, ["tree"], Somebody()))).fid
     assert fid is not None
     await done(root.server.remove(fid))

@@ -5,13 +5,14 @@ the standard streams. None needs a node but the last.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
-from cognu.cli.setting import Setting, Verb, VerbGroup, status_of, verb
+from cognu.cli.setting import Setting, Verb, VerbGroup, filter_options, home_option, status_of, verb
 from cognu.errors import E, FileError
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import MAX_MSIZE, MIN_MSIZE
@@ -84,11 +85,33 @@ async def _with(address: str, options: dict[str, Any], work: Callable[[Any], Awa
 @click.group("9p", cls=_NineGroup, invoke_without_command=True, subcommand_metavar="PART ...",
              epilog="Example: cognu 9p ls tcp!sources!564 /",
              context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+@click.option("--stdio", "path", metavar="PATH", help="Serve the tree at PATH over the standard input and output.")
+@click.option("--rw", "write", is_flag=True, help="With --stdio: let it be changed too.")
+@filter_options
+@home_option
 @click.pass_context
-def nine_verb(context: click.Context) -> None:
+def nine_verb(
+    context: click.Context, home: str | None, path: str | None, write: bool, hide: tuple[str, ...],
+    show: tuple[str, ...],
+) -> None:  # fmt: skip
     """Use, watch or serve any 9P server."""
-    if context.invoked_subcommand is None:
-        raise click.exceptions.NoArgsIsHelpError(context)
+    setting = context.find_object(Setting)
+    assert setting is not None
+    if home is not None:
+        context.obj = setting = setting.with_options(home, False)
+    if path is None:
+        if write or hide or show:
+            raise FileError(E.USAGE, "9p", "--rw, --hide and --show go with --stdio PATH")
+        if context.invoked_subcommand is None:
+            raise click.exceptions.NoArgsIsHelpError(context)
+        return
+    if context.invoked_subcommand is not None:
+        raise FileError(E.USAGE, "--stdio", f"{context.invoked_subcommand} is another thing to do")
+    from cognu.cli.serving import serve_streams
+    from cognu.files.shown import Shown
+    from cognu.shell.hostpaths import translate
+
+    asyncio.run(serve_streams(setting.socket, Shown(translate(os.path.abspath(path)), write, hide, show)))
 
 
 @_part("ls", "cognu 9p ls 127.0.0.1:5640 /lib")

@@ -9,7 +9,7 @@ import click
 
 from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
-from cognu.cli.setting import Setting, table, verb
+from cognu.cli.setting import Setting, filter_options, table, verb
 from cognu.errors import E, FileError
 from cognu.shell.hostpaths import translate
 
@@ -101,20 +101,26 @@ def drop_verb(setting: Setting, peer: str) -> None:
 @verb("listen", "cognu listen 127.0.0.1:5640 --path /home/me")
 @click.option("--path", default="/", show_default=True, help="The tree to serve, read-only.")
 @click.option("--dialect", metavar="D", help="Speak 9P2000 or 9P2000.L only.")
+@filter_options
 @click.option("--stop", is_flag=True, help="Serve there no longer; ADDRESS is what was printed.")
 @click.argument("address")
-def listen_verb(setting: Setting, path: str, dialect: str | None, stop: bool, address: str) -> None:
+def listen_verb(
+    setting: Setting, path: str, dialect: str | None, hide: tuple[str, ...], show: tuple[str, ...], stop: bool,
+    address: str,
+) -> None:  # fmt: skip
     """Serve ordinary 9P clients at ADDRESS, a Unix socket's path or a port of the loopback, until the node stops.
 
     On the loopback, where every user of this machine can connect, attaching asks for a token, which is printed.
     """
     there = os.path.abspath(address) if "/" in address else address
     if stop:
-        if dialect or path != "/":
+        if dialect or hide or show or path != "/":
             raise click.UsageError("--stop takes the address alone")
         setting.show(ask(setting, "unlisten", address=there), f"no longer served: {there}")
         return
-    made: dict[str, Any] = ask(setting, "listen", address=there, path=translate(path), dialect=dialect)
+    made: dict[str, Any] = ask(
+        setting, "listen", address=there, path=translate(path), dialect=dialect, hide=list(hide), show=list(show)
+    )
     lines = [f"9P at {made['address']}"]
     if made["token"]:
         lines.append(f"attach name: {made['token']}")

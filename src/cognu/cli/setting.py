@@ -65,6 +65,13 @@ def home_option(function: F) -> F:
     return click.option("--home", metavar="DIR", help="The node's home directory: COGNU_HOME, or ~/.cognu.")(function)
 
 
+def filter_options(function: F) -> F:
+    """What of a tree is shown to those it is exported to: the parameters `hide` and `show`."""
+    show = click.option("--show", multiple=True, metavar="PATTERN", help="Show only what matches, and the way there.")
+    hide = click.option("--hide", multiple=True, metavar="PATTERN", help="Hide what matches, and all below it.")
+    return hide(show(function))
+
+
 class Verb(click.Command):
     """Its help is what its page of the manual says, if it has one, with the page's examples, and the exit status."""
 

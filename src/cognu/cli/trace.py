@@ -134,7 +134,7 @@ async def between(client: Stream, served: Address, printer: Printer, shown: int)
                 for row in tracer.ended(from_client, clock.now()):
                     printer.row(number, row)
 
-            await _first_to_end(pump(client, server, True), pump(server, client, False))
+            await first_to_end(pump(client, server, True), pump(server, client, False))
         printer.note(number, clock.now(), "the connection ended")
     except CognuError as error:
         printer.note(number, clock.now(), str(error))
@@ -142,7 +142,8 @@ async def between(client: Stream, served: Address, printer: Printer, shown: int)
         client.close()
 
 
-async def _first_to_end(*pumps: Coroutine[Any, Any, None]) -> None:
+async def first_to_end(*pumps: Coroutine[Any, Any, None]) -> None:
+    """Run them until one is over, then end the others; a link that broke is an end. Raises what else one raises."""
     tasks = [asyncio.ensure_future(pump) for pump in pumps]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

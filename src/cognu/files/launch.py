@@ -8,6 +8,8 @@ from typing import NamedTuple
 TOKEN_LABEL = "cap:"
 """How the label of a link's channel, and the attach name of a session, begin that ask for a process that is there (a
 lent one, a peer's shell); the token for it follows."""
+TREE_LABEL = "tree:"
+"""How the attach name of a session begins that is confined to one tree; what follows says which (`files/shown`)."""
 TOKEN_VARIABLE = "COGNU_TOKEN"
 """The variable of the host in which a shell that the node starts finds its token: arguments anybody can read."""
 

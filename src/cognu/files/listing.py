@@ -31,6 +31,15 @@ class _UnionListing:
 
 def read_directory(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller) -> Steps[list[Entry]]:
     """At most `count` entries of an open directory after `cookie`; 0 starts anew. An empty list is the end."""
+    while True:
+        entries = yield from _read(namespace, chan, cookie, count, caller)
+        shown = namespace.shown(chan, entries)
+        if shown or not entries:
+            return shown
+        cookie = entries[-1].cookie  # nothing of these is shown, which is not the end
+
+
+def _read(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Caller) -> Steps[list[Entry]]:
     listing = None if cookie == 0 else chan.listing
     if listing is None and not _is_union(chan):
         chan.listing = None

@@ -102,6 +102,7 @@ class MountServer(FileServer):
         self.on_idle: Callable[[], None] | None = None  # called when the last fid is gone
         self.on_broken: Callable[[CognuError], None] | None = None
         self.broken: CognuError | None = None
+        self.near = False  # what serves it is a program of this node
         self._stream = stream
         self._session = session
         self._clock = clock

@@ -26,7 +26,7 @@ from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Origin, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREPL, ChanMover, Device, Member, MountHead
-from cognu.files.server import OEXCL, Caller, FileServer, Walk
+from cognu.files.server import OEXCL, Caller, Entry, FileServer, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import (
@@ -443,6 +443,10 @@ class Namespace:
             return (yield from dispatch(own, WRITE, own.server.remove, own.fid))
         finally:
             own.close()
+
+    def shown(self, directory: Chan, entries: list[Entry]) -> list[Entry]:
+        """Those of a directory's entries that whoever reads it here is to see: all, but in a `ShownNamespace`."""
+        return entries
 
     def creator(self, directory: Chan) -> Chan:
         """The member of the directory that new entries go to: the first that allows creation. Raises NOCREATE."""

@@ -22,6 +22,9 @@ from cognu.world import Clock, Stream
 
 log = logging.getLogger("cognu.services")
 
+NETWORK, PIPE = "#N", "#|"
+"""Other machines' trees, and pipes, as a namespace names them."""
+
 
 class ChanStream:
     """An open chan as a `Stream`. Takes over the chan."""
@@ -78,6 +81,15 @@ def _lent(chan: Chan) -> Chan:
     while isinstance(chan.fid, TreeFid) and isinstance(chan.fid.state, Chan):
         chan = chan.fid.state
     return chan
+
+
+def is_from_elsewhere(chan: Chan) -> bool:
+    """Whether the file came over 9P from outside this node: by another machine's link, or a service on the network.
+
+    A service of a program here, behind a pipe, is none.
+    """
+    mount = chan.server
+    return chan.origin.spec == NETWORK or (isinstance(mount, MountServer) and not mount.near)
 
 
 class Services:
@@ -154,7 +166,8 @@ class Services:
         if chan.handle.mode is None or chan.handle.mode & 3 != ORDWR:
             chan.close()
             raise FileError(E.ACCES, str(chan.path), "a service is mounted through a file open for reading and writing")
-        domain, name, handle = chan.domain, str(chan.path), _lent(chan).handle
+        behind = _lent(chan)
+        domain, name, handle, near = chan.domain, str(chan.path), behind.handle, behind.origin.spec == PIPE
         shared = self._behind.get(handle)
         try:
             if shared is not None and shared.broken is None:
@@ -166,6 +179,7 @@ class Services:
             raise FileError(error.error, error.subject, error.detail) from None
         mount = root.server
         assert isinstance(mount, MountServer)
+        mount.near = near
         if mount.broken is None:
             self._behind[handle] = mount
         return root

@@ -12,13 +12,13 @@ import logging
 from base64 import b32encode
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Domain, Path
+from cognu.files.chan import Chan
 from cognu.files.export import Export
-from cognu.files.namespace import Namespace
-from cognu.files.process import Process, State
-from cognu.files.steps import Steps, finish
-from cognu.kernel import EXECUTE, GRANT, READ
+from cognu.files.process import Process
+from cognu.files.shown import Shown
+from cognu.files.steps import Steps
 from cognu.ninep.messages import Dialect
+from cognu.node.exporting import check_export, exported
 from cognu.node.node import Node
 from cognu.world import Listener, Stream
 
@@ -29,7 +29,6 @@ ATTACH_SECONDS = 20.0
 """How long a connection may take to attach."""
 MOST_CONNECTIONS = 256
 """Of one listener at a time."""
-_READ_ONLY = READ | EXECUTE | GRANT
 
 
 class Listening:
@@ -39,25 +38,25 @@ class Listening:
         self._node = node
         self._listeners: list[Listener] = []
 
-    async def listen(self, address: str, path: str, dialect: str | None) -> tuple[str, str | None]:
-        """Serve the tree at `path` from now on: the real address, and for loopback the token that attaching needs.
+    async def listen(self, address: str, shown: Shown, dialect: str | None) -> tuple[str, str | None]:
+        """Serve a tree from now on: the real address, and for loopback the token that attaching needs.
 
         The token is the attach name (aname), for every local user can connect there. `dialect` is the only one spoken,
         if given. Raises PERM for any other address, NOENT, ADDRINUSE, USAGE.
         """
         if dialect not in (None, *(known.value for known in Dialect)):
             raise FileError(E.USAGE, dialect or "", ", ".join(known.value for known in Dialect))
-        await self._check(path)
+        await check_export(self._node, shown)
         network = self._node.world.network
         dialects = tuple(known for known in Dialect if dialect in (None, known.value))
         if address.startswith("/"):
             token = ""
-            listener = await network.listen_unix(address, _Door(self._node, path, token, dialects).accept)
+            listener = await network.listen_unix(address, _Door(self._node, shown, token, dialects).accept)
         else:
             if not address.startswith(LOOPBACK):
                 raise FileError(E.PERM, address, "9P in clear text is for Unix sockets and loopback; peers use join")
             token = b32encode(self._node.world.random.bytes(15)).decode().lower()
-            listener = await network.listen_tcp(address, _Door(self._node, path, token, dialects).accept)
+            listener = await network.listen_tcp(address, _Door(self._node, shown, token, dialects).accept)
         self._listeners.append(listener)
         return listener.address, token or None
 
@@ -76,17 +75,13 @@ class Listening:
             await listener.close()
         self._listeners.clear()
 
-    async def _check(self, path: str) -> None:
-        base = self._node.base
-        (await finish(base.namespace.find(path, base.cwd, base))).close()
-
 
 class _Door:
     """What is served at one address, and to how many."""
 
-    def __init__(self, node: Node, path: str, token: str, dialects: tuple[Dialect, ...]) -> None:
+    def __init__(self, node: Node, shown: Shown, token: str, dialects: tuple[Dialect, ...]) -> None:
         self.node = node
-        self.path = path
+        self.shown = shown
         self.dialects = dialects
         self._token = token.encode()
         self.inside = 0
@@ -143,27 +138,9 @@ class _Guest:
     async def _made(self) -> Process:
         async with self._making:
             if self._session is None:
-                session = await _session(self._door.node, self._door.path)
+                session = await exported(self._door.node, self._door.shown, "listen")
                 if self._over:
                     self._door.node.processes.end(session, 0)
                     raise FileError(E.CANCELED)
                 self._session = self._export.process = session
             return self._session
-
-
-async def _session(node: Node, path: str) -> Process:
-    """A process whose namespace is a read-only copy of the base's, with `path` as its root. Raises NOENT."""
-    base = node.base
-    domain = Domain(base.namespace.domain.authority, base.namespace.domain)
-    namespace: Namespace = base.namespace.copy(domain, devices=False, rights=_READ_ONLY)
-    try:
-        found = await finish(namespace.find(path, namespace.root, base))
-        before, namespace.root = namespace.root, found.share(Path(None, "/"))
-        before.close()
-        found.close()
-        session = node.processes.add("listen", namespace, namespace.root.share(), base)
-    except BaseException:
-        namespace.release()
-        raise
-    session.args, session.state = ["listen", path], State.RUNNING
-    return session

@@ -19,6 +19,7 @@ from cognu.files.limits import PEER_LIMITS, PEER_SHARE, Quota
 from cognu.files.mounts import MAFTER, MCREATE, MREPL, ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
+from cognu.files.services import is_from_elsewhere
 from cognu.files.steps import finish
 from cognu.kernel import Cap
 from cognu.ninep.types import QTDIR
@@ -28,6 +29,11 @@ log = logging.getLogger("cognu.peers")
 
 _REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p")
 """Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes."""
+
+
+def _may_lend(chan: Chan) -> bool:
+    """Not what came from elsewhere either: then no grant can hold itself, by way of other machines (export(4))."""
+    return chan.origin.spec not in _REFUSED and not is_from_elsewhere(chan)
 
 
 @dataclass(eq=False)
@@ -113,14 +119,14 @@ class PeerExports:
         namespace = self._base.namespace
         near = await finish(namespace.find(grant.source, self._base.cwd, self._base))
         target, _ = namespace.cross(near)
-        if grant.place == grant.source and target.origin.spec in _REFUSED:
+        if grant.place == grant.source and not _may_lend(target):
             raise FileError(E.ACCES, grant.source, "this tree is not lent on")
         domain = Domain(namespace.domain.authority, namespace.domain)
         mover = ChanMover(domain, grant.rights)
         below: list[tuple[Chan, list[Chan]]] = []
         inside = grant.source.rstrip("/") + "/"
         for head in namespace.heads.values():
-            members = [member.chan for member in head.members if member.chan.origin.spec not in _REFUSED]
+            members = [member.chan for member in head.members if _may_lend(member.chan)]
             if str(head.place.path).startswith(inside) and members:
                 below.append((mover.move(head.place), [mover.move(chan) for chan in members]))
         chan = mover.move(target)

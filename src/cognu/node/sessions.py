@@ -5,10 +5,12 @@ from __future__ import annotations
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.export import Export
-from cognu.files.launch import TOKEN_LABEL
+from cognu.files.launch import TOKEN_LABEL, TREE_LABEL
 from cognu.files.process import Fork, Process, Share, State
+from cognu.files.shown import Shown, parse_shown
 from cognu.files.steps import Steps
 from cognu.ninep.server import Limits
+from cognu.node.exporting import exported
 from cognu.node.node import Node
 from cognu.world import Stream
 
@@ -32,6 +34,7 @@ class _Session:
         self._stream = stream
         self._process: Process | None = None
         self._own = False
+        self._confining = False
         self._export = Export(stream, node.base, self._attach, limits=LIMITS)
 
     async def run(self) -> None:
@@ -48,8 +51,17 @@ class _Session:
         self._node.processes.end(session, 0)
 
     def _attach(self, uname: str, aname: str) -> Steps[Chan]:
-        """ "" is the session's root; `cap:TOKEN` makes the session an existing process; `#|` a new pipe."""
-        if self._process is None:
+        """ "" is the session's root; `cap:TOKEN` makes the session an existing process, `tree:TREE` confines it to one
+        tree, each for good; `#|` is a new pipe.
+        """
+        if self._confining:
+            raise FileError(E.BUSY, "", "the attach before is not answered yet")
+        if self._process is None and aname.startswith(TREE_LABEL):
+            shown = parse_shown(aname.removeprefix(TREE_LABEL))
+            self._confining = True
+            yield self._confine(shown)
+            aname = ""
+        elif self._process is None:
             self._begin(aname)
         process = self._process
         assert process is not None
@@ -58,6 +70,14 @@ class _Session:
         if aname and not aname.startswith(TOKEN_LABEL):
             raise FileError(E.NOATTACH, aname)
         return process.namespace.root.share()
+
+    async def _confine(self, shown: Shown) -> None:
+        """From now on the connection is a client's, which may not be trusted with more than the tree."""
+        try:
+            self._process = self._export.process = await exported(self._node, shown, "9p")
+            self._own = True
+        finally:
+            self._confining = False
 
     def _begin(self, aname: str) -> None:
         node = self._node

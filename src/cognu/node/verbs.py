@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from cognu.errors import E, FileError
+from cognu.files.shown import Shown
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket
@@ -155,7 +156,9 @@ async def _why(node: Node, arguments: Arguments) -> Any:
 
 
 async def _listen(listening: Listening, arguments: Arguments) -> Any:
-    address, token = await listening.listen(arguments["address"], arguments.get("path", "/"), arguments.get("dialect"))
+    hide, show = (tuple(map(str, arguments.get(name, ()))) for name in ("hide", "show"))
+    shown = Shown(arguments.get("path", "/"), False, hide, show)
+    address, token = await listening.listen(arguments["address"], shown, arguments.get("dialect"))
     return {"address": address, "token": token}
 
 
