@@ -78,6 +78,9 @@ async def played() -> AsyncIterator[Played]:
     assert decode(memoryview(data), Dialect.NG)[1] == m.Tversion(1 << 20, Dialect.NG.value)
     await there.write(*encode(m.Rversion(8192, Dialect.NG.value), NOTAG, Dialect.NG))
     at = Played(await connecting, there)
+    tag, asked = await at.asked()
+    assert isinstance(asked, m.Tcaps)
+    await at.answer(tag, m.Rngerror(E.NOSYS.errno, "NOSYS", "message 162", ""))  # as one from before Tcaps does
     attaching = asyncio.create_task(at.mount.attach(Somebody(), ""))
     tag, _ = await at.asked()
     await at.answer(tag, m.Rattach(Qid(0, 0, 1)))

@@ -34,6 +34,11 @@ class Held(Protocol):
     def path(self) -> Path: ...
 
 
+def may(chan: Held, rights: int) -> bool:
+    """Whether `dispatch` would let a call that needs `rights` through now."""
+    return not chan.domain.kernel.check(chan.domain.pid, chan.cap[0], chan.cap[1], rights)
+
+
 def dispatch(
     chan: Held, rights: int, method: Callable[P, T | Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Steps[T]:

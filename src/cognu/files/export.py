@@ -22,7 +22,7 @@ from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.listing import read_directory
 from cognu.files.process import Descriptors, Process
-from cognu.files.server import OAPPEND, OEXCL, Entry
+from cognu.files.server import OAPPEND, OEXCL, Entry, Then
 from cognu.files.steps import Steps, start
 from cognu.files.stopping import ask_to_stop, give_up
 from cognu.kernel import CREATE, READ, WRITE
@@ -37,12 +37,16 @@ from cognu.ninep.attrs import (
     wire_stat,
 )
 from cognu.ninep.codec import number_of, pack_dirent, pack_stat
-from cognu.ninep.messages import Dialect
+from cognu.ninep.listed import LISTED_SIZE, pack_listed
+from cognu.ninep.messages import Dialect, Request
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
 from cognu.ninep.types import (
     DMDIR,
+    GETATTR_ALL,
     L_APPEND,
     L_EXCL,
+    L_LARGEFILE,
+    L_RDONLY,
     OREAD,
     QTDIR,
     QTSYMLINK,
@@ -65,7 +69,9 @@ BATCH = 1 << 18
 WHOLE_READS = 64
 """Requests under way from which on reads give at most `SHORT_READ` bytes: each may end in memory at the same time."""
 SHORT_READ = 1 << 14
-RREAD = number_of(Dialect.L, m.Rread)
+WITH_DATA = (number_of(Dialect.L, m.Rread), number_of(Dialect.NG, m.Rcomp))
+_TAG = 0xFFFF
+"""What of a call's tag is on the wire: the parts of a compound have more."""
 TURN = 32
 """Requests answered in one go before others get their turn on the loop."""
 
@@ -76,12 +82,13 @@ Answer = tuple[Any, Any]
 
 
 class _Unsent(NamedTuple):
-    """A message that waits to be sent; `source` is what its data were read from, if it carries any."""
+    """A message that waits to be sent; `sources` are what its data were read from, if it carries any."""
 
     buffers: tuple[Buffer, ...]
     size: int
     tag: int
-    source: Chan | None
+    sources: list[Chan]
+    made: tuple[int, ...]
 
 
 class _Open:
@@ -121,7 +128,8 @@ class Export:
         self._out: deque[_Unsent] = deque()
         self._unsent = 0  # bytes in `_out`
         self._held_up = False  # events wait until more of `_out` is sent
-        self._reads: dict[int, Chan] = {}  # by tag: what a read under way, or one answered and not sent, is from
+        # By tag on the wire: what reads under way, or answered and not sent, are from.
+        self._reads: dict[int, list[Chan]] = {}
         self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
         self._sending = False  # somebody is in `_write_out`
         self._reading: dict[Chan, _Open] = {}
@@ -132,6 +140,7 @@ class Export:
             m.Tremove: self._remove, m.Tstat: self._stat, m.Twstat: self._wstat, m.Tlopen: self._lopen,
             m.Tlcreate: self._lcreate, m.Tsymlink: self._symlink, m.Treadlink: self._readlink,
             m.Tgetattr: self._getattr, m.Tsetattr: self._setattr, m.Treaddir: self._readdir, m.Tfsync: self._fsync,
+            m.Tlist: self._list,
             m.Tlink: self._link, m.Tmkdir: self._mkdir, m.Trename: self._rename, m.Trenameat: self._renameat,
             m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs,
         }  # fmt: skip
@@ -169,8 +178,8 @@ class Export:
             match event:
                 case Called():
                     self._begin(event)
-                case Send(buffers):
-                    self._queue(buffers)  # type: ignore[arg-type]  # extents are never given to this session
+                case Send(buffers, made):
+                    self._queue(buffers, made)  # type: ignore[arg-type]  # extents are never given to this session
                 case Cancel(tag):
                     task = self._tasks.get(tag)
                     if task is not None:
@@ -191,9 +200,13 @@ class Export:
             self._session.error(called.tag, FileError(E.NOTSUP, type(called.message).__name__))
             return
         if isinstance(called.message, m.Tread) and isinstance(called.target, Chan):
-            self._reads[called.tag] = called.target.share()
+            self._reads.setdefault(called.tag & _TAG, []).append(called.target.share())
         try:
-            result = start(handler(called.message, called.target, called.other))
+            if isinstance(called.message, m.Twalk) and called.following:
+                then = _then(called.message.newfid, called.following)
+                result = start(self._walk(called.message, called.target, then))  # type: ignore[arg-type]
+            else:
+                result = start(handler(called.message, called.target, called.other))
         except Exception as error:
             self._fail(called.tag, error)
             return
@@ -263,30 +276,32 @@ class Export:
             else:
                 await self._write_out()  # no task for what is sent at once
 
-    def _queue(self, buffers: tuple[Buffer, ...]) -> None:
+    def _queue(self, buffers: tuple[Buffer, ...], made: tuple[int, ...]) -> None:
         """Put one message in the line of those to send."""
         kind, tag = buffers[0][4], int.from_bytes(buffers[0][5:7], "little")
-        source = self._reads.pop(tag, None)
-        if source is not None and kind != RREAD:
-            source.close()
-            source = None
+        sources = self._reads.pop(tag, [])
+        if kind not in WITH_DATA:
+            _close_all(sources)
+            sources = []
         size = sum(map(len, buffers))
-        self._out.append(_Unsent(buffers, size, tag, source))
+        self._out.append(_Unsent(buffers, size, tag, sources, made))
         self._unsent += size
 
     def _next_to_send(self) -> tuple[Buffer, ...]:
         """The next message. Data whose capability was revoked while they waited don't go out: an error does."""
         unsent = self._out.popleft()
         self._unsent -= unsent.size
-        source = unsent.source
-        if source is None:
+        if not unsent.sources:
             return unsent.buffers
         try:
-            source.domain.check(source.cap, 0)
+            for source in unsent.sources:
+                source.domain.check(source.cap, 0)
         except FileError as error:
-            return tuple(self._session.refusal(unsent.tag, error))
+            if unsent.made:
+                asyncio.get_running_loop().call_soon(self._after_call)  # those fids are to be released
+            return tuple(self._session.refusal(unsent.tag, error, unsent.made))
         finally:
-            source.close()
+            _close_all(unsent.sources)
         return unsent.buffers
 
     async def _write_out(self) -> None:
@@ -308,14 +323,12 @@ class Export:
             self._writing = None
 
     def _forget_read(self, tag: int) -> None:
-        source = self._reads.pop(tag, None)
-        if source is not None:
-            source.close()
+        if tag <= _TAG:  # what a compound's parts have read goes out nevertheless, or with the session
+            _close_all(self._reads.pop(tag, []))
 
     def _forget_unsent(self) -> None:
         for unsent in self._out:
-            if unsent.source is not None:
-                unsent.source.close()
+            _close_all(unsent.sources)
         self._out.clear()
         self._unsent = 0
 
@@ -385,7 +398,7 @@ class Export:
         chan = yield from self._attach(message.uname, message.aname)
         return m.Rattach(self.process.namespace.cross(chan)[0].qid), chan
 
-    def _walk(self, message: m.Twalk, chan: Chan, _: object) -> Steps[Answer]:
+    def _walk(self, message: m.Twalk, chan: Chan, then: Then | None) -> Steps[Answer]:
         namespace, process = self.process.namespace, self.process
         if not message.names:
             return m.Rwalk(()), (None if message.newfid == message.fid else chan.share())
@@ -397,7 +410,7 @@ class Export:
                     found = yield from namespace.walk(found, [name], process)
                     trail.append(namespace.cross(found)[0].qid)
             else:
-                found = yield from namespace.walk(chan, message.names, process, trail=trail)
+                found = yield from namespace.walk(chan, message.names, process, trail=trail, then=then)
         except FileError:
             if not trail:
                 raise
@@ -571,6 +584,27 @@ class Export:
             raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
         return m.Rreaddir(b"".join(packed)), None
 
+    def _list(self, message: m.Tlist, chan: Chan, _: object) -> Steps[Answer]:
+        """As many entries as fit. Their attributes go along where they are at hand: none are asked for."""
+        packed: list[bytes] = []
+        room, cookie, end = message.count, message.offset, False
+        while not end and (room >= LISTED_SIZE + 1 or not packed):
+            found = yield from read_directory(
+                self.process.namespace, chan, cookie, max(1, room // (LISTED_SIZE + 1)), self.process
+            )
+            end = not found
+            for entry in found:
+                stat = entry.stat if entry.stat is not None and entry.stat.qid == entry.qid else None
+                dirent = Dirent(entry.qid, entry.cookie, _dirent_type(entry), entry.name)
+                piece = pack_listed(dirent, None if stat is None else getattr_of_stat(stat, GETATTR_ALL))
+                if len(piece) > room:
+                    if not packed:
+                        raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
+                    return m.Rlist(0, b"".join(packed)), None
+                room, cookie = room - len(piece), entry.cookie
+                packed.append(piece)
+        return m.Rlist(int(end), b"".join(packed)), None
+
     def _read_stats(self, chan: Chan, offset: int, count: int) -> Steps[bytes]:
         """read(5) of a directory: whole stats, from the start or from where the last read ended."""
         at = self._reading[chan]
@@ -620,6 +654,21 @@ class Export:
             return replace(stat, name=entry.name)  # not that of what a symlink led to
         except FileError:
             return entry.stat
+
+
+def _close_all(chans: list[Chan]) -> None:
+    for chan in chans:
+        chan.close()
+
+
+def _then(fid: int, following: tuple[Request, ...]) -> Then | None:
+    """What the parts of a compound after the walk that makes `fid` are about to do, so far as that may be told."""
+    match following:
+        case (m.Tgetattr(fid=first), *_) if first == fid:
+            return Then.STAT
+        case (m.Tlopen(fid=first, flags=flags), *rest) if first == fid and flags & ~L_LARGEFILE == L_RDONLY:
+            return Then.LIST if rest and isinstance(rest[0], m.Tlist) else Then.READ
+    return None
 
 
 def _dirent_type(entry: Entry) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from cognu.ninep import messages as m
 from cognu.ninep.messages import Reply, Request
 
+CHANGES = (
+    m.Twrite, m.Tcreate, m.Tlcreate, m.Tremove, m.Twstat, m.Tsetattr, m.Tmkdir, m.Tsymlink, m.Tlink, m.Tmknod,
+    m.Trename, m.Trenameat, m.Tunlinkat,
+)  # fmt: skip
 Late = Callable[[Reply | None], None]
 """Told, once, what was answered to a call whose caller was cancelled, or None."""
 
@@ -39,6 +43,25 @@ class Kept:
         return taken
 
 
+async def take_kept(
+    kept: list[Kept], offset: int, count: int, is_stored: Callable[[int], Awaitable[bool]]
+) -> bytes | None:
+    """What the first of a fid's cancelled reads brought after all, or what is left of it; None if that is nothing.
+
+    A stream would lose it for ever, at whatever offset it is read next. A stored file, which has bytes up to what
+    `is_stored` is asked for, is read again.
+    """
+    first = kept[0]
+    await asyncio.wait([first.settled])
+    doubtful = first.data is not None and (first.at != offset or not first.data)
+    if doubtful and await is_stored(first.at + len(first.data or b"")):
+        first.data = None
+    taken = first.take(count)
+    if first.data is None and first in kept:
+        kept.remove(first)
+    return taken
+
+
 class Call:
     __slots__ = ("future", "late", "request")
 
@@ -52,6 +75,13 @@ class Call:
         late, self.late = self.late, None
         if late is not None:
             late(reply)
+
+
+def is_change(request: Request) -> bool:
+    """Whether it changes something at the server, so that without its answer the outcome is unknown."""
+    if isinstance(request, m.Tcomp):
+        return any(isinstance(part, CHANGES) for part in request.parts)
+    return isinstance(request, CHANGES)
 
 
 def has_result(future: asyncio.Future[Reply]) -> bool:

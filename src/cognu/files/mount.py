@@ -17,10 +17,14 @@ from functools import partial
 from typing import TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
-from cognu.files.late import Call, Kept, Late, has_result
+from cognu.files.fardirs import read_entries, read_stats
+from cognu.files.farfid import FarFid as FarFid
+from cognu.files.farfid import Root
+from cognu.files.late import Call, Kept, Late, has_result, is_change, take_kept
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Walk
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Then, Walk
 from cognu.files.stopping import asked_to_stop, put_off
+from cognu.files.trips import Trips
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
     open_flags,
@@ -31,7 +35,6 @@ from cognu.ninep.attrs import (
     wire_of_setstat,
 )
 from cognu.ninep.client import Agreed, Answered, ClientSession, Failed, Flushed
-from cognu.ninep.codec import unpack_dirents, unpack_stats
 from cognu.ninep.messages import Dialect, Reply, Request
 from cognu.ninep.types import (
     DMDIR,
@@ -42,6 +45,7 @@ from cognu.ninep.types import (
     MAXWELEM,
     NOFID,
     ORCLOSE,
+    OREAD,
     OTRUNC,
     QTDIR,
     Buffer,
@@ -55,43 +59,7 @@ from cognu.world import Clock, Stream
 log = logging.getLogger("cognu.mount")
 
 READ_SIZE = 256 * 1024
-_CHANGES = (
-    m.Twrite, m.Tcreate, m.Tlcreate, m.Tremove, m.Twstat, m.Tsetattr, m.Tmkdir, m.Tsymlink, m.Tlink, m.Tmknod,
-    m.Trename, m.Trenameat, m.Tunlinkat,
-)  # fmt: skip
 _R = TypeVar("_R")
-
-
-class _Root:
-    """The fid of an attach. It is never opened, and stays until the last fid walked from it is gone."""
-
-    __slots__ = ("number", "qid", "uses")
-
-    def __init__(self, number: int, qid: Qid) -> None:
-        self.number = number
-        self.qid = qid
-        self.uses = 0
-
-
-class FarFid(Fid):
-    """A fid of the far server. `names` lead to it from the attach root, which has none."""
-
-    __slots__ = ("ahead", "entries", "kept", "mode", "names", "number", "offset", "root")
-
-    def __init__(self, qid: Qid, number: int, root: _Root, names: tuple[str, ...]) -> None:
-        super().__init__(qid)
-        self.number = number
-        self.root = root
-        root.uses += 1
-        self.names = names
-        self.mode: int | None = None  # as it was opened
-        self.offset = 0  # how far an open directory was read on plain 9P2000
-        self.entries: list[Entry] = []
-        self.ahead: ReadAhead | None = None
-        self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order
-
-    def name(self) -> str:
-        return self.names[-1] if self.names else "/"
 
 
 class MountServer(FileServer):
@@ -110,6 +78,7 @@ class MountServer(FileServer):
         self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
+        self._trips = Trips(session, clock, partial(self._ask, m.Rcomp), self._free, self._discard)
         self._writing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -136,6 +105,10 @@ class MountServer(FileServer):
         return self._session.dialect
 
     @property
+    def far(self) -> bool:
+        return self._session.parts > 3
+
+    @property
     def peer(self) -> str:
         return self._stream.peer
 
@@ -160,6 +133,7 @@ class MountServer(FileServer):
             while data := await self._stream.read(READ_SIZE):
                 for event in self._session.feed(data):
                     self._arrived(event)
+                    del event  # an error in it would hold the chans further up until the next answer
         except CognuError as error:
             reason = error
             if isinstance(error, ProtocolError):
@@ -174,6 +148,8 @@ class MountServer(FileServer):
         if isinstance(event, Agreed):
             if not self._agreed.done():
                 self._agreed.set_result(event)
+                if event.dialect is Dialect.NG:
+                    self._ask_caps()
             return
         call = self._calls.pop(event.tag)
         reply = event.message if isinstance(event, Answered) else None
@@ -185,6 +161,7 @@ class MountServer(FileServer):
             call.future.set_exception(event.error)
             if event.error.error is E.REVOKED:
                 self._ahead.drop()
+                self._trips.changes += 1
         else:  # it was asked to stop, and did
             call.too_late(None)
             call.future.cancel()
@@ -209,7 +186,7 @@ class MountServer(FileServer):
 
     def _lost(self, request: Request) -> FileError:
         assert self.broken is not None
-        if isinstance(request, _CHANGES):
+        if is_change(request):
             return FileError(E.NOTRECOVERABLE, self._stream.peer, self.broken.error.text)
         return FileError(self.broken.error, self._stream.peer, self.broken.detail)
 
@@ -236,6 +213,8 @@ class MountServer(FileServer):
         if self.broken is not None:
             raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
         self._discard_doomed()  # what was dropped before is told before
+        changes = is_change(request)
+        self._trips.changes += changes
         tag, buffers = self._session.request(request)
         call = self._calls[tag] = Call(request, self._loop.create_future(), late)
         self._send(buffers)
@@ -248,9 +227,21 @@ class MountServer(FileServer):
                     raise
                 reply = await self._outcome(tag, call)
         finally:
+            self._trips.changes += changes
             del call  # its error holds this frame: together they would keep the chans in use further up
         assert isinstance(reply, reply_type)
         return reply
+
+    async def _ask(self, reply_type: type[_R], request: Request, late: Late | None = None) -> _R:
+        return await self._call(request, reply_type, late)
+
+    def _ask_caps(self) -> None:
+        """What the server can do beyond what all do. Nobody waits: until the answer is there, it can't."""
+        tag, buffers = self._session.request(self._session.caps())
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        future.cancel()
+        self._calls[tag] = Call(m.Tcaps(()), future, None)
+        self._send(buffers)
 
     async def _change(self, fid: FarFid, request: Request, reply_type: type[_R]) -> _R:
         """`_call` of what changes a file: what was read of it ahead may be of before, until it is over."""
@@ -344,13 +335,13 @@ class MountServer(FileServer):
         except FileError:
             self._free(number)
             raise
-        return FarFid(reply.qid, number, _Root(number, reply.qid), ())
+        return FarFid(reply.qid, number, Root(number, reply.qid), ())
 
     async def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk:
         assert isinstance(fid, FarFid)
         up = list(names) == [".."]
         reached = fid.names[:-1] if up else (*fid.names, *names)
-        if fid.mode is None:
+        if not fid.opened:
             qids, number = await self._walk(fid.number, names)
         else:  # walk(5): not from a fid that is open
             qids, number = await self._walk(fid.root.number, reached)
@@ -361,6 +352,22 @@ class MountServer(FileServer):
         if number is None:
             return Walk(qids, None)
         return Walk(qids, FarFid(qids[-1] if qids else fid.qid, number, fid.root, reached))
+
+    async def walk_to(self, fid: Fid, names: Sequence[str], caller: Caller, then: Then) -> Walk:
+        assert isinstance(fid, FarFid)
+        if not self.far or fid.opened or not 0 < len(names) <= MAXWELEM or names[0] == "..":
+            return await self.walk(fid, names, caller)
+        reached = await self._trips.walk(fid.number, names, then)
+        if reached is not None and reached.number is not None:
+            made = FarFid(reached.qids[-1], reached.number, fid.root, (*fid.names, *names))
+            made.opened, made.held = reached.opened, reached.held
+            return Walk(reached.qids, made)
+        if reached is not None and reached.held is None:
+            return Walk(reached.qids, None)
+        walked = await self.walk(fid, names, caller)  # what comes then is refused, and with it went the fid
+        if reached is not None and isinstance(walked.fid, FarFid):
+            walked.fid.held = reached.held
+        return walked
 
     async def _walk(self, start: int, names: Sequence[str]) -> tuple[list[Qid], int | None]:
         """A new fid at the end of `names`, in as many requests as it takes; None if not all of them were reached."""
@@ -412,23 +419,47 @@ class MountServer(FileServer):
             except BaseException:
                 self.clunk(clone)
                 raise
-        if self.dialect is not Dialect.LEGACY:
-            flags = open_flags(mode) | (L_APPEND if mode & OAPPEND else 0)
+        if fid.opened:
+            await self._open_opened(fid, mode)
+        elif (refusal := self._trips.refusal(fid.held)) is not None and mode == OREAD:
+            raise refusal
+        elif self.dialect is not Dialect.LEGACY:
+            flags = open_flags(mode) | _appending(mode)
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
         else:
             fid.qid = (await self._call(m.Topen(fid.number, mode & 0xFF), m.Ropen)).qid
-        fid.mode = mode
+        fid.mode, fid.opened = mode, True
         if mode & OTRUNC:
             self._ahead.changed(fid.qid.path)
         if may_read_ahead(fid.qid, mode):
             fid.ahead = ReadAhead(self._ahead, fid.number, fid.qid.path, self._session.io_limit)
         return fid
 
+    async def _open_opened(self, fid: FarFid, mode: int) -> None:
+        """The far fid is open for reading already. If that is not what is wanted, another takes its place."""
+        if fid.mode is None and mode == OREAD:
+            return
+        _, number = await self._walk(fid.root.number, fid.names)
+        if number is None:
+            raise FileError(E.NOENT, "/".join(fid.names))
+        self._discard(fid.number)
+        fid.number, fid.opened, fid.held = number, False, None
+        flags = open_flags(mode) | _appending(mode)
+        fid.qid = (await self._call(m.Tlopen(number, flags), m.Rlopen)).qid
+
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
         assert isinstance(fid, FarFid)
+        there = None
+        if self.far and not fid.opened:
+            there = await self._trips.create(fid.number, name, perm, open_flags(mode) | _appending(mode))
+            if there is not None and there.number is not None:
+                made = FarFid(there.qids[0], there.number, fid.root, (*fid.names, name))
+                made.mode, made.opened = mode, True
+                return made
         legacy = self.dialect is Dialect.LEGACY
         if perm & DMDIR and not legacy:
-            await self._call(m.Tmkdir(fid.number, name, posix_mode(perm) & 0o7777, 0), m.Rmkdir)
+            if there is None:
+                await self._call(m.Tmkdir(fid.number, name, posix_mode(perm) & 0o7777, 0), m.Rmkdir)
             walked = await self.walk(fid, [name], caller)
             if walked.fid is None:
                 raise FileError(E.NOENT, name)
@@ -444,23 +475,27 @@ class MountServer(FileServer):
                 request = m.Tcreate(clone.number, name, perm, mode & 0xFF)
                 clone.qid = (await self._call(request, m.Rcreate)).qid
             else:
-                flags = open_flags(mode) | L_CREAT | L_EXCL | (L_APPEND if mode & OAPPEND else 0)
+                flags = open_flags(mode) | L_CREAT | L_EXCL | _appending(mode)
                 lcreate = m.Tlcreate(clone.number, name, flags, posix_mode(perm) & 0o7777, 0)
                 clone.qid = (await self._call(lcreate, m.Rlcreate)).qid
         except BaseException:
-            self._discard(clone.number)
+            self.clunk(clone)
             raise
         clone.names = (*fid.names, name)
-        clone.mode = mode
+        clone.mode, clone.opened = mode, True
         return clone
 
     async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
         assert isinstance(fid, FarFid)
         while fid.kept and count:
-            data = await self._take_kept(fid, offset, count)
+            data = await take_kept(fid.kept, offset, count, partial(self._is_stored, fid))
             if data is not None:
                 return data
         count = min(count, self._session.io_limit)
+        if count and (held := self._trips.read(fid.held, offset, count)) is not None:
+            if fid.ahead is not None:
+                fid.ahead.went_to(offset + len(held))
+            return held
         if fid.ahead is not None and count:
             return await fid.ahead.read(offset, count, partial(self._read, fid))
         return await self._read(fid, offset, count)
@@ -481,21 +516,6 @@ class MountServer(FileServer):
 
     async def _is_plain(self, number: int) -> bool:
         return is_plain(await self._stat(number, ""))
-
-    async def _take_kept(self, fid: FarFid, offset: int, count: int) -> bytes | None:
-        """What the first cancelled read of the fid brought after all, or what is left of it; None if that is nothing.
-
-        A stream would lose it for ever, at whatever offset it is read next. A stored file is read again.
-        """
-        kept = fid.kept[0]
-        await asyncio.wait([kept.settled])
-        doubtful = kept.data is not None and (kept.at != offset or not kept.data)
-        if doubtful and await self._is_stored(fid, kept.at + len(kept.data or b"")):
-            kept.data = None
-        taken = kept.take(count)
-        if kept.data is None and kept in fid.kept:
-            fid.kept.remove(kept)
-        return taken
 
     async def _is_stored(self, fid: FarFid, end: int) -> bool:
         """Whether the file has bytes, up to `end`: by convention (stat(5)) the length of a stream is 0.
@@ -521,38 +541,17 @@ class MountServer(FileServer):
     async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
         assert isinstance(fid, FarFid)
         if self.dialect is Dialect.LEGACY:
-            return await self._read_stats(fid, cookie, count)
-        while True:
-            room = min(self._session.io_limit, max(512, 64 * count))
-            reply = await self._call(m.Treaddir(fid.number, cookie, room), m.Rreaddir)
-            found = unpack_dirents(reply.data)
-            if not found:
-                return []
-            entries = [
-                Entry(entry.offset, entry.qid, entry.name, None, entry.type)
-                for entry in found
-                if entry.name not in (".", "..")
-            ]
-            if entries:
-                return entries[:count]
-            cookie = found[-1].offset
-
-    async def _read_stats(self, fid: FarFid, cookie: int, count: int) -> list[Entry]:
-        if cookie == 0:
-            fid.entries, fid.offset = [], 0
-        while len(fid.entries) < cookie + count:
-            data = await self.read(fid, fid.offset, self._session.io_limit)
-            if not data:
-                break
-            fid.offset += len(data)
-            for wire in unpack_stats(data):
-                stat = stat_of_wire(wire)
-                fid.entries.append(Entry(len(fid.entries) + 1, stat.qid, stat.name, stat))
-        return fid.entries[cookie : cookie + count]
+            return await read_stats(self.read, fid, cookie, count, self._session.io_limit)
+        if self._session.lists:
+            listed = self._trips.entries(fid.held, cookie, count)
+            if listed is None:
+                listed, fid.held = await self._trips.listing(partial(self._ask, m.Rlist), fid.number, cookie, count)
+            return listed
+        return await read_entries(partial(self._ask, m.Rreaddir), fid, cookie, count, self._session.io_limit)
 
     async def stat(self, fid: Fid) -> Stat:
         assert isinstance(fid, FarFid)
-        stat = await self._stat(fid.number, fid.name())
+        stat = self._trips.stat(fid.held) or await self._stat(fid.number, fid.name())
         fid.qid = stat.qid
         return stat
 
@@ -690,3 +689,7 @@ class MountServer(FileServer):
     def _need_l(self, what: str) -> None:
         if self.dialect is Dialect.LEGACY:
             raise FileError(E.NOTSUP, what, "the server speaks 9P2000")
+
+
+def _appending(mode: int) -> int:
+    return L_APPEND if mode & OAPPEND else 0

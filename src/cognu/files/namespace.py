@@ -24,9 +24,9 @@ from dataclasses import replace
 from cognu.errors import E, FileError
 from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Origin, Path
-from cognu.files.dispatch import dispatch
+from cognu.files.dispatch import dispatch, may
 from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREPL, ChanMover, Device, Member, MountHead
-from cognu.files.server import OEXCL, Caller, Entry, FileServer, Walk
+from cognu.files.server import OEXCL, Caller, Entry, FileServer, Then, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import (
@@ -135,9 +135,10 @@ class Namespace:
 
     # -- names to chans -------------------------------------------------------------------------------------------
 
-    def find(self, path: str, cwd: Chan, caller: Caller, follow: bool = True) -> Steps[Chan]:
+    def find(self, path: str, cwd: Chan, caller: Caller, follow: bool = True, then: Then | None = None) -> Steps[Chan]:
         """The file that `path` names, before any mount point at its end. `follow`: a symlink at the end is resolved.
 
+        `then`: what the caller does next with it, if it is what it expects.
         Relative paths start at `cwd`. Raises NOENT, NOTDIR, LOOP, NODEV and what the servers raise; names the path.
         """
         begin, names = split_path(path)
@@ -147,7 +148,7 @@ class Namespace:
             else:
                 chan = self.root if begin else cwd
             must_be_directory = path.endswith(("/", "/."))
-            found = yield from self.walk(chan, names, caller, follow or must_be_directory)
+            found = yield from self.walk(chan, names, caller, follow or must_be_directory, then=then)
             if must_be_directory and not self.cross(found)[0].qid.type & QTDIR:
                 raise FileError(E.NOTDIR, path)
             return found
@@ -217,7 +218,13 @@ class Namespace:
         return _behind(head, chan.share()), head
 
     def walk(
-        self, chan: Chan, names: Sequence[str], caller: Caller, follow: bool = True, trail: list[Qid] | None = None
+        self,
+        chan: Chan,
+        names: Sequence[str],
+        caller: Caller,
+        follow: bool = True,
+        trail: list[Qid] | None = None,
+        then: Then | None = None,
     ) -> Steps[Chan]:
         """Walk `names` from `chan` and stop before any mount point at the end (chan.c, walk()).
 
@@ -238,7 +245,8 @@ class Namespace:
                 continue
             batch = _batch(names)
             chan, head = self.cross(chan)
-            member, walked = yield from self._walk_members(chan, head, batch, caller)
+            last = then if len(batch) == len(names) else None
+            member, walked = yield from self._walk_members(chan, head, batch, caller, last)
             stop = None if chan.path.device else self._mount_on_the_way(member, walked.qids, len(batch) - 1)
             link = _first_link(walked.qids)
             if stop is not None:
@@ -299,7 +307,7 @@ class Namespace:
         return chan.at(walked.fid, path, chan.origin.step(".."))
 
     def _walk_members(
-        self, chan: Chan, head: MountHead | None, names: Sequence[str], caller: Caller
+        self, chan: Chan, head: MountHead | None, names: Sequence[str], caller: Caller, then: Then | None = None
     ) -> Steps[tuple[Chan, Walk]]:
         """Walk from `chan`, or from the first later member of its union that has the first name."""
         if head is None:
@@ -308,14 +316,24 @@ class Namespace:
             members = [chan, *(member.chan for member in head.members[1:])]
         refusal: tuple[E, str] | None = None  # no exception is kept: its traceback would keep this frame
         for member in members:
+            server = member.server
             try:
-                return member, (yield from dispatch(member, 0, member.server.walk, member.fid, names, caller))
+                if then is not None and server.far and self._may_go_on(member, names, then):
+                    return member, (yield from dispatch(member, 0, server.walk_to, member.fid, names, caller, then))
+                return member, (yield from dispatch(member, 0, server.walk, member.fid, names, caller))
             except FileError as error:
                 where = str(chan.path.step(names[:1]))
                 if refusal is None or refusal[0] is E.NOENT:
                     refusal = (error.error, error.detail or _beside(error.subject, where))
         assert refusal is not None
         raise FileError(refusal[0], str(chan.path.step(names[:1])), refusal[1])
+
+    def _may_go_on(self, member: Chan, names: Sequence[str], then: Then) -> bool:
+        """Whether `then` may be asked for with the walk: with the rights for it, and if nothing is mounted there."""
+        if then is not Then.STAT and not may(member, READ):
+            return False
+        end = _origin(member.origin, names)
+        return all(head.place.origin != end for head in self.heads.values())
 
     def _mount_on_the_way(self, member: Chan, qids: Sequence[Qid], before: int) -> int | None:
         if not self.heads:

@@ -220,6 +220,11 @@ class ReadAhead:
             return False
         return look.result()
 
+    def went_to(self, offset: int) -> None:
+        """The reader has what is before `offset` by another way."""
+        if not self._parts:
+            self._next = offset
+
     def close(self) -> None:
         self.drop()
         if self._plain is not None:

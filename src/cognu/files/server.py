@@ -12,6 +12,7 @@ checks its own permissions beyond that (a file's mode, who the caller is). A can
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cognu.errors import E, FileError
@@ -75,10 +76,26 @@ class Entry(NamedTuple):
     kind: int = 0
 
 
+class Then(Enum):
+    """What whoever walks to a file does next, so that a far server can be asked for it in the same trip.
+
+    It follows by its own call, which passes dispatch like any other.
+    """
+
+    STAT = "stat"
+    READ = "open it for reading, and read from its start"
+    LIST = "open it for reading, and list it from its start"
+
+
 class FileServer:
     """A tree of files. `spec` is how a namespace names it: `#` and a letter, as Plan 9's devices (`#c`)."""
 
     spec = "#?"
+
+    @property
+    def far(self) -> bool:
+        """Whether a call costs a trip, so that `walk_to` may save some."""
+        return False
 
     def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
         """A fid at the root of the tree `aname` (usually ""). Raises NOATTACH."""
@@ -91,6 +108,10 @@ class FileServer:
         one does, returns the qids so far. A symlink is not followed: it ends the walk like a file does.
         """
         raise FileError(E.NOTSUP, "walk")
+
+    def walk_to(self, fid: Fid, names: Sequence[str], caller: Caller, then: Then) -> MaybeAsync[Walk]:
+        """As `walk`, for somebody who means to do `then`, and may do it."""
+        return self.walk(fid, names, caller)
 
     def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         """Make a fid ready for I/O; `mode` is OREAD, OWRITE, ORDWR or OEXEC with OTRUNC, ORCLOSE, OAPPEND, OEXCL bits.

@@ -18,7 +18,7 @@ from hashlib import blake2b
 
 from cognu.errors import E, FileError, LinkBroken, ProtocolError
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Then, Walk
 from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, SetStat, Stat
 
 Dial = Callable[[str], Awaitable[MountServer]]
@@ -172,13 +172,23 @@ class NetworkServer(FileServer):
         self._places[name] += 1
         return _PlaceFid(name)
 
+    @property
+    def far(self) -> bool:
+        return True
+
     async def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk:
+        return await self._walk(fid, names, caller, None)
+
+    async def walk_to(self, fid: Fid, names: Sequence[str], caller: Caller, then: Then) -> Walk:
+        return await self._walk(fid, names, caller, then)
+
+    async def _walk(self, fid: Fid, names: Sequence[str], caller: Caller, then: Then | None) -> Walk:
         if isinstance(fid, _ImportFid):
             if list(names) == [".."] and fid.top:
                 return Walk([_ROOT_QID], _RootFid())
-            return await self._walk_far(fid.peer, fid.far, names, caller)
+            return await self._walk_far(fid.peer, fid.far, names, caller, then)
         if isinstance(fid, _TopFid):
-            return await self._walk_top(fid.name, names, caller)
+            return await self._walk_top(fid.name, names, caller, then)
         if isinstance(fid, _PlaceFid):
             if names and names[0] != "..":
                 raise FileError(E.NOENT, names[0])  # nothing is in it
@@ -198,21 +208,21 @@ class NetworkServer(FileServer):
         if len(names) == 1:
             return Walk([top.qid], top)
         try:
-            walked = await self._walk_top(names[0], names[1:], caller)
+            walked = await self._walk_top(names[0], names[1:], caller, then)
         except FileError as error:
             if error.error is E.NOENT:
                 return Walk([top.qid], None)  # the first name, the peer's, was found
             raise
         return Walk([top.qid, *walked.qids], walked.fid)
 
-    async def _walk_top(self, name: str, names: Sequence[str], caller: Caller) -> Walk:
+    async def _walk_top(self, name: str, names: Sequence[str], caller: Caller, then: Then | None) -> Walk:
         """From a peer's own directory; only what is in it is the peer's to find."""
         if not names:
             return Walk([], _TopFid(name, caller))
         if list(names) == [".."]:
             return Walk([_ROOT_QID], _RootFid())
         peer = await self._peer(name, caller)
-        return await self._walk_far(peer, peer.root, names, caller)
+        return await self._walk_far(peer, peer.root, names, caller, then)
 
     async def _real(self, fid: Fid) -> tuple[_Peer, FarFid]:
         """The connection and the far fid; the directory of peers itself can't be changed."""
@@ -227,12 +237,15 @@ class NetworkServer(FileServer):
 
     async def _at_top(self, fid: _TopFid) -> _ImportFid:
         peer = await self._peer(fid.name, fid.caller)
-        made = (await self._walk_far(peer, peer.root, [], fid.caller)).fid
+        made = (await self._walk_far(peer, peer.root, [], fid.caller, None)).fid
         assert isinstance(made, _ImportFid)
         return made
 
-    async def _walk_far(self, peer: _Peer, start: Fid, names: Sequence[str], caller: Caller) -> Walk:
-        walked = await peer.mount.walk(start, names, caller)
+    async def _walk_far(self, peer: _Peer, start: Fid, names: Sequence[str], caller: Caller, then: Then | None) -> Walk:
+        if then is None:
+            walked = await peer.mount.walk(start, names, caller)
+        else:
+            walked = await peer.mount.walk_to(start, names, caller, then)
         qids = [peer.qid(qid) for qid in walked.qids]
         return Walk(qids, _ImportFid(peer, walked.fid) if isinstance(walked.fid, FarFid) else None)
 
@@ -277,7 +290,7 @@ class NetworkServer(FileServer):
             return []
         peer, far = _far(fid)
         entries = await peer.mount.readdir(far, cookie, count)
-        return [entry._replace(qid=peer.qid(entry.qid)) for entry in entries]
+        return [_numbered(peer, entry) for entry in entries]
 
     def _entry(self, cookie: int, name: str) -> Entry:
         stat = _directory(name, b"peer" if name in self._names() else b"place")
@@ -346,6 +359,12 @@ class NetworkServer(FileServer):
             return FileSystemStat()
         peer, far = await self._real(fid)
         return await peer.mount.statfs(far)
+
+
+def _numbered(peer: _Peer, entry: Entry) -> Entry:
+    qid = peer.qid(entry.qid)
+    stat = None if entry.stat is None else replace(entry.stat, qid=peer.qid(entry.stat.qid))
+    return entry._replace(qid=qid, stat=stat)
 
 
 def _far(fid: Fid) -> tuple[_Peer, FarFid]:

@@ -162,10 +162,10 @@ def wrong_reply(request: m.Tcomp, reply: m.Rcomp, check: Callable[[Request, Mess
 
 
 def is_made(request: m.Tcomp, reply: m.Rcomp | None) -> bool:
-    """Whether the fid that a compound's first part, a walk, was to make is there, now that this was answered."""
-    if reply is None or not reply.parts or failure_in(reply.parts) is not None:
+    """Whether the fid that a compound's only walk was to make is there, now that this was answered."""
+    if reply is None or failure_in(reply.parts) is not None:
         return False
-    walk, walked = request.parts[0], reply.parts[0]
-    assert isinstance(walk, m.Twalk)
-    assert isinstance(walked, m.Rwalk)
-    return len(walked.qids) == len(walk.names)
+    for asked, part in zip(request.parts, reply.parts, strict=False):
+        if isinstance(asked, m.Twalk) and isinstance(part, m.Rwalk):
+            return len(part.qids) == len(asked.names)
+    return False

@@ -21,7 +21,7 @@ from cognu.files.listing import read_directory
 from cognu.files.namespace import Namespace
 from cognu.files.nstext import quote, split_words
 from cognu.files.rpc import answer_of, request_text
-from cognu.files.server import OAPPEND, OEXCL, Entry
+from cognu.files.server import OAPPEND, OEXCL, Entry, Then
 from cognu.files.steps import finish
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
 from cognu.shell.connection import Connection, NodeFile, Somebody, local_namespace
@@ -170,9 +170,9 @@ class NodeSession:
         whole = absolute(self._cwd, path)
         return whole + "/" if path.endswith("/") and whole != "/" else whole
 
-    async def _find(self, path: str, follow: bool = True) -> Chan:
+    async def _find(self, path: str, follow: bool = True, then: Then | None = None) -> Chan:
         namespace = self._node.namespace
-        return await finish(namespace.find(self._absolute(path), namespace.root, self._node.caller, follow))
+        return await finish(namespace.find(self._absolute(path), namespace.root, self._node.caller, follow, then))
 
     async def _open(self, path: str, mode: int) -> Chan:
         namespace = self._node.namespace
@@ -222,7 +222,7 @@ class NodeSession:
             return await self._create(path, 0o666, OWRITE | OTRUNC)
         if mode == "a":
             return await self._open_to_append(path)
-        found = await self._find(path)
+        found = await self._find(path, then=Then.READ if mode == "r" else None)
         if found.qid.type & QTDIR:
             found.close()
             raise FileError(E.ISDIR, path)
@@ -267,7 +267,7 @@ class NodeSession:
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         with self._node.connection.told(path):
-            found = await self._find(path, follow)
+            found = await self._find(path, follow, Then.STAT)
             try:
                 return await finish(self._node.namespace.stat(found))
             finally:
@@ -289,11 +289,12 @@ class NodeSession:
 
     async def list(self, path: str) -> list[Stat]:
         with self._node.connection.told(path):
-            found = await self._find(path)
+            found = await self._find(path, then=Then.LIST)
             try:
                 if not found.qid.type & QTDIR:
                     raise FileError(E.NOTDIR, path)
                 entries = await self._entries(found)
+                found = await finish(self._node.namespace.open(found, OREAD, self._node.caller))
                 stats: Stats = []
                 for start in range(0, len(entries), AT_ONCE):
                     batch = entries[start : start + AT_ONCE]
@@ -310,20 +311,18 @@ class NodeSession:
 
     async def _entries(self, directory: Chan) -> Sequence[Entry]:
         namespace, caller = self._node.namespace, self._node.caller
-        opened = await finish(namespace.open(directory.share(), OREAD, caller))
-        try:
-            entries: Entries = []
-            cookie = 0
-            while batch := await finish(read_directory(namespace, opened, cookie, _LISTED, caller)):
-                entries += batch
-                cookie = batch[-1].cookie
-            return entries
-        finally:
-            opened.close()
+        entries: Entries = []
+        cookie = 0
+        while batch := await finish(read_directory(namespace, directory, cookie, _LISTED, caller)):
+            entries += batch
+            cookie = batch[-1].cookie
+        return entries
 
     async def _entry_stat(self, directory: Chan, entry: Entry) -> Stat | None:
         """The attributes of an entry, or what its qid tells if they are refused; None if it is gone since."""
         connection = self._node.connection
+        if entry.stat is not None:
+            return entry.stat
         try:
             fid = (await connection.walk(directory.fid, [entry.name], self._node.caller)).fid
             assert fid is not None

@@ -1,0 +1,43 @@
+"""What the mount driver knows of a fid at its server."""
+
+from __future__ import annotations
+
+from cognu.files.late import Kept
+from cognu.files.readahead import ReadAhead
+from cognu.files.server import Entry, Fid
+from cognu.files.trips import Held
+from cognu.ninep.types import Qid
+
+
+class Root:
+    """The fid of an attach. It is never opened, and stays until the last fid walked from it is gone."""
+
+    __slots__ = ("number", "qid", "uses")
+
+    def __init__(self, number: int, qid: Qid) -> None:
+        self.number = number
+        self.qid = qid
+        self.uses = 0
+
+
+class FarFid(Fid):
+    """A fid of the far server. `names` lead to it from the attach root, which has none."""
+
+    __slots__ = ("ahead", "entries", "held", "kept", "mode", "names", "number", "offset", "opened", "root")
+
+    def __init__(self, qid: Qid, number: int, root: Root, names: tuple[str, ...]) -> None:
+        super().__init__(qid)
+        self.number = number
+        self.root = root
+        root.uses += 1
+        self.names = names
+        self.mode: int | None = None  # as it was opened
+        self.opened = False  # at the server; perhaps before anybody asked for it, for reading
+        self.held: Held | None = None  # what came before it was asked for
+        self.offset = 0  # how far an open directory was read on plain 9P2000
+        self.entries: list[Entry] = []
+        self.ahead: ReadAhead | None = None
+        self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order
+
+    def name(self) -> str:
+        return self.names[-1] if self.names else "/"
