@@ -20,9 +20,12 @@ from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
+from cognu.files.export import Export
 from cognu.files.listing import read_directory
+from cognu.files.mount import MountServer
 from cognu.files.mounts import MREPL
 from cognu.files.namespace import Namespace
+from cognu.files.process import ProcessTable
 from cognu.files.server import Caller, Entry, Then
 from cognu.files.steps import finish
 from cognu.files.tree import TreeFid
@@ -31,7 +34,7 @@ from cognu.ninep import messages as m
 from cognu.ninep.codec import Frames, decode
 from cognu.ninep.messages import Dialect, Message
 from cognu.ninep.types import DMDIR, OREAD, OWRITE, Stat
-from joined import ME, CountingServer, Joined, StoppedClock, idle, joined, only_the_roots_are_left, put_slow
+from joined import ME, CountingServer, Joined, StoppedClock, attach_to, idle, joined, only_the_roots_are_left, put_slow
 from memfs import MemFile
 from streams import MemoryStream, pair
 
@@ -445,3 +448,56 @@ async def test_a_walk_goes_on_from_a_directory_that_was_opened_with_its_own_walk
         assert (await finish(at.namespace.walk(chan, ["..", "many"], ME))).qid.is_dir
         for one in (chan, found):
             one.close()
+
+
+# -- by way of another node -------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def one_hop_more(at: Near) -> AsyncIterator[Namespace]:
+    """The near namespace, exported once more and mounted: as a shell's, which reaches another machine by its node."""
+    process = ProcessTable(lambda: 0).add("glenda", at.namespace.hold(), at.namespace.root.share())
+    here, there = pair()
+    serving = asyncio.create_task(Export(there, process, attach_to(process)).serve())
+    mount = await MountServer.connect(here, at.clock)
+    domain = Domain(Authority())
+    namespace = Namespace(domain, await finish(attach_own(mount, domain, ME)))
+    at.forget()
+    try:
+        yield namespace
+    finally:
+        namespace.release()
+        await mount.close()
+        await serving
+        process.cwd.close()
+        process.namespace.release()
+
+
+async def test_it_is_one_trip_by_way_of_a_node_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with near("compounds", monkeypatch) as at, one_hop_more(at) as namespace:
+        through = Near(at.ends, namespace, at.clock)
+        assert await through.cat("/d/x") == b"d/x"
+        assert (await through.stat("/d/x")).length == 3
+        assert {entry.name for entry in await through.ls("/d") if entry.stat} == {"x", "e", "empty", "link"}
+        await idle()
+        asked = at.said()[0]
+        assert [name for name in asked if name != "Tclunk"] == [
+            "Tcomp(Twalk Tlopen Tgetattr Tread)",
+            "Tcomp(Twalk Tgetattr)",
+            "Tcomp(Twalk Tlopen Tlist)",
+        ]
+
+
+async def test_a_right_that_the_node_between_has_revoked_opens_nothing_beyond_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with near("compounds", monkeypatch) as at, one_hop_more(at) as namespace:
+        through = Near(at.ends, namespace, at.clock)
+        assert await through.cat("/d/x") == b"d/x"
+        await idle()
+        at.forget()
+        authority = at.namespace.domain.authority
+        authority.end_server(authority.kernel.slots.endpoint[at.namespace.root.cap.slot])
+        assert await refused(through.cat("/d/x")) is E.REVOKED
+        await idle()
+        assert [name for name in at.said()[0] if name != "Tclunk"] == []
