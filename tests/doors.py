@@ -31,13 +31,15 @@ def _words(text: str) -> frozenset[str]:
 # -- the tables -------------------------------------------------------------------------------------------------------
 
 CONTRACT = _words(
-    "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs"
+    "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
+    "mknod"
 )
 """The methods of a file server."""
 
 NEEDED = {
     "read": "READ", "readdir": "READ", "write": "WRITE", "wstat": "WRITE", "remove": "WRITE",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
+    "mknod": "CREATE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
 
@@ -53,6 +55,7 @@ NO_SERVERS = frozenset({
 
 STRANGERS = {
     "files/mount.py": {"await self._call(m.Tstat(number), m.Rstat)": "an answer of the far side"},
+    "files/mount_linux.py": {"await self._ask(m.Tstat(link), m.Rstat)": "the same"},
     "mesh/imports.py": {
         "peer.mount": "a server itself, called by dispatch: it passes the call on to the peer's tree",
         "fid.peer.mount": "the same",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cognu.errors import E
 from cognu.ninep import messages as m
 from cognu.ninep.codec import decode, encode
-from cognu.ninep.messages import Dialect, Message, Reply, Request, WireStat
+from cognu.ninep.messages import OLD_STYLE, Dialect, Message, Reply, Request, WireStat
 from cognu.ninep.moves import FidState
 from cognu.ninep.server import Called, Event, Limits, Send, ServerSession
 from cognu.ninep.types import NOFID, NOTAG, Extent, Qid
@@ -62,7 +62,7 @@ class Bench:
         self.do(m.Tattach(number, NOFID, "u", ""), m.Rattach(DIR if directory else FILE), name)
         if state in (FidState.OPEN, FidState.OPENDIR):
             qid = DIR if directory else FILE
-            if self.dialect is not OLD:
+            if self.dialect not in OLD_STYLE:
                 self.do(m.Tlopen(number, 0), m.Rlopen(qid, 0))
             else:
                 self.do(m.Topen(number, 0), m.Ropen(qid, 0))

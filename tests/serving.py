@@ -176,6 +176,23 @@ class Client:
         finally:
             self.server.clunk(fid)
 
+    async def link(self, path: str, existing: str) -> None:
+        above, _, name = path.strip("/").rpartition("/")
+        directory, file = await self.walk(above), await self.walk(existing)
+        try:
+            await done(self.server.link(directory, file, name))
+        finally:
+            self.server.clunk(directory)
+            self.server.clunk(file)
+
+    async def mknod(self, path: str, mode: int, major: int = 0, minor: int = 0) -> None:
+        above, _, name = path.strip("/").rpartition("/")
+        directory = await self.walk(above)
+        try:
+            await done(self.server.mknod(directory, name, mode, major, minor))
+        finally:
+            self.server.clunk(directory)
+
     def close(self) -> None:
         if self.root is not None:
             self.server.clunk(self.root)

@@ -21,6 +21,7 @@ from cognu.files.mount import MountServer
 from cognu.files.process import Process
 from cognu.files.server import OAPPEND
 from cognu.files.steps import Steps
+from cognu.ninep.messages import Dialect
 from cognu.ninep.types import (
     DMDIR,
     DMSYMLINK,
@@ -56,12 +57,12 @@ async def host(path: Path) -> AsyncIterator[Client]:
     assert len(os.listdir("/dev/fd")) == before, "a handle of the host is left open"
 
 
-async def far(_: Path) -> AsyncIterator[Client]:
+async def far(path: Path, offer: Dialect = Dialect.NG) -> AsyncIterator[Client]:
     """The memory server of another process, by 9P over a socket."""
     process = await Node(RamServer(RealClock())).start()
     here, there = map(SocketStream, socket.socketpair(), ("here", "there"))
     serving = asyncio.ensure_future(Export(there, process, lambda user, aname: attach_root(process)).serve())
-    mount = await MountServer.connect(here, RealClock())
+    mount = await MountServer.connect(here, RealClock(), offer=offer)
     client = Client(mount)
     yield client
     client.close()
@@ -69,18 +70,28 @@ async def far(_: Path) -> AsyncIterator[Client]:
     await serving
 
 
-SERVERS: dict[str, Callable[[Path], AsyncIterator[Client]]] = {"ram": ram, "host": host, "far": far}
+def far_u(path: Path) -> AsyncIterator[Client]:
+    return far(path, Dialect.U)
+
+
+SERVERS: dict[str, Callable[[Path], AsyncIterator[Client]]] = {"ram": ram, "host": host, "far": far, "far.u": far_u}
+
+
+@pytest.fixture(params=["ram", "host", "far", "far.u"])
+async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
+    async for made in SERVERS[request.param](tmp_path):
+        yield made
 
 
 @pytest.fixture(params=["ram", "host", "far"])
-async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
+async def linux(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
     async for made in SERVERS[request.param](tmp_path):
         yield made
 
 
 @pytest.fixture(params=["ram", "host"])
 async def local(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
-    """For what 9P2000.L has no words for, or says with another error."""
+    """For what 9P has no words for, or says with another error."""
     async for made in SERVERS[request.param](tmp_path):
         yield made
 
@@ -271,16 +282,16 @@ async def test_dot_dot_goes_up_and_stays_at_the_root(client: Client) -> None:
     client.server.clunk(fid)
 
 
-async def test_dot_dot_of_a_moved_directory_is_where_it_was_walked_from(client: Client) -> None:
+async def test_dot_dot_of_a_moved_directory_is_where_it_was_walked_from(linux: Client) -> None:
     for path in ("a", "a/b", "c", "secret"):
-        await client.mkdir(path)
-    fid = await client.walk("a/b")
-    await client.rename("a/b", "c/b")
-    walked = await done(client.server.walk(fid, [".."], client.caller))
+        await linux.mkdir(path)
+    fid = await linux.walk("a/b")
+    await linux.rename("a/b", "c/b")
+    walked = await done(linux.server.walk(fid, [".."], linux.caller))
     assert walked.fid is not None
-    assert (await done(client.server.stat(walked.fid))).name == "a"
-    client.server.clunk(walked.fid)
-    client.server.clunk(fid)
+    assert (await done(linux.server.stat(walked.fid))).name == "a"
+    linux.server.clunk(walked.fid)
+    linux.server.clunk(fid)
 
 
 async def test_a_fid_follows_the_renames_of_what_is_above_it(local: Client) -> None:
@@ -459,14 +470,14 @@ async def test_wstat_does_all_or_nothing(local: Client) -> None:
     assert replace(await local.stat("a"), ctime=0) == replace(before, ctime=0)
 
 
-async def test_mode_and_times_are_set(client: Client) -> None:
-    await client.put("a")
-    await client.wstat("a", SetStat(mode=0o640, mtime=1_000_000_007, atime=5_000_000_003))
-    stat = await client.stat("a")
+async def test_mode_and_times_are_set(linux: Client) -> None:
+    await linux.put("a")
+    await linux.wstat("a", SetStat(mode=0o640, mtime=1_000_000_007, atime=5_000_000_003))
+    stat = await linux.stat("a")
     assert (stat.mode, stat.mtime, stat.atime) == (0o640, 1_000_000_007, 5_000_000_003)
-    await client.wstat("a", SetStat(mtime_now=True))
-    assert (await client.stat("a")).mtime > 1_000_000_007
-    assert (await client.stat("a")).atime == 5_000_000_003
+    await linux.wstat("a", SetStat(mtime_now=True))
+    assert (await linux.stat("a")).mtime > 1_000_000_007
+    assert (await linux.stat("a")).atime == 5_000_000_003
 
 
 async def test_the_version_tells_that_the_contents_changed(client: Client) -> None:
@@ -487,30 +498,30 @@ async def test_files_differ_in_their_qids(client: Client) -> None:
     assert len(set(paths)) == 5
 
 
-async def test_rename_moves_and_replaces(client: Client) -> None:
-    await client.mkdir("d")
-    await client.put("a", b"A")
-    await client.put("d/b", b"B")
-    await client.rename("a", "d/b")
-    assert await client.names("") == ["d"]
-    assert await client.read("d/b") == b"A"
-    await client.rename("d/b", "d/b")
-    assert await client.read("d/b") == b"A"
+async def test_rename_moves_and_replaces(linux: Client) -> None:
+    await linux.mkdir("d")
+    await linux.put("a", b"A")
+    await linux.put("d/b", b"B")
+    await linux.rename("a", "d/b")
+    assert await linux.names("") == ["d"]
+    assert await linux.read("d/b") == b"A"
+    await linux.rename("d/b", "d/b")
+    assert await linux.read("d/b") == b"A"
 
 
-async def test_rename_refuses_what_rename_2_refuses(client: Client) -> None:
+async def test_rename_refuses_what_rename_2_refuses(linux: Client) -> None:
     for path in ("d", "d/sub", "empty"):
-        await client.mkdir(path)
-    await client.put("f", b"f")
-    await client.put("d/g")
-    await refused(E.NOENT, client.rename("none", "x"))
-    await refused(E.INVAL, client.rename("d", "d/sub/d"))
-    await refused(E.ISDIR, client.rename("f", "empty"))
-    await refused(E.NOTDIR, client.rename("empty", "f"))
-    await refused(E.NOTEMPTY, client.rename("empty", "d"))
-    await client.rename("d", "empty")
-    assert await client.names("empty") == ["g", "sub"]
-    assert await client.names("") == ["empty", "f"]
+        await linux.mkdir(path)
+    await linux.put("f", b"f")
+    await linux.put("d/g")
+    await refused(E.NOENT, linux.rename("none", "x"))
+    await refused(E.INVAL, linux.rename("d", "d/sub/d"))
+    await refused(E.ISDIR, linux.rename("f", "empty"))
+    await refused(E.NOTDIR, linux.rename("empty", "f"))
+    await refused(E.NOTEMPTY, linux.rename("empty", "d"))
+    await linux.rename("d", "empty")
+    assert await linux.names("empty") == ["g", "sub"]
+    assert await linux.names("") == ["empty", "f"]
 
 
 async def test_a_symlink_is_shown_and_not_followed(client: Client) -> None:
@@ -535,12 +546,12 @@ async def test_a_symlink_is_shown_and_not_followed(client: Client) -> None:
     assert await client.read("d/f") == b"x"
 
 
-async def test_statfs_counts_in_blocks(client: Client) -> None:
-    fid = await client.walk("")
-    space = await done(client.server.statfs(fid))
+async def test_statfs_counts_in_blocks(linux: Client) -> None:
+    fid = await linux.walk("")
+    space = await done(linux.server.statfs(fid))
     assert space.bsize > 0
     assert 0 <= space.bfree <= space.blocks
-    client.server.clunk(fid)
+    linux.server.clunk(fid)
 
 
 async def test_sync_returns_when_what_was_written_is_safe(client: Client) -> None:

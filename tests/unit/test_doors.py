@@ -28,7 +28,7 @@ from cognu.files.server import OEXCL
 from cognu.files.steps import Steps, start
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, WRITE, Cap
 from cognu.ninep.messages import Dialect
-from cognu.ninep.types import DMDIR, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
+from cognu.ninep.types import DMDIR, DMNAMEDPIPE, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world.real import RealClock
 from doors import CONTRACT, used
 from joined import ME, bring, joined, tree
@@ -423,7 +423,7 @@ def test_every_operation_is_refused_before_the_server_hears_of_it(name: str) -> 
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    assert CONTRACT - {"clunk", "place"} - tried == {"readdir", "symlink", "sync", "statfs"}
+    assert CONTRACT - {"clunk", "place"} - tried == {"readdir", "symlink", "sync", "statfs", "mknod"}
 
 
 async def test_every_operation_from_afar_is_refused_without_the_right() -> None:
@@ -440,6 +440,7 @@ async def test_every_operation_from_afar_is_refused_without_the_right() -> None:
             "create": lambda: mount.create(root, "new", 0o666, OWRITE, ME),
             "mkdir": lambda: mount.create(root, "new", DMDIR | 0o777, OREAD, ME),
             "symlink": lambda: mount.symlink(root, "new", "f"),
+            "mknod": lambda: mount.mknod(root, "new", DMNAMEDPIPE | 0o666, 0, 0),
             "link": lambda: mount.link(root, file, "new"),
             "rename": lambda: mount.rename(root, "f", directory, "f"),
             "rename within": lambda: mount.wstat(file, SetStat(name="new")),

@@ -153,6 +153,63 @@ def test_what_nobody_may_change_is_refused(touched: WireStat) -> None:
     assert caught.value.error is E.PERM
 
 
+LINK = replace(FILE, qid=Qid(t.QTSYMLINK, 1, 2), mode=t.DMSYMLINK | 0o777, uid=1000, gid=100)
+DISK = replace(FILE, mode=t.DMDEVICE | t.DMBLOCK | 0o600, rdev=attrs.device_number(8, 1))
+U_STATS = [
+    (replace(FILE, uid=1000, gid=100), "", ""),
+    (replace(FILE, links=3), "", "HARDLINKCOUNT 3"),
+    (replace(FILE, mode=t.DMSETUID | t.DMSETGID | t.DMSETVTX | 0o711), "", ""),
+    (LINK, "d/x", "d/x"),
+    (DISK, "", "b 8 1"),
+    (replace(DISK, mode=t.DMDEVICE | 0o600, rdev=attrs.device_number(1 << 12, 1 << 20)), "", "c 4096 1048576"),
+    (replace(FILE, mode=t.DMNAMEDPIPE | 0o600), "", ""),
+    (replace(FILE, mode=t.DMSOCKET | 0o600), "", ""),
+]
+
+
+@pytest.mark.parametrize(("stat", "target", "extension"), U_STATS)
+def test_what_9p2000_u_says_of_a_file_both_ways(stat: Stat, target: str, extension: str) -> None:
+    wire = attrs.wire_stat_u(stat, target)
+    assert wire.extension == extension
+    assert not wire.mode & t.DMBLOCK
+    assert attrs.stat_of_wire(wire) == replace(stat, ctime=stat.mtime)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_numbers_of_devices_are_those_of_the_c_library(major: int, minor: int) -> None:
+    assert attrs.device_parts(attrs.device_number(major, minor)) == (major, minor)
+    assert attrs.device_of_text(f"c {major} {minor}") == (0, major, minor)
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[bcx] ?[0-9-]{0,12} [0-9]{0,12}"))
+@settings(deadline=None)
+def test_any_text_is_a_device_or_none(text: str) -> None:
+    found = attrs.device_of_text(text)
+    if found is not None:
+        block, major, minor = found
+        words = text.split()
+        assert (words[0], int(words[1]), int(words[2])) == ("b" if block else "c", major, minor)
+    told = attrs.stat_of_wire(attrs.wire_stat_u(FILE)._replace(mode=t.DMDEVICE, extension=text))
+    assert (told.rdev, told.links) == (attrs.device_number(*found[1:]) if found else 0, told.links)
+
+
+def test_a_change_by_twstat_of_9p2000_u() -> None:
+    untouched = attrs.wire_of_setstat(SetStat(), 0, True)
+    assert attrs.setstat_of_wire(untouched, LINK, True, "d/x") == SetStat()
+    assert attrs.setstat_of_wire(attrs.wire_stat_u(LINK, "d/x"), LINK, True, "d/x") == SetStat()
+    change = SetStat(mode=t.DMSETUID | 0o700, uid=5, gid=6)
+    assert attrs.setstat_of_wire(attrs.wire_of_setstat(change, 0, True), FILE, True) == change
+    for touched in (
+        untouched._replace(extension="elsewhere"),
+        untouched._replace(n_muid=5),
+        untouched._replace(mode=t.DMDEVICE | 0o777),
+    ):
+        with pytest.raises(FileError) as caught:
+            attrs.setstat_of_wire(touched, LINK, True, "d/x")
+        assert caught.value.error is E.PERM
+
+
 def test_now_is_a_time_on_plain_9p_and_a_flag_on_l() -> None:
     change = SetStat(mtime_now=True, atime_now=True)
     wire = attrs.wire_of_setstat(change, 7 * SECOND)

@@ -13,7 +13,7 @@ from cognu.ninep.codec import decode, encode
 from cognu.ninep.messages import Dialect, Message, Reply, Request
 from cognu.ninep.types import NOTAG, Qid
 
-OLD, L, NG = Dialect
+OLD, _, L, NG = Dialect
 FILE = Qid(0, 0, 1)
 
 

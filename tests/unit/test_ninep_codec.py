@@ -19,7 +19,7 @@ from cognu.ninep.codec import Frames, decode, encode
 from cognu.ninep.messages import TABLE, Dialect, Message, Row, WireStat
 from cognu.ninep.types import NOFID, NOTAG, Dirent, Qid
 
-OLD, L, NG = Dialect
+OLD, U, L, NG = Dialect
 DIR = Qid(0x80, 1, 2)
 DIR_HEX = "80 01000000 0200000000000000"
 
@@ -36,6 +36,7 @@ STAT_HEX = (
     "4d00 07000000 00 03000000 0900000000000000 a4010000 0000005f 0100005f 0c00000000000000"
     " 0100 61 0600 676c656e6461 0300 737973 0000"
 )
+STAT_U = STAT._replace(extension="t", n_uid=1000, n_gid=100)
 
 CASES = [
     Case(OLD, NOTAG, m.Tversion(8192, "9P2000"), "13000000 64 ffff 00200000 0600 395032303030"),
@@ -45,6 +46,14 @@ CASES = [
     Case(OLD, 1, m.Rauth(Qid(8, 0, 1)), "14000000 67 0100 08 00000000 0100000000000000"),
     Case(OLD, 1, m.Tattach(0, NOFID, "glenda", ""), "19000000 68 0100 00000000 ffffffff 0600 676c656e6461 0000"),
     Case(L, 1, m.Tattach(0, NOFID, "", "/srv", 0), "1b000000 68 0100 00000000 ffffffff 0000 0400 2f737276 00000000"),
+    Case(U, 1, m.Tauth(5, "u", "a", 1000), "15000000 66 0100 05000000 0100 75 0100 61 e8030000"),
+    Case(U, 1, m.Tattach(0, NOFID, "", "", 7), "17000000 68 0100 00000000 ffffffff 0000 0000 07000000"),
+    Case(U, 3, m.Rerror("no", 2), "0f000000 6b 0300 0200 6e6f 02000000"),
+    Case(U, 2, m.Tcreate(1, "l", 0x020001FF, 0, "t"), "16000000 72 0200 01000000 0100 6c ff010002 00 0100 74"),
+    Case(U, 2, m.Rstat(STAT_U), f"53000000 7d 0200 4a00 4800 {STAT_HEX} 0100 74 e8030000 64000000 ffffffff"),
+    Case(
+        U, 2, m.Twstat(1, STAT_U), f"57000000 7e 0200 01000000 4a00 4800 {STAT_HEX} 0100 74 e8030000 64000000 ffffffff"
+    ),
     Case(L, 1, m.Rattach(DIR), f"14000000 69 0100 {DIR_HEX}"),
     Case(OLD, 3, m.Rerror("file does not exist"), "1c000000 6b 0300 1300 66696c6520646f6573206e6f74206578697374"),
     Case(L, 3, m.Rlerror(2), "0b000000 07 0300 02000000"),
@@ -163,7 +172,12 @@ def test_every_message_of_the_table_travels_in_exactly_the_dialects_it_names() -
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 QIDS = st.builds(Qid, st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
-STATS = st.builds(WireStat, U16, U32, QIDS, U32, U32, U32, U64, NAMES, NAMES, NAMES, NAMES)
+STATS = st.tuples(U16, U32, QIDS, U32, U32, U32, U64, NAMES, NAMES, NAMES, NAMES).map(lambda row: WireStat(*row))
+STATS_U = st.builds(
+    lambda stat, row: stat._replace(extension=row[0], n_uid=row[1], n_gid=row[2], n_muid=row[3]),
+    STATS,
+    st.tuples(NAMES, U32, U32, U32),
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "1": st.integers(0, 255),
     "2": U16,
@@ -176,6 +190,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "Q": st.lists(QIDS, max_size=20).map(tuple),
     "t": STATS,
     "F": st.lists(st.builds(m.Feature, NAMES, U64), max_size=4).map(tuple),
+    "u": STATS_U,
 }
 
 
@@ -238,6 +253,11 @@ def test_arbitrary_directory_data_gives_entries_or_a_protocol_error(data: bytes)
             continue
         again: Any = pack
         assert b"".join(again(entry) for entry in entries) == data
+    try:
+        stats = codec.unpack_stats(data, True)
+    except ProtocolError:
+        return
+    assert b"".join(codec.pack_stat(stat, True) for stat in stats) == data
 
 
 @given(st.lists(STATS, max_size=4), st.lists(st.builds(Dirent, QIDS, U64, st.integers(0, 255), NAMES), max_size=4))
@@ -245,6 +265,12 @@ def test_arbitrary_directory_data_gives_entries_or_a_protocol_error(data: bytes)
 def test_directory_entries_round_trip(stats: list[WireStat], entries: list[Dirent]) -> None:
     assert codec.unpack_stats(b"".join(map(codec.pack_stat, stats))) == stats
     assert codec.unpack_dirents(b"".join(map(codec.pack_dirent, entries))) == entries
+
+
+@given(st.lists(STATS_U, max_size=4))
+@settings(deadline=None)
+def test_stats_of_9p2000_u_round_trip(stats: list[WireStat]) -> None:
+    assert codec.unpack_stats(b"".join(codec.pack_stat(stat, True) for stat in stats), True) == stats
 
 
 def test_a_stat_whose_sizes_disagree_is_refused() -> None:
@@ -277,6 +303,9 @@ UNENCODABLE: list[tuple[Message, Dialect, E]] = [
     (m.Rstat(STAT._replace(length=-1)), OLD, E.OVERFLOW),
     (m.Tstat(1), L, E.NOSYS),
     (m.Tgetattr(1, 0), OLD, E.NOSYS),
+    (m.Tgetattr(1, 0), U, E.NOSYS),
+    (m.Rstat(STAT_U._replace(n_uid=-1)), U, E.OVERFLOW),
+    (m.Tcreate(1, "l", 0, 0, "a\0"), U, E.ILSEQ),
 ]
 
 

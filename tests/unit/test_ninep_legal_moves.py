@@ -8,11 +8,11 @@ from cognu.errors import E, FileError
 from cognu.ninep import messages as m
 from cognu.ninep.codec import messages_of
 from cognu.ninep.compound import LIST
-from cognu.ninep.messages import Dialect, Request
+from cognu.ninep.messages import OLD_STYLE, Dialect, Request
 from cognu.ninep.moves import MOVES, FidState
 from cognu.ninep.server import Called
 from cognu.ninep.types import NOFID
-from ninep_kit import OLD, STAT, Bench, refused
+from ninep_kit import STAT, Bench, refused
 
 # -- legal moves: every message against every state of every fid it names --
 
@@ -123,9 +123,9 @@ def test_every_message_against_every_state(row: str, dialect: Dialect) -> None:
     name, *cells = row.split()
     request = SAMPLES[name]
     for state, cell in zip(COLUMNS, cells, strict=True):
-        if type(request) not in messages_of(dialect) or (state is FidState.XATTR and dialect is OLD):
+        if type(request) not in messages_of(dialect) or (state is FidState.XATTR and dialect in OLD_STYLE):
             continue
-        if name == "Tread.fid" and state is FidState.OPENDIR and dialect is not OLD:
+        if name == "Tread.fid" and state is FidState.OPENDIR and dialect not in OLD_STYLE:
             cell = "ISDIR"  # 9P2000.L reads directories with Treaddir alone
         bench = Bench(dialect)
         if dialect is Dialect.NG:

@@ -174,7 +174,7 @@ def opened(dialect: Dialect, path: tuple[str, ...]) -> tuple[Joined, int]:
     root, fid = joined.client.new_fid(), joined.client.new_fid()
     joined.do(m.Tattach(root, NOFID, "u", ""))
     joined.do(m.Twalk(root, fid, path))
-    joined.do(m.Tlopen(fid, 2) if dialect is not Dialect.LEGACY else m.Topen(fid, 2))
+    joined.do(m.Topen(fid, 2) if dialect in m.OLD_STYLE else m.Tlopen(fid, 2))
     return joined, fid
 
 

@@ -61,6 +61,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "S": st.lists(st.sampled_from(["a", "b", ".."]), max_size=3).map(tuple),
     "t": st.just(STAT),
     "F": st.just((m.Feature(PARTS, 3), m.Feature(BYTES, 700), m.Feature(LIST, 1))),
+    "u": st.just(STAT),
 }
 
 

@@ -130,7 +130,7 @@ REMOVED = [
     ),
     Removed(
         "a far link needs the right to make files",
-        "files/export.py",
+        "files/special.py",
         "dispatch(where, CREATE, where.server.symlink,",
         "dispatch(where, 0, where.server.symlink,",
         "unit/test_doors.py::test_every_operation_from_afar_is_refused_without_the_right",

@@ -167,6 +167,10 @@ class Tracer:
         return _TOKENS.sub(HIDDEN, text)
 
 
+_UNTOLD = (("n_uname", NONUNAME), ("ecode", 0), ("extension", ""))
+"""What a line leaves out: a message of plain 9P2000 has no such field."""
+
+
 class _Told(NamedTuple):
     text: str
     parts: dict[str, object]
@@ -188,7 +192,7 @@ def _told(message: Message, shown: int | None, clean: Callable[[str], str]) -> _
             shown_value = _mode_words(value) if opened else _words(name, value, clean)
             words, part = f"{name} {shown_value}", _part(value, clean)
         parts[name] = part
-        if (brief is None or name in brief) and not (name == "n_uname" and value == NONUNAME):
+        if (brief is None or name in brief) and (name, value) not in _UNTOLD:
             text += f" {words}"
     return _Told(text, parts)
 

@@ -100,7 +100,7 @@ def drop_verb(setting: Setting, peer: str) -> None:
 
 @verb("listen", "cognu listen 127.0.0.1:5640 --path /home/me")
 @click.option("--path", default="/", show_default=True, help="The tree to serve, read-only.")
-@click.option("--dialect", metavar="D", help="Speak 9P2000 or 9P2000.L only.")
+@click.option("--dialect", metavar="D", help="Speak 9P2000, 9P2000.u, 9P2000.L or 9P2000.ng only.")
 @filter_options
 @click.option("--stop", is_flag=True, help="Serve there no longer; ADDRESS is what was printed.")
 @click.argument("address")

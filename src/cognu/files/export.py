@@ -4,7 +4,7 @@ The sans-I/O `ServerSession` keeps tags, fids and flushes in order; this is its 
 ready is answered on the spot; only one that must wait becomes a task. What is ready without end (`cat /dev/zero`)
 gives way to others after a few requests.
 
-On 9P2000.L symlinks are shown, and the client resolves them; plain 9P2000 has none, so they are followed here.
+On 9P2000.L and .u symlinks are shown, and the client resolves them; plain 9P2000 has none, so they are followed here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,18 @@ from cognu.files.dispatch import dispatch
 from cognu.files.listing import read_directory
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, OEXCL, Entry, Then
+from cognu.files.special import (
+    SPECIAL,
+    create_special,
+    extended_entry,
+    extended_stat,
+    linked_fid,
+    make_node,
+    make_symlink,
+)
 from cognu.files.steps import Steps, start
 from cognu.files.stopping import ask_to_stop, give_up
-from cognu.kernel import CREATE, READ, WRITE
+from cognu.kernel import READ, WRITE
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
     dirent_type,
@@ -142,7 +151,7 @@ class Export:
             m.Tgetattr: self._getattr, m.Tsetattr: self._setattr, m.Treaddir: self._readdir, m.Tfsync: self._fsync,
             m.Tlist: self._list,
             m.Tlink: self._link, m.Tmkdir: self._mkdir, m.Trename: self._rename, m.Trenameat: self._renameat,
-            m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs,
+            m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs, m.Tmknod: self._mknod,
         }  # fmt: skip
 
     async def serve(self) -> None:
@@ -388,6 +397,10 @@ class Export:
     def _follow(self) -> bool:
         return self._session.dialect is Dialect.LEGACY
 
+    @property
+    def _extended(self) -> bool:
+        return self._session.dialect is Dialect.U
+
     # -- one method per request -----------------------------------------------------------------------------------
 
     def _auth(self, message: m.Tauth, _: object, __: object) -> Steps[Answer]:
@@ -426,6 +439,11 @@ class Export:
         return m.Rlopen(opened.qid, 0), self._opened(message.fid, opened, chan)
 
     def _create(self, message: m.Tcreate, chan: Chan, _: object) -> Steps[Answer]:
+        if message.perm & SPECIAL and self._extended:
+            fid = linked_fid(message)
+            linked = None if fid is None else self._session.target(fid)
+            made = yield from create_special(self.process, chan, message, linked)
+            return m.Rcreate(made.qid, 0), made
         # create(5) refuses a name that is taken; to truncate what is there instead is the client's part.
         mode = message.mode | OEXCL
         made = yield from self.process.namespace.create(chan, message.name, message.perm, mode, self.process)
@@ -471,11 +489,12 @@ class Export:
 
     def _stat(self, message: m.Tstat, chan: Chan, _: object) -> Steps[Answer]:
         stat = yield from self._stat_of(chan)
-        return m.Rstat(wire_stat(stat)), None
+        return m.Rstat((yield from extended_stat(chan, stat)) if self._extended else wire_stat(stat)), None
 
     def _wstat(self, message: m.Twstat, chan: Chan, _: object) -> Steps[Answer]:
         present = yield from self._stat_of(chan)
-        change = setstat_of_wire(message.stat, present)
+        target = (yield from extended_stat(chan, present)).extension if self._extended and present.is_symlink else ""
+        change = setstat_of_wire(message.stat, present, self._extended, target)
         if change == SetStat():
             yield from dispatch(chan, 0, chan.server.sync, chan.fid, False)
         else:
@@ -499,9 +518,13 @@ class Export:
         return (yield from self.process.namespace.stat(chan))
 
     def _symlink(self, message: m.Tsymlink, chan: Chan, _: object) -> Steps[Answer]:
-        where = self.process.namespace.creator(chan)
-        qid = yield from dispatch(where, CREATE, where.server.symlink, where.fid, message.name, message.target)
-        return m.Rsymlink(qid), None
+        return m.Rsymlink((yield from make_symlink(self.process, chan, message.name, message.target))), None
+
+    def _mknod(self, message: m.Tmknod, chan: Chan, _: object) -> Steps[Answer]:
+        mode = mode_of_posix(message.mode)
+        return m.Rmknod(
+            (yield from make_node(self.process, chan, message.name, mode, message.major, message.minor))
+        ), None
 
     def _readlink(self, message: m.Treadlink, chan: Chan, _: object) -> Steps[Answer]:
         return m.Rreadlink((yield from dispatch(chan, 0, chan.server.readlink, chan.fid))), None
@@ -637,23 +660,27 @@ class Export:
                 if not entries:
                     return
                 for entry in entries:
-                    stat = yield from self._entry_stat(chan, entry)
-                    if stat is not None:
-                        at.held.append(pack_stat(wire_stat(stat)))
+                    packed = yield from self._entry_stat(chan, entry)
+                    if packed is not None:
+                        at.held.append(packed)
                     at.cookie = entry.cookie
         finally:
             at.filling = False
 
-    def _entry_stat(self, chan: Chan, entry: Entry) -> Steps[Stat | None]:
+    def _entry_stat(self, chan: Chan, entry: Entry) -> Steps[bytes | None]:
         """The attributes of an entry, asked for if its server gave none; None if the file is gone since."""
-        if entry.stat is not None and not entry.stat.is_symlink:
-            return entry.stat
-        try:
-            found = yield from self.process.namespace.walk(chan, [entry.name], self.process)
-            stat = yield from self.process.namespace.stat(found)
-            return replace(stat, name=entry.name)  # not that of what a symlink led to
-        except FileError:
-            return entry.stat
+        if self._extended:
+            wire = yield from extended_entry(self.process, chan, entry)
+            return None if wire is None else pack_stat(wire, True)
+        stat = entry.stat
+        if stat is None or stat.is_symlink:
+            try:
+                found = yield from self.process.namespace.walk(chan, [entry.name], self.process)
+                stat = yield from self.process.namespace.stat(found)
+                stat = replace(stat, name=entry.name)  # not that of what a symlink led to
+            except FileError:
+                pass
+        return None if stat is None else pack_stat(wire_stat(stat))
 
 
 def _close_all(chans: list[Chan]) -> None:

@@ -1,4 +1,4 @@
-"""The mount driver's ways to read a directory: .L's entries, and plain 9P2000's stats."""
+"""The mount driver's ways to read a directory: .L's entries, and the stats of 9P2000 and .u."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ async def read_entries(
 
 
 async def read_stats(
-    read: Callable[[FarFid, int, int], Awaitable[bytes | memoryview]], fid: FarFid, cookie: int, count: int, limit: int
+    read: Callable[[FarFid, int, int], Awaitable[bytes | memoryview]],
+    fid: FarFid,
+    cookie: int,
+    count: int,
+    limit: int,
+    extended: bool,
 ) -> list[Entry]:
-    """The same where a directory is read like a file, on from where it was left off."""
+    """The same where a directory is read like a file, on from where it was left off; `extended` by 9P2000.u."""
     if cookie == 0:
         fid.entries, fid.offset = [], 0
     while len(fid.entries) < cookie + count:
@@ -41,7 +46,7 @@ async def read_stats(
         if not data:
             break
         fid.offset += len(data)
-        for wire in unpack_stats(data):
+        for wire in unpack_stats(data, extended):
             stat = stat_of_wire(wire)
             fid.entries.append(Entry(len(fid.entries) + 1, stat.qid, stat.name, stat))
     return fid.entries[cookie : cookie + count]

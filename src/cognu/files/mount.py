@@ -21,6 +21,7 @@ from cognu.files.fardirs import read_entries, read_stats
 from cognu.files.farfid import FarFid as FarFid
 from cognu.files.farfid import Root
 from cognu.files.late import Call, Kept, Late, has_result, is_change, take_kept
+from cognu.files.mount_linux import LinuxCalls
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Then, Walk
 from cognu.files.stopping import asked_to_stop, put_off
@@ -35,7 +36,7 @@ from cognu.ninep.attrs import (
     wire_of_setstat,
 )
 from cognu.ninep.client import Agreed, Answered, ClientSession, Failed, Flushed
-from cognu.ninep.messages import Dialect, Reply, Request
+from cognu.ninep.messages import OLD_STYLE, Dialect, Reply, Request
 from cognu.ninep.types import (
     DMDIR,
     GETATTR_ALL,
@@ -74,6 +75,7 @@ class MountServer(FileServer):
         self._stream = stream
         self._session = session
         self._clock = clock
+        self._linux = LinuxCalls(session, self._call, self._clone, self._discard)
         self._calls: dict[int, Call] = {}
         self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
@@ -391,6 +393,11 @@ class MountServer(FileServer):
                 return qids, number
             at = number
 
+    async def _clone(self, start: int) -> int:
+        _, number = await self._walk(start, ())
+        assert number is not None  # of no name, all or nothing
+        return number
+
     def _drop(self, number: int, walked_from: int) -> None:
         """Give up a fid whose last walk failed: it is there only if an earlier one made it."""
         if walked_from == number:
@@ -423,7 +430,7 @@ class MountServer(FileServer):
             await self._open_opened(fid, mode)
         elif (refusal := self._trips.refusal(fid.held)) is not None and mode == OREAD:
             raise refusal
-        elif self.dialect is not Dialect.LEGACY:
+        elif self.dialect not in OLD_STYLE:
             flags = open_flags(mode) | _appending(mode)
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
         else:
@@ -456,7 +463,7 @@ class MountServer(FileServer):
                 made = FarFid(there.qids[0], there.number, fid.root, (*fid.names, name))
                 made.mode, made.opened = mode, True
                 return made
-        legacy = self.dialect is Dialect.LEGACY
+        legacy = self.dialect in OLD_STYLE
         if perm & DMDIR and not legacy:
             if there is None:
                 await self._call(m.Tmkdir(fid.number, name, posix_mode(perm) & 0o7777, 0), m.Rmkdir)
@@ -487,6 +494,11 @@ class MountServer(FileServer):
 
     async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
         assert isinstance(fid, FarFid)
+        if fid.is_directory and self.dialect in OLD_STYLE:  # which would give stats; `readdir` is for that
+            raise FileError(E.ISDIR, fid.name())
+        return await self._read_in_order(fid, offset, count)
+
+    async def _read_in_order(self, fid: FarFid, offset: int, count: int) -> bytes | memoryview:
         while fid.kept and count:
             data = await take_kept(fid.kept, offset, count, partial(self._is_stored, fid))
             if data is not None:
@@ -531,7 +543,7 @@ class MountServer(FileServer):
 
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, FarFid)
-        if (fid.mode or 0) & OAPPEND and self.dialect is Dialect.LEGACY:
+        if (fid.mode or 0) & OAPPEND and self.dialect in OLD_STYLE:
             # 9P2000 can't ask for appending: as near as it gets, at the end as it is now.
             offset = (await self.stat(fid)).length
         limit = self._session.io_limit
@@ -540,14 +552,17 @@ class MountServer(FileServer):
 
     async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
         assert isinstance(fid, FarFid)
-        if self.dialect is Dialect.LEGACY:
-            return await read_stats(self.read, fid, cookie, count, self._session.io_limit)
+        if not fid.is_directory:
+            raise FileError(E.NOTDIR, fid.name())
+        limit = self._session.io_limit
+        if self.dialect in OLD_STYLE:
+            return await read_stats(self._read_in_order, fid, cookie, count, limit, self.dialect is Dialect.U)
         if self._session.lists:
             listed = self._trips.entries(fid.held, cookie, count)
             if listed is None:
                 listed, fid.held = await self._trips.listing(partial(self._ask, m.Rlist), fid.number, cookie, count)
             return listed
-        return await read_entries(partial(self._ask, m.Rreaddir), fid, cookie, count, self._session.io_limit)
+        return await read_entries(partial(self._ask, m.Rreaddir), fid, cookie, count, limit)
 
     async def stat(self, fid: Fid) -> Stat:
         assert isinstance(fid, FarFid)
@@ -556,14 +571,14 @@ class MountServer(FileServer):
         return stat
 
     async def _stat(self, number: int, name: str) -> Stat:
-        if self.dialect is Dialect.LEGACY:
+        if self.dialect in OLD_STYLE:
             return stat_of_wire((await self._call(m.Tstat(number), m.Rstat)).stat)
         return stat_of_getattr(name, await self._call(m.Tgetattr(number, GETATTR_ALL), m.Rgetattr))
 
     async def wstat(self, fid: Fid, change: SetStat) -> None:
         assert isinstance(fid, FarFid)
-        if self.dialect is Dialect.LEGACY:
-            wire = wire_of_setstat(change, self._clock.now())
+        if self.dialect in OLD_STYLE:
+            wire = wire_of_setstat(change, self._clock.now(), self.dialect is Dialect.U)
             await self._change(fid, m.Twstat(fid.number, wire), m.Rwstat)
         elif change.name is None:
             await self._change(fid, setattr_of_setstat(fid.number, change), m.Rsetattr)
@@ -620,7 +635,7 @@ class MountServer(FileServer):
         assert isinstance(fid, FarFid)
         if fid.number == NOFID:
             return
-        remove = (fid.mode or 0) & ORCLOSE and self.dialect is not Dialect.LEGACY  # .L has no bit for it in Tlopen
+        remove = (fid.mode or 0) & ORCLOSE and self.dialect not in OLD_STYLE  # .L has no bit for it in Tlopen
         number = self._leave(fid)
         if number != fid.root.number:
             self._discard_by(m.Tremove(number) if remove else m.Tclunk(number), number)
@@ -638,24 +653,25 @@ class MountServer(FileServer):
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
         assert isinstance(fid, FarFid)
-        self._need_l("symlink")
-        return (await self._call(m.Tsymlink(fid.number, name, target, 0), m.Rsymlink)).qid
+        return await self._linux.make_symlink(fid.number, name, target)
 
     async def readlink(self, fid: Fid) -> str:
         assert isinstance(fid, FarFid)
-        self._need_l("readlink")
-        return (await self._call(m.Treadlink(fid.number), m.Rreadlink)).target
+        return await self._linux.target_of(fid.number)
+
+    async def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> Qid:
+        assert isinstance(fid, FarFid)
+        return await self._linux.make_node(fid.number, name, mode, major, minor)
 
     async def link(self, directory: Fid, existing: Fid, name: str) -> None:
         assert isinstance(directory, FarFid)
         assert isinstance(existing, FarFid)
-        self._need_l("link")
-        await self._call(m.Tlink(directory.number, existing.number, name), m.Rlink)
+        await self._linux.make_link(directory.number, existing.number, name)
 
     async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
         assert isinstance(directory, FarFid)
         assert isinstance(to, FarFid)
-        if self.dialect is not Dialect.LEGACY:
+        if self.dialect not in OLD_STYLE:
             await self._call(m.Trenameat(directory.number, name, to.number, new_name), m.Rrenameat)
             return
         # wstat(5) renames within a directory only, and never over another file.
@@ -671,7 +687,7 @@ class MountServer(FileServer):
 
     async def sync(self, fid: Fid, data_only: bool) -> None:
         assert isinstance(fid, FarFid)
-        if self.dialect is not Dialect.LEGACY:
+        if self.dialect not in OLD_STYLE:
             await self._call(m.Tfsync(fid.number, int(data_only)), m.Rfsync)
         else:
             wire = wire_of_setstat(SetStat(), self._clock.now())
@@ -679,16 +695,7 @@ class MountServer(FileServer):
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         assert isinstance(fid, FarFid)
-        self._need_l("statfs")
-        reply = await self._call(m.Tstatfs(fid.number), m.Rstatfs)
-        return FileSystemStat(
-            reply.type, reply.bsize, reply.blocks, reply.bfree, reply.bavail, reply.files, reply.ffree, reply.fsid,
-            reply.namelen,
-        )  # fmt: skip
-
-    def _need_l(self, what: str) -> None:
-        if self.dialect is Dialect.LEGACY:
-            raise FileError(E.NOTSUP, what, "the server speaks 9P2000")
+        return await self._linux.space(fid.number)
 
 
 def _appending(mode: int) -> int:

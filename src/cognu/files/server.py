@@ -165,6 +165,10 @@ class FileServer:
     def readlink(self, fid: Fid) -> MaybeAsync[str]:
         raise FileError(E.INVAL, "readlink")
 
+    def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> MaybeAsync[Qid]:
+        """A pipe or socket by name only (DMNAMEDPIPE, DMSOCKET, with permissions); a device is PERM everywhere."""
+        raise FileError(E.NOTSUP, "mknod")
+
     def link(self, directory: Fid, existing: Fid, name: str) -> MaybeAsync[None]:
         raise FileError(E.NOTSUP, "link")
 

@@ -336,6 +336,10 @@ class NetworkServer(FileServer):
         peer, far = _far(fid)
         return peer.mount.readlink(far)
 
+    async def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> Qid:
+        peer, far = await self._real(fid)
+        return peer.qid(await peer.mount.mknod(far, name, mode, major, minor))
+
     async def link(self, directory: Fid, existing: Fid, name: str) -> None:
         peer, far = await self._real(directory)
         other, there = await self._real(existing)

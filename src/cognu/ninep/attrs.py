@@ -1,6 +1,7 @@
 """Stats, attributes and open modes: from the vocabulary of `types` to what each dialect sends, and back.
 
-Sources: stat(5), open(5), diod's protocol.md (getattr, setattr, lopen), Linux's fs/9p/vfs_inode.c.
+Sources: stat(5), open(5), diod's protocol.md (getattr, setattr, lopen), Linux's fs/9p/vfs_inode.c, which says what
+9P2000.u's extension holds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _UNTOUCHED_64 = 0xFFFFFFFFFFFFFFFF
 _UNTOUCHED_QID = Qid(0xFF, _UNTOUCHED_32, _UNTOUCHED_64)
 _LEGACY_MODE = t.DMDIR | t.DMAPPEND | t.DMEXCL | t.DMMOUNT | t.DMAUTH | t.DMTMP | t.DMPERM
 _SPECIAL = t.DMDIR | t.DMSYMLINK | t.DMDEVICE | t.DMBLOCK | t.DMNAMEDPIPE | t.DMSOCKET
+_U_MODE = _LEGACY_MODE | _SPECIAL & ~t.DMBLOCK | t.DMSETUID | t.DMSETGID | t.DMSETVTX
+_LINKS = "HARDLINKCOUNT"
 
 # File type: (bits of Stat.mode, S_IFMT bits, DT_* of readdir). The first row whose bits are all set holds.
 _KINDS = (
@@ -93,13 +96,52 @@ def wire_stat(stat: Stat) -> WireStat:
     )
 
 
+def wire_stat_u(stat: Stat, target: str = "") -> WireStat:
+    """What 9P2000.u can say of a file besides: links and their `target`, devices, number of names, owners' numbers."""
+    extension = target
+    if stat.mode & t.DMDEVICE:
+        major, minor = device_parts(stat.rdev)
+        extension = f"{'b' if stat.mode & t.DMBLOCK else 'c'} {major} {minor}"
+    elif not stat.mode & _SPECIAL and stat.links > 1:
+        extension = f"{_LINKS} {stat.links}"
+    return wire_stat(stat)._replace(
+        mode=stat.mode & _U_MODE, extension=extension, n_uid=stat.uid, n_gid=stat.gid, n_muid=t.NONUNAME
+    )
+
+
+def device_number(major: int, minor: int) -> int:
+    """As Linux's C library puts the two together in st_rdev: makedev(3)."""
+    return (major & 0xFFF) << 8 | minor & 0xFF | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
+
+
+def device_parts(rdev: int) -> tuple[int, int]:
+    """Major and minor number of a st_rdev."""
+    return rdev >> 8 & 0xFFF | rdev >> 32 & ~0xFFF, rdev & 0xFF | rdev >> 12 & 0xFFFFFF00
+
+
+def device_of_text(text: str) -> tuple[int, int, int] | None:
+    """The DMBLOCK bit, major and minor number that 9P2000.u says as `b 8 1` or `c 1 3`; None if it is neither."""
+    words = text.split()
+    numbers = [int(word) for word in words[1:] if word.isascii() and word.isdigit() and len(word) < 11]
+    if len(words) != 3 or words[0] not in ("b", "c") or len(numbers) != 2 or max(numbers) >= 1 << 32:
+        return None
+    return t.DMBLOCK if words[0] == "b" else 0, numbers[0], numbers[1]
+
+
 def stat_of_wire(wire: WireStat) -> Stat:
-    """The `Stat` for a 9P2000 server's answer. It has no ctime: the mtime stands in, as a lower bound."""
+    """The `Stat` for a 9P2000 or 9P2000.u server's answer. It has no ctime: the mtime stands in, as a lower bound."""
     mtime = wire.mtime * _SECOND
+    mode, rdev, links = wire.mode & ~(t.DMBLOCK | t.DMLINK), 0, 1
+    device = device_of_text(wire.extension) if mode & t.DMDEVICE else None
+    if device is not None:
+        mode, rdev = mode | device[0], device_number(*device[1:])
+    count = wire.extension.removeprefix(f"{_LINKS} ")
+    if count != wire.extension and count.isascii() and count.isdigit() and len(count) < 11:
+        links = int(count)
     return Stat(
         wire.name,
         wire.qid,
-        wire.mode,
+        mode,
         wire.length,
         mtime=mtime,
         atime=wire.atime * _SECOND,
@@ -107,17 +149,22 @@ def stat_of_wire(wire: WireStat) -> Stat:
         user=wire.uid,
         group=wire.gid,
         muid=wire.muid,
+        uid=t.NOBODY if wire.n_uid == t.NONUNAME else wire.n_uid,
+        gid=t.NOBODY if wire.n_gid == t.NONUNAME else wire.n_gid,
+        links=links,
+        rdev=rdev,
         dev=wire.dev,
         type=wire.type,
     )
 
 
-def wire_of_setstat(change: SetStat, now: int) -> WireStat:
+def wire_of_setstat(change: SetStat, now: int, extended: bool = False) -> WireStat:
     """Twstat's stat for a change; `now` (ns) is for mtime_now and atime_now, which 9P2000 can't say.
 
-    Raises `FileError(NOTSUP)` for a change of numeric owner or group, and for an owner by name (never allowed).
+    Raises `FileError(NOTSUP)` for an owner by name (never allowed), and unless it is `extended` to 9P2000.u's for a
+    change of numeric owner or group.
     """
-    if change.uid is not None or change.gid is not None or change.user is not None:
+    if change.user is not None or ((change.uid, change.gid) != (None, None) and not extended):
         raise FileError(E.NOTSUP, change.name or "", "9P2000")
     mtime = now if change.mtime_now else change.mtime
     atime = now if change.atime_now else change.atime
@@ -125,7 +172,7 @@ def wire_of_setstat(change: SetStat, now: int) -> WireStat:
         0xFFFF,
         _UNTOUCHED_32,
         _UNTOUCHED_QID,
-        _UNTOUCHED_32 if change.mode is None else change.mode & _LEGACY_MODE,
+        _UNTOUCHED_32 if change.mode is None else change.mode & (_U_MODE if extended else _LEGACY_MODE),
         _UNTOUCHED_32 if atime is None else _seconds(atime),
         _UNTOUCHED_32 if mtime is None else _seconds(mtime),
         _UNTOUCHED_64 if change.length is None else change.length,
@@ -133,18 +180,24 @@ def wire_of_setstat(change: SetStat, now: int) -> WireStat:
         "",
         change.group or "",
         "",
+        "",
+        t.NONUNAME if change.uid is None else change.uid,
+        t.NONUNAME if change.gid is None else change.gid,
     )
 
 
-def setstat_of_wire(wire: WireStat, present: Stat) -> SetStat:
+def setstat_of_wire(wire: WireStat, present: Stat, extended: bool = False, target: str = "") -> SetStat:
     """The change that a Twstat asks for: fields neither "don't touch" nor equal to what the file has now.
 
     So a client that writes back a whole stat with one field changed changes that field. An empty `SetStat`
     means "make it durable" (stat(5)). Raises `FileError(PERM)` for what nobody may change: type, dev, qid,
-    muid, and the mode's DMDIR.
+    muid, the kind of file, and with 9P2000.u (`extended`) a link's `target` or what else the extension says.
     """
-    old = wire_stat(present)
+    old = wire_stat_u(present, target) if extended else wire_stat(present)
+    visible = _U_MODE if extended else _LEGACY_MODE
     fixed = (
+        (wire.extension, "", old.extension),
+        (wire.n_muid, t.NONUNAME, old.n_muid),
         (wire.type, 0xFFFF, old.type),
         (wire.dev, _UNTOUCHED_32, old.dev),
         (wire.muid, "", old.muid),
@@ -156,10 +209,10 @@ def setstat_of_wire(wire: WireStat, present: Stat) -> SetStat:
         raise FileError(E.PERM, present.name)
     change = SetStat()
     if wire.mode not in (_UNTOUCHED_32, old.mode):
-        if (wire.mode ^ old.mode) & t.DMDIR:
+        if (wire.mode ^ old.mode) & visible & _SPECIAL:
             raise FileError(E.PERM, present.name)
-        # Bits that plain 9P2000 can't see stay as they are.
-        change = replace(change, mode=wire.mode & _LEGACY_MODE | present.mode & ~_LEGACY_MODE)
+        # Bits that the dialect can't see stay as they are.
+        change = replace(change, mode=wire.mode & visible | present.mode & ~visible)
     if wire.length not in (_UNTOUCHED_64, old.length):
         change = replace(change, length=wire.length)
     if wire.mtime not in (_UNTOUCHED_32, old.mtime):
@@ -172,6 +225,10 @@ def setstat_of_wire(wire: WireStat, present: Stat) -> SetStat:
         change = replace(change, user=wire.uid)
     if wire.gid not in ("", old.gid):
         change = replace(change, group=wire.gid)
+    if wire.n_uid not in (t.NONUNAME, old.n_uid):
+        change = replace(change, uid=wire.n_uid)
+    if wire.n_gid not in (t.NONUNAME, old.n_gid):
+        change = replace(change, gid=wire.n_gid)
     return change
 
 

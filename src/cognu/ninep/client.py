@@ -228,7 +228,7 @@ class ClientSession:
             raise ProtocolError(E.BADVERSION, self.offer.value, str(failure))
         if not isinstance(message, m.Rversion):
             raise bad(type(message).__name__, "Rversion is due")
-        # Offered ".L" or ".ng", a server answers that or plain 9P2000; anything else was never asked for.
+        # Offered ".u", ".L" or ".ng", a server answers that or plain 9P2000; anything else was never asked for.
         allowed = {self.offer.value: self.offer, Dialect.LEGACY.value: Dialect.LEGACY}
         dialect = allowed.get(message.version)
         if dialect is None:
@@ -293,7 +293,9 @@ def failure_of(message: Message) -> FileError | None:
             return FileError(E[message.symbol], message.subject, message.detail)
         return from_errno(message.ecode, message.subject, message.detail)
     if isinstance(message, m.Rerror):
-        return from_text(message.ename)
+        error = from_text(message.ename)
+        # A server of 9P2000.u may have texts of its own; then its number says more than "i/o error".
+        return from_errno(message.ecode, "", message.ename) if error.error is E.IO and message.ecode else error
     return None
 
 

@@ -24,6 +24,7 @@ _U32 = Struct("<I")
 _QID = Struct("<BIQ")
 _STAT = Struct("<HIBIQIIIQ")  # type dev qid mode atime mtime length
 _U64 = Struct("<Q")
+_OWNERS = Struct("<III")  # n_uid n_gid n_muid, of 9P2000.u
 _DIRENT = Struct("<BIQQB")  # qid offset type
 
 _INTEGERS = {"1": "B", "2": "H", "4": "I", "8": "Q"}
@@ -137,44 +138,57 @@ def _write_data(data: Buffer, parts: list[Buffer]) -> None:
     parts.append(_U32.pack(len(data)))
 
 
-def _read_stat(view: memoryview, at: int, values: list[Any]) -> int:
+def _read_stat(view: memoryview, at: int, values: list[Any], extended: bool = False) -> int:
     """Rstat and Twstat put n[2] before a stat, which has a size[2] of its own: stat(5)'s doubled size."""
     (size,) = _U16.unpack_from(view, at)
-    stat, end = _unpack_stat(view, at + 2)
+    stat, end = _unpack_stat(view, at + 2, extended)
     if end - at - 2 != size:
         raise bad("stat", f"{size} bytes announced, {end - at - 2} there")
     values.append(stat)
     return end
 
 
-def _write_stat(stat: WireStat, parts: list[Buffer]) -> None:
-    raw = pack_stat(stat)
+def _write_stat(stat: WireStat, parts: list[Buffer], extended: bool = False) -> None:
+    raw = pack_stat(stat, extended)
     parts.append(_U16.pack(len(raw)))
     parts.append(raw)
 
 
-def _unpack_stat(view: memoryview, at: int) -> tuple[WireStat, int]:
+def _read_stat_u(view: memoryview, at: int, values: list[Any]) -> int:
+    return _read_stat(view, at, values, True)
+
+
+def _write_stat_u(stat: WireStat, parts: list[Buffer]) -> None:
+    _write_stat(stat, parts, True)
+
+
+def _unpack_stat(view: memoryview, at: int, extended: bool) -> tuple[WireStat, int]:
     (size,) = _U16.unpack_from(view, at)
     start, end = at + 2, at + 2 + size
     if end > len(view) or size < _STAT.size:
         raise bad("stat", f"{size} bytes announced, {len(view) - start} there")
     kind, dev, qtype, qversion, qpath, mode, atime, mtime, length = _STAT.unpack_from(view, start)
-    names: list[str] = []
+    names: list[Any] = []
     body, at = view[:end], start + _STAT.size
-    for _ in range(4):
+    for _ in range(5 if extended else 4):
         at = _read_text(body, at, names)
+    owners = _OWNERS.unpack_from(body, at) if extended else ()
+    at += 4 * len(owners)
     if at != end:
         raise bad("stat", f"{end - at} bytes left over")
-    return WireStat(kind, dev, Qid(qtype, qversion, qpath), mode, atime, mtime, length, *names), end
+    return WireStat(kind, dev, Qid(qtype, qversion, qpath), mode, atime, mtime, length, *names, *owners), end
 
 
-def pack_stat(stat: WireStat) -> bytes:
-    """One stat as a directory read carries it: size[2] and the fields. Raises `Misuse`."""
+def pack_stat(stat: WireStat, extended: bool = False) -> bytes:
+    """One stat as a directory read carries it: size[2] and the fields, if `extended` 9P2000.u's. Raises `Misuse`."""
     parts: list[Buffer] = []
     try:
         parts.append(_STAT.pack(stat.type, stat.dev, *stat.qid, *stat[3:7]))
         for text in (stat.name, stat.uid, stat.gid, stat.muid):
             _write_text(text, parts)
+        if extended:
+            _write_text(stat.extension, parts)
+            parts.append(_OWNERS.pack(stat.n_uid, stat.n_gid, stat.n_muid))
     except StructError as error:
         raise Misuse(E.OVERFLOW, "stat", str(error)) from None
     body = b"".join(parts)
@@ -183,13 +197,16 @@ def pack_stat(stat: WireStat) -> bytes:
     return _U16.pack(len(body)) + body
 
 
-def unpack_stats(data: Buffer) -> list[WireStat]:
-    """The entries in the data of a 9P2000 directory read. A cut one is illegal, read(5): `ProtocolError`."""
+def unpack_stats(data: Buffer, extended: bool = False) -> list[WireStat]:
+    """The entries in the data of a directory read of 9P2000, or if `extended` of 9P2000.u.
+
+    A cut one is illegal, read(5): `ProtocolError`.
+    """
     view, at = memoryview(data), 0
     stats: list[WireStat] = []
     try:
         while at < len(view):
-            stat, at = _unpack_stat(view, at)
+            stat, at = _unpack_stat(view, at, extended)
             stats.append(stat)
     except StructError:
         raise bad("directory read", "the last entry is cut") from None
@@ -235,6 +252,7 @@ _VARIABLE: dict[str, tuple[_Read, _Write]] = {
     "d": (_read_data, _write_data),
     "F": (_read_features, _write_features),
     "t": (_read_stat, _write_stat),
+    "u": (_read_stat_u, _write_stat_u),
 }
 
 

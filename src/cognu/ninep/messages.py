@@ -1,8 +1,9 @@
-"""Every message of 9P2000 and 9P2000.L, and the one table that says how each lies on the wire.
+"""Every message of 9P2000, 9P2000.u and 9P2000.L, and the one table that says how each lies on the wire.
 
-Sources: Plan 9 manual section 5; diod's protocol.md and Linux's net/9p/client.c for 9P2000.L. A field means
-what its manual page says. Data fields are buffers of bytes; those decoded are views into what was received, never
-copies, so whoever keeps one keeps the buffer.
+Sources: Plan 9 manual section 5; diod's protocol.md and Linux's net/9p/client.c for 9P2000.L; the draft RFC on Unix
+extensions to 9P2000 (ericvh, 2005) and the same client.c for 9P2000.u. A field means what its manual page says. Data
+fields are buffers of bytes; those decoded are views into what was received, never copies, so whoever keeps one keeps
+the buffer.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ class Dialect(Enum):
     __hash__ = object.__hash__  # Enum's own hashes the name anew each time, and every message asks
 
     LEGACY = "9P2000"
+    U = "9P2000.u"
     L = "9P2000.L"
     NG = "9P2000.ng"
 
 
 class WireStat(NamedTuple):
-    """9P2000's stat as it lies on the wire: times in seconds, owner as names. stat(5)."""
+    """9P2000's stat as it lies on the wire: times in seconds, owner as names. stat(5).
+
+    The fields with defaults are 9P2000.u's: a link's target or a device's number as text, and owners as numbers.
+    """
 
     type: int
     dev: int
@@ -45,6 +50,10 @@ class WireStat(NamedTuple):
     uid: str
     gid: str
     muid: str
+    extension: str = ""
+    n_uid: int = NONUNAME
+    n_gid: int = NONUNAME
+    n_muid: int = NONUNAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +390,7 @@ class Rattach:
 @dataclass(frozen=True, slots=True)
 class Rerror:
     ename: str
+    ecode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +433,7 @@ class Tcreate:
     name: str
     perm: int
     mode: int
+    extension: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,9 +591,9 @@ class Row(NamedTuple):
     """How one message lies on the wire in some dialects, after size[4] type[1] tag[2].
 
     `layout` has one word per field, in the class's order: 1 2 4 8 an integer of so many bytes; s a text
-    (size[2], UTF-8); q a qid; S, Q a count[2] of those; t a stat with its doubled size; d data (count[4]),
-    always last; F a count[2] of features, name[s] value[8]; C a count[2] of whole messages, all of the same tag.
-    Fields of the class beyond the layout don't travel and take their defaults.
+    (size[2], UTF-8); q a qid; S, Q a count[2] of those; t a stat with its doubled size, u that of 9P2000.u; d data
+    (count[4]), always last; F a count[2] of features, name[s] value[8]; C a count[2] of whole messages, all of the
+    same tag. Fields of the class beyond the layout don't travel and take their defaults.
     """
 
     number: int
@@ -592,7 +603,11 @@ class Row(NamedTuple):
 
 
 _BOTH = frozenset(Dialect)
-_OLD = frozenset({Dialect.LEGACY})
+OLD_STYLE = _OLD = frozenset({Dialect.LEGACY, Dialect.U})
+"""Those that open, create, stat and fail as section 5 has it; the others as Linux does."""
+_PLAIN = frozenset({Dialect.LEGACY})
+_U = frozenset({Dialect.U})
+_NUMBERED = frozenset(Dialect) - _PLAIN
 _NEW = frozenset({Dialect.L, Dialect.NG})
 _L_ONLY = frozenset({Dialect.L})
 _NG = frozenset({Dialect.NG})
@@ -640,20 +655,22 @@ TABLE: tuple[Row, ...] = (
     Row(77, Runlinkat, "", _NEW),
     Row(100, Tversion, "4 s", _BOTH),
     Row(101, Rversion, "4 s", _BOTH),
-    Row(102, Tauth, "4 s s", _OLD),
-    Row(102, Tauth, "4 s s 4", _NEW),
+    Row(102, Tauth, "4 s s", _PLAIN),
+    Row(102, Tauth, "4 s s 4", _NUMBERED),
     Row(103, Rauth, "q", _BOTH),
-    Row(104, Tattach, "4 4 s s", _OLD),
-    Row(104, Tattach, "4 4 s s 4", _NEW),
+    Row(104, Tattach, "4 4 s s", _PLAIN),
+    Row(104, Tattach, "4 4 s s 4", _NUMBERED),
     Row(105, Rattach, "q", _BOTH),
-    Row(107, Rerror, "s", _OLD),
+    Row(107, Rerror, "s", _PLAIN),
+    Row(107, Rerror, "s 4", _U),
     Row(108, Tflush, "2", _BOTH),
     Row(109, Rflush, "", _BOTH),
     Row(110, Twalk, "4 4 S", _BOTH),
     Row(111, Rwalk, "Q", _BOTH),
     Row(112, Topen, "4 1", _OLD),
     Row(113, Ropen, "q 4", _OLD),
-    Row(114, Tcreate, "4 s 4 1", _OLD),
+    Row(114, Tcreate, "4 s 4 1", _PLAIN),
+    Row(114, Tcreate, "4 s 4 1 s", _U),
     Row(115, Rcreate, "q 4", _OLD),
     Row(116, Tread, "4 8 4", _BOTH),
     Row(117, Rread, "d", _BOTH),
@@ -664,8 +681,10 @@ TABLE: tuple[Row, ...] = (
     Row(122, Tremove, "4", _BOTH),
     Row(123, Rremove, "", _BOTH),
     Row(124, Tstat, "4", _OLD),
-    Row(125, Rstat, "t", _OLD),
-    Row(126, Twstat, "4 t", _OLD),
+    Row(125, Rstat, "t", _PLAIN),
+    Row(125, Rstat, "u", _U),
+    Row(126, Twstat, "4 t", _PLAIN),
+    Row(126, Twstat, "4 u", _U),
     Row(127, Rwstat, "", _OLD),
     Row(161, Rngerror, "4 s s s", _NG),
     Row(162, Tcaps, "F", _NG),

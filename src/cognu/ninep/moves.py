@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import E
 from . import messages as m
-from .messages import Dialect, Request
+from .messages import OLD_STYLE, Dialect, Request
 from .types import MAXWELEM, NOFID
 
 
@@ -129,7 +129,7 @@ def uses(message: Request, dialect: Dialect) -> tuple[Use, ...]:
         if message.fid == message.newfid:
             return _WALK_IN_PLACE if message.names else _CLONE_ON_ITSELF
         return _WALK_ON if message.names else MOVES[m.Twalk]
-    if type(message) is m.Tread and dialect is not Dialect.LEGACY:
+    if type(message) is m.Tread and dialect not in OLD_STYLE:
         return _READ_L
     return MOVES[type(message)]
 

@@ -207,7 +207,10 @@ class ServerSession:
         self._finish(call, [header, extent] if extent.count else [header])
 
     def error(self, tag: int, error: CognuError) -> None:
-        """Answer a call with an error: errno on 9P2000.L, text on 9P2000. A Tclunk or Tremove ends its fid anyway."""
+        """Answer a call with an error: errno on 9P2000.L, text on 9P2000, both on the others.
+
+        A Tclunk or Tremove ends its fid anyway.
+        """
         call = self._answered(tag)
         if isinstance(call.message, _ENDS_FID):
             self._fids.bind(call.message.fid, FidState.FREE, None)
@@ -243,6 +246,10 @@ class ServerSession:
             if isinstance(event, Called | Send):
                 self._events.remove(event)
         self._abort()
+
+    def target(self, fid: int) -> object:
+        """What a fid stands for at this moment, for 9P2000.u's link, which names one in a text; None if nothing."""
+        return self._fids.target(fid)
 
     @property
     def in_flight(self) -> int:
@@ -513,13 +520,14 @@ class ServerSession:
             return encode(_ng_error(error, room), tag & _TAG, Dialect.NG)
         if self.dialect is Dialect.L:
             return encode(m.Rlerror(error.errno), tag, Dialect.L)
+        dialect = self.dialect or Dialect.LEGACY
         try:
             text = str(error)
             if len(text.encode()) < ERRMAX:
-                return encode(m.Rerror(text), tag, Dialect.LEGACY)
+                return encode(m.Rerror(text, error.errno), tag, dialect)
         except (UnicodeEncodeError, Misuse):
             pass  # the subject is no legal text; the row's own always is
-        return encode(m.Rerror(error.error.text), tag, Dialect.LEGACY)
+        return encode(m.Rerror(error.error.text, error.errno), tag, dialect)
 
     # -- the session as a whole --
 
