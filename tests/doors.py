@@ -32,7 +32,7 @@ def _words(text: str) -> frozenset[str]:
 
 CONTRACT = _words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
-    "mknod"
+    "mknod lock_range unlock_range find_lock"
 )
 """The methods of a file server."""
 
@@ -164,7 +164,9 @@ OPENED = {
     "devices/host.py": {"self.tree"},  # of which this is the server
     "devices/net.py": {"self._network.connect_tcp", "self._network.connect_unix", "self._network.announce_tcp"},
     "devices/udp.py": {"self._network.open_udp", "shared.start"},
-    "files/readahead.py": {"last.start", "part.start"},  # where a range begins
+    "files/export_locks.py": {"message.start"},  # where a range begins
+    "files/mount_linux.py": {"found.start"},  # the same
+    "files/readahead.py": {"last.start", "part.start"},  # the same
     "mesh/join.py": {"world.network.connect_tls", "self._world.network.listen_tls"},
     "mesh/links.py": {"self._world.network.connect_tls", "self._world.network.listen_tls"},
     "node/assembly.py": {"node.world.network.listen_unix", "node.inviter.start"},

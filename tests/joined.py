@@ -229,16 +229,17 @@ def only_the_roots_are_left(ends: Joined) -> bool:
 class Raw:
     """A connection of its own to the exporting process, whose messages the test writes."""
 
-    def __init__(self, ends: Joined, dialect: Dialect, capacity: int = 1 << 16) -> None:
+    def __init__(self, ends: Joined | Process, dialect: Dialect, capacity: int = 1 << 16) -> None:
+        process = ends if isinstance(ends, Process) else ends.process
         self.dialect = dialect
         self.here, self.there = pair(capacity)
-        self.export = Export(self.there, ends.process, attach_to(ends.process))
+        self.export = Export(self.there, process, attach_to(process))
         self.serving = asyncio.get_running_loop().create_task(self.export.serve())
         self.frames = Frames(1 << 20)
         self.pending: list[tuple[int, Message]] = []
 
     @classmethod
-    async def over(cls, ends: Joined, dialect: Dialect, capacity: int = 1 << 16) -> Raw:
+    async def over(cls, ends: Joined | Process, dialect: Dialect, capacity: int = 1 << 16) -> Raw:
         raw = cls(ends, dialect, capacity)
         raw.send((m.Tversion(65536, dialect.value), NOTAG))
         await raw.answers(1)

@@ -63,7 +63,9 @@ class E(Enum):
     ROFS = Row(30, "file system is read only", "import or grant it with :rw if you may")
     PIPE = Row(32, "write on closed pipe", "the reader went away")
     RANGE = Row(34, "result too large", "pass a larger buffer")
+    DEADLK = Row(35, "would wait for itself", "two programs wait for each other's locks; let one end or unlock")
     NAMETOOLONG = Row(36, "file name too long", "a name has at most 255 bytes")
+    NOLCK = Row(37, "no locks available", "the server refuses locks, or one client has too many; unlock some")
     NOSYS = Row(38, "function not supported by this server", "the server or dialect can't do this")
     NOTEMPTY = Row(39, "directory not empty", "remove what is in it first: rm -r")
     LOOP = Row(40, "too many symbolic links", "a link points round in a circle")
@@ -204,7 +206,7 @@ def _first_rows() -> dict[int, E]:
 
 _BY_ERRNO = _first_rows()
 # Linux names some numbers twice or in ways no row above needs; they fold into the nearest row.
-_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 35: E.BUSY, 61: E.NOENT, 71: E.BADMESSAGE})
+_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 61: E.NOENT, 71: E.BADMESSAGE})
 _BY_ERRNO.update({100: E.NETUNREACH, 103: E.CONNRESET})
 _BY_NAME = {
     "ENOTSUP": E.NOTSUP,

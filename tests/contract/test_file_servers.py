@@ -19,7 +19,7 @@ from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.mount import MountServer
 from cognu.files.process import Process
-from cognu.files.server import OAPPEND
+from cognu.files.server import LOCK_END, OAPPEND, Lock, Owner
 from cognu.files.steps import Steps
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import (
@@ -564,3 +564,51 @@ async def test_sync_returns_when_what_was_written_is_safe(client: Client) -> Non
 
 async def test_no_aname_but_the_empty_one(local: Client) -> None:
     await refused(E.NOATTACH, lambda: local.server.attach(local.caller, "other"))
+
+
+ME, OTHER = Owner(1, "host", 1), Owner(1, "host", 2)
+
+
+async def test_ranges_are_locked_for_all_who_ask_for_locks(linux: Client) -> None:
+    await linux.put("a", b"0123456789")
+    await linux.put("b")
+    server = linux.server
+    first, second, other = await linux.open("a", ORDWR), await linux.open("a", ORDWR), await linux.open("b", ORDWR)
+    whole = Lock(0, LOCK_END, True, OTHER)
+    assert await done(server.lock_range(first, Lock(2, 4, True, ME), False))
+    assert not await done(server.lock_range(second, whole, False))
+    assert await done(server.lock_range(other, whole, False))
+    found = await done(server.find_lock(second, whole))
+    assert found is not None
+    assert (found.begin, found.end, found.exclusive, found.owner.process) == (2, 4, True, 1)
+    assert await done(server.lock_range(first, Lock(2, 3, False, ME), False))
+    assert await done(server.lock_range(second, Lock(0, 3, False, OTHER), False))
+    await done(server.unlock_range(second, Lock(3, 4, True, ME)))  # by whatever fid
+    assert await done(server.lock_range(second, Lock(3, LOCK_END, True, OTHER), False))
+    assert await linux.write_fid(first, b"x", 5) == 1  # it binds only those who ask
+    server.clunk(first)
+    assert await done(server.lock_range(second, whole, False))
+    assert await done(server.find_lock(second, whole)) is None
+    for fid in (second, other):
+        server.clunk(fid)
+
+
+async def test_who_waits_for_a_range_has_it_when_it_is_free(linux: Client) -> None:
+    await linux.put("a")
+    server = linux.server
+    first, second = await linux.open("a", ORDWR), await linux.open("a", ORDWR)
+    assert await done(server.lock_range(first, Lock(0, 1, True, ME), False))
+    waiting = asyncio.ensure_future(done(server.lock_range(second, Lock(0, 1, True, OTHER), True)))
+    assert not await done(server.lock_range(second, Lock(0, 1, True, OTHER), False))
+    server.clunk(first)
+    assert await waiting
+    server.clunk(second)
+
+
+async def test_a_file_is_locked_only_as_it_was_opened(linux: Client) -> None:
+    await linux.put("a")
+    reading, writing = await linux.open("a", OREAD), await linux.open("a", OWRITE)
+    await refused(E.BADF, lambda: linux.server.lock_range(reading, Lock(0, 1, True, ME), False))
+    await refused(E.BADF, lambda: linux.server.lock_range(writing, Lock(0, 1, False, ME), False))
+    for fid in (reading, writing):
+        linux.server.clunk(fid)

@@ -420,10 +420,14 @@ def test_every_operation_is_refused_before_the_server_hears_of_it(name: str) -> 
             assert method in tree.server.calls
 
 
+LOCKS = {"lock_range", "unlock_range", "find_lock"}
+"""Of an open file, whose mode says what they may be: they hinder none but those who ask for locks too."""
+
+
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    assert CONTRACT - {"clunk", "place"} - tried == {"readdir", "symlink", "sync", "statfs", "mknod"}
+    assert CONTRACT - {"clunk", "place"} - tried == {"readdir", "symlink", "sync", "statfs", "mknod", *LOCKS}
 
 
 async def test_every_operation_from_afar_is_refused_without_the_right() -> None:

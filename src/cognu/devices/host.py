@@ -33,7 +33,8 @@ from cognu.devices.hostcalls import (
     walk_names,
 )
 from cognu.errors import E, FileError
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.files.locks import LockTable
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Walk
 from cognu.ninep.types import (
     DMAPPEND,
     DMDIR,
@@ -192,6 +193,7 @@ class HostServer(FileServer):
         self._root = _Place(None, "")
         self._devices: dict[int, int] = {}
         self._odd: dict[tuple[int, int], int] = {}
+        self._locks = LockTable(world.clock)
 
     # -- navigation -----------------------------------------------------------------------------------------------
 
@@ -300,6 +302,7 @@ class HostServer(FileServer):
     def clunk(self, fid: Fid) -> None:
         """Closes here and now, and removes what was opened with ORCLOSE: short calls, no hop."""
         assert isinstance(fid, HostFid)
+        self._locks.drop(fid)
         if fid.file is not None:
             fid.file.close()
             fid.file = None
@@ -351,6 +354,16 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         if fid.file is not None:
             await self._world.threads.run(fid.file.sync, data_only)
+
+    def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> MaybeAsync[bool]:
+        assert isinstance(fid, HostFid)
+        return self._locks.take(fid, fid.mode, lock, wait)
+
+    def unlock_range(self, fid: Fid, lock: Lock) -> None:
+        self._locks.release(fid, lock)
+
+    def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:
+        return self._locks.find(fid, lock)
 
     # -- attributes and names -------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from cognu.errors import E, FileError
 from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
-from cognu.files.server import OAPPEND, Caller, Fid, MaybeAsync, Walk
+from cognu.files.locks import LockTable
+from cognu.files.server import OAPPEND, Caller, Fid, Lock, MaybeAsync, Walk
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import (
     DMAPPEND,
@@ -301,6 +302,7 @@ class RamServer(TreeServer):
         self._store = _Store(clock, max_bytes, max_files, quota_of)
         root = RamDirectory("", (), mode)
         root.adopt(self._store, user)
+        self._locks = LockTable(clock)
         super().__init__(spec, root)
 
     def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
@@ -384,6 +386,20 @@ class RamServer(TreeServer):
         node.name = new_name
         target.add(node)
         target.changed()
+
+    def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> MaybeAsync[bool]:
+        assert isinstance(fid, TreeFid)
+        return self._locks.take(fid, fid.mode, lock, wait)
+
+    def unlock_range(self, fid: Fid, lock: Lock) -> None:
+        self._locks.release(fid, lock)
+
+    def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:
+        return self._locks.find(fid, lock)
+
+    def clunk(self, fid: Fid) -> None:
+        self._locks.drop(fid)
+        super().clunk(fid)
 
     def statfs(self, fid: Fid) -> FileSystemStat:
         store = self._store

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from cognu.errors import CognuError, E, FileError, Misuse, ProtocolError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
+from cognu.files.export_locks import find_lock, new_session, take_lock
 from cognu.files.listing import read_directory
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, OEXCL, Entry, Then
@@ -143,6 +144,7 @@ class Export:
         self._sending = False  # somebody is in `_write_out`
         self._reading: dict[Chan, _Open] = {}
         self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
+        self._number = new_session()
         self._handlers: dict[type, Callable[[Any, Any, Any], Steps[Answer]]] = {
             m.Tauth: self._auth, m.Tattach: self._attached, m.Twalk: self._walk, m.Topen: self._open,
             m.Tcreate: self._create, m.Tread: self._read, m.Twrite: self._write, m.Tclunk: self._clunk,
@@ -152,6 +154,7 @@ class Export:
             m.Tlist: self._list,
             m.Tlink: self._link, m.Tmkdir: self._mkdir, m.Trename: self._rename, m.Trenameat: self._renameat,
             m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs, m.Tmknod: self._mknod,
+            m.Tlock: self._lock, m.Tgetlock: self._getlock,
         }  # fmt: skip
 
     async def serve(self) -> None:
@@ -588,6 +591,12 @@ class Export:
                 raise
             space = FileSystemStat()  # a device has no blocks to count
         return m.Rstatfs(*space), None
+
+    def _lock(self, message: m.Tlock, chan: Chan, _: object) -> Steps[Answer]:
+        return (yield from take_lock(self._number, chan, message)), None
+
+    def _getlock(self, message: m.Tgetlock, chan: Chan, _: object) -> Steps[Answer]:
+        return (yield from find_lock(self._number, chan, message)), None
 
     # -- directories ----------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from cognu.files.farfid import Root
 from cognu.files.late import Call, Kept, Late, has_result, is_change, take_kept
 from cognu.files.mount_linux import LinuxCalls
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Then, Walk
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, Then, Walk
 from cognu.files.stopping import asked_to_stop, put_off
 from cognu.files.trips import Trips
 from cognu.ninep import messages as m
@@ -75,7 +75,7 @@ class MountServer(FileServer):
         self._stream = stream
         self._session = session
         self._clock = clock
-        self._linux = LinuxCalls(session, self._call, self._clone, self._discard)
+        self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard)
         self._calls: dict[int, Call] = {}
         self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
         self._out: list[Buffer] = []
@@ -652,21 +652,16 @@ class MountServer(FileServer):
         return number
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
-        assert isinstance(fid, FarFid)
-        return await self._linux.make_symlink(fid.number, name, target)
+        return await self._linux.make_symlink(_number(fid), name, target)
 
     async def readlink(self, fid: Fid) -> str:
-        assert isinstance(fid, FarFid)
-        return await self._linux.target_of(fid.number)
+        return await self._linux.target_of(_number(fid))
 
     async def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> Qid:
-        assert isinstance(fid, FarFid)
-        return await self._linux.make_node(fid.number, name, mode, major, minor)
+        return await self._linux.make_node(_number(fid), name, mode, major, minor)
 
     async def link(self, directory: Fid, existing: Fid, name: str) -> None:
-        assert isinstance(directory, FarFid)
-        assert isinstance(existing, FarFid)
-        await self._linux.make_link(directory.number, existing.number, name)
+        await self._linux.make_link(_number(directory), _number(existing), name)
 
     async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
         assert isinstance(directory, FarFid)
@@ -694,8 +689,21 @@ class MountServer(FileServer):
             await self._call(m.Twstat(fid.number, wire), m.Rwstat)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
-        assert isinstance(fid, FarFid)
-        return await self._linux.space(fid.number)
+        return await self._linux.space(_number(fid))
+
+    async def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> bool:
+        return await self._linux.take_lock(_number(fid), lock, wait)
+
+    async def unlock_range(self, fid: Fid, lock: Lock) -> None:
+        await self._linux.release_lock(_number(fid), lock)
+
+    async def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:
+        return await self._linux.lock_in_the_way(_number(fid), lock)
+
+
+def _number(fid: Fid) -> int:
+    assert isinstance(fid, FarFid)
+    return fid.number
 
 
 def _appending(mode: int) -> int:

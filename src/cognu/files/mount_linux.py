@@ -1,4 +1,4 @@
-"""What the mount driver asks of a far server beyond plain 9P2000: links, special files, space.
+"""What the mount driver asks of a far server beyond plain 9P2000: links, special files, locks, space.
 
 9P2000.L (and .ng) have a message for each. 9P2000.u says some of it by a Tcreate with an extension, on a fid of its
 own, since creating opens (`files/special.py` is the other end). What a dialect has no words for is NOTSUP.
@@ -10,12 +10,32 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.locks import LOCK_WAIT
+from cognu.files.server import LOCK_END, Lock, Owner
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import posix_mode
 from cognu.ninep.client import ClientSession
 from cognu.ninep.messages import OLD_STYLE, Dialect, Request
-from cognu.ninep.types import DMBLOCK, DMDEVICE, DMLINK, DMSYMLINK, OREAD, FileSystemStat, Qid
+from cognu.ninep.types import (
+    DMBLOCK,
+    DMDEVICE,
+    DMLINK,
+    DMSYMLINK,
+    LOCK_BLOCKED,
+    LOCK_FLAGS_BLOCK,
+    LOCK_GRACE,
+    LOCK_RDLCK,
+    LOCK_SUCCESS,
+    LOCK_UNLCK,
+    LOCK_WRLCK,
+    OREAD,
+    FileSystemStat,
+    Qid,
+)
+from cognu.world import Clock
 
+LOCK_RETRY = 1.0
+"""Seconds after which a server that does not wait is asked again for a range that was taken."""
 _R = TypeVar("_R")
 
 
@@ -29,9 +49,15 @@ class LinuxCalls:
     """For one connection. `clone` gives another fid on the same file, `drop` ends one; fids are their numbers."""
 
     def __init__(
-        self, session: ClientSession, ask: Ask, clone: Callable[[int], Awaitable[int]], drop: Callable[[int], None]
+        self,
+        session: ClientSession,
+        clock: Clock,
+        ask: Ask,
+        clone: Callable[[int], Awaitable[int]],
+        drop: Callable[[int], None],
     ) -> None:
         self._session = session
+        self._clock = clock
         self._ask = ask
         self._clone = clone
         self._drop = drop
@@ -63,14 +89,54 @@ class LinuxCalls:
             return await self._create(directory, name, mode & ~DMBLOCK, device)
         return (await self._ask(m.Tmknod(directory, name, posix_mode(mode), major, minor, 0), m.Rmknod)).qid
 
+    async def take_lock(self, fid: int, lock: Lock, wait: bool) -> bool:
+        """Some servers answer at once that a range is taken, though they were told to wait: they are asked again.
+
+        Raises NOLCK for what is no answer to that.
+        """
+        until = self._clock.monotonic() + int(LOCK_WAIT * 1e9)
+        while True:
+            flags = LOCK_FLAGS_BLOCK if wait else 0
+            status = await self._tell_lock(fid, LOCK_WRLCK if lock.exclusive else LOCK_RDLCK, flags, lock)
+            if status == LOCK_SUCCESS:
+                return True
+            if status not in (LOCK_BLOCKED, LOCK_GRACE):
+                raise FileError(E.NOLCK, detail=f"status {status}")
+            if not wait or self._clock.monotonic() >= until:
+                return False
+            await self._clock.sleep(LOCK_RETRY)
+
+    async def release_lock(self, fid: int, lock: Lock) -> None:
+        status = await self._tell_lock(fid, LOCK_UNLCK, 0, lock)
+        if status != LOCK_SUCCESS:
+            raise FileError(E.NOLCK, detail=f"status {status}")
+
+    async def lock_in_the_way(self, fid: int, lock: Lock) -> Lock | None:
+        self._need_l("lock")
+        kind = LOCK_WRLCK if lock.exclusive else LOCK_RDLCK
+        process, client = lock.owner.process, _client(lock)
+        found = await self._ask(m.Tgetlock(fid, kind, lock.begin, _length(lock), process, client), m.Rgetlock)
+        if found.type == LOCK_UNLCK:
+            return None
+        end = found.start + found.length if found.length else LOCK_END
+        return Lock(found.start, end, found.type == LOCK_WRLCK, Owner(0, found.client_id, found.proc_id))
+
+    async def _tell_lock(self, fid: int, kind: int, flags: int, lock: Lock) -> int:
+        self._need_l("lock")
+        request = m.Tlock(fid, kind, flags, lock.begin, _length(lock), lock.owner.process, _client(lock))
+        return (await self._ask(request, m.Rlock)).status
+
     async def space(self, fid: int) -> FileSystemStat:
-        if self._session.dialect in OLD_STYLE:
-            raise FileError(E.NOTSUP, "statfs", self._spoken)
+        self._need_l("statfs")
         reply = await self._ask(m.Tstatfs(fid), m.Rstatfs)
         return FileSystemStat(
             reply.type, reply.bsize, reply.blocks, reply.bfree, reply.bavail, reply.files, reply.ffree, reply.fsid,
             reply.namelen,
         )  # fmt: skip
+
+    def _need_l(self, what: str) -> None:
+        if self._session.dialect in OLD_STYLE:
+            raise FileError(E.NOTSUP, what, self._spoken)
 
     def _extended(self, what: str) -> bool:
         """Whether to say it as 9P2000.u does. Raises NOTSUP on plain 9P2000."""
@@ -88,3 +154,12 @@ class LinuxCalls:
             return (await self._ask(m.Tcreate(made, name, perm, OREAD, extension), m.Rcreate)).qid
         finally:
             self._drop(made)
+
+
+def _length(lock: Lock) -> int:
+    return 0 if lock.end == LOCK_END else lock.end - lock.begin
+
+
+def _client(lock: Lock) -> str:
+    """One connection carries the locks of many: the server is to tell these apart, whatever they call themselves."""
+    return f"{lock.owner.session}.{lock.owner.client}"

@@ -87,6 +87,27 @@ class Then(Enum):
     LIST = "open it for reading, and list it from its start"
 
 
+class Owner(NamedTuple):
+    """Whose lock it is: a process at a client, as it says, of one connection here (`session`, a number made up)."""
+
+    session: int
+    client: str
+    process: int
+
+
+LOCK_END = 1 << 64
+"""As the end of a range: however long the file grows."""
+
+
+class Lock(NamedTuple):
+    """A range of bytes, from `begin` to before `end`, for one owner alone if `exclusive`."""
+
+    begin: int
+    end: int
+    exclusive: bool
+    owner: Owner
+
+
 class FileServer:
     """A tree of files. `spec` is how a namespace names it: `#` and a letter, as Plan 9's devices (`#c`)."""
 
@@ -178,6 +199,22 @@ class FileServer:
 
     def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
         """What was written through any fid of this file survives a crash when this returns."""
+
+    def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> MaybeAsync[bool]:
+        """Lock a range of an open file for all who ask for locks; it goes with the fid, or with `unlock_range`.
+
+        False if another owner has some of it: at once, or with `wait` after some time; then one may ask again.
+        Raises BADF if the file is not open for reading (a shared lock) or writing, NOLCK, DEADLK.
+        """
+        raise FileError(E.NOTSUP, "lock")
+
+    def unlock_range(self, fid: Fid, lock: Lock) -> MaybeAsync[None]:
+        """Unlock what the lock's owner has of its range; nothing is an answer too."""
+        raise FileError(E.NOTSUP, "lock")
+
+    def find_lock(self, fid: Fid, lock: Lock) -> MaybeAsync[Lock | None]:
+        """The first that is in the way of `lock`, if any is."""
+        raise FileError(E.NOTSUP, "lock")
 
     def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
         raise FileError(E.NOTSUP, "statfs")

@@ -18,7 +18,7 @@ from hashlib import blake2b
 
 from cognu.errors import E, FileError, LinkBroken, ProtocolError
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Then, Walk
+from cognu.files.server import Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Then, Walk
 from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, SetStat, Stat
 
 Dial = Callable[[str], Awaitable[MountServer]]
@@ -357,6 +357,18 @@ class NetworkServer(FileServer):
     async def sync(self, fid: Fid, data_only: bool) -> None:
         peer, far = await self._real(fid)
         await peer.mount.sync(far, data_only)
+
+    async def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> bool:
+        peer, far = _far(fid)
+        return await peer.mount.lock_range(far, lock, wait)
+
+    async def unlock_range(self, fid: Fid, lock: Lock) -> None:
+        peer, far = _far(fid)
+        await peer.mount.unlock_range(far, lock)
+
+    async def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:
+        peer, far = _far(fid)
+        return await peer.mount.find_lock(far, lock)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         if not isinstance(fid, _ImportFid | _TopFid):
