@@ -6,6 +6,7 @@ from cognu.files.late import Kept
 from cognu.files.readahead import ReadAhead
 from cognu.files.server import Entry, Fid
 from cognu.files.trips import Held
+from cognu.files.writebehind import WriteBehind
 from cognu.ninep.types import Qid
 
 
@@ -23,7 +24,7 @@ class Root:
 class FarFid(Fid):
     """A fid of the far server. `names` lead to it from the attach root, which has none."""
 
-    __slots__ = ("ahead", "entries", "held", "kept", "mode", "names", "number", "offset", "opened", "root")
+    __slots__ = ("ahead", "behind", "entries", "held", "kept", "mode", "names", "number", "offset", "opened", "root")
 
     def __init__(self, qid: Qid, number: int, root: Root, names: tuple[str, ...]) -> None:
         super().__init__(qid)
@@ -37,6 +38,7 @@ class FarFid(Fid):
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
         self.ahead: ReadAhead | None = None
+        self.behind: WriteBehind | None = None
         self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order
 
     def name(self) -> str:

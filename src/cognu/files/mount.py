@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
+from cognu.errors import E, FileError, LinkBroken
+from cognu.files.farcalls import FarCalls
 from cognu.files.fardirs import read_entries, read_stats
 from cognu.files.farfid import FarFid as FarFid
 from cognu.files.farfid import Root
-from cognu.files.late import Call, Kept, Late, has_result, is_change, take_kept
+from cognu.files.late import Kept, Late, take_kept
 from cognu.files.mount_linux import LinuxCalls
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, Then, Walk
-from cognu.files.stopping import asked_to_stop, put_off
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, Lock, Then, Walk
 from cognu.files.trips import Trips
+from cognu.files.writebehind import BehindOfAll, WriteBehind, may_write_behind
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
     open_flags,
@@ -35,7 +36,7 @@ from cognu.ninep.attrs import (
     stat_of_wire,
     wire_of_setstat,
 )
-from cognu.ninep.client import Agreed, Answered, ClientSession, Failed, Flushed
+from cognu.ninep.client import ClientSession
 from cognu.ninep.messages import OLD_STYLE, Dialect, Reply, Request
 from cognu.ninep.types import (
     DMDIR,
@@ -49,7 +50,6 @@ from cognu.ninep.types import (
     OREAD,
     OTRUNC,
     QTDIR,
-    Buffer,
     FileSystemStat,
     Qid,
     SetStat,
@@ -63,28 +63,26 @@ READ_SIZE = 256 * 1024
 _R = TypeVar("_R")
 
 
-class MountServer(FileServer):
+class MountServer(FarCalls):
     """The tree at the other end of `stream`. Made by `connect`; `close` ends it and everything walked to in it."""
 
     def __init__(self, stream: Stream, session: ClientSession, clock: Clock, spec: str) -> None:
+        super().__init__(stream, session)
         self.spec = spec
-        self.on_idle: Callable[[], None] | None = None  # called when the last fid is gone
-        self.on_broken: Callable[[CognuError], None] | None = None
-        self.broken: CognuError | None = None
         self.near = False  # what serves it is a program of this node
-        self._stream = stream
-        self._session = session
         self._clock = clock
         self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard)
-        self._calls: dict[int, Call] = {}
-        self._doomed: list[tuple[Request, int]] = []  # fids to be clunked or removed
-        self._out: list[Buffer] = []
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
-        self._trips = Trips(session, clock, partial(self._ask, m.Rcomp), self._free, self._discard)
-        self._writing: asyncio.Task[None] | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._agreed: asyncio.Future[Agreed] = self._loop.create_future()
+        self._behind = BehindOfAll(self._write)
+        self._trips = Trips(
+            session,
+            clock,
+            lambda: self.changes,
+            partial(self._ask, m.Rcomp),
+            self._revoked,
+            self._free,
+            self._discard,
+        )
 
     @classmethod
     async def connect(
@@ -102,226 +100,28 @@ class MountServer(FileServer):
         return server
 
     @property
-    def dialect(self) -> Dialect:
-        assert self._session.dialect is not None
-        return self._session.dialect
-
-    @property
     def far(self) -> bool:
         return self._session.parts > 3
-
-    @property
-    def peer(self) -> str:
-        return self._stream.peer
-
-    @property
-    def fid_count(self) -> int:
-        return self._session.fid_count
 
     async def close(self) -> None:
         """End the connection. Calls under way end as if the link had broken. May be called twice."""
         self._break(LinkBroken(E.SESSIONLOST, self._stream.peer, "closed on this side"))
-        for task in (self._reader, self._writing, *self._ahead.tasks):
+        for task in (self._reader, self._writing, *self._ahead.tasks, *self._behind.tasks):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
                 await asyncio.wait([task])
         await self._stream.wait_closed()
 
-    # -- the connection -------------------------------------------------------------------------------------------
-
-    async def _read_on(self) -> None:
-        reason: CognuError = LinkBroken(E.CONNRESET, self._stream.peer)
-        try:
-            while data := await self._stream.read(READ_SIZE):
-                for event in self._session.feed(data):
-                    self._arrived(event)
-                    del event  # an error in it would hold the chans further up until the next answer
-        except CognuError as error:
-            reason = error
-            if isinstance(error, ProtocolError):
-                log.warning("%s: %s", self._stream.peer, error)
-        except Exception:
-            log.exception("%s: an answer could not be handled", self._stream.peer)
-            reason = ProtocolError(E.IO, self._stream.peer, "a bug of this side; see its log")
-        finally:
-            self._break(reason)
-
-    def _arrived(self, event: Agreed | Answered | Failed | Flushed) -> None:
-        if isinstance(event, Agreed):
-            if not self._agreed.done():
-                self._agreed.set_result(event)
-                if event.dialect is Dialect.NG:
-                    self._ask_caps()
-            return
-        call = self._calls.pop(event.tag)
-        reply = event.message if isinstance(event, Answered) else None
-        if call.future.done():  # its caller was cancelled
-            call.too_late(reply)
-        elif reply is not None:
-            call.future.set_result(reply)
-        elif isinstance(event, Failed):
-            call.future.set_exception(event.error)
-            if event.error.error is E.REVOKED:
-                self._ahead.drop()
-                self._trips.changes += 1
-        else:  # it was asked to stop, and did
-            call.too_late(None)
-            call.future.cancel()
-
-    def _break(self, reason: CognuError) -> None:
-        if self.broken is not None:
-            return
-        self.broken = reason
+    def _distrust(self) -> None:
         self._ahead.drop()
-        if not self._agreed.done():
-            self._agreed.set_exception(reason)
-            self._agreed.exception()  # seen here, in case nobody waits
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            if not call.future.done():
-                call.future.set_exception(self._lost(call.request))
-            else:
-                call.too_late(None)
-        self._stream.close()
-        if self.on_broken is not None:
-            self.on_broken(reason)
 
-    def _lost(self, request: Request) -> FileError:
-        assert self.broken is not None
-        if is_change(request):
-            return FileError(E.NOTRECOVERABLE, self._stream.peer, self.broken.error.text)
-        return FileError(self.broken.error, self._stream.peer, self.broken.detail)
-
-    def _send(self, buffers: Sequence[Buffer]) -> None:
-        self._out.extend(buffers)
-        if self._writing is None:
-            self._writing = self._loop.create_task(self._write_out())
-
-    async def _write_out(self) -> None:
-        try:
-            while self._out:
-                out, self._out = self._out, []
-                await self._stream.write(*out)
-        except CognuError as error:
-            self._break(error)
-        finally:
-            self._writing = None
-
-    async def _call(self, request: Request, reply_type: type[_R], late: Late | None = None) -> _R:
-        """Send a request and wait for its reply. If cancelled it is flushed, and `late` is told the outcome, once.
-
-        If asked to stop it waits for the outcome, which may be its reply; else it is cancelled then.
-        """
-        if self.broken is not None:
-            raise FileError(self.broken.error, self._stream.peer, self.broken.detail)
-        self._discard_doomed()  # what was dropped before is told before
-        changes = is_change(request)
-        self._trips.changes += changes
-        tag, buffers = self._session.request(request)
-        call = self._calls[tag] = Call(request, self._loop.create_future(), late)
-        self._send(buffers)
-        try:
-            try:
-                reply = await call.future
-            except asyncio.CancelledError:
-                if not asked_to_stop():
-                    self._give_up(tag, call)
-                    raise
-                reply = await self._outcome(tag, call)
-        finally:
-            self._trips.changes += changes
-            del call  # its error holds this frame: together they would keep the chans in use further up
-        assert isinstance(reply, reply_type)
-        return reply
-
-    async def _ask(self, reply_type: type[_R], request: Request, late: Late | None = None) -> _R:
-        return await self._call(request, reply_type, late)
-
-    def _ask_caps(self) -> None:
-        """What the server can do beyond what all do. Nobody waits: until the answer is there, it can't."""
-        tag, buffers = self._session.request(self._session.caps())
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        future.cancel()
-        self._calls[tag] = Call(m.Tcaps(()), future, None)
-        self._send(buffers)
-
-    async def _change(self, fid: FarFid, request: Request, reply_type: type[_R]) -> _R:
+    async def _change(self, path: int, request: Request, reply_type: type[_R]) -> _R:
         """`_call` of what changes a file: what was read of it ahead may be of before, until it is over."""
-        self._ahead.changed(fid.qid.path)
+        self._ahead.changed(path)
         try:
             return await self._call(request, reply_type)
         finally:
-            self._ahead.changed(fid.qid.path)
-
-    def _give_up(self, tag: int, call: Call) -> None:
-        call.future.cancel()
-        # The tag may have been answered and be another call's by now.
-        if self._calls.get(tag) is call:
-            self._flush(tag)
-        else:
-            call.too_late(call.future.result() if has_result(call.future) else None)
-
-    async def _outcome(self, tag: int, call: Call) -> Reply:
-        """What becomes of a call that was asked to stop: its answer or error, or it raises `CancelledError`."""
-        if self._calls.get(tag) is call:
-            call.future = self._loop.create_future()  # the one before went with the wait
-            self._flush(tag)
-        try:
-            reply = await call.future
-        except asyncio.CancelledError:
-            if call.late is not None:  # cancelled once more
-                self._give_up(tag, call)
-            raise
-        put_off()
-        return reply
-
-    def _flush(self, tag: int) -> None:
-        if isinstance(self._calls[tag].request, m.Tremove):
-            return  # flushed, it would leave the fid at the server; it ends it either way if it is answered
-        try:
-            self._send(self._session.flush(tag))
-        except FileError:
-            log.warning("%s: no tag is free to flush a call; it is answered in its time", self._stream.peer)
-
-    # -- fids -----------------------------------------------------------------------------------------------------
-
-    def _free(self, number: int) -> None:
-        self._session.free_fid(number)
-        if self._session.fid_count == 0 and self.on_idle is not None:
-            self.on_idle()
-
-    def _discard(self, number: int) -> None:
-        """Clunk a fid without waiting; its number is free again when the answer is there."""
-        self._discard_by(m.Tclunk(number), number)
-
-    def _discard_by(self, request: Request, number: int) -> None:
-        """A fid may be dropped in the midst of anything, with the last use of a chan: so it is told a little later.
-
-        Told at once, it could take the tag of an answer that is just being handed out.
-        """
-        if self.broken is not None or self._loop.is_closed():
-            return
-        if not self._doomed:
-            self._loop.call_soon(self._discard_doomed)
-        self._doomed.append((request, number))
-
-    def _discard_doomed(self) -> None:
-        doomed, self._doomed = self._doomed, []
-        for request, number in doomed:
-            if self.broken is None:
-                self._end_fid(request, number)
-
-    def _end_fid(self, request: Request, number: int) -> None:
-        try:
-            tag, buffers = self._session.request(request)
-        except FileError:
-            # All tags are in flight: the number stays taken, and the server drops the fid with the connection.
-            log.warning("%s: no tag is free to clunk fid %d", self._stream.peer, number)
-            return
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        future.cancel()
-        self._calls[tag] = Call(request, future, lambda _: self._free(number) if self.broken is None else None)
-        self._send(buffers)
+            self._ahead.changed(path)
 
     # -- the contract ---------------------------------------------------------------------------------------------
 
@@ -357,7 +157,7 @@ class MountServer(FileServer):
 
     async def walk_to(self, fid: Fid, names: Sequence[str], caller: Caller, then: Then) -> Walk:
         assert isinstance(fid, FarFid)
-        if not self.far or fid.opened or not 0 < len(names) <= MAXWELEM or names[0] == "..":
+        if not self.far or fid.opened or self._behind.files or not 0 < len(names) <= MAXWELEM or names[0] == "..":
             return await self.walk(fid, names, caller)
         reached = await self._trips.walk(fid.number, names, then)
         if reached is not None and reached.number is not None:
@@ -418,6 +218,7 @@ class MountServer(FileServer):
 
     async def open(self, fid: Fid, mode: int, caller: Caller) -> Fid:
         assert isinstance(fid, FarFid)
+        await self._behind.quiet(fid.qid.path)
         if fid.number == fid.root.number:  # it stays as it is, to be walked from
             clone = (await self.walk(fid, [], caller)).fid
             assert clone is not None
@@ -435,7 +236,7 @@ class MountServer(FileServer):
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
         else:
             fid.qid = (await self._call(m.Topen(fid.number, mode & 0xFF), m.Ropen)).qid
-        fid.mode, fid.opened = mode, True
+        self._now_open(fid, mode)
         if mode & OTRUNC:
             self._ahead.changed(fid.qid.path)
         if may_read_ahead(fid.qid, mode):
@@ -461,8 +262,7 @@ class MountServer(FileServer):
             there = await self._trips.create(fid.number, name, perm, open_flags(mode) | _appending(mode))
             if there is not None and there.number is not None:
                 made = FarFid(there.qids[0], there.number, fid.root, (*fid.names, name))
-                made.mode, made.opened = mode, True
-                return made
+                return self._now_open(made, mode)
         legacy = self.dialect in OLD_STYLE
         if perm & DMDIR and not legacy:
             if there is None:
@@ -489,8 +289,13 @@ class MountServer(FileServer):
             self.clunk(clone)
             raise
         clone.names = (*fid.names, name)
-        clone.mode, clone.opened = mode, True
-        return clone
+        return self._now_open(clone, mode)
+
+    def _now_open(self, fid: FarFid, mode: int) -> FarFid:
+        fid.mode, fid.opened = mode, True
+        if may_write_behind(fid.qid, mode):
+            fid.behind = WriteBehind(self._behind, fid.number, fid.qid.path)
+        return fid
 
     async def read(self, fid: Fid, offset: int, count: int) -> bytes | memoryview:
         assert isinstance(fid, FarFid)
@@ -504,6 +309,7 @@ class MountServer(FileServer):
             if data is not None:
                 return data
         count = min(count, self._session.io_limit)
+        await self._behind.quiet(fid.qid.path)
         if count and (held := self._trips.read(fid.held, offset, count)) is not None:
             if fid.ahead is not None:
                 fid.ahead.went_to(offset + len(held))
@@ -546,12 +352,28 @@ class MountServer(FileServer):
         if (fid.mode or 0) & OAPPEND and self.dialect in OLD_STYLE:
             # 9P2000 can't ask for appending: as near as it gets, at the end as it is now.
             offset = (await self.stat(fid)).length
-        limit = self._session.io_limit
+        if fid.behind is not None:
+            await fid.behind.settle()
         # The far side may take its time: what the caller may reuse after a cancellation is copied.
-        return (await self._change(fid, m.Twrite(fid.number, offset, bytes(data[:limit])), m.Rwrite)).count
+        return await self._write(fid.number, fid.qid.path, offset, bytes(data[: self._session.io_limit]))
+
+    async def _write(self, number: int, path: int, offset: int, data: bytes) -> int:
+        return (await self._change(path, m.Twrite(number, offset, data), m.Rwrite)).count
+
+    async def accept(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
+        assert isinstance(fid, FarFid)
+        if fid.behind is None:
+            return await self.write(fid, offset, data)
+        return await fid.behind.write(offset, bytes(data[: self._session.io_limit]))
+
+    async def settle(self, fid: Fid) -> None:
+        assert isinstance(fid, FarFid)
+        if fid.behind is not None:
+            await fid.behind.settle()
 
     async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
         assert isinstance(fid, FarFid)
+        await self._behind.all_quiet()
         if not fid.is_directory:
             raise FileError(E.NOTDIR, fid.name())
         limit = self._session.io_limit
@@ -566,6 +388,7 @@ class MountServer(FileServer):
 
     async def stat(self, fid: Fid) -> Stat:
         assert isinstance(fid, FarFid)
+        await self._behind.quiet(fid.qid.path)
         stat = self._trips.stat(fid.held) or await self._stat(fid.number, fid.name())
         fid.qid = stat.qid
         return stat
@@ -577,11 +400,12 @@ class MountServer(FileServer):
 
     async def wstat(self, fid: Fid, change: SetStat) -> None:
         assert isinstance(fid, FarFid)
+        await self._behind.quiet(fid.qid.path)
         if self.dialect in OLD_STYLE:
             wire = wire_of_setstat(change, self._clock.now(), self.dialect is Dialect.U)
-            await self._change(fid, m.Twstat(fid.number, wire), m.Rwstat)
+            await self._change(fid.qid.path, m.Twstat(fid.number, wire), m.Rwstat)
         elif change.name is None:
-            await self._change(fid, setattr_of_setstat(fid.number, change), m.Rsetattr)
+            await self._change(fid.qid.path, setattr_of_setstat(fid.number, change), m.Rsetattr)
         else:
             rest = replace(change, name=None)
             if rest != SetStat():
@@ -621,6 +445,7 @@ class MountServer(FileServer):
         assert isinstance(fid, FarFid)
         if fid.number == fid.root.number:
             raise FileError(E.BUSY, fid.name(), "the root stays")
+        await self._behind.quiet(fid.qid.path)
         number = self._leave(fid)  # it is gone however the call ends
         late: Late = lambda _: self._free(number) if self.broken is None else None  # noqa: E731
         try:
@@ -636,9 +461,12 @@ class MountServer(FileServer):
         if fid.number == NOFID:
             return
         remove = (fid.mode or 0) & ORCLOSE and self.dialect not in OLD_STYLE  # .L has no bit for it in Tlopen
-        number = self._leave(fid)
-        if number != fid.root.number:
-            self._discard_by(m.Tremove(number) if remove else m.Tclunk(number), number)
+        behind, number = fid.behind, self._leave(fid)
+        ended = partial(self._discard_by, m.Tremove(number) if remove else m.Tclunk(number), number)
+        if behind is not None:
+            behind.close(ended)  # which would end what is on its way
+        elif number != fid.root.number:
+            ended()
 
     def _leave(self, fid: FarFid) -> int:
         """The fid's number, which it has no more. The root goes with its last."""
@@ -681,7 +509,9 @@ class MountServer(FileServer):
             self._discard(number)
 
     async def sync(self, fid: Fid, data_only: bool) -> None:
+        await self.settle(fid)
         assert isinstance(fid, FarFid)
+        await self._behind.quiet(fid.qid.path)
         if self.dialect not in OLD_STYLE:
             await self._call(m.Tfsync(fid.number, int(data_only)), m.Rfsync)
         else:

@@ -160,6 +160,16 @@ class FileServer:
         """Write to an open file; returns how many bytes were taken. `data` is valid during the call only."""
         raise FileError(E.ACCES, "write")
 
+    def accept(self, fid: Fid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        """As `write`, for who asks by `settle` what became of it: it may be on its way yet when this returns.
+
+        Raises also what an earlier write that was accepted so failed with.
+        """
+        return self.write(fid, offset, data)
+
+    def settle(self, fid: Fid) -> MaybeAsync[None]:
+        """What was accepted is written when this returns. Raises what the first that failed did, once."""
+
     def readdir(self, fid: Fid, cookie: int, count: int) -> MaybeAsync[list[Entry]]:
         """At most `count` entries of an open directory after `cookie`; 0 starts anew, with a fresh look."""
         raise FileError(E.NOTDIR, "readdir")

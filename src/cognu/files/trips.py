@@ -70,11 +70,22 @@ class Trips:
     """Of one mount. `ask` sends a compound, and tells the fate of one whose caller gave up."""
 
     def __init__(
-        self, session: ClientSession, clock: Clock, ask: Ask, free: Callable[[int], None], drop: Callable[[int], None]
+        self,
+        session: ClientSession,
+        clock: Clock,
+        changes: Callable[[], int],
+        ask: Ask,
+        revoked: Callable[[], None],
+        free: Callable[[int], None],
+        drop: Callable[[int], None],
     ) -> None:
-        """`free` gives back the number of a fid that is not there, `drop` ends one that is."""
-        self.changes = 0  # changes begun, and ended, and answers that something was revoked
+        """`changes` counts what makes answers worthless; `revoked` is told that something was revoked.
+
+        `free` gives back the number of a fid that is not there, `drop` ends one that is.
+        """
         self._session = session
+        self._changes = changes
+        self._revoked = revoked
         self._clock = clock
         self._ask = ask
         self._free = free
@@ -202,7 +213,7 @@ class Trips:
         if not is_made(request, reply):
             self._free(number)
         if reply.parts and (failed := failure_of(reply.parts[-1])) is not None and failed.error is E.REVOKED:
-            self.changes += 1
+            self._revoked()
         return reply.parts
 
     def _end(self, request: m.Tcomp, number: int, reply: Reply | None) -> None:
@@ -212,7 +223,7 @@ class Trips:
             self._free(number)
 
     def _now(self) -> _Asked:
-        return _Asked(self._clock.monotonic(), self.changes)
+        return _Asked(self._clock.monotonic(), self._changes())
 
     def _stamped(self, asked: _Asked, held: Held) -> Held:
         now = self._clock.monotonic()
@@ -221,7 +232,7 @@ class Trips:
         return held
 
     def _fresh(self, held: Held) -> bool:
-        return held.changes == self.changes and self._clock.monotonic() <= held.until
+        return held.changes == self._changes() and self._clock.monotonic() <= held.until
 
 
 def _held(name: str, replies: Sequence[Reply]) -> Held:

@@ -279,6 +279,13 @@ class NetworkServer(FileServer):
         peer, far = _far(fid)
         return peer.mount.write(far, offset, data)
 
+    def accept(self, fid: Fid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
+        peer, far = _far(fid)
+        return peer.mount.accept(far, offset, data)
+
+    def settle(self, fid: Fid) -> MaybeAsync[None]:
+        return fid.peer.mount.settle(fid.far) if isinstance(fid, _ImportFid) else None
+
     async def readdir(self, fid: Fid, cookie: int, count: int) -> list[Entry]:
         if isinstance(fid, _RootFid):
             if cookie == 0:

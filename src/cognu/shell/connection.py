@@ -87,7 +87,7 @@ class NodeFile:
             await self._settle()
             chan, rest = self._chan, memoryview(data)
             while rest:
-                taken = await finish(dispatch(chan, WRITE, chan.server.write, chan.fid, self._offset, rest))
+                taken = await finish(dispatch(chan, WRITE, chan.server.accept, chan.fid, self._offset, rest))
                 if taken == 0:
                     raise FileError(E.IO, self._subject)
                 self._offset += taken
@@ -109,12 +109,23 @@ class NodeFile:
         self._offset = 0
 
     async def close(self) -> None:
-        self._chan.close()
+        """Raises what a write came to that was not answered yet; it is closed then too."""
+        try:
+            with self._connection.told(self._subject):
+                await self._written()
+        finally:
+            self._chan.close()
+
+    async def _written(self) -> None:
+        """What was written has arrived. Raises what it was refused with."""
+        if not self._chan.closed:
+            await finish(dispatch(self._chan, 0, self._chan.server.settle, self._chan.fid))
 
     async def lend(self) -> tuple[int, int]:
         """The fid's number and the offset, for handing it over; from then on the node keeps the offset."""
         with self._connection.told(self._subject):
             await self._settle()
+            await self._written()
             number = fid_number(self._chan)
         self._lent = True
         return number, self._offset

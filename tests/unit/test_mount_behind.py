@@ -1,0 +1,319 @@
+"""Writes that are accepted before they are answered: none is lost, no error is, and everybody sees them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.files.mount import FarFid
+from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
+from cognu.files.tree import Node, TreeFid
+from cognu.files.writebehind import BEHIND_BYTES, FIRST_BYTES, may_write_behind
+from cognu.ninep.messages import Dialect
+from cognu.ninep.types import OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTAPPEND, Qid, SetStat, Stat
+from joined import ME, CountingServer, Joined, bring, idle, joined, only_the_roots_are_left
+from memfs import MemDirectory
+from serving import Client
+
+STORED = Qid(0, 7, 1)
+MSIZE = 1 << 16
+PIECE = 30_000
+
+
+class Held(Node):
+    """A stored file whose writes wait until the test lets them be done, in whatever order it likes."""
+
+    def __init__(self, name: str = "held") -> None:
+        super().__init__(name, 0o666)
+        self.qid = self.qid._replace(version=7)
+        self.data = bytearray()
+        self.waiting: list[tuple[asyncio.Future[int | None], int, bytes]] = []
+        self.arrived = asyncio.Event()
+        self.free = False  # no write waits any more
+
+    def stat(self) -> Stat:
+        return Stat(self.name, self.qid, 0o666, len(self.data))
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return bytes(self.data[offset : offset + count])
+
+    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+        if self.free:
+            return self.put(offset, bytes(data))
+        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        held = bytes(data)
+        self.waiting.append((future, offset, held))
+        self.arrived.set()
+        taken = await future
+        return self.put(offset, held if taken is None else held[:taken])
+
+    def put(self, offset: int, data: bytes) -> int:
+        self.data[len(self.data) :] = bytes(max(0, offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+        return len(data)
+
+    def wstat(self, change: SetStat) -> MaybeAsync[None]:
+        if change.length is not None:
+            del self.data[change.length :]
+        return None
+
+    async def parked(self, count: int) -> None:
+        """Returns when `count` writes wait."""
+        while len(self.waiting) < count:
+            self.arrived.clear()
+            await self.arrived.wait()
+
+    def answer(self, at: int = 0, taken: int | None = None, error: E | None = None) -> None:
+        """Let one of those that wait be done: all of it, `taken` bytes of it, or not at all."""
+        future, _, _ = self.waiting.pop(at)
+        if future.done():  # cancelled
+            return
+        if error is not None:
+            future.set_exception(FileError(error, "held", "no"))
+        else:
+            future.set_result(taken)
+
+    def answer_all(self) -> None:
+        self.free = True
+        while self.waiting:
+            self.answer()
+
+
+@asynccontextmanager
+async def at_work(mode: int = OWRITE) -> AsyncIterator[tuple[Joined, Held, FarFid]]:
+    """A far file, open."""
+    async with joined(Dialect.NG, server=CountingServer("#1"), msize=MSIZE) as ends:
+        node = Held()
+        root = ends.server.root
+        assert isinstance(root, MemDirectory)
+        root.add(node)
+        fid = await Client(ends.mount, ME).open("held", mode)
+        assert isinstance(fid, FarFid)
+        yield ends, node, fid
+        node.answer_all()
+        await idle()
+        ends.mount.clunk(fid)
+        await idle()
+        assert only_the_roots_are_left(ends) or ends.mount.broken is not None
+        assert not ends.mount._behind.files
+        assert not ends.mount._behind.tasks
+
+
+async def accept(ends: Joined, fid: FarFid, offset: int, data: bytes) -> None:
+    assert await ends.mount.accept(fid, offset, data) == len(data)
+
+
+async def test_a_write_is_accepted_before_it_is_answered_and_settling_waits_for_it() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"hello")
+        await accept(ends, fid, 5, b" there")
+        await node.parked(2)
+        settling = asyncio.create_task(ends.mount.settle(fid))
+        await idle()
+        assert not settling.done()
+        node.answer(1)
+        await idle()
+        assert not settling.done()
+        node.answer()
+        await settling
+        assert node.data == b"hello there"
+
+
+async def test_what_the_server_leaves_of_a_write_is_sent_again() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"hello")
+        await node.parked(1)
+        node.answer(taken=2)
+        await node.parked(1)
+        assert node.waiting[0][1:] == (2, b"llo")
+        node.answer()
+        await ends.mount.settle(fid)
+        assert node.data == b"hello"
+
+
+async def test_a_server_that_takes_nothing_is_an_error_and_no_endless_loop() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"hello")
+        await node.parked(1)
+        node.answer(taken=0)
+        assert await bring(ends.mount.settle(fid)) is E.IO
+
+
+@pytest.mark.parametrize("how", ["accept", "write", "settle", "sync"])
+async def test_the_first_error_is_told_once_by_whatever_comes_next(how: str) -> None:
+    async with at_work() as (ends, node, fid):
+        for offset in (0, 1):
+            await accept(ends, fid, offset, b"x")
+        await node.parked(2)
+        node.answer(error=E.NOSPC)
+        node.answer(error=E.IO)
+        await idle()
+        node.free = True
+        following: dict[str, Callable[[], object]] = {
+            "accept": lambda: ends.mount.accept(fid, 2, b"x"),
+            "write": lambda: ends.mount.write(fid, 2, b"x"),
+            "settle": lambda: ends.mount.settle(fid),
+            "sync": lambda: ends.mount.sync(fid, False),
+        }
+        assert await bring(following[how]()) is E.NOSPC  # type: ignore[arg-type]
+        await ends.mount.settle(fid)
+        await accept(ends, fid, 0, b"again")
+        await ends.mount.settle(fid)
+        assert node.data == b"again"
+
+
+async def test_an_error_that_nobody_asked_for_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with at_work() as (ends, node, _):
+        other = await Client(ends.mount, ME).open("held", OWRITE)
+        assert isinstance(other, FarFid)
+        await accept(ends, other, 0, b"x")
+        await node.parked(1)
+        ends.mount.clunk(other)
+        with caplog.at_level(logging.ERROR, "cognu.mount"):
+            node.answer(error=E.NOSPC)
+            await idle()
+        assert "nobody asked" in caplog.text
+
+
+async def test_a_fid_is_clunked_only_when_what_was_accepted_is_written() -> None:
+    async with at_work() as (ends, node, _):
+        other = await Client(ends.mount, ME).open("held", OWRITE)
+        assert isinstance(other, FarFid)
+        count = ends.mount.fid_count
+        await accept(ends, other, 0, b"kept")
+        await node.parked(1)
+        ends.mount.clunk(other)
+        await idle()
+        assert ends.mount.fid_count == count
+        node.answer()
+        await idle()
+        assert ends.mount.fid_count == count - 1
+        assert node.data == b"kept"
+
+
+@pytest.mark.parametrize("what", ["read", "stat", "truncate", "open", "write"])
+async def test_whatever_else_is_asked_of_the_file_comes_after_what_was_accepted(what: str) -> None:
+    async with at_work(ORDWR) as (ends, node, fid):
+        client = Client(ends.mount, ME)
+        other = await client.open("held", ORDWR)
+        assert isinstance(other, FarFid)
+        await accept(ends, fid, 0, b"written")
+        await node.parked(1)
+
+        async def asked() -> object:
+            match what:
+                case "read":
+                    return bytes(await ends.mount.read(other, 0, 100))
+                case "stat":
+                    return (await ends.mount.stat(other)).length
+                case "truncate":
+                    await ends.mount.wstat(other, SetStat(length=3))
+                case "open":
+                    ends.mount.clunk(await client.open("held", OWRITE | OTRUNC))
+                case _:
+                    return await ends.mount.write(fid, 0, b"W")
+            return None
+
+        asking = asyncio.create_task(asked())
+        await idle()
+        assert not asking.done()
+        node.answer_all()
+        answers: dict[str, object] = {"read": b"written", "stat": 7, "write": 1}
+        assert await asking == answers.get(what)
+        await ends.mount.settle(fid)
+        assert bytes(node.data) == {"truncate": b"wri", "write": b"Written"}.get(what, b"written")
+        ends.mount.clunk(other)
+
+
+async def test_two_writes_of_the_same_bytes_are_never_on_their_way_together() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"aaaa")
+        second = asyncio.create_task(ends.mount.accept(fid, 2, b"bb"))
+        await accept(ends, fid, 10, b"c")
+        await idle()
+        assert not second.done()
+        assert len(node.waiting) == 2
+        node.answer()
+        assert await second == 2
+        node.answer_all()
+        await ends.mount.settle(fid)
+        assert bytes(node.data) == b"aabb" + bytes(6) + b"c"
+
+
+async def test_what_is_on_its_way_is_bounded_by_a_window_that_grows() -> None:
+    async with at_work() as (ends, node, fid):
+        most, at = 0, 0
+        for _ in range(120):
+            writing = asyncio.create_task(ends.mount.accept(fid, at, bytes(PIECE)))
+            at += PIECE
+            await idle()
+            most = max(most, len(node.waiting))
+            if not writing.done():
+                assert sum(len(data) for _, _, data in node.waiting) <= BEHIND_BYTES
+                node.answer()
+                await writing
+        assert FIRST_BYTES // PIECE < most <= BEHIND_BYTES // PIECE
+        node.answer_all()
+        await ends.mount.settle(fid)
+        assert len(node.data) == 120 * PIECE
+
+
+async def test_who_gives_up_waiting_for_room_has_written_nothing_and_loses_nothing() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"aaaa")
+        giving_up = asyncio.create_task(ends.mount.accept(fid, 0, b"bbbb"))
+        await idle()
+        giving_up.cancel()
+        await asyncio.wait([giving_up])
+        node.answer_all()
+        await ends.mount.settle(fid)
+        assert node.data == b"aaaa"
+
+
+async def test_a_lost_connection_is_told_to_who_wrote() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"x")
+        await node.parked(1)
+        ends.here.cut()
+        assert await bring(ends.mount.settle(fid)) is E.NOTRECOVERABLE
+
+
+async def test_a_mount_that_is_closed_leaves_no_task() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"x")
+        await node.parked(1)
+        await ends.mount.close()
+        assert not ends.mount._behind.tasks
+        assert await bring(ends.mount.settle(fid)) is E.NOTRECOVERABLE
+
+
+async def test_what_is_no_plain_file_is_written_at_once() -> None:
+    async with joined(Dialect.NG, server=CountingServer("#1")) as ends:
+        node = Held()
+        node.qid = node.qid._replace(version=0)
+        root = ends.server.root
+        assert isinstance(root, MemDirectory)
+        root.add(node)
+        fid = await Client(ends.mount, ME).open("held", OWRITE)
+        assert isinstance(fid, FarFid)
+        writing = asyncio.create_task(ends.mount.accept(fid, 0, b"x"))
+        await node.parked(1)
+        await idle()
+        assert not writing.done()
+        node.answer(error=E.ACCES)
+        assert await bring(writing) is E.ACCES
+        ends.mount.clunk(fid)
+
+
+def test_only_plain_files_that_are_not_opened_to_append_are_written_behind() -> None:
+    assert may_write_behind(STORED, OWRITE)
+    assert may_write_behind(STORED, ORDWR | OTRUNC)
+    for mode in (OREAD, OEXEC, OWRITE | OAPPEND, OWRITE | OEXCL, ORDWR | ORCLOSE):
+        assert not may_write_behind(STORED, mode)
+    for qid in (Qid(0, 0, 1), Qid(QTAPPEND, 7, 1), Qid(0x20, 7, 1)):
+        assert not may_write_behind(qid, OWRITE)
