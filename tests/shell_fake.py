@@ -147,6 +147,12 @@ class PipeEnd(FakeFile):
                 self.pipe.changed.notify_all()
 
 
+class Posting(FakeFile):
+    async def close(self) -> None:
+        await super().close()
+        self.world.posted.discard(self.path)
+
+
 class Collector(FakeFile):
     """Collects what is written; `wrote` is set at each write."""
 
@@ -269,6 +275,7 @@ class FakeWorld:
         self.answers: dict[str, Any] = {}
         self.most_read = 0
         self.pipes_left = 1000
+        self.posted: set[str] = set()
 
     def node(self, **values: object) -> Node:
         self.numbers += 1
@@ -448,6 +455,13 @@ class FakeSystem:
         self.world.pipes_left -= 1
         pipe = Pipe()
         return PipeEnd(self.world, pipe, writes=False), PipeEnd(self.world, pipe, writes=True)
+
+    async def post(self, name: str) -> tuple[File, File]:
+        """The end reads as empty."""
+        if name in self.world.posted:
+            raise FileError(E.EXIST, f"/srv/{name}")
+        self.world.posted.add(name)
+        return await self.open("/dev/null", "rw"), Posting(self.world, name)
 
     async def bind(self, new: str, old: str, flags: Flags) -> None:
         self._find(new)

@@ -154,7 +154,7 @@ def test_the_synopsis_is_what_help_says_and_the_options_are_those_that_exist(nam
     of_shell = " ".join(usage_of(name))
     letters = {f"{sign}{letter}" for sign, group in re.findall(r"\[([-+])([a-zA-Z0-9]+)", of_shell) for letter in group}
     known = own | EVERYWHERE | letters | set(re.findall(r"--?[a-zA-Z]+", of_shell))
-    pointed = {"--on", "--name", "--grant"}  # of commands that a page points to
+    pointed = {"--on", "--name", "--grant", "--serve"}  # of commands that a page points to
     assert said - known <= pointed, said - known
 
 
@@ -188,7 +188,7 @@ class Place:
         (path / "notes.txt").write_text("near and far\nlook alike\n")
         (path / "letters").mkdir()
         (path / "letters" / "first").write_text("Dear desk,\n")
-        for program in ("wc", "show"):
+        for program in ("wc", "show", "memfs"):
             (path / f"{program}.wasm").write_bytes(build(program))
 
     def run(self, *argv: str) -> str:

@@ -1,4 +1,5 @@
-"""Builds the tests' programs in C and Zig with Zig's compiler: each once, whatever the number of test processes."""
+"""Builds the tests' programs and the examples, in C and Zig, with Zig's compiler: each once, whatever the number of
+test processes."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+EXAMPLES = HERE.parent.parent / "examples"
+"""Each in a directory of its own name."""
 CACHE = HERE.parent.parent / ".cache" / "programs"
 FLAGS = {
     ".c": ("cc", "-target", "wasm32-wasi", "-O2", "-s"),
@@ -19,8 +22,9 @@ FLAGS = {
 
 
 def build(name: str) -> bytes:
-    """`name.c` or `name.zig` as a WASI program."""
-    [source] = [path for suffix in FLAGS if (path := HERE / f"{name}{suffix}").exists()]
+    """`name.c` or `name.zig`, here or among the examples, as a WASI program."""
+    places = (HERE, EXAMPLES / name)
+    [source] = [path for suffix in FLAGS for place in places if (path := place / f"{name}{suffix}").exists()]
     key = hashlib.sha256(repr(FLAGS[source.suffix]).encode() + source.read_bytes()).hexdigest()[:16]
     made = CACHE / f"{name}-{key}.wasm"
     if not made.exists():

@@ -61,7 +61,9 @@ class ChanStream:
                     taken = await finish(dispatch(chan, WRITE, chan.server.write, chan.fid, 0, rest))
                     rest = rest[taken:]
         except FileError as error:
-            raise LinkBroken(error.error, self.peer, error.detail) from None
+            # That a pipe was closed is the user's own affair where the user has it; here it is the server that ended.
+            reason = E.CONNRESET if error.error is E.PIPE else error.error
+            raise LinkBroken(reason, self.peer, error.detail) from None
 
     def close(self) -> None:
         if not self._closed.is_set():

@@ -81,13 +81,13 @@ class Shown(NamedTuple):
     """A tree to be exported: where it is, whether it may be changed, and the patterns."""
 
     path: str
-    write: bool = False
+    writable: bool = False
     hide: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
 
     def text(self) -> str:
         """As one line, for `parse_shown`."""
-        words = ["write"] if self.write else []
+        words = ["write"] if self.writable else []
         words += [word for pattern in self.hide for word in ("hide", pattern)]
         words += [word for pattern in self.show for word in ("show", pattern)]
         return " ".join(map(quote, [*words, "path", self.path]))

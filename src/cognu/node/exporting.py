@@ -33,7 +33,7 @@ async def exported(node: Node, shown: Shown, by: str) -> Process:
     base = node.base
     patterns = parse_filter(shown.hide, shown.show)
     domain = Domain(base.namespace.domain.authority, base.namespace.domain)
-    rights = WRITABLE if shown.write else READ_ONLY
+    rights = WRITABLE if shown.writable else READ_ONLY
     namespace: Namespace = base.namespace.copy(domain, devices=False, rights=rights)
     try:
         found = await finish(namespace.find(shown.path, namespace.root, base))

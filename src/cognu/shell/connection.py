@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from cognu.errors import E, FileError, LinkBroken
+from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
@@ -139,6 +139,17 @@ class NodeFile:
         if self._lent:
             self._offset = await self._offset_of(fid_number(self._chan))
             self._lent = False
+
+
+class Posting(NodeFile):
+    """A file of /srv, which is there until it is closed."""
+
+    async def close(self) -> None:
+        chan = self._chan
+        # If somebody took it off before, or the node is gone, it is no more.
+        with suppress(CognuError), self._connection.told(self.path):
+            await finish(dispatch(chan, WRITE, chan.server.remove, chan.fid))
+        chan.close()
 
 
 def fid_number(chan: Chan) -> int:

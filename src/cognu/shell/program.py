@@ -216,7 +216,9 @@ async def _run_words(at: Begun, argv: Sequence[str]) -> int:
     call = Call(at.shell, tuple(argv), at.streams, dict(at.shell.variables), execute, interpret, nothing)
     try:
         try:
-            return await execute(call)
+            status = await execute(call)
+            await at.shell.wait_jobs(services=True)  # what `run --serve` left to run
+            return status
         except ExitShell as ended:
             return ended.status
     except CognuError as error:

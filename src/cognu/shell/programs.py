@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from cognu.errors import E, FileError
 from cognu.shell.hoststreams import HostInput
 from cognu.shell.state import FAILED, NOT_A_PROGRAM, NOT_FOUND, Call, decode, encode, end_tasks
-from cognu.shell.system import PROGRAMS, Child, Grant, Program, RunOptions, System, absolute
+from cognu.shell.system import PROGRAMS, Child, File, Grant, NoteGroup, Program, RunOptions, System, absolute
 from cognu.shell.wants import Attendant
 
 _HASH = re.compile(r"[a-z2-7]{8,}")
@@ -106,6 +106,51 @@ def _within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
+async def serve_program(call: Call, argv: Sequence[str], options: RunOptions, name: str) -> int:
+    """Start `argv` with its input and output posted as the service NAME (srv(3)), and go on: it is a job then, like
+    what `&` begins. When it ends the service is taken off. 126 and 127 as `run_program`.
+    """
+    if not name or "/" in name or name in (".", ".."):
+        raise call.usage("a name is a word without a slash", name or "--serve")
+    try:
+        end, posting = await call.system.post(name)
+    except FileError as error:
+        return await could_not_run(call, error)
+    try:
+        try:
+            options = replace(await _with_typed(call, argv, options), group=NoteGroup())
+            program = await find_program(call.system, argv[0], here=True)
+            child = await call.system.start(program, argv, call.environment, end, end, call.streams.stderr, options)
+        finally:
+            await end.close()
+    except BaseException as failure:
+        await posting.close()
+        if not isinstance(failure, FileError):
+            raise
+        return await _refused(call, argv[0], failure, absolute(call.system.cwd, argv[0]))
+    call.shell.add_job(" ".join(call.argv), asyncio.create_task(_attend(child, posting)), serves=True)
+    return 0
+
+
+async def _attend(child: Child, posting: File) -> int:
+    try:
+        return await child.wait()
+    except BaseException:
+        await _stop(child)
+        raise
+    finally:
+        await posting.close()
+
+
+async def _with_typed(call: Call, argv: Sequence[str], options: RunOptions) -> RunOptions:
+    """The options, with what typing the command line grants."""
+    typed = await grants_of(call.system, argv)
+    # What was granted in so many words is not made less by typing a path in it as well.
+    named = [grant.path for grant in options.grants] + [directory.host for directory in options.directories]
+    more = (grant for grant in typed if not any(_within(grant.path, path) for path in named))
+    return replace(options, grants=(*options.grants, *more))
+
+
 async def run_program(
     call: Call, argv: Sequence[str], options: RunOptions, here: bool = False, interpret: Interpret | None = None
 ) -> int:
@@ -113,11 +158,9 @@ async def run_program(
 
     A file that is no program but a script goes to `interpret`, if there is one.
     """
-    typed = await grants_of(call.system, argv)
-    # What was granted in so many words is not made less by typing a path in it as well.
-    named = [grant.path for grant in options.grants] + [directory.host for directory in options.directories]
-    more = (grant for grant in typed if not any(_within(grant.path, path) for path in named))
-    options = replace(options, grants=(*options.grants, *more), asks=call.shell.ask is not None, group=call.shell.group)
+    named = bool(options.grants or options.directories)
+    options = await _with_typed(call, argv, options)
+    options = replace(options, asks=call.shell.ask is not None, group=call.shell.group)
     streams = call.streams
     program: Program | None = None
     try:

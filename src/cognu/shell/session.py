@@ -24,7 +24,7 @@ from cognu.files.rpc import answer_of, request_text
 from cognu.files.server import OAPPEND, OEXCL, Entry, Then
 from cognu.files.steps import finish
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
-from cognu.shell.connection import Connection, NodeFile, Somebody, local_namespace
+from cognu.shell.connection import Connection, NodeFile, Posting, Somebody, local_namespace
 from cognu.shell.fetch import fetch
 from cognu.shell.launching import NodeChild, ProgramStart
 from cognu.shell.system import (
@@ -42,6 +42,7 @@ from cognu.shell.system import (
 )
 from cognu.world import Clock, Stream
 
+SERVICES = "/srv"
 STREAMS = 3
 """Descriptors of such a process that must not be taken by a fid of ours."""
 AT_ONCE = 64
@@ -293,8 +294,8 @@ class NodeSession:
             try:
                 if not found.qid.type & QTDIR:
                     raise FileError(E.NOTDIR, path)
-                entries = await self._entries(found)
                 found = await finish(self._node.namespace.open(found, OREAD, self._node.caller))
+                entries = await self._entries(found)
                 stats: Stats = []
                 for start in range(0, len(entries), AT_ONCE):
                     batch = entries[start : start + AT_ONCE]
@@ -320,9 +321,9 @@ class NodeSession:
 
     async def _entry_stat(self, directory: Chan, entry: Entry) -> Stat | None:
         """The attributes of an entry, or what its qid tells if they are refused; None if it is gone since."""
-        connection = self._node.connection
         if entry.stat is not None:
             return entry.stat
+        connection = self._node.connection
         try:
             fid = (await connection.walk(directory.fid, [entry.name], self._node.caller)).fid
             assert fid is not None
@@ -384,6 +385,25 @@ class NodeSession:
             finally:
                 top.close()
         return self._file(ends[0], "pipe", "pipe"), self._file(ends[1], "pipe", "pipe")
+
+    async def post(self, name: str) -> tuple[NodeFile, NodeFile]:
+        near, theirs = await self.pipe_ends("rw", "rw")
+        path = f"{SERVICES}/{name}"
+        try:
+            with self._node.connection.told(path):
+                chan = await self._create(path, 0o600, OWRITE | OEXCL)
+            posting = Posting(self._node.connection, chan, path, path, self._offset_of)
+            try:
+                await posting.write(str((await near.lend())[0]).encode())
+            except BaseException:
+                await posting.close()
+                raise
+        except BaseException:
+            await theirs.close()
+            raise
+        finally:
+            await near.close()
+        return theirs, posting
 
     # -- the namespace --------------------------------------------------------------------------------------------
 

@@ -62,12 +62,15 @@ class Streams:
 
 @dataclass(slots=True)
 class Job:
-    """A list entry that runs in the background; its task returns the status. `told`: whoever types knows its number."""
+    """A list entry that runs in the background; its task returns the status. `told`: whoever types knows its number.
+    `serves`: it is there for others and does not end by itself.
+    """
 
     number: int
     text: str
     task: asyncio.Task[int]
     told: bool = False
+    serves: bool = False
 
     @property
     def name(self) -> str:
@@ -120,8 +123,8 @@ class Shell:
             loops=0, kept=[dict(values) for values in self.kept],
         )  # fmt: skip
 
-    def add_job(self, text: str, task: asyncio.Task[int]) -> Job:
-        job = Job(max((job.number for job in self.jobs), default=0) + 1, text, task)
+    def add_job(self, text: str, task: asyncio.Task[int], serves: bool = False) -> Job:
+        job = Job(max((job.number for job in self.jobs), default=0) + 1, text, task, serves=serves)
         self.jobs.append(job)
         self.last_job = job.name
         return job
@@ -133,11 +136,11 @@ class Shell:
                 return job
         raise FileError(E.SRCH, name)
 
-    async def wait_jobs(self) -> None:
-        """Wait until every job has ended, and forget them."""
-        while self.jobs:
-            await asyncio.wait([job.task for job in self.jobs])
-            self.jobs = [job for job in self.jobs if job.status() is None]
+    async def wait_jobs(self, services: bool = False) -> None:
+        """Wait until every job has ended, and forget them. Those that serve go on, unless `services` are waited for."""
+        while waited := [job for job in self.jobs if services or not job.serves]:
+            await asyncio.wait([job.task for job in waited])
+            self.jobs = [job for job in self.jobs if job.status() is None or job not in waited]
 
     async def end_jobs(self) -> None:
         """Interrupt what still runs, wait for its end, and forget it. Raises what a defect in a command raised."""

@@ -224,6 +224,10 @@ class System(Protocol):
     async def pipe(self) -> tuple[File, File]:
         """The reading and the writing end. The reader gets `b""` once the last holder of the writing end closed."""
 
+    async def post(self, name: str) -> tuple[File, File]:
+        """A new pipe, one end of which is posted as /srv/NAME: the other end, and the posting, which is taken off when
+        it is closed. Raises `FileError(EXIST)`."""
+
     async def bind(self, new: str, old: str, flags: Flags) -> None: ...
 
     async def mount(self, service: str, old: str, flags: Flags, aname: str = "") -> None:

@@ -9,7 +9,7 @@ from cognu.shell.state import Call
 
 _JOIN = ("a", "b", "c")
 _RUN = (
-    "run [--on NODE] [--isolate] [--handle INTERFACE] [--grant PATH[:rwx]|net] [--grants FILE] "
+    "run [--on NODE] [--isolate] [--handle INTERFACE] [--serve NAME] [--grant PATH[:rwx]|net] [--grants FILE] "
     "[--dir HOST[::GUEST]] [--env K=V] [--memory SIZE] [--cpu SECONDS] PROGRAM [ARG...]"
 )
 
@@ -170,7 +170,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "run a program in a sandbox",
             _RUN,
             "run --on pi wc.wasm notes.txt",
-            ("on=", "isolate", "handle=", "grant=", "grants=", "dir=", "env=", "memory=", "cpu="),
+            ("on=", "isolate", "handle=", "serve=", "grant=", "grants=", "dir=", "env=", "memory=", "cpu="),
             (1, ANY),
             mixed=False,
             status="the program's; 128 + n if signal n ended it; 126 if it can't be run, 127 if there is none",

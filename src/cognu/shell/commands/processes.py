@@ -11,7 +11,7 @@ from cognu.errors import E, FileError
 from cognu.files.wants import NETWORK, NETWORK_RIGHTS
 from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count, parse_seconds, parse_size
-from cognu.shell.programs import run_program
+from cognu.shell.programs import run_program, serve_program
 from cognu.shell.state import Call, ExitShell
 from cognu.shell.system import Directory, Grant, Note, RunOptions, absolute
 from cognu.shell.wants import NET
@@ -41,7 +41,10 @@ async def run(call: Call) -> int:
         isolate="isolate" in options,
         handles=tuple(options.values("handle")),
     )
-    return await run_program(replace(call, environment=environment), call.operands, wanted, here=True)
+    call, name = replace(call, environment=environment), options.value("serve")
+    if name is not None:
+        return await serve_program(call, call.operands, wanted, name)
+    return await run_program(call, call.operands, wanted, here=True)
 
 
 def _variable(text: str) -> tuple[str, str]:
