@@ -19,7 +19,7 @@ from typing import Any, Final
 import z3
 
 from cognu.kernel.state import CANCELLED, QUEUED
-from proofs.symbolic import TRUE, WIDTH, Bits, Cell, Num, Run, Sym, both, choose, equal, leaves, read
+from proofs.symbolic import TRUE, WIDTH, Bits, Cell, Num, Run, Sym, both, choose, equal, leaves, read, unknown
 
 SORTS: Final = {"slots": "slot", "processes": "process", "endpoints": "endpoint", "messages": "message"}
 """What numbers the tables of each part of the kernel are indexed by."""
@@ -85,22 +85,15 @@ def sort_of(part: str, name: str) -> str:
     return KEYS.get(f"{part}.{name}", SORTS[part])
 
 
-def function(name: str, kind: str) -> Callable[[Any], Any]:
-    made: Callable[[Any], Any] = z3.Function(
-        name, z3.IntSort(), z3.BitVecSort(WIDTH) if kind == "bits" else z3.IntSort()
-    )
-    return made
-
-
 BASE: Final = {
-    f"{part}.{name}": function(f"{part}.{name}", kind)
+    f"{part}.{name}": unknown(f"{part}.{name}", kind == "bits")
     for part, tables in TABLES.items()
     for name, kind in tables.items()
 }
-GHOST: Final = {f"stamp.{name}": function(f"stamp.{name}", "int") for name in STAMPS} | {
-    "depth": function("depth", "int"),
-    "granted": function("granted", "bits"),
-    "spent": function("spent", "int"),
+GHOST: Final = {f"stamp.{name}": unknown(f"stamp.{name}", False) for name in STAMPS} | {
+    "depth": unknown("depth", False),
+    "granted": unknown("granted", True),
+    "spent": unknown("spent", False),
 }
 ANC: Final = z3.Function("anc", z3.IntSort(), z3.IntSort(), z3.BoolSort())
 VIA: Final = z3.Function("via", z3.IntSort(), z3.IntSort(), z3.IntSort())
@@ -124,6 +117,10 @@ def constant(kernel: Any, name: str) -> Callable[[Any], Any]:
         return value
 
     return look
+
+
+def is_zero(term: Any) -> bool:
+    return isinstance(term, z3.IntNumRef) and term.as_long() == 0
 
 
 class Kinship:
@@ -177,6 +174,7 @@ class Machine:
         if start is not None:
             self.base = {name: constant(start, name) for name in self.base}
         self.touched: dict[str, dict[int, Any]] = {sort: {} for sort in ELEMENTS}
+        self.leaves: dict[int, tuple[Any, list[tuple[int, Any, bool]]]] = {}
         self.tables: dict[str, Sym] = {}
         for part, tables in TABLES.items():
             for name, kind in tables.items():
@@ -197,9 +195,13 @@ class Machine:
     def touch(self, sort: str, term: Any) -> None:
         """Remember that an element was looked at; the hypotheses are taken there."""
         known = self.touched[sort]
-        for leaf in leaves(term):
-            if not z3.is_int_value(leaf) or leaf.as_long() != 0 or sort == "process":
-                known.setdefault(leaf.get_id(), leaf)
+        where = term.ast.value
+        if where not in self.leaves:
+            # The term is kept with its leaves, so that no other takes its place in memory.
+            self.leaves[where] = (term, [(leaf.ast.value, leaf, is_zero(leaf)) for leaf in leaves(term)])
+        for leaf_where, leaf, zero in self.leaves[where][1]:
+            if not zero or sort == "process":
+                known.setdefault(leaf_where, leaf)
 
     def _table(self, name: str, sort: str, kind: str) -> None:
         wrapper = Bits if kind == "bits" else Num
@@ -305,6 +307,8 @@ class View:
     def __init__(self, machine: Machine, after: bool, seen: set[str] | None = None) -> None:
         self.machine, self.after = machine, after
         self.seen = seen
+        self.known: dict[tuple[str, int], tuple[Any, Any]] = {}
+        """What was read, beside where: the operation is over, so that it stays."""
         self.slots, self.processes, self.endpoints, self.messages = (Part(self, part) for part in TABLES)
         self.stamp = {name: self.table(f"stamp.{name}", sort) for name, sort in STAMPS.items()}
         self.depth = self.table("depth", "slot")
@@ -328,7 +332,10 @@ class View:
                 at = z3.IntVal(at)
             if self.after:
                 machine.touch(sort, at)
-            return read(table.base, log, at)
+            key = (name, at.ast.value)
+            if key not in self.known:
+                self.known[key] = (read(table.base, log, at), at)
+            return self.known[key][0]
 
         return look
 

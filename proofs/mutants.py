@@ -1,7 +1,11 @@
-"""The kernel's source with one guard or one update taken away, for each of them: the proof must fail for every one.
+"""The kernel's source with one change, for each of its guards, updates and values: the proof must fail for every one.
 
-What is taken away: an assignment to the state, or a call that makes one; an `if` that refuses; one side of an `and` or
-an `or`. Any other `if`, and any choice between two values, is made to go one way always, and then the other.
+Taken away: an assignment to the state, or a call that makes one; an `if` that refuses; one side of an `and` or an
+`or`. Any other `if`, and any choice between two values, is made to go one way always, and then the other.
+
+Put in another's place: the code of a refusal, by the next one and by success; what an operation returns, a flag or a
+message's state that is assigned, by another of its kind; an operator, by its opposite or by the one that differs at the
+bound alone; the two links that a list is given, by each other.
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ import ast
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple
 
+from cognu.kernel.state import Code
 from proofs.effects import PARAMETERS
 
 MODULES: Final = ("lists", "queues", "tables", "messages")
@@ -25,13 +30,13 @@ MARK: Final = "__mutant__"
 
 
 class Mutant(NamedTuple):
-    """One change: in which module and function, at which line, what was taken away."""
+    """One change: in which module and function, at which line, what is changed. `tree` makes the module with it."""
 
     module: str
     function: str
     line: int
     change: str
-    tree: ast.Module
+    tree: Callable[[], ast.Module]
 
     @property
     def name(self) -> str:
@@ -132,18 +137,123 @@ def expression_sites(node: ast.AST) -> Iterator[Site]:
             yield f"as if not {said}", always(False), 0
 
 
-def mutants() -> Iterator[Mutant]:
+def value_sites(node: ast.AST) -> Iterator[Site]:
+    """The values in a node that another can stand for."""
+    if isinstance(node, ast.UnaryOp) and is_code(node.operand):
+        assert isinstance(node.operand, ast.Attribute)
+        other = after(node.operand.attr)
+        yield f"{short(node)} is -Code.{other}", _put("operand", code_of(other)), 0
+        yield f"{short(node)} is 0", _put("operand", ast.Constant(0)), 0
+    elif isinstance(node, (ast.Return, ast.Assign)):
+        for value in others(node):
+            yield f"{short(node)} has {ast.unparse(value)}", _put("value", value), 0
+    elif isinstance(node, (ast.AugAssign, ast.BinOp)) and type(node.op) in OPPOSITE:
+        one = OPPOSITE[type(node.op)]
+        yield f"{short(node)} has {SIGN[one]}", _operate(one), 0
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in AT_THE_BOUND:
+        bound = AT_THE_BOUND[type(node.ops[0])]
+        yield f"{short(node)} has {SIGN[bound]}", _compare(bound), 0
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LINKING:
+        yield f"{short(node)} has its links exchanged", _exchange, 0
+
+
+def short(node: ast.AST) -> str:
+    return ast.unparse(node).splitlines()[0]
+
+
+def is_code(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Code"
+
+
+OPPOSITE: Final[dict[type[ast.operator], type[ast.operator]]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
+}  # fmt: skip
+AT_THE_BOUND: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+}  # fmt: skip
+SIGN: Final[dict[type[ast.AST], str]] = {
+    ast.Add: "+", ast.Sub: "-", ast.BitOr: "|", ast.BitAnd: "&", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+}  # fmt: skip
+LINKING: Final = ("link", "unlink", "push", "pull")
+STATES: Final = ("QUEUED", "DELIVERED", "ANSWERED", "CANCELLED", "FAILED")
+
+
+def after(code: str) -> str:
+    """The next refusal of the list."""
+    names = [known.name for known in Code]
+    return names[(names.index(code) + 1) % len(names)]
+
+
+def code_of(name: str) -> ast.expr:
+    return ast.Attribute(ast.Name("Code", ast.Load()), name, ast.Load())
+
+
+def others(node: ast.Return | ast.Assign) -> Iterator[ast.expr]:
+    """What a constant can be taken for; but that something is 0 again is an update that is taken away elsewhere."""
+    value = node.value
+    if isinstance(value, ast.Constant) and value.value in (0, 1) and (value.value or isinstance(node, ast.Return)):
+        yield ast.Constant(1 - value.value)
+    elif isinstance(value, ast.Name) and value.id in STATES:
+        yield ast.Name(STATES[(STATES.index(value.id) + 1) % len(STATES)], ast.Load())
+
+
+def _put(field: str, value: ast.expr) -> Callable[[ast.AST], None]:
+    def change(found: ast.AST) -> None:
+        setattr(found, field, marked(value))
+
+    return change
+
+
+def _operate(operator: type[ast.operator]) -> Callable[[ast.AST], None]:
+    def change(found: ast.AST) -> None:
+        if isinstance(found, ast.AugAssign):
+            found.op, found.value = operator(), marked(found.value)
+        elif isinstance(found, ast.BinOp):
+            found.op, found.left = operator(), marked(found.left)
+
+    return change
+
+
+def _compare(bound: type[ast.cmpop]) -> Callable[[ast.AST], None]:
+    def change(found: ast.AST) -> None:
+        assert isinstance(found, ast.Compare)
+        found.ops, found.left = [bound()], marked(found.left)
+
+    return change
+
+
+def _exchange(found: ast.AST) -> None:
+    """`after` and `before` stand before owner and item."""
+    assert isinstance(found, ast.Call)
+    found.args[-4], found.args[-3] = marked(found.args[-3]), found.args[-4]
+
+
+def marked(value: ast.expr) -> ast.expr:
+    """The value, by way of the mark."""
+    return ast.BoolOp(ast.Or(), [mark(), value])
+
+
+@cache
+def mutants() -> tuple[Mutant, ...]:
     """Every change, in the order of the source."""
+    return tuple(changes())
+
+
+def changes() -> Iterator[Mutant]:
     for module, tree in sources().items():
         for number, function in enumerate(functions(tree)):
             for place, node in enumerate(ast.walk(function)):
-                for said, change, at in (*statement_sites(node), *expression_sites(node)):
-                    copy = deepcopy(tree)
-                    copied = functions(copy)[number]
-                    changed = list(ast.walk(copied))[place]
+                for said, change, at in (*statement_sites(node), *expression_sites(node), *value_sites(node)):
                     line = at if at else getattr(node, "lineno", function.lineno)
-                    change(changed)
-                    yield Mutant(module, function.name, line, said, ast.fix_missing_locations(copy))
+                    made = partial(changed, tree, number, place, change)
+                    yield Mutant(module, function.name, line, said, made)
+
+
+def changed(tree: ast.Module, number: int, place: int, change: Callable[[ast.AST], None]) -> ast.Module:
+    """A copy of a module, with one node of one of its functions changed."""
+    copy = deepcopy(tree)
+    change(list(ast.walk(functions(copy)[number]))[place])
+    return ast.fix_missing_locations(copy)
 
 
 def functions(tree: ast.Module) -> list[ast.FunctionDef]:
@@ -152,7 +262,7 @@ def functions(tree: ast.Module) -> list[ast.FunctionDef]:
 
 def build(mutant: Mutant, reached: Callable[[], None]) -> type:
     """The kernel with this change. `reached` is called whenever the changed place is come by."""
-    trees = {**sources(), mutant.module: mutant.tree}
+    trees = {**sources(), mutant.module: mutant.tree()}
     names = {f"cognu.kernel.{name}": tree for name, tree in trees.items()}
     before = {name: sys.modules[name] for name in names}
     try:

@@ -13,7 +13,7 @@ from cognu.kernel.state import Code
 from proofs.effects import PARAMETERS, READ_ONLY, RESULTS, Call
 from proofs.invariants import INVARIANTS, LEMMAS, Invariant, Lemma
 from proofs.machine import Machine, View
-from proofs.symbolic import WIDTH, Bits, Num, Run, explore, leaves
+from proofs.symbolic import WIDTH, Bits, Num, Run, explore, leaves, solver
 from proofs.theorems import (
     Charged,
     Goal,
@@ -144,56 +144,121 @@ def distinct(machine: Machine, *tables: str) -> list[Any]:
     return list(known.values())
 
 
-CACHE: dict[tuple[Any, ...], Any] = {}
-
-
-def hypotheses(path: Path, about: str, terms: dict[str, list[Any]]) -> list[Any]:
-    """The invariants before the operation at these elements: those of two elements for the list in question alone, or
-    for kinship if it is about no list.
-    """
-    found = []
+def together() -> dict[tuple[tuple[str, ...], str], list[Invariant]]:
+    """The invariants that are said of the same elements: those of two by the list they are about."""
+    found: dict[tuple[tuple[str, ...], str], list[Invariant]] = {}
     for invariant in (*INVARIANTS, *(lemma.says for lemma in LEMMAS)):
-        if len(invariant.sorts) == 2 and invariant.chain != (about or "anc"):
+        about = invariant.chain if len(invariant.sorts) == 2 else ""
+        found.setdefault((invariant.sorts, about), []).append(invariant)
+    return found
+
+
+TOGETHER: Final = together()
+CACHE: Final[dict[tuple[Any, ...], Any]] = {}
+GENERAL: Final[dict[tuple[tuple[str, ...], str], Any]] = {}
+
+
+def hypotheses(path: Path, about: str, terms: dict[str, list[Any]], known: dict[str, list[Any]]) -> Iterator[Any]:
+    """The invariants before the operation at these elements, but for those that are assumed at the known ones alone:
+    with no list to be about those of less than two elements, else those of two that are about that list, or kinship.
+    """
+    for sorts, chain in TOGETHER:
+        if chain != about or (not sorts and known):
             continue
-        for elements in product(*(terms[sort] for sort in invariant.sorts)):
-            if len(elements) == 2 and elements[0].eq(elements[1]):
+        old = [{element.ast.value for element in known.get(sort, ())} for sort in sorts]
+        for elements in product(*(terms[sort] for sort in sorts)):
+            ids = [element.ast.value for element in elements]
+            if len(ids) == 2 and ids[0] == ids[1]:
                 continue
-            found.append(before(path, invariant, elements))
-    return found + sums(path, terms["process"])
+            if not (sorts and all(one in there for one, there in zip(ids, old, strict=True))):
+                yield before(path, sorts, chain, elements, (*ids,))
 
 
-def before(path: Path, invariant: Invariant, elements: tuple[Any, ...]) -> Any:
-    """An invariant before the operation, which is the same on every path: it is made once, and then put in place."""
-    key = (invariant.name, *(element.get_id() for element in elements))
+def before(path: Path, sorts: tuple[str, ...], about: str, elements: tuple[Any, ...], ids: tuple[int, ...]) -> Any:
+    """Invariants before the operation, which are the same on every path: they are made once, and then put in place."""
+    key = (sorts, about, ids)
     if key not in CACHE:
-        general = fresh(invariant)
-        if invariant.name not in GENERAL:
-            GENERAL[invariant.name] = invariant.holds(path.before, *general)
-        made = z3.substitute(GENERAL[invariant.name], *zip(general, elements, strict=True))
-        # The terms are kept with what was made of them, so that no other takes their number.
+        said = TOGETHER[sorts, about]
+        general = fresh(said[0])
+        if (sorts, about) not in GENERAL:
+            GENERAL[sorts, about] = z3.And(*(invariant.holds(path.before, *general) for invariant in said))
+        made = z3.substitute(GENERAL[sorts, about], *zip(general, elements, strict=True))
+        # The terms are kept with what was made of them, so that no other takes their place in memory.
         CACHE[key] = (made, elements)
     return CACHE[key][0]
-
-
-GENERAL: Final[dict[str, Any]] = {}
 
 
 def charge_before(v: View, process: Any, charge: Callable[[View, Any, Any], Any], item: Any) -> Any:
     return charge(v, item, process)
 
 
-def sums(path: Path, processes: list[Any]) -> list[Any]:
+def sums(path: Path, processes: list[Any], known: list[Any]) -> Iterator[Any]:
     """What an account uses is the sum of its charges, so at least that of some of them; and none makes 0."""
     v = path.before
     charged = written(path.machine)
-    found = []
+    old = {process.ast.value for process in known}
     for process in processes:
-        found.append(v.processes.used(process) >= charged.total(partial(charge_before, v, process)))
-        nothing = z3.And(
-            v.processes.held(process) == 0, v.processes.sent(process) == 0, v.processes.first(process) == 0
-        )
-        found.append(z3.Implies(nothing, v.processes.used(process) == 0))
-    return found
+        if process.ast.value not in old:
+            yield v.processes.used(process) >= charged.total(partial(charge_before, v, process))
+            nothing = z3.And(
+                v.processes.held(process) == 0, v.processes.sent(process) == 0, v.processes.first(process) == 0
+            )
+            yield z3.Implies(nothing, v.processes.used(process) == 0)
+
+
+class Questions:
+    """What is asked about one path. Its solver has the condition of the path and the invariants at what the operation
+    touched; above that those of one list, which change with what the questions are about; above that a question's own.
+    """
+
+    def __init__(self, path: Path, operation: Touched) -> None:
+        self.path, self.known, self.about = path, elements_of(operation), ""
+        self.solver = solver()
+        self.solver.set("timeout", TIMEOUT)
+        self.solver.add(*path.run.condition)
+        self.solver.add(*hypotheses(path, "", self.known, {}), *sums(path, self.known["process"], []))
+
+    def turn(self, about: str) -> None:
+        """From here on the questions are about this list; kinship if about none."""
+        about = about or "anc"
+        if about != self.about:
+            if self.about:
+                self.solver.pop()
+            self.solver.push()
+            self.solver.add(*hypotheses(self.path, about, self.known, {}))
+            self.about = about
+
+    def state(self, where: Any) -> Any:
+        """Whether a state that satisfies the invariants leads along the path to where this holds, as Z3 answers."""
+        self.turn("")
+        self.solver.push()
+        self.solver.add(where)
+        answer = self.solver.check()
+        self.solver.pop()
+        return answer
+
+    def ask(self, about: str, goals: list[Goal], terms: dict[str, list[Any]]) -> Failure | None:
+        """Whether all of these goals follow; if not, a state in which one does not."""
+        self.turn(about)
+        self.solver.push()
+        try:
+            return self._ask(goals, terms)
+        finally:
+            self.solver.pop()
+
+    def _ask(self, goals: list[Goal], terms: dict[str, list[Any]]) -> Failure | None:
+        asked, path = self.solver, self.path
+        asked.add(*hypotheses(path, "", terms, self.known), *hypotheses(path, self.about, terms, self.known))
+        asked.add(*sums(path, terms["process"], self.known["process"]))
+        asked.add(z3.Or(*(z3.Not(goal.holds) for goal in goals)))
+        answer = asked.check()
+        if answer == z3.unsat:
+            return None
+        if answer == z3.unknown:
+            return Failure(path.call.name, [f"not decided: {asked.reason_unknown()}"], None, path)
+        model = smallest(asked, terms, path)
+        broken = [goal.name for goal in goals if not z3.is_true(model.eval(goal.holds, model_completion=True))]
+        return Failure(path.call.name, broken, model, path)
 
 
 class Proof(NamedTuple):
@@ -210,14 +275,16 @@ class Proof(NamedTuple):
 def prove(path: Path, about: str = "") -> Proof:
     """All theorems of one path, or those alone whose names begin so, up to the first group in which one fails."""
     operation = copied(path.machine.touched)
-    succeeds = leads(path, operation, path.call.result >= 0)
-    if not succeeds and impossible(path, operation):
+    questions = Questions(path, operation)
+    done = z3.simplify(path.call.result >= 0)
+    succeeds = not z3.is_false(done) and questions.state(done) == z3.sat
+    if not succeeds and questions.state(True) == z3.unsat:
         return Proof(False, 0)
     count = 0
     for chain, goals, terms in groups(path, operation):
         goals = [goal for goal in goals if goal.name.startswith(about) and not trivial(goal)]
         if goals:
-            failure = ask(path, chain, goals, terms)
+            failure = questions.ask(chain, goals, terms)
             if failure is not None:
                 return Proof(True, count, failure, succeeds)
             count += len(goals)
@@ -227,31 +294,12 @@ def prove(path: Path, about: str = "") -> Proof:
 def agrees(path: Path, goals: list[Goal]) -> Proof:
     """Whether the goals of refinement hold after a path."""
     goals = [goal for goal in goals if not trivial(goal)]
-    operation = copied(path.machine.touched)
-    if not goals or impossible(path, operation):
-        return Proof(not goals, 0)
-    return Proof(True, len(goals), ask(path, "", goals, elements_of(operation)))
-
-
-def leads(path: Path, operation: Touched, where: Any) -> bool:
-    """Whether the solver found a state that satisfies the invariants and leads along this path to where this holds."""
-    if z3.is_false(z3.simplify(where)):
-        return False
-    solver = z3.SimpleSolver()
-    solver.set("timeout", TIMEOUT)
-    solver.add(*path.run.condition)
-    solver.add(*hypotheses(path, "", elements_of(operation)))
-    solver.add(where)
-    return bool(solver.check() == z3.sat)
-
-
-def impossible(path: Path, operation: Touched) -> bool:
-    """Whether no state that satisfies the invariants leads along this path."""
-    solver = z3.SimpleSolver()
-    solver.set("timeout", TIMEOUT)
-    solver.add(*path.run.condition)
-    solver.add(*hypotheses(path, "", elements_of(operation)))
-    return bool(solver.check() == z3.unsat)
+    if not goals:
+        return Proof(True, 0)
+    questions = Questions(path, copied(path.machine.touched))
+    if questions.state(True) == z3.unsat:
+        return Proof(False, 0)
+    return Proof(True, len(goals), questions.ask("", goals, questions.known))
 
 
 def trivial(goal: Goal) -> bool:
@@ -259,7 +307,7 @@ def trivial(goal: Goal) -> bool:
 
 
 def groups(path: Path, operation: Touched) -> Iterator[tuple[str, list[Goal], dict[str, list[Any]]]]:
-    """The goals: the invariants by the list they are about, then the theorems; each with the elements to assume at."""
+    """The goals: the invariants by the list they are about, and the theorems; each with the elements to assume at."""
     machine = path.machine
     changed = machine.changed()
     for about, invariants in BY_LIST.items():
@@ -273,9 +321,10 @@ def groups(path: Path, operation: Touched) -> Iterator[tuple[str, list[Goal], di
                     machine.touch(sort, element)
         if goals:
             yield about, goals, elements_of(machine.touched)
-    machine.touched = copied(operation)
-    goals = theorem_goals(path)
-    yield "", goals, elements_of(machine.touched)
+        if about == "anc":
+            machine.touched = copied(operation)
+            goals = theorem_goals(path)
+            yield "", goals, elements_of(machine.touched)
     machine.touched = copied(operation)
     for about, goals in turns(path.before, path.after, path.call).items():
         said = [goal._replace(holds=z3.Implies(path.call.result >= 0, goal.holds)) for goal in goals]
@@ -292,7 +341,8 @@ def reads(path: Path, invariant: Invariant) -> set[str]:
 
 
 READS: Final[dict[str, set[str]]] = {}
-BY_LIST: Final[dict[str, list[Invariant]]] = {}
+BY_LIST: Final[dict[str, list[Invariant]]] = {"": [], "anc": []}
+"""What is asked together: of no list, then of kinship, so that its hypotheses need not be put again; then by list."""
 for _invariant in INVARIANTS:
     BY_LIST.setdefault(_invariant.chain, []).append(_invariant)
 
@@ -314,35 +364,19 @@ def fresh(invariant: Invariant) -> list[Any]:
     return elements
 
 
-def ask(path: Path, about: str, goals: list[Goal], terms: dict[str, list[Any]]) -> Failure | None:
-    """Whether all of these goals follow; if not, a state in which one does not."""
-    solver = z3.SimpleSolver()
-    solver.set("timeout", TIMEOUT)
-    solver.add(*path.run.condition)
-    solver.add(*hypotheses(path, about, terms))
-    solver.add(z3.Or(*(z3.Not(goal.holds) for goal in goals)))
-    answer = solver.check()
-    if answer == z3.unsat:
-        return None
-    if answer == z3.unknown:
-        return Failure(path.call.name, [f"not decided: {solver.reason_unknown()}"], None, path)
-    model = smallest(solver, terms, path)
-    broken = [goal.name for goal in goals if not z3.is_true(model.eval(goal.holds, model_completion=True))]
-    return Failure(path.call.name, broken, model, path)
-
-
 SMALL: Final = 9
 """A counterexample is shown with numbers below this if there is one."""
 
 
-def smallest(solver: Any, terms: dict[str, list[Any]], path: Path) -> Any:
+def smallest(asked: Any, terms: dict[str, list[Any]], path: Path) -> Any:
     """A model with small numbers, if there is one: they are easier to read."""
-    model = solver.model()
+    model = asked.model()
     named = [term for sort in ("slot", "process", "endpoint", "message") for term in terms[sort]]
     named += [value for value in path.call.given.values() if not z3.is_bv(value)]
-    solver.set("timeout", 1000)
-    if solver.check(*(z3.And(term >= -1, term < SMALL) for term in named)) == z3.sat:
-        model = solver.model()
+    asked.set("timeout", 1000)
+    if asked.check(*(z3.And(term >= -1, term < SMALL) for term in named)) == z3.sat:
+        model = asked.model()
+    asked.set("timeout", TIMEOUT)
     return model
 
 
@@ -353,13 +387,13 @@ def prove_lemma(kernel: type, lemma: Lemma) -> bool:
     view = View(machine, False)
     elements = fresh(lemma.says)
     terms = lemma.at(view, *elements)
-    solver = z3.SimpleSolver()
-    solver.set("timeout", TIMEOUT)
+    asked = solver()
+    asked.set("timeout", TIMEOUT)
     for invariant in INVARIANTS:
         for chosen in product(*(terms.get(sort, []) for sort in invariant.sorts)):
-            solver.add(invariant.holds(view, *chosen))
-    solver.add(z3.Not(lemma.says.holds(view, *elements)))
-    return bool(solver.check() == z3.unsat)
+            asked.add(invariant.holds(view, *chosen))
+    asked.add(z3.Not(lemma.says.holds(view, *elements)))
+    return bool(asked.check() == z3.unsat)
 
 
 def prove_start(kernel: type) -> list[str]:
@@ -369,9 +403,9 @@ def prove_start(kernel: type) -> list[str]:
     view = View(machine, False)
     broken = []
     for invariant in INVARIANTS:
-        solver = z3.SimpleSolver()
-        solver.set("timeout", TIMEOUT)
-        solver.add(z3.Not(invariant.holds(view, *fresh(invariant))))
-        if solver.check() != z3.unsat:
+        asked = solver()
+        asked.set("timeout", TIMEOUT)
+        asked.add(z3.Not(invariant.holds(view, *fresh(invariant))))
+        if asked.check() != z3.unsat:
             broken.append(invariant.name)
     return broken

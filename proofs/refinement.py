@@ -382,12 +382,11 @@ def refined(kernel: type, operation: str, begun: Any = lambda run: None) -> Iter
 
     def once(run: Run) -> None:
         begun(run)
-        path = walk(run, kernel, operation)
-        if not Truth(run, path.before.cursor == 0):
-            # The specification knows no steps.
-            made.append((path, []))
-            return
-        made.append((path, agreement(path)))
+        # The specification knows no steps.
+        if Truth(run, z3.Int("cursor") == 0):
+            path = walk(run, kernel, operation)
+            made.append((path, agreement(path)))
 
     for _ in explore(once):
-        yield made.pop()
+        yield from made
+        made.clear()

@@ -89,10 +89,25 @@ def frame(v: View, w: View, c: Call) -> list[Goal]:
 def refusal(v: View, w: View, c: Call) -> list[Goal]:
     """A refused operation names a refusal of the closed list and changes nothing at all."""
     codes = Or(*(c.result == -int(code) for code in Code))
-    return [
+    busy, due = c.result == -int(Code.BUSY), others_due(v, c)
+    found = [
         Goal(4, "a refusal is one of the list", codes), Goal(4, "a refusal changes nothing", unchanged(v, w, c)),
-        Goal(5, "busy is said only while other steps are due", Implies(c.result == -int(Code.BUSY), others_due(v, c))),
+        Goal(5, "busy is said only while other steps are due", Implies(busy, due)),
     ]  # fmt: skip
+    if c.name not in READ_ONLY:
+        found.append(Goal(5, "while other steps are due busy is said", Implies(due, Or(busy, ends_nothing(v, c)))))
+    return found
+
+
+def ends_nothing(v: View, c: Call) -> Any:
+    """Whether a step was refused because what it is to end does not live, which is told before who is busy."""
+    if c.name == "end_endpoint_step":
+        return And(c.result == -int(Code.NO_ENDPOINT), v.endpoints.alive(c.given["endpoint"]) == 0)
+    if c.name == "end_process_step":
+        process = c.given["process"]
+        gone = And(c.result == -int(Code.NO_PROCESS), v.processes.alive(process) == 0)
+        return Or(gone, And(c.result == -int(Code.INVALID), process == 0))
+    return False
 
 
 def others_due(v: View, c: Call) -> Any:

@@ -186,7 +186,8 @@ class Capabilities(Queues):
         if not processes.alive[process]:
             return -Code.NO_PROCESS
         endpoint = processes.served[process]
-        ours = endpoint and self.cut_root and self.cut == self.endpoints.root[endpoint]
+        # If it serves nothing this is the root of no endpoint, 0, which is not cut.
+        ours = self.cut_root and self.cut == self.endpoints.root[endpoint]
         if self.cut and not ours:
             return -Code.BUSY
         self.died = 0
@@ -288,7 +289,7 @@ class Capabilities(Queues):
         if at != top:
             self.cursor = slots.parent[at]
             self._free(at)
-            if self.cursor != top or slots.first[top] or top_too:
+            if slots.first[top] or top_too:
                 return 1
         elif top_too:
             message = self.endpoints.oldest[slots.endpoint[top]]
