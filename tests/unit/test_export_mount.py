@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cognu.errors import CognuError, E
-from cognu.files.export import _dirent_type
+from cognu.files.exportdirs import kind_of_entry
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
 from cognu.files.process import Descriptors
@@ -90,7 +90,7 @@ async def test_a_listing_says_what_each_file_is_without_a_trip_for_it() -> None:
         kinds = {entry.name: entry.kind for entry in listed if entry.stat is None}
         assert kinds == {"e": 4, "link": 10, "x": 8}
     for qid, told, sent in ((0, 0, 0), (0, 8, 8), (QTDIR, 0, 4)):
-        assert _dirent_type(Entry(1, Qid(qid, 0, 1), "x", None, told)) == sent
+        assert kind_of_entry(Entry(1, Qid(qid, 0, 1), "x", None, told)) == sent
 
 
 async def test_what_9p2000_l_adds_works_through_both_ends() -> None:

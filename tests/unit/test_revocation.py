@@ -27,6 +27,7 @@ from cognu.files.steps import Steps, finish, start
 from cognu.kernel import ALL_RIGHTS, EXECUTE, GRANT, NODE, READ, WRITE, Cap
 from cognu.kernel.state import LIVE
 from cognu.ninep import messages as m
+from cognu.ninep.compound import wanted
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, SetStat
 from joined import ME, CountingServer, Joined, Raw, bring, idle, joined, open_at, put_slow, tree
@@ -73,6 +74,12 @@ class Parking(CountingServer):
     def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         found: MaybeAsync[Fid] = self._maybe(
             "create", lambda: CountingServer.create(self, fid, name, perm, mode, caller)
+        )
+        return found
+
+    def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
+        found: MaybeAsync[bytes | memoryview] = self._maybe(
+            "read", lambda: CountingServer.read(self, fid, offset, count)
         )
         return found
 
@@ -383,7 +390,7 @@ async def test_what_a_revoked_tree_took_of_quotas_is_free_again(place: Place) ->
 
 # -- far away, and further --------------------------------------------------------------------------------------------
 
-L = Dialect.L
+L, NG = Dialect.L, Dialect.NG
 
 
 async def into(second: Joined, far: Joined, where: str = "/w") -> Cap:
@@ -454,6 +461,86 @@ async def test_answers_that_wait_to_be_sent_are_held_back_once_they_may_not_be_h
         assert len(told) <= BATCH // 60_000 + 1
         refused = [answer.ecode for answer in answers if isinstance(answer, m.Rlerror)]
         assert refused == [E.REVOKED.errno] * (count - len(told))
+        await raw.close()
+
+
+async def compounds_over(ends: Joined) -> Raw:
+    """A connection whose messages the test writes, and which agreed on compounds."""
+    raw = await Raw.over(ends, NG, 1 << 16)
+    raw.send((m.Tcaps(wanted(65_536)), 1))
+    await raw.answers(1)
+    return raw
+
+
+def revoke_all(ends: Joined) -> None:
+    authority, root = ends.process.namespace.domain.authority, ends.process.namespace.root
+    authority.end_server(authority.kernel.slots.endpoint[root.cap.slot])
+
+
+async def test_a_compound_with_data_that_waits_to_be_sent_is_held_back_and_its_fids_are_given_back() -> None:
+    server = CountingServer("#1")
+    server.plant("/f", "secret " * 10_000)
+    node = server.at("/f")
+    node.qid = node.qid._replace(version=7)
+    async with joined(L, server=server) as ends:
+        raw = await compounds_over(ends)
+        count = 20
+        for tag in range(10, 10 + count):
+            parts = (m.Twalk(0, tag, ("f",)), m.Tlopen(tag, 0), m.Tgetattr(tag, 0x3FFF), m.Tread(tag, 0, 60_000))
+            raw.send((m.Tcomp(parts), tag))
+        await idle()
+        revoke_all(ends)
+        answers = [message for _, message in await raw.answers(count)]
+        # Some were held back, of others a part was refused.
+        ends_in = [answer.parts[-1] if isinstance(answer, m.Rcomp) else answer for answer in answers]
+        told = [last for last in ends_in if isinstance(last, m.Rread)]
+        assert 0 < len(told) <= BATCH // 60_000 + 1
+        assert any(isinstance(answer, m.Rngerror) for answer in answers)
+        refused = [last.symbol for last in ends_in if isinstance(last, m.Rngerror)]
+        assert refused == ["REVOKED"] * (count - len(told))
+        await idle()
+        assert raw.export._session.fid_count == len(told) + 1
+        assert raw.export._session.in_flight == 0
+        await raw.close()
+
+
+@pytest.mark.parametrize("name", ["walk", "open", "read", "stat"])
+async def test_a_part_of_a_compound_that_waits_ends_when_it_is_revoked_and_none_comes_after_it(name: str) -> None:
+    server = Parking()
+    node = server.at("/f")
+    node.qid = node.qid._replace(version=7)
+    async with joined(L, server=server) as ends:
+        raw = await compounds_over(ends)
+        server.slow.add(name)
+        parts = (m.Twalk(0, 5, ("f",)), m.Tlopen(5, 0), m.Tgetattr(5, 0x3FFF), m.Tread(5, 0, 100), m.Tgetattr(5, 0))
+        raw.send((m.Tcomp(parts), 9))
+        await server.waits_in(name)
+        revoke_all(ends)
+        ((tag, answer),) = await raw.answers(1)
+        assert tag == 9
+        assert isinstance(answer, m.Rcomp)
+        *before, last = answer.parts
+        assert isinstance(last, m.Rngerror)
+        assert last.symbol == "REVOKED"
+        assert len(before) == {"walk": 0, "open": 1, "stat": 2, "read": 3}[name]
+        assert raw.export._session.fid_count == 1
+        await raw.close()
+
+
+async def test_a_compound_has_no_right_that_its_parts_have_not() -> None:
+    server = CountingServer("#1")
+    server.plant("/d", None)
+    server.plant("/d/x", "d/x")
+    async with joined(L, server=server) as ends:
+        raw = await compounds_over(ends)
+        revoke_all(ends)
+        for part in (m.Twalk(0, 5, ("d",)), m.Tgetattr(0, 0), m.Tmkdir(0, "n", 0o755, 0), m.Tunlinkat(0, "d", 0)):
+            raw.send((m.Tcomp((part, m.Tgetattr(0, 0))), 9))
+            ((_, answer),) = await raw.answers(1)
+            assert isinstance(answer, m.Rcomp)
+            (only,) = answer.parts
+            assert isinstance(only, m.Rngerror)
+            assert only.symbol == "REVOKED"
         await raw.close()
 
 

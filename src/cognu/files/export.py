@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
@@ -21,13 +20,12 @@ from cognu.errors import CognuError, E, FileError, Misuse, ProtocolError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.export_locks import find_lock, new_session, take_lock
-from cognu.files.listing import read_directory
+from cognu.files.exportdirs import ReadStats, read_entries, read_listing, read_stats
 from cognu.files.process import Descriptors, Process
-from cognu.files.server import OAPPEND, OEXCL, Entry, Then
+from cognu.files.server import OAPPEND, OEXCL, Then
 from cognu.files.special import (
     SPECIAL,
     create_special,
-    extended_entry,
     extended_stat,
     linked_fid,
     make_node,
@@ -38,7 +36,6 @@ from cognu.files.stopping import ask_to_stop, give_up
 from cognu.kernel import READ, WRITE
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
-    dirent_type,
     getattr_of_stat,
     mode_of_posix,
     open_mode,
@@ -46,23 +43,19 @@ from cognu.ninep.attrs import (
     setstat_of_wire,
     wire_stat,
 )
-from cognu.ninep.codec import number_of, pack_dirent, pack_stat
-from cognu.ninep.listed import LISTED_SIZE, pack_listed
+from cognu.ninep.codec import number_of
 from cognu.ninep.messages import Dialect, Request
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
 from cognu.ninep.types import (
     DMDIR,
-    GETATTR_ALL,
     L_APPEND,
     L_EXCL,
     L_LARGEFILE,
     L_RDONLY,
     OREAD,
     QTDIR,
-    QTSYMLINK,
     UNLINK_DIRECTORY,
     Buffer,
-    Dirent,
     FileSystemStat,
     SetStat,
     Stat,
@@ -101,18 +94,6 @@ class _Unsent(NamedTuple):
     made: tuple[int, ...]
 
 
-class _Open:
-    """How far an open directory was read on plain 9P2000, which only reads on from where it stopped."""
-
-    __slots__ = ("cookie", "filling", "held", "offset")
-
-    def __init__(self) -> None:
-        self.offset = 0
-        self.cookie = 0
-        self.held: deque[bytes] = deque()  # stats of what was read and not sent
-        self.filling = False
-
-
 class Export:
     """Serves one connection with the namespace of `process` until the client goes away or breaks the protocol.
 
@@ -138,11 +119,11 @@ class Export:
         self._out: deque[_Unsent] = deque()
         self._unsent = 0  # bytes in `_out`
         self._held_up = False  # events wait until more of `_out` is sent
-        # By tag on the wire: what reads under way, or answered and not sent, are from.
-        self._reads: dict[int, list[Chan]] = {}
+        self._reads: dict[int, Chan] = {}  # by tag: what a read under way, or one answered and not sent, is from
+        self._parts_read: dict[int, list[Chan]] = {}  # by a compound's tag: what its parts have read so far
         self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
         self._sending = False  # somebody is in `_write_out`
-        self._reading: dict[Chan, _Open] = {}
+        self._reading: dict[Chan, ReadStats] = {}
         self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
         self._number = new_session()
         self._handlers: dict[type, Callable[[Any, Any, Any], Steps[Answer]]] = {
@@ -212,7 +193,7 @@ class Export:
             self._session.error(called.tag, FileError(E.NOTSUP, type(called.message).__name__))
             return
         if isinstance(called.message, m.Tread) and isinstance(called.target, Chan):
-            self._reads.setdefault(called.tag & _TAG, []).append(called.target.share())
+            self._reads[called.tag] = called.target.share()
         try:
             if isinstance(called.message, m.Twalk) and called.following:
                 then = _then(called.message.newfid, called.following)
@@ -246,12 +227,14 @@ class Export:
             self._session.cancelled(tag)
             self._forget_read(tag)
         else:  # the server gave up by itself, or the whole loop is ending
-            self._session.error(tag, FileError(E.CANCELED))
+            self._fail(tag, FileError(E.CANCELED))
         failure = None  # its traceback holds this frame, and what the call held with it
         self._after_call()
 
     def _succeed(self, tag: int, answer: Answer) -> None:
         reply, made = answer
+        if tag > _TAG and tag in self._reads:
+            self._parts_read.setdefault(tag & _TAG, []).append(self._reads.pop(tag))
         try:
             self._session.reply(tag, reply, made)
         except Misuse as error:  # a server that answers more than it was asked, say: its fault, not the client's
@@ -264,6 +247,8 @@ class Export:
         if not isinstance(error, CognuError):
             log.error("request failed on this side", exc_info=error)
             error = FileError(E.IO, detail=type(error).__name__)
+        if tag > _TAG:
+            self._forget_read(tag)
         self._session.error(tag, error)
 
     def _after_call(self) -> None:
@@ -291,7 +276,9 @@ class Export:
     def _queue(self, buffers: tuple[Buffer, ...], made: tuple[int, ...]) -> None:
         """Put one message in the line of those to send."""
         kind, tag = buffers[0][4], int.from_bytes(buffers[0][5:7], "little")
-        sources = self._reads.pop(tag, [])
+        sources = self._parts_read.pop(tag, [])
+        if (read := self._reads.pop(tag, None)) is not None:
+            sources.append(read)
         if kind not in WITH_DATA:
             _close_all(sources)
             sources = []
@@ -335,8 +322,9 @@ class Export:
             self._writing = None
 
     def _forget_read(self, tag: int) -> None:
-        if tag <= _TAG:  # what a compound's parts have read goes out nevertheless, or with the session
-            _close_all(self._reads.pop(tag, []))
+        source = self._reads.pop(tag, None)
+        if source is not None:
+            source.close()
 
     def _forget_unsent(self) -> None:
         for unsent in self._out:
@@ -365,6 +353,9 @@ class Export:
         self._forget_unsent()
         for tag in list(self._reads):
             self._forget_read(tag)
+        for sources in self._parts_read.values():
+            _close_all(sources)
+        self._parts_read.clear()
         self._stream.close()
 
     # -- fids -----------------------------------------------------------------------------------------------------
@@ -393,7 +384,7 @@ class Export:
                 raise
             self._numbers[chan] = fid
         if chan.qid.type & QTDIR:
-            self._reading[chan] = _Open()
+            self._reading[chan] = ReadStats()
         return None if chan is before else chan
 
     @property
@@ -467,11 +458,21 @@ class Export:
 
     def _read(self, message: m.Tread, chan: Chan, _: object) -> Steps[Answer]:
         if chan.qid.type & QTDIR:
-            return m.Rread((yield from self._read_stats(chan, message.offset, message.count))), None
+            return m.Rread((yield from self._read_stats(chan, message))), None
         count = message.count if len(self._tasks) < WHOLE_READS else min(message.count, SHORT_READ)
         data = yield from dispatch(chan, READ, chan.server.read, chan.fid, message.offset, count)
         assert isinstance(data, bytes | memoryview)
         return m.Rread(data), None
+
+    def _read_stats(self, chan: Chan, message: m.Tread) -> Steps[bytes]:
+        at = self._reading[chan]
+        return (yield from read_stats(self.process, chan, at, message.offset, message.count, self._extended))
+
+    def _readdir(self, message: m.Treaddir, chan: Chan, _: object) -> Steps[Answer]:
+        return (yield from read_entries(self.process, chan, message)), None
+
+    def _list(self, message: m.Tlist, chan: Chan, _: object) -> Steps[Answer]:
+        return (yield from read_listing(self.process, chan, message)), None
 
     def _write(self, message: m.Twrite, chan: Chan, _: object) -> Steps[Answer]:
         data = memoryview(message.data)
@@ -598,99 +599,6 @@ class Export:
     def _getlock(self, message: m.Tgetlock, chan: Chan, _: object) -> Steps[Answer]:
         return (yield from find_lock(self._number, chan, message)), None
 
-    # -- directories ----------------------------------------------------------------------------------------------
-
-    def _readdir(self, message: m.Treaddir, chan: Chan, _: object) -> Steps[Answer]:
-        found = yield from read_directory(
-            self.process.namespace, chan, message.offset, max(1, message.count // 32), self.process
-        )
-        packed: list[bytes] = []
-        room = message.count
-        for entry in found:
-            piece = pack_dirent(Dirent(entry.qid, entry.cookie, _dirent_type(entry), entry.name))
-            if len(piece) > room:
-                break
-            room -= len(piece)
-            packed.append(piece)
-        if found and not packed:
-            raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
-        return m.Rreaddir(b"".join(packed)), None
-
-    def _list(self, message: m.Tlist, chan: Chan, _: object) -> Steps[Answer]:
-        """As many entries as fit. Their attributes go along where they are at hand: none are asked for."""
-        packed: list[bytes] = []
-        room, cookie, end = message.count, message.offset, False
-        while not end and (room >= LISTED_SIZE + 1 or not packed):
-            found = yield from read_directory(
-                self.process.namespace, chan, cookie, max(1, room // (LISTED_SIZE + 1)), self.process
-            )
-            end = not found
-            for entry in found:
-                stat = entry.stat if entry.stat is not None and entry.stat.qid == entry.qid else None
-                dirent = Dirent(entry.qid, entry.cookie, _dirent_type(entry), entry.name)
-                piece = pack_listed(dirent, None if stat is None else getattr_of_stat(stat, GETATTR_ALL))
-                if len(piece) > room:
-                    if not packed:
-                        raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
-                    return m.Rlist(0, b"".join(packed)), None
-                room, cookie = room - len(piece), entry.cookie
-                packed.append(piece)
-        return m.Rlist(int(end), b"".join(packed)), None
-
-    def _read_stats(self, chan: Chan, offset: int, count: int) -> Steps[bytes]:
-        """read(5) of a directory: whole stats, from the start or from where the last read ended."""
-        at = self._reading[chan]
-        if offset == 0:
-            at.offset = at.cookie = 0
-            at.held.clear()
-        elif offset != at.offset:
-            raise FileError(E.INVAL, str(chan.path), "a directory is read on from where the last read ended")
-        # What must wait comes first, so that a flushed read has taken nothing.
-        yield from self._fill(chan, at)
-        packed: list[bytes] = []
-        room = count
-        while at.held and len(at.held[0]) <= room:
-            piece = at.held.popleft()
-            room -= len(piece)
-            at.offset += len(piece)
-            packed.append(piece)
-        if not packed and at.held:
-            raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
-        return b"".join(packed)
-
-    def _fill(self, chan: Chan, at: _Open) -> Steps[None]:
-        """Have some entries at hand, unless the directory is at its end."""
-        if at.filling:
-            raise FileError(E.BUSY, str(chan.path), "the read before is not answered yet")
-        at.filling = True
-        try:
-            while not at.held:
-                entries = yield from read_directory(self.process.namespace, chan, at.cookie, 64, self.process)
-                if not entries:
-                    return
-                for entry in entries:
-                    packed = yield from self._entry_stat(chan, entry)
-                    if packed is not None:
-                        at.held.append(packed)
-                    at.cookie = entry.cookie
-        finally:
-            at.filling = False
-
-    def _entry_stat(self, chan: Chan, entry: Entry) -> Steps[bytes | None]:
-        """The attributes of an entry, asked for if its server gave none; None if the file is gone since."""
-        if self._extended:
-            wire = yield from extended_entry(self.process, chan, entry)
-            return None if wire is None else pack_stat(wire, True)
-        stat = entry.stat
-        if stat is None or stat.is_symlink:
-            try:
-                found = yield from self.process.namespace.walk(chan, [entry.name], self.process)
-                stat = yield from self.process.namespace.stat(found)
-                stat = replace(stat, name=entry.name)  # not that of what a symlink led to
-            except FileError:
-                pass
-        return None if stat is None else pack_stat(wire_stat(stat))
-
 
 def _close_all(chans: list[Chan]) -> None:
     for chan in chans:
@@ -705,12 +613,6 @@ def _then(fid: int, following: tuple[Request, ...]) -> Then | None:
         case (m.Tlopen(fid=first, flags=flags), *rest) if first == fid and flags & ~L_LARGEFILE == L_RDONLY:
             return Then.LIST if rest and isinstance(rest[0], m.Tlist) else Then.READ
     return None
-
-
-def _dirent_type(entry: Entry) -> int:
-    if entry.stat is not None:
-        return dirent_type(entry.stat.mode)
-    return dirent_type(entry.qid.type << 24) if entry.qid.type & (QTDIR | QTSYMLINK) else entry.kind
 
 
 def _mode_of_flags(flags: int) -> int:

@@ -1,0 +1,133 @@
+"""An exported directory as each dialect reads it: .L's entries, `.ng`'s with their attributes, 9P2000's stats."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.listing import read_directory
+from cognu.files.process import Process
+from cognu.files.server import Entry
+from cognu.files.special import extended_entry
+from cognu.files.steps import Steps
+from cognu.ninep import messages as m
+from cognu.ninep.attrs import dirent_type, getattr_of_stat, wire_stat
+from cognu.ninep.codec import pack_dirent, pack_stat
+from cognu.ninep.listed import LISTED_SIZE, pack_listed
+from cognu.ninep.types import GETATTR_ALL, QTDIR, QTSYMLINK, Dirent
+
+
+class ReadStats:
+    """How far an open directory was read on plain 9P2000, which only reads on from where it stopped."""
+
+    __slots__ = ("cookie", "filling", "held", "offset")
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.cookie = 0
+        self.held: deque[bytes] = deque()  # stats of what was read and not sent
+        self.filling = False
+
+
+def read_entries(process: Process, chan: Chan, message: m.Treaddir) -> Steps[m.Rreaddir]:
+    """.L's reading of a directory."""
+    found = yield from read_directory(process.namespace, chan, message.offset, max(1, message.count // 32), process)
+    packed: list[bytes] = []
+    room = message.count
+    for entry in found:
+        piece = pack_dirent(Dirent(entry.qid, entry.cookie, kind_of_entry(entry), entry.name))
+        if len(piece) > room:
+            break
+        room -= len(piece)
+        packed.append(piece)
+    if found and not packed:
+        raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
+    return m.Rreaddir(b"".join(packed))
+
+
+def read_listing(process: Process, chan: Chan, message: m.Tlist) -> Steps[m.Rlist]:
+    """As many entries as fit. Their attributes go along where they are at hand: none are asked for."""
+    packed: list[bytes] = []
+    room, cookie, end = message.count, message.offset, False
+    while not end and (room >= LISTED_SIZE + 1 or not packed):
+        found = yield from read_directory(process.namespace, chan, cookie, max(1, room // (LISTED_SIZE + 1)), process)
+        end = not found
+        for entry in found:
+            stat = entry.stat if entry.stat is not None and entry.stat.qid == entry.qid else None
+            dirent = Dirent(entry.qid, entry.cookie, kind_of_entry(entry), entry.name)
+            piece = pack_listed(dirent, None if stat is None else getattr_of_stat(stat, GETATTR_ALL))
+            if len(piece) > room:
+                if not packed:
+                    raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
+                return m.Rlist(0, b"".join(packed))
+            room, cookie = room - len(piece), entry.cookie
+            packed.append(piece)
+    return m.Rlist(int(end), b"".join(packed))
+
+
+def read_stats(process: Process, chan: Chan, at: ReadStats, offset: int, count: int, extended: bool) -> Steps[bytes]:
+    """read(5) of a directory: whole stats, from the start or from where the last read ended.
+
+    `extended`: as 9P2000.u has them.
+    """
+    if offset == 0:
+        at.offset = at.cookie = 0
+        at.held.clear()
+    elif offset != at.offset:
+        raise FileError(E.INVAL, str(chan.path), "a directory is read on from where the last read ended")
+    # What must wait comes first, so that a flushed read has taken nothing.
+    yield from _fill(process, chan, at, extended)
+    packed: list[bytes] = []
+    room = count
+    while at.held and len(at.held[0]) <= room:
+        piece = at.held.popleft()
+        room -= len(piece)
+        at.offset += len(piece)
+        packed.append(piece)
+    if not packed and at.held:
+        raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
+    return b"".join(packed)
+
+
+def _fill(process: Process, chan: Chan, at: ReadStats, extended: bool) -> Steps[None]:
+    """Have some entries at hand, unless the directory is at its end."""
+    if at.filling:
+        raise FileError(E.BUSY, str(chan.path), "the read before is not answered yet")
+    at.filling = True
+    try:
+        while not at.held:
+            entries = yield from read_directory(process.namespace, chan, at.cookie, 64, process)
+            if not entries:
+                return
+            for entry in entries:
+                packed = yield from _entry_stat(process, chan, entry, extended)
+                if packed is not None:
+                    at.held.append(packed)
+                at.cookie = entry.cookie
+    finally:
+        at.filling = False
+
+
+def _entry_stat(process: Process, chan: Chan, entry: Entry, extended: bool) -> Steps[bytes | None]:
+    """The attributes of an entry, asked for if its server gave none; None if the file is gone since."""
+    if extended:
+        wire = yield from extended_entry(process, chan, entry)
+        return None if wire is None else pack_stat(wire, True)
+    stat = entry.stat
+    if stat is None or stat.is_symlink:
+        try:
+            found = yield from process.namespace.walk(chan, [entry.name], process)
+            stat = yield from process.namespace.stat(found)
+            stat = replace(stat, name=entry.name)  # not that of what a symlink led to
+        except FileError:
+            pass
+    return None if stat is None else pack_stat(wire_stat(stat))
+
+
+def kind_of_entry(entry: Entry) -> int:
+    """readdir(3)'s d_type, as far as it is known."""
+    if entry.stat is not None:
+        return dirent_type(entry.stat.mode)
+    return dirent_type(entry.qid.type << 24) if entry.qid.type & (QTDIR | QTSYMLINK) else entry.kind
