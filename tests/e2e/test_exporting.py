@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from cognu.cli.addresses import parse_address
+from cognu.cli.main import run
 from cognu.cli.remote import How, attached
 from cognu.cli.serving import confine
 from cognu.errors import E, FileError
@@ -20,20 +24,28 @@ from cognu.world.real import RealClock, real_world
 from e2e.harness import Client, Me, NodeProcess, end, far, log_trouble, pair, refused, until
 
 
-@asynccontextmanager
-async def one_node(place: Path) -> AsyncIterator[NodeProcess]:
-    """With a directory `tree` beside its home."""
-    (place / "tree/deep").mkdir(parents=True)
-    (place / "tree/letter").write_text("Dear desk,\n")
-    (place / "tree/id.key").write_text("secret")
-    (place / "tree/deep/leaf").write_text("leaf\n")
-    node = NodeProcess(place / "home", "desk", "--listen", "127.0.0.1:0")
-    await node.start()
+@pytest.fixture(scope="module")
+def node() -> Iterator[NodeProcess]:
+    """One for all tests, with a directory `tree` beside its home."""
+    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
+    made = NodeProcess(path / "home", "desk")
+    made.errors.touch()
+    (path / "tree/deep").mkdir(parents=True)
+    (path / "tree/letter").write_text("Dear desk,\n")
+    (path / "tree/id.key").write_text("secret")
+    (path / "tree/deep/leaf").write_text("leaf\n")
+    up = [*made.argv("up"), "--name", "desk", "--listen", "127.0.0.1:0"]
+    subprocess.run(up, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     try:
-        yield node
+        yield made
     finally:
-        await end(node)
-    assert log_trouble(node) == []
+        subprocess.run(made.argv("down"), capture_output=True)
+    assert log_trouble(made) == []
+    shutil.rmtree(path)
+
+
+def tree_of(node: NodeProcess) -> Path:
+    return node.home.with_name("tree")
 
 
 def over_a_pipe(node: NodeProcess, *options: str) -> str:
@@ -41,105 +53,115 @@ def over_a_pipe(node: NodeProcess, *options: str) -> str:
     return "exec!" + " ".join([*node.argv(), "9p", *options])
 
 
-async def test_a_tree_is_served_over_a_pipe_and_no_more_than_that(place: Path) -> None:
-    async with one_node(place) as node:
-        tree = str(place / "tree")
-        address = over_a_pipe(node, "--stdio", tree)
-        listed = await node.command("9p", "ls", address)
-        assert (listed.status, listed.errors) == (0, b"")
-        assert listed.output.split() == [b"deep", b"id.key", b"letter"]
-        for dialect in (Dialect.LEGACY, Dialect.NG):
-            async with attached(parse_address(address), How(dialect=dialect)) as remote:
-                letter = await remote.open("letter", OREAD)
-                assert await remote.read("letter", letter, 0) == b"Dear desk,\n"
-                letter.close()
-                await refused(remote.open("letter", OWRITE), E.ACCES)
-        async with attached(parse_address(over_a_pipe(node, "--stdio", tree, "--hide", "*.key")), How()) as remote:
-            assert [entry.name for entry in await remote.list("/")] == ["deep", "letter"]
-            await refused(remote.stat("id.key"), E.NOENT)
-        async with attached(parse_address(over_a_pipe(node, "--rw", "--stdio", tree)), How()) as remote:
-            letter = await remote.open("letter", OWRITE | OTRUNC)
-            await remote.write("letter", letter, 0, b"yes")
-            letter.close()
-            assert (place / "tree/letter").read_text() == "yes"
-        async with node.client() as client:
-            # Each connection's process ends with it.
-            async def over() -> bool:
-                args = [await client.read(f"/proc/{pid}/args") for pid in await client.list("/proc") if pid.isdigit()]
-                return not any(each.startswith(b"9p ") for each in args)
+async def test_a_tree_is_served_over_a_pipe_and_no_more_than_that(node: NodeProcess) -> None:
+    tree = tree_of(node)
+    address = parse_address(over_a_pipe(node, "--stdio", str(tree), "--hide", "*.key"))
+    listed = await node.command("9p", "ls", f"exec!{address.where}")
+    assert (listed.status, listed.output, listed.errors) == (0, b"deep\nletter\n", b"")
+    async with attached(address, How(dialect=Dialect.LEGACY)) as remote:
+        letter = await remote.open("letter", OREAD)
+        assert await remote.read("letter", letter, 0) == b"Dear desk,\n"
+        letter.close()
+        await refused(remote.open("letter", OWRITE), E.ACCES)
+        await refused(remote.stat("id.key"), E.NOENT)
+    async with attached(parse_address(over_a_pipe(node, "--rw", "--stdio", str(tree))), How()) as remote:
+        leaf = await remote.open("deep/leaf", OWRITE | OTRUNC)
+        await remote.write("deep/leaf", leaf, 0, b"yes")
+        leaf.close()
+        assert (tree / "deep/leaf").read_text() == "yes"
+    async with node.client() as client:
+        # Each connection's process ends with it.
+        async def over() -> bool:
+            args = [await client.read(f"/proc/{pid}/args") for pid in await client.list("/proc") if pid.isdigit()]
+            return not any(each.startswith(b"9p ") for each in args)
 
-            await until(client, over)
+        await until(client, over)
 
 
-async def test_a_confined_connection_can_not_be_made_more_again(place: Path) -> None:
-    async with one_node(place) as node:
-        for aname in ("#|", "#U", "cap:x", "tree:path /", "x"):
-            stream = await real_world().network.connect_unix(node.socket)
-            await confine(stream, Shown(str(place / "tree")))
-            mount = await MountServer.connect(stream, RealClock())
-            try:
-                root = far(await mount.attach(Me(), ""))
-                assert (await mount.walk(root, ["letter"], Me())).fid is not None
-                with pytest.raises(FileError):
-                    await mount.walk(root, ["home"], Me())
-                up = await mount.walk(root, [".."], Me())
-                assert up.fid is not None
-                assert up.fid.qid == root.qid
-                if aname.startswith("cap:"):
-                    assert (await mount.attach(Me(), aname)).qid == root.qid
-                else:
-                    with pytest.raises(FileError) as caught:
-                        await mount.attach(Me(), aname)
-                    assert caught.value.error in (E.NOATTACH, E.NODEV)
-            finally:
-                await mount.close()
+async def test_a_confined_connection_can_not_be_made_more_again(node: NodeProcess) -> None:
+    for aname in ("#|", "#U", "cap:x", "tree:path /", "x"):
+        async with confined(node, Shown(str(tree_of(node)))) as mount:
+            root = far(await mount.attach(Me(), ""))
+            assert (await mount.walk(root, ["letter"], Me())).fid is not None
+            with pytest.raises(FileError):
+                await mount.walk(root, ["home"], Me())
+            up = await mount.walk(root, [".."], Me())
+            assert up.fid is not None
+            assert up.fid.qid == root.qid
+            if aname.startswith("cap:"):
+                assert (await mount.attach(Me(), aname)).qid == root.qid
+            else:
+                with pytest.raises(FileError) as caught:
+                    await mount.attach(Me(), aname)
+                assert caught.value.error in (E.NOATTACH, E.NODEV)
 
 
-WRONG = (
-    (("--stdio", "/no/such"), 1, E.NOENT),
-    (("--stdio", "/", "--hide", "["), 2, E.USAGE),
-    (("--rw",), 2, E.USAGE),
-    (("--stdio", "/", "ls", "x:1"), 2, E.USAGE),
+@asynccontextmanager
+async def confined(node: NodeProcess, shown: Shown) -> AsyncIterator[MountServer]:
+    stream = await real_world().network.connect_unix(node.socket)
+    await confine(stream, shown)
+    mount = await MountServer.connect(stream, RealClock())
+    try:
+        yield mount
+    finally:
+        await mount.close()
+
+
+@pytest.mark.parametrize("shown", [Shown("/", writable=True), Shown("/", hide=("*.key",))], ids=["rw", "hide"])
+async def test_where_something_may_be_changed_or_is_hidden_no_program_is_started(
+    node: NodeProcess, shown: Shown
+) -> None:
+    async with confined(node, shown) as mount:
+        client = Client(mount, far(await mount.attach(Me(), "")))
+        for path in ("/proc", "/srv", "/fd", "/env", "/mnt/node"):
+            assert await client.list(path) == []
+        assert "letter" in await client.list(str(tree_of(node)))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "error"),
+    [
+        (("--stdio", "/no/such"), 1, E.NOENT),
+        (("--stdio", "/", "--hide", "["), 2, E.USAGE),
+        (("--rw",), 2, E.USAGE),
+        (("--stdio", "/", "ls", "x:1"), 2, E.USAGE),
+        (("--home", "/no/such", "--stdio", "/"), 3, E.NONODE),
+    ],
 )
-
-
-async def test_what_can_not_be_served_over_a_pipe_is_told(place: Path) -> None:
-    async with one_node(place) as node:
-        for words, status, error in WRONG:
-            done = await node.command("9p", *words)
-            assert (done.status, done.output) == (status, b"")
-            assert error.text.encode() in done.errors
-
-
-async def test_without_a_node_nothing_is_served_over_a_pipe(place: Path) -> None:
-    done = await NodeProcess(place / "none", "none").command("9p", "--stdio", "/")
-    assert (done.status, done.output) == (3, b"")
-    assert E.NONODE.text.encode() in done.errors
+def test_what_can_not_be_served_over_a_pipe_is_told(
+    node: NodeProcess, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, error: E
+) -> None:
+    assert run(["--home", str(node.home), "9p", *words]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert error.text in err
 
 
 async def test_the_pipe_ends_when_the_node_does(place: Path) -> None:
-    async with one_node(place) as node:
-        serving = await node.begin("9p", "--stdio", str(place / "tree"))
+    own = await NodeProcess(place / "home", "desk", "--listen", "127.0.0.1:0").start()
+    try:
+        serving = await own.begin("9p", "--stdio", str(place))
         assert serving.stdin is not None
         assert serving.stdout is not None
         serving.stdin.write(bytes([19, 0, 0, 0, 100, 255, 255, 0, 32, 0, 0, 6, 0]) + b"9P2000")
         assert (await serving.stdout.readexactly(19))[4] == 101
-        assert await node.stop() == 0
+        assert await own.stop() == 0
         assert await serving.stdout.read() == b""
         assert await serving.wait() == 0
         serving.stdin.close()
+    finally:
+        await end(own)
 
 
-async def test_a_listener_shows_what_its_patterns_let_through(place: Path) -> None:
-    async with one_node(place) as node:
-        socket = str(place / "s")
-        made = await node.command("listen", socket, "--path", str(place / "tree"), "--show", "*.key", "--hide", "deep")
-        assert made.status == 0
-        listed = await node.command("9p", "ls", socket)
-        assert listed.output == b"id.key\n"
-        wrong = await node.command("listen", str(place / "t"), "--hide", "[")
-        assert (wrong.status, E.USAGE.text.encode() in wrong.errors) == (2, True)
+async def test_a_listener_shows_what_its_patterns_let_through(node: NodeProcess, place: Path) -> None:
+    socket = str(place / "s")
+    async with node.client() as client:
+        await client.rpc("listen", address=socket, path=str(tree_of(node)), show=["*.key"], hide=["deep"])
+        async with attached(parse_address(socket), How()) as remote:
+            assert [entry.name for entry in await remote.list("/")] == ["id.key"]
+        await refused(client.rpc("listen", address=str(place / "t"), hide=["["]), E.USAGE)
         assert not (place / "t").exists()
+        await client.rpc("unlisten", address=socket)
 
 
 # -- no way round -----------------------------------------------------------------------------------------------------

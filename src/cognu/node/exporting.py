@@ -4,6 +4,9 @@ An export never holds what came over 9P from elsewhere: other machines' trees be
 network, unless the exported path itself leads there. So no tree can hold its own export, by whatever way round: what
 it holds is this machine's own, or it is one other machine's, whose grants hold that one's own alone (`node/peers.py`).
 Where a file really is tells which (`Origin`), whatever name leads there.
+
+Nor, where something may be changed or is hidden, what starts programs and commands the node: a program would see what
+its namespace holds, whatever names are hidden here.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from cognu.node.node import Node
 
 READ_ONLY = READ | EXECUTE | GRANT
 WRITABLE = READ_ONLY | WRITE | CREATE
+PRIVATE = ("#d", "#e", "#n", "#p", "#s")
+"""Devices of processes, and the node's control."""
 
 
 async def check_export(node: Node, shown: Shown) -> None:
@@ -37,7 +42,7 @@ async def exported(node: Node, shown: Shown, by: str) -> Process:
     namespace: Namespace = base.namespace.copy(domain, devices=False, rights=rights)
     try:
         found = await finish(namespace.find(shown.path, namespace.root, base))
-        _keep_own(namespace, found)
+        _keep_own(namespace, found, private=shown.writable or patterns != Filter())
         before, namespace.root = namespace.root, found.share(Path(None, "/"))
         before.close()
         found.close()
@@ -51,12 +56,16 @@ async def exported(node: Node, shown: Shown, by: str) -> Process:
     return session
 
 
-def _keep_own(namespace: Namespace, root: Chan) -> None:
-    """Take out what is mounted from elsewhere, but for what is mounted on `root` itself."""
+def _keep_own(namespace: Namespace, root: Chan, private: bool) -> None:
+    """Take out what is mounted from elsewhere, or, if `private`, one of `PRIVATE`; but not what is on `root` itself."""
     for key, head in list(namespace.heads.items()):
         if key == root.key:
             continue
-        gone = [member for member in head.members if is_from_elsewhere(member.chan)]
+        gone = [
+            member
+            for member in head.members
+            if is_from_elsewhere(member.chan) or (private and member.chan.origin.spec in PRIVATE)
+        ]
         head.members = [member for member in head.members if member not in gone]
         for member in gone:
             member.chan.close()
