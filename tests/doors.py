@@ -32,14 +32,14 @@ def _words(text: str) -> frozenset[str]:
 
 CONTRACT = _words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
-    "mknod lock_range unlock_range find_lock"
+    "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock"
 )
 """The methods of a file server."""
 
 NEEDED = {
     "read": "READ", "readdir": "READ", "write": "WRITE", "wstat": "WRITE", "remove": "WRITE",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
-    "mknod": "CREATE",
+    "mknod": "CREATE", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
 

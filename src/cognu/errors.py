@@ -110,6 +110,7 @@ class E(Enum):
     MOVED = Row(116, "it leads elsewhere by now", "a link was changed; look where it leads: ls -l")
     NOTKEPT = Row(13, "the answer can not be kept", "a far shell keeps none; on that machine itself: cognu grants set")
     NOTGIVEN = Row(2, "is there, but was not granted", "grant it with run --grant, or for good: cognu grants set")
+    NODATA = Row(61, "no such attribute", "it was never set, or is removed; list the file's attributes")
     NOPEER = Row(64, "no such peer", "cognu peers lists the machines you joined")
     NOPLACE = Row(2, "no such place", "a place is one that is there (mkdir makes one), or a new name below /n: /n/NAME")
     NONODE = Row(111, "node is not running", "start it: cognu up")
@@ -206,7 +207,7 @@ def _first_rows() -> dict[int, E]:
 
 _BY_ERRNO = _first_rows()
 # Linux names some numbers twice or in ways no row above needs; they fold into the nearest row.
-_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 61: E.NOENT, 71: E.BADMESSAGE})
+_BY_ERRNO.update({26: E.BUSY, 31: E.NOSPC, 71: E.BADMESSAGE})
 _BY_ERRNO.update({100: E.NETUNREACH, 103: E.CONNRESET})
 _BY_NAME = {
     "ENOTSUP": E.NOTSUP,
@@ -214,7 +215,6 @@ _BY_NAME = {
     "EWOULDBLOCK": E.AGAIN,
     "ETXTBSY": E.BUSY,
     "EMLINK": E.NOSPC,
-    "ENODATA": E.NOENT,
     "ENETDOWN": E.NETUNREACH,
     "ECONNABORTED": E.CONNRESET,
     "ESHUTDOWN": E.PIPE,

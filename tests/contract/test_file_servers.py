@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from cognu.ninep.types import (
     OWRITE,
     QTDIR,
     QTSYMLINK,
+    XATTR_CREATE,
+    XATTR_REPLACE,
     SetStat,
 )
 from cognu.world.net import SocketStream
@@ -612,3 +615,55 @@ async def test_a_file_is_locked_only_as_it_was_opened(linux: Client) -> None:
     await refused(E.BADF, lambda: linux.server.lock_range(writing, Lock(0, 1, False, ME), False))
     for fid in (reading, writing):
         linux.server.clunk(fid)
+
+
+async def test_attributes_are_set_read_listed_and_removed(linux: Client) -> None:
+    await linux.put("a", b"x")
+    await linux.mkdir("d")
+    server = linux.server
+    for path in ("a", "d"):
+        fid = await linux.walk(path)
+        assert await done(server.listxattr(fid)) == []
+        values = {"user.x": b"one", "user.ü": bytes(range(256)), "user.long": b"y" * 2000}
+        for name, value in values.items():
+            await done(server.setxattr(fid, name, value, 0))
+        assert sorted(await done(server.listxattr(fid))) == sorted(values)
+        assert {name: await done(server.getxattr(fid, name)) for name in values} == values
+        await done(server.setxattr(fid, "user.x", b"two", XATTR_REPLACE))
+        assert await done(server.getxattr(fid, "user.x")) == b"two"
+        await refused(E.EXIST, partial(server.setxattr, fid, "user.x", b"three", XATTR_CREATE))
+        await refused(E.NODATA, partial(server.setxattr, fid, "user.y", b"z", XATTR_REPLACE))
+        await done(server.removexattr(fid, "user.x"))
+        await refused(E.NODATA, partial(server.removexattr, fid, "user.x"))
+        await refused(E.NODATA, partial(server.getxattr, fid, "user.x"))
+        assert sorted(await done(server.listxattr(fid))) == ["user.long", "user.ü"]
+        server.clunk(fid)
+    assert await linux.read("a") == b"x"
+
+
+async def test_an_attribute_may_be_empty(linux: Client) -> None:
+    await linux.put("a")
+    fid = await linux.open("a", OREAD)  # an open file has them too
+    await done(linux.server.setxattr(fid, "user.none", b"", 0))
+    assert await done(linux.server.getxattr(fid, "user.none")) == b""
+    assert await done(linux.server.listxattr(fid)) == ["user.none"]
+    linux.server.clunk(fid)
+
+
+async def test_attributes_have_limits_and_are_called_user(linux: Client) -> None:
+    await linux.put("a")
+    await linux.symlink("s", "a")
+    server = linux.server
+    file, link = await linux.walk("a"), await linux.walk("s")
+    for name in ("trusted.x", "security.capability", "system.posix_acl_access", "x"):
+        await refused(E.NOTSUP, partial(server.setxattr, file, name, b"x", 0))
+        await refused(E.NOTSUP, partial(server.getxattr, file, name))
+        await refused(E.NOTSUP, partial(server.removexattr, file, name))
+    await refused(E.INVAL, lambda: server.setxattr(file, "user.", b"x", 0))
+    await refused(E.NAMETOOLONG, lambda: server.setxattr(file, "user." + "x" * 251, b"x", 0))
+    await refused(E.NOTSUP, lambda: server.setxattr(link, "user.x", b"x", 0))
+    with pytest.raises(FileError):
+        await done(server.setxattr(file, "user.big", bytes((1 << 16) + 1), 0))
+    assert await done(server.listxattr(file)) == []
+    for fid in (file, link):
+        server.clunk(fid)

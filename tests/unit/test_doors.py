@@ -423,11 +423,15 @@ def test_every_operation_is_refused_before_the_server_hears_of_it(name: str) -> 
 LOCKS = {"lock_range", "unlock_range", "find_lock"}
 """Of an open file, whose mode says what they may be: they hinder none but those who ask for locks too."""
 
+ATTRIBUTES = {"getxattr", "listxattr", "setxattr", "removexattr"}
+"""As reads and writes of the file; `test_attributes.py` tries them when they are revoked."""
+
 
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    assert CONTRACT - {"clunk", "place"} - tried == {"readdir", "symlink", "sync", "statfs", "mknod", *LOCKS}
+    rest = {"readdir", "symlink", "sync", "statfs", "mknod", *LOCKS, *ATTRIBUTES}
+    assert CONTRACT - {"clunk", "place"} - tried == rest
 
 
 async def test_every_operation_from_afar_is_refused_without_the_right() -> None:
@@ -453,6 +457,8 @@ async def test_every_operation_from_afar_is_refused_without_the_right() -> None:
             "open for writing": lambda: mount.open(file, OWRITE, ME),
             "open and cut": lambda: mount.open(file, OREAD | OTRUNC, ME),
             "remove": lambda: client.remove("f"),
+            "set an attribute": lambda: mount.setxattr(file, "user.x", b"v", 0),
+            "remove an attribute": lambda: mount.removexattr(file, "user.x"),
         }
         for way, change in ways.items():
             assert await bring(change()) is E.ACCES, way

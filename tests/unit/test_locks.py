@@ -16,6 +16,7 @@ from cognu.files import locks
 from cognu.files.locks import LOCK_WAIT, LockTable
 from cognu.files.mount_linux import LOCK_RETRY
 from cognu.files.server import LOCK_END, Fid, Lock, Owner
+from cognu.files.writebehind import WriteBehind
 from cognu.ninep import messages as m
 from cognu.ninep.messages import Dialect, Message
 from cognu.ninep.types import (
@@ -480,3 +481,16 @@ async def test_a_server_that_does_not_wait_is_asked_again_for_some_time() -> Non
         await clock.pass_(LOCK_WAIT)
         await at.answer(tag, m.Rlock(LOCK_BLOCKED))
         assert await asking is False
+
+
+async def test_what_was_written_under_a_lock_is_at_the_server_before_it_is_unlocked() -> None:
+    async with played() as at:
+        file = at.file
+        file.qid, file.mode = Qid(0, 1, 1), ORDWR
+        file.behind = WriteBehind(at.mount._behind, file.number, file.qid.path)
+        assert await at.mount.accept(file, 2, b"new") == 3  # not answered, and on its way
+        unlocking = asyncio.ensure_future(at.mount.unlock_range(file, MINE))
+        await idle()
+        await at.answer(await at.asks(m.Twrite(file.number, 2, b"new")), m.Rwrite(3))
+        await at.answer(await at.asks(told(at, LOCK_UNLCK)), m.Rlock(LOCK_SUCCESS))
+        await unlocking

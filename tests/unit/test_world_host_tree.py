@@ -636,3 +636,26 @@ def test_quick_steps_stay_in_one_mount_and_know_a_foreign_file_system() -> None:
             tree.quick.stat(other)
     for node in (root, other, tree):
         node.close()
+
+
+def test_attributes_are_those_of_the_file_held_and_of_no_link(tree: RealHostTree, inside: Path) -> None:
+    (inside / "file").write_bytes(b"x")
+    (inside / "dir").mkdir()
+    root = tree.root()
+    os.setxattr(inside / "file", "user.outside", b"there")
+    for name in ("file", "dir"):
+        node = tree.walk(root, name)
+        tree.setxattr(node, "user.\uefff", b"value", 0)
+        assert os.getxattr(inside / name, b"user.\xff") == tree.getxattr(node, "user.\uefff") == b"value"
+        refused(E.EXIST, tree.setxattr, node, "user.\uefff", b"", os.XATTR_CREATE)
+        refused(E.NODATA, tree.setxattr, node, "user.none", b"", os.XATTR_REPLACE)
+        refused(E.NODATA, tree.getxattr, node, "user.none")
+        assert "user.\uefff" in tree.listxattr(node)
+        tree.removexattr(node, "user.\uefff")
+        refused(E.NODATA, tree.removexattr, node, "user.\uefff")
+    assert tree.getxattr(tree.walk(root, "file"), "user.outside") == b"there"
+    link = tree.symlink(root, "link", "file")
+    for call in (tree.getxattr, tree.removexattr):
+        refused(E.NOTSUP, call, link, "user.outside")
+    refused(E.NOTSUP, tree.setxattr, link, "user.outside", b"", 0)
+    refused(E.NOTSUP, tree.listxattr, link)

@@ -94,6 +94,10 @@ class HidingTree(HidingSteps):
         self.link = tree.link
         self.change = tree.change
         self.space = tree.space
+        self.getxattr = tree.getxattr
+        self.listxattr = tree.listxattr
+        self.setxattr = tree.setxattr
+        self.removexattr = tree.removexattr
 
     def unlink(self, node: HostNode, name: str, directory: bool) -> None:
         self.walk(node, name).close()

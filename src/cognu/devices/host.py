@@ -33,6 +33,7 @@ from cognu.devices.hostcalls import (
     walk_names,
 )
 from cognu.errors import E, FileError
+from cognu.files.attributes import check_attribute
 from cognu.files.locks import LockTable
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Walk
 from cognu.ninep.types import (
@@ -428,6 +429,29 @@ class HostServer(FileServer):
         await self._world.threads.run(self.tree.rename, directory.held.node, name, to.held.node, new_name)
         if (directory.place, name) != (to.place, new_name):
             directory.place.move(name, to.place, new_name)
+
+    async def getxattr(self, fid: Fid, name: str) -> bytes:
+        assert isinstance(fid, HostFid)
+        check_attribute(name)
+        return await self._world.threads.run(self.tree.getxattr, fid.held.node, name)
+
+    async def listxattr(self, fid: Fid) -> list[str]:
+        """Only a user's own are shown: the host's other kinds say who may do what there."""
+        assert isinstance(fid, HostFid)
+        names = await self._world.threads.run(self.tree.listxattr, fid.held.node)
+        return [name for name in names if name.startswith("user.")]
+
+    async def setxattr(self, fid: Fid, name: str, value: bytes, flags: int) -> None:
+        assert isinstance(fid, HostFid)
+        self._may_write(fid.place.name)
+        check_attribute(name)
+        await self._world.threads.run(self.tree.setxattr, fid.held.node, name, value, flags)
+
+    async def removexattr(self, fid: Fid, name: str) -> None:
+        assert isinstance(fid, HostFid)
+        self._may_write(fid.place.name)
+        check_attribute(name)
+        await self._world.threads.run(self.tree.removexattr, fid.held.node, name)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         size, blocks, free = await self._world.threads.run(self.tree.space)

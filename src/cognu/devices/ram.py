@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cognu.errors import E, FileError
+from cognu.files.attributes import check_attribute
 from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
 from cognu.files.locks import LockTable
 from cognu.files.server import OAPPEND, Caller, Fid, Lock, MaybeAsync, Walk
@@ -26,6 +27,9 @@ from cognu.ninep.types import (
     OTRUNC,
     OWRITE,
     QTSYMLINK,
+    XATTR_CREATE,
+    XATTR_MAX,
+    XATTR_REPLACE,
     FileSystemStat,
     Qid,
     SetStat,
@@ -73,6 +77,7 @@ class _RamNode(Node):
 
     def adopt(self, store: _Store, user: str) -> None:
         self.store = store
+        self.attributes: dict[str, bytes] = {}
         self.user = self.group = self.muid = user
         self.mtime = self.atime = self.ctime = store.clock.now()
 
@@ -146,8 +151,34 @@ class _RamNode(Node):
         if self.opens == 0:
             self.free()
 
+    def set_attribute(self, name: str, value: bytes | None, flags: int = 0) -> None:
+        """Set it, or with None take it away. Raises EXIST, NODATA, NOTSUP (a link), NOSPC, DQUOT."""
+        check_attribute(name)
+        there = self.attributes.get(name)
+        if self.qid.type & QTSYMLINK:
+            raise FileError(E.NOTSUP, self.name, "attributes of a link")
+        if there is not None and flags == XATTR_CREATE:
+            raise FileError(E.EXIST, name)
+        if there is None and (value is None or flags == XATTR_REPLACE):
+            raise FileError(E.NODATA, name)
+        changed = {other: kept for other, kept in self.attributes.items() if other != name}
+        if value is not None:
+            changed[name] = value
+        size = _size(changed)
+        if size > XATTR_MAX:
+            raise FileError(E.NOSPC, name, f"at most {XATTR_MAX} bytes of attributes")
+        self._take(size - _size(self.attributes))
+        self.attributes = changed
+        self.ctime = self.store.clock.now()
+
     def free(self) -> None:
         self.store.files -= 1
+        self._take(-_size(self.attributes))
+        self.attributes = {}
+
+    def _take(self, count: int) -> None:
+        """Room for `count` more bytes (fewer, if negative). Raises NOSPC, DQUOT."""
+        self.store.take(count)
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
         self.opens += 1
@@ -160,6 +191,10 @@ class _RamNode(Node):
             self.remove()
         elif self.gone and self.opens == 0:
             self.free()
+
+
+def _size(attributes: dict[str, bytes]) -> int:
+    return sum(len(name.encode()) + len(value) for name, value in attributes.items())
 
 
 class RamFile(_RamNode):
@@ -386,6 +421,22 @@ class RamServer(TreeServer):
         node.name = new_name
         target.add(node)
         target.changed()
+
+    def getxattr(self, fid: Fid, name: str) -> bytes:
+        check_attribute(name)
+        value = _present(fid).attributes.get(name)
+        if value is None:
+            raise FileError(E.NODATA, name)
+        return value
+
+    def listxattr(self, fid: Fid) -> list[str]:
+        return list(_present(fid).attributes)
+
+    def setxattr(self, fid: Fid, name: str, value: bytes, flags: int) -> None:
+        _present(fid).set_attribute(name, value, flags)
+
+    def removexattr(self, fid: Fid, name: str) -> None:
+        _present(fid).set_attribute(name, None)
 
     def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> MaybeAsync[bool]:
         assert isinstance(fid, TreeFid)

@@ -204,7 +204,7 @@ class FarCalls(FileServer):
         return reply
 
     def _flush(self, tag: int) -> None:
-        if isinstance(self._calls[tag].request, m.Tremove):
+        if isinstance(self._calls[tag].request, m.Tremove | m.Tclunk):
             return  # flushed, it would leave the fid at the server; it ends it either way if it is answered
         try:
             self._send(self._session.flush(tag))

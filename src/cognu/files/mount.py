@@ -22,7 +22,7 @@ from cognu.files.fardirs import read_entries, read_stats
 from cognu.files.farfid import FarFid as FarFid
 from cognu.files.farfid import Root
 from cognu.files.late import Kept, Late, take_kept
-from cognu.files.mount_linux import LinuxCalls
+from cognu.files.mount_linux import LinuxCalls, names_of
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, Lock, Then, Walk
 from cognu.files.trips import Trips
@@ -71,7 +71,7 @@ class MountServer(FarCalls):
         self.spec = spec
         self.near = False  # what serves it is a program of this node
         self._clock = clock
-        self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard)
+        self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard, self._give_back)
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
         self._behind = BehindOfAll(self._write)
         self._trips = Trips(
@@ -128,11 +128,8 @@ class MountServer(FarCalls):
     async def attach(self, caller: Caller, aname: str) -> Fid:
         number = self._session.new_fid()
 
-        def late(reply: Reply | None) -> None:
-            if self.broken is None:
-                self._drop(number, NOFID if reply is None else number)
-
         try:
+            late: Late = lambda reply: self._give_back(number, reply is not None)  # noqa: E731
             reply = await self._call(m.Tattach(number, NOFID, caller.user, aname), m.Rattach, late)
         except FileError:
             self._free(number)
@@ -192,6 +189,11 @@ class MountServer(FarCalls):
             if not rest:
                 return qids, number
             at = number
+
+    def _give_back(self, number: int, made: bool) -> None:
+        """What was to be a fid is given up; `made` if the server has it."""
+        if self.broken is None:
+            self._drop(number, number if made else NOFID)
 
     async def _clone(self, start: int) -> int:
         _, number = await self._walk(start, ())
@@ -521,10 +523,27 @@ class MountServer(FarCalls):
     async def statfs(self, fid: Fid) -> FileSystemStat:
         return await self._linux.space(_number(fid))
 
+    async def getxattr(self, fid: Fid, name: str) -> bytes:
+        return await self._linux.attribute(_number(fid), name)
+
+    async def listxattr(self, fid: Fid) -> list[str]:
+        return names_of(await self._linux.attribute(_number(fid), ""))
+
+    async def setxattr(self, fid: Fid, name: str, value: bytes, flags: int) -> None:
+        await self._linux.set_attribute(_number(fid), name, value, flags)
+
+    async def removexattr(self, fid: Fid, name: str) -> None:
+        await self._linux.remove_attribute(_number(fid), name)
+
     async def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> bool:
-        return await self._linux.take_lock(_number(fid), lock, wait)
+        await self._behind.quiet(fid.qid.path)  # an exclusive lock may become a shared one
+        taken = await self._linux.take_lock(_number(fid), lock, wait)
+        self._ahead.changed(fid.qid.path)  # what was read of it ahead may be of before
+        return taken
 
     async def unlock_range(self, fid: Fid, lock: Lock) -> None:
+        """What was written under the lock is there when others have it."""
+        await self._behind.quiet(fid.qid.path)
         await self._linux.release_lock(_number(fid), lock)
 
     async def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:

@@ -1,4 +1,4 @@
-"""What the mount driver asks of a far server beyond plain 9P2000: links, special files, locks, space.
+"""What the mount driver asks of a far server beyond plain 9P2000: links, special files, attributes, locks, space.
 
 9P2000.L (and .ng) have a message for each. 9P2000.u says some of it by a Tcreate with an extension, on a fid of its
 own, since creating opens (`files/special.py` is the other end). What a dialect has no words for is NOTSUP.
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.late import Late
 from cognu.files.locks import LOCK_WAIT
 from cognu.files.server import LOCK_END, Lock, Owner
 from cognu.ninep import messages as m
@@ -29,6 +30,8 @@ from cognu.ninep.types import (
     LOCK_UNLCK,
     LOCK_WRLCK,
     OREAD,
+    XATTR_MAX,
+    XATTR_REPLACE,
     FileSystemStat,
     Qid,
 )
@@ -42,11 +45,14 @@ _R = TypeVar("_R")
 class Ask(Protocol):
     """Sends a request and waits for its reply, which is of the type that is named. Raises `FileError`."""
 
-    async def __call__(self, request: Request, reply_type: type[_R]) -> _R: ...
+    async def __call__(self, request: Request, reply_type: type[_R], late: Late | None = None) -> _R: ...
 
 
 class LinuxCalls:
-    """For one connection. `clone` gives another fid on the same file, `drop` ends one; fids are their numbers."""
+    """For one connection; fids are their numbers. `clone` gives another one on the same file, and `drop` ends one.
+
+    `give_back` is told of a number that was to be a fid, and whether the server has one of it.
+    """
 
     def __init__(
         self,
@@ -55,12 +61,14 @@ class LinuxCalls:
         ask: Ask,
         clone: Callable[[int], Awaitable[int]],
         drop: Callable[[int], None],
+        give_back: Callable[[int, bool], None],
     ) -> None:
         self._session = session
         self._clock = clock
         self._ask = ask
         self._clone = clone
         self._drop = drop
+        self._give_back = give_back
 
     async def make_symlink(self, directory: int, name: str, target: str) -> Qid:
         if self._extended("symlink"):
@@ -88,6 +96,62 @@ class LinuxCalls:
             device = f"{'b' if mode & DMBLOCK else 'c'} {major} {minor}" if mode & DMDEVICE else ""
             return await self._create(directory, name, mode & ~DMBLOCK, device)
         return (await self._ask(m.Tmknod(directory, name, posix_mode(mode), major, minor, 0), m.Rmknod)).qid
+
+    async def attribute(self, fid: int, name: str) -> bytes:
+        """An extended attribute's value, or if `name` is empty all names, a NUL after each. Raises NODATA, TOOBIG."""
+        self._need_l("attributes")
+        number = self._session.new_fid()
+        walking = m.Txattrwalk(fid, number, name)
+        try:
+            reply = await self._ask(walking, m.Rxattrwalk, lambda reply: self._give_back(number, reply is not None))
+        except FileError:
+            self._give_back(number, False)
+            raise
+        data = b""
+        try:
+            if reply.size > XATTR_MAX:
+                raise FileError(E.TOOBIG, name, f"{reply.size} bytes")
+            while len(data) < reply.size:
+                room = min(reply.size - len(data), self._session.io_limit)
+                piece = (await self._ask(m.Tread(number, len(data), room), m.Rread)).data
+                if not piece:
+                    raise FileError(E.IO, name, f"{len(data)} of {reply.size} bytes came")
+                data += piece
+        finally:
+            self._drop(number)
+        return data
+
+    async def set_attribute(self, fid: int, name: str, value: bytes, flags: int) -> None:
+        """Raises NOTSUP for an empty value, where saying so would take the attribute away."""
+        if not value and (flags == XATTR_REPLACE or self._session.dialect is not Dialect.NG):
+            raise FileError(E.NOTSUP, name, "an empty value can't be told from none")
+        await self._give_attribute(fid, name, value, flags)
+
+    async def remove_attribute(self, fid: int, name: str) -> None:
+        await self._give_attribute(fid, name, b"", XATTR_REPLACE)
+
+    async def _give_attribute(self, fid: int, name: str, value: bytes, flags: int) -> None:
+        self._need_l("attributes")
+        number = await self._clone(fid)
+        try:
+            await self._ask(m.Txattrcreate(number, name, len(value), flags), m.Rxattrcreate)
+            at = 0
+            while at < len(value):
+                piece = value[at : at + self._session.io_limit]
+                written = (await self._ask(m.Twrite(number, at, piece), m.Rwrite)).count
+                if not written:
+                    raise FileError(E.IO, name, f"{at} of {len(value)} bytes were taken")
+                at += written
+        except BaseException:
+            self._drop(number)
+            raise
+        # The server sets it now, and says what came of that. The fid is gone in any case.
+        try:
+            await self._ask(m.Tclunk(number), m.Rclunk, lambda _: self._give_back(number, False))
+        except FileError:
+            self._give_back(number, False)
+            raise
+        self._give_back(number, False)
 
     async def take_lock(self, fid: int, lock: Lock, wait: bool) -> bool:
         """Some servers answer at once that a range is taken, though they were told to wait: they are asked again.
@@ -163,3 +227,11 @@ def _length(lock: Lock) -> int:
 def _client(lock: Lock) -> str:
     """One connection carries the locks of many: the server is to tell these apart, whatever they call themselves."""
     return f"{lock.owner.session}.{lock.owner.client}"
+
+
+def names_of(data: bytes) -> list[str]:
+    """Those of a list of attributes. Raises ILSEQ for what is no UTF-8."""
+    try:
+        return [name.decode() for name in data.split(b"\0") if name]
+    except UnicodeDecodeError:
+        raise FileError(E.ILSEQ, repr(data)[1:]) from None

@@ -210,6 +210,22 @@ class FileServer:
     def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
         """What was written through any fid of this file survives a crash when this returns."""
 
+    def getxattr(self, fid: Fid, name: str) -> MaybeAsync[bytes]:
+        """An extended attribute's value. Raises NODATA, NOTSUP for a name that is not `user.` and more."""
+        raise FileError(E.NOTSUP, name)
+
+    def listxattr(self, fid: Fid) -> MaybeAsync[list[str]]:
+        """The names of all that the file has."""
+        raise FileError(E.NOTSUP, "listxattr")
+
+    def setxattr(self, fid: Fid, name: str, value: bytes, flags: int) -> MaybeAsync[None]:
+        """Set it, whether it is there or not; XATTR_CREATE refuses if it is (EXIST), XATTR_REPLACE if not (NODATA)."""
+        raise FileError(E.NOTSUP, name)
+
+    def removexattr(self, fid: Fid, name: str) -> MaybeAsync[None]:
+        """Raises NODATA."""
+        raise FileError(E.NOTSUP, name)
+
     def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> MaybeAsync[bool]:
         """Lock a range of an open file for all who ask for locks; it goes with the fid, or with `unlock_range`.
 

@@ -365,6 +365,22 @@ class NetworkServer(FileServer):
         peer, far = await self._real(fid)
         await peer.mount.sync(far, data_only)
 
+    def getxattr(self, fid: Fid, name: str) -> MaybeAsync[bytes]:
+        peer, far = _far(fid)
+        return peer.mount.getxattr(far, name)
+
+    def listxattr(self, fid: Fid) -> MaybeAsync[list[str]]:
+        peer, far = _far(fid)
+        return peer.mount.listxattr(far)
+
+    async def setxattr(self, fid: Fid, name: str, value: bytes, flags: int) -> None:
+        peer, far = await self._real(fid)
+        await peer.mount.setxattr(far, name, value, flags)
+
+    async def removexattr(self, fid: Fid, name: str) -> None:
+        peer, far = await self._real(fid)
+        await peer.mount.removexattr(far, name)
+
     async def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> bool:
         peer, far = _far(fid)
         return await peer.mount.lock_range(far, lock, wait)

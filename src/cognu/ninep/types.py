@@ -110,6 +110,11 @@ LOCK_BLOCKED = 1
 LOCK_ERROR = 2
 LOCK_GRACE = 3
 
+# Txattrcreate.flags, setxattr(2), and the most bytes that Linux gives an attribute.
+XATTR_CREATE = 1
+XATTR_REPLACE = 2
+XATTR_MAX = 1 << 16
+
 UNLINK_DIRECTORY = 0x200  # Tunlinkat.flags: Linux's AT_REMOVEDIR
 
 NOTAG = 0xFFFF

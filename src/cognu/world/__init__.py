@@ -346,6 +346,16 @@ class HostTree(HostSteps, Protocol):
         atime: int | None = None,
     ) -> None: ...
 
+    def getxattr(self, node: HostNode, name: str) -> bytes:
+        """An extended attribute, xattr(7); raises NODATA, NOTSUP."""
+
+    def listxattr(self, node: HostNode) -> tuple[str, ...]: ...
+
+    def setxattr(self, node: HostNode, name: str, value: bytes, flags: int) -> None:
+        """`flags` as in setxattr(2)."""
+
+    def removexattr(self, node: HostNode, name: str) -> None: ...
+
     def space(self) -> tuple[int, int, int]:
         """(block size, blocks in all, blocks free) of the file system under the root."""
 

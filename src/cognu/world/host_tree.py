@@ -25,7 +25,7 @@ import pwd
 import stat
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError, Misuse
 from cognu.world import HostNode, HostStat, HostSteps, WouldWait
@@ -33,6 +33,7 @@ from cognu.world.cached import can_open_cached, is_local, open_cached
 from cognu.world.host_names import component, decode, encode
 from cognu.world.refusals import printable, refusals
 
+T = TypeVar("T")
 READ_LIMIT = 1 << 24
 """Bytes of one `pread`; the buffer is allocated before it is filled."""
 
@@ -110,6 +111,9 @@ class Handle(HostNode, Protocol):
 
     def link(self, directory: int, name: bytes) -> None: ...
 
+    def attributes(self, call: Callable[[int | str], T]) -> T:
+        """Have `call` do something to extended attributes, by what Python takes for the file."""
+
 
 class PathHandle:
     """A file by an O_PATH descriptor. `local`: on a file system of this machine's own, as far as is known."""
@@ -162,6 +166,10 @@ class PathHandle:
     def link(self, directory: int, name: bytes) -> None:
         with self._descriptor as fd:
             os.link(f"/proc/self/fd/{fd}".encode(), name, dst_dir_fd=directory, follow_symlinks=True)
+
+    def attributes(self, call: Callable[[int | str], T]) -> T:
+        with self._descriptor as fd:
+            return call(f"/proc/self/fd/{fd}")
 
     def close(self) -> None:
         self._descriptor.close()
@@ -236,6 +244,13 @@ class NamedHandle:
         self.stat()
         with self._parent as fd:
             os.link(self._name, name, src_dir_fd=fd, dst_dir_fd=directory, follow_symlinks=False)
+
+    def attributes(self, call: Callable[[int | str], T]) -> T:
+        fd = self.open(os.O_RDONLY)
+        try:
+            return call(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         self._parent.close()
@@ -502,6 +517,31 @@ class RealHostTree:
             if mtime is not None or atime is not None:
                 now = held.stat()
                 held.utime(now.st_atime_ns if atime is None else atime, now.st_mtime_ns if mtime is None else mtime)
+
+    def getxattr(self, node: HostNode, name: str) -> bytes:
+        raw = encode(name)
+        return self._attributes(node, name, lambda file: os.getxattr(file, raw))
+
+    def listxattr(self, node: HostNode) -> tuple[str, ...]:
+        return self._attributes(
+            node, self._path, lambda file: tuple(decode(os.fsencode(raw)) for raw in os.listxattr(file))
+        )
+
+    def setxattr(self, node: HostNode, name: str, value: bytes, flags: int) -> None:
+        raw = encode(name)
+        self._attributes(node, name, lambda file: os.setxattr(file, raw, value, flags))
+
+    def removexattr(self, node: HostNode, name: str) -> None:
+        raw = encode(name)
+        self._attributes(node, name, lambda file: os.removexattr(file, raw))
+
+    def _attributes(self, node: HostNode, name: str, call: Callable[[int | str], T]) -> T:
+        """Of plain files and directories alone, which is what xattr(7) gives a user's to; NOTSUP on hosts without."""
+        held = _held(node)
+        with refusals(name):
+            if stat.S_IFMT(held.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR) or not hasattr(os, "getxattr"):
+                raise FileError(E.NOTSUP, self._path, "extended attributes")
+            return held.attributes(call)
 
     def space(self) -> tuple[int, int, int]:
         """(block size in bytes, blocks in all, blocks an ordinary user may still take); statvfs(3)."""
