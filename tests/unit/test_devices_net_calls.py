@@ -16,7 +16,7 @@ from cognu.devices.udp import HEADER, MAX_CALLS, MAX_QUEUED, Header, pack_header
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.server import Fid
 from cognu.files.tree import TreeFid
-from cognu.ninep.types import ORDWR
+from cognu.ninep.types import ORDWR, OREAD
 from cognu.world import Announcement, Datagrams, TcpStream
 from cognu.world.net import RealNetwork
 from serving import Client
@@ -84,6 +84,19 @@ async def turns() -> None:
 
 
 # -- tcp --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+async def test_who_may_only_read_makes_no_conversation(net: Net, protocol: str) -> None:
+    await refused(E.ACCES, net.open(f"{protocol}/clone", OREAD))
+    assert await net.names(protocol) == ["clone"]
+    _, there = await net.began(protocol, f"announce {LOOPBACK}!0")
+    before = await net.names(protocol)
+    if protocol == "tcp":
+        await net.began(protocol, f"connect {await net.text(f'{there}/local')}")
+        before = await net.names(protocol)
+        await refused(E.ACCES, net.open(f"{there}/listen", OREAD))
+    assert await net.names(protocol) == before
 
 
 async def test_a_call_is_a_conversation_of_its_own(net: Net) -> None:

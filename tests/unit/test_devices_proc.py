@@ -18,7 +18,7 @@ from cognu.files.chan import Chan
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.process import Process, State
 from cognu.files.server import Fid
-from cognu.ninep.types import ORDWR, OREAD, OWRITE
+from cognu.ninep.types import OEXEC, ORDWR, OREAD, OWRITE
 from cognu.world.real import RealClock
 from serving import Client, Node
 
@@ -97,6 +97,17 @@ async def test_a_process_sees_itself_and_those_below() -> None:
     assert pids[two.pid] == sorted(["clone", str(two.pid)])
     await refused(E.NOENT, Client(desk.proc, two).walk(str(one.pid)))
     await refused(E.NOENT, Client(desk.proc, below).walk(f"{one.pid}/ctl"))
+
+
+@pytest.mark.parametrize("mode", [OREAD, OEXEC])
+async def test_who_may_only_read_makes_no_process(mode: int) -> None:
+    """Opening for reading is all that a capability without WRITE allows."""
+    desk = Desk()
+    client = Client(desk.proc, await desk.start())
+    before = await client.names("")
+    assert "clone" in before
+    await refused(E.ACCES, client.open("clone", mode))
+    assert await client.names("") == before
 
 
 async def test_a_server_may_show_everything() -> None:

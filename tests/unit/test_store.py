@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.tree import Directory
-from cognu.ninep.types import ORDWR
+from cognu.ninep.types import ORDWR, OREAD
 from cognu.store import objects
 from cognu.store.names import COMMON, name_of
 from cognu.store.objects import MARKS, STALL_SECONDS, Source, Store, parse_marks
@@ -500,6 +500,14 @@ async def test_what_is_put_goes_to_the_disk_as_it_comes(place: Place) -> None:
     client.close()
     assert place.files() == {NAME}
     assert await place.store.get(NAME) == DATA
+
+
+async def test_who_may_only_read_puts_nothing(place: Place) -> None:
+    client = Client(store_server(place.store))
+    with pytest.raises(FileError) as caught:
+        await client.open("put", OREAD)
+    assert caught.value.error is E.ACCES
+    assert await client.names("objects") == []
 
 
 async def test_pieces_put_at_once_keep_their_order(place: Place) -> None:

@@ -14,6 +14,8 @@
     hangup                      end it: a waiting read ends, later ones too; a write is PIPE
     accept N, reject N [WHY]    to a call: take it (it is taken as it comes), or hang up
 
+Making one, by `clone` or `listen`, takes opening for writing: who may only read makes nothing.
+
 A conversation ends, connected or not, when the last open file of it is closed. Numbers are not used again, so that
 nobody finds another's conversation where theirs was.
 """
@@ -26,7 +28,7 @@ from cognu.errors import E, FileError
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
-from cognu.files.tree import Directory, Node, Text, TreeFid
+from cognu.files.tree import Directory, Node, Text, TreeFid, check_for_writing
 
 MAX_CONVERSATIONS = 1024
 """Of one protocol."""
@@ -144,6 +146,7 @@ class Clone(Node):
         super().__init__("clone", 0o666)
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+        check_for_writing(self, mode)
         protocol = self.parent
         assert isinstance(protocol, Protocol)
         return opened(protocol.new(caller.user), fid.above)
@@ -225,6 +228,7 @@ class Listen(_File):
         super().__init__(conversation, "listen")
 
     async def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+        check_for_writing(self, mode)
         self.conversation.hold()
         try:
             call = await self.conversation.call()

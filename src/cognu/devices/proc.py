@@ -20,9 +20,9 @@ wants       what a program wanted and has no grant for: each read brings the nex
             waits for answers, `NUMBER yes [PATH]` (where it must lead) or `NUMBER no`. For those above the process
             alone, never for itself
 
-A process sees itself and its descendants. Opening `clone` makes a new child; the fid is then the child's ctl, and
-closing it before `start` ends the child. Whoever holds a file of a process open may go on reading it when that ended.
-Of a process that is private others open only ctl, status and wait.
+A process sees itself and its descendants. Opening `clone` makes a new child, which takes the right to write; the fid is
+then the child's ctl, and closing it before `start` ends the child. Whoever holds a file of a process open may go on
+reading it when that ended. Of a process that is private others open only ctl, status and wait.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cognu.files.nstext import describe, quote, split_words
 from cognu.files.process import Process, ProcessTable, State, ancestors
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
-from cognu.files.tree import Node, Text, TreeFid, TreeServer
+from cognu.files.tree import Node, Text, TreeFid, TreeServer, check_for_writing
 from cognu.files.wants import Wants
 from cognu.ninep.types import OACCESS, ORDWR, OREAD, OWRITE, QTDIR, QTFILE, Qid
 
@@ -228,13 +228,17 @@ def _is_number(text: str) -> bool:
 
 
 class Clone(Node):
-    """Opening it makes a process: with the caller's namespace and a copy of its environment, without its open files."""
+    """Opening it makes a process: with the caller's namespace and a copy of its environment, without its open files.
+
+    Raises ACCES for reading alone, TOOMANY, DQUOT.
+    """
 
     def __init__(self, server: ProcServer) -> None:
         super().__init__("clone", 0o666)
         self.server = server
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
+        check_for_writing(self, mode)
         processes = self.server.processes
         child = processes.clone(processes[caller.pid])
         directory = ProcessDirectory(self.server, child)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from cognu.errors import E, FileError
 from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
 from cognu.files.steps import Steps, is_awaitable, ready, start
-from cognu.ninep.types import DMDIR, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
+from cognu.ninep.types import DMDIR, OACCESS, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
 
 _numbers = itertools.count(1)
 
@@ -115,6 +115,15 @@ class Node:
 
     def remove(self) -> MaybeAsync[None]:
         raise FileError(E.ACCES, self.name)
+
+
+def check_for_writing(node: Node, mode: int) -> None:
+    """Raises ACCES if a file that makes something when it is opened would be opened for reading alone.
+
+    Opening for writing is what takes the right to write (`namespace.rights_of_mode`).
+    """
+    if mode & OACCESS not in (OWRITE, ORDWR):
+        raise FileError(E.ACCES, node.name, "opening it makes something, and so is for writing")
 
 
 class Directory(Node):

@@ -19,7 +19,7 @@ from cognu.errors import E, FileError
 from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller
-from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
+from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer, check_for_writing
 from cognu.ninep.types import QTDIR
 from cognu.store.names import check_name, is_prefix
 from cognu.store.objects import MAX_OBJECT, OpenObject, Store, Upload
@@ -162,6 +162,7 @@ class _Put(Node):
         self._quota_of = quota_of
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        check_for_writing(self, mode)
         fid.state = _Putting(self._store, self._quota_of(caller))
 
     async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
