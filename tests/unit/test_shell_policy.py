@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +71,36 @@ def test_what_is_held_and_not_allowed_is_a_difference_and_what_is_missed_too() -
     assert told("may peer pi * r\n", [CLAIMS[1]]) == [f"more: {CLAIMS[1]}"]
     assert told("may peer pi * -\n", [Claim("peer", "pi", "#U", "")]) == []
     assert told("", []) == []
+
+
+def test_a_star_ends_with_the_name_it_stands_in_unless_it_is_the_last() -> None:
+    for pattern, origin, fits in (
+        ("#M/*/stdin", "#M/fd/stdin", True), ("#M/*/stdin", "#M/fd/2/stdin", False), ("#M/*", "#M/fd/2/stdin", True),
+        ("*", "#U/a", True), ("#*/a", "#U/a", True), ("#*/a", "#U/b/a", False), ("#U/a*b", "#U/ab", True),
+        ("#U*/a*", "#U/a/b/c", True), ("#U*/a*", "#U/b/a", False), ("#U/.", "#U/x", False), ("", "#U", False),
+    ):  # fmt: skip
+        assert read(f"may node * '{pattern}' r\n")[0].is_about(Claim("node", "desk", origin, "r")) == fits, pattern
+    [line] = read("may grant '* of desk' #U r\n")
+    assert line.is_about(Claim("grant", "read:/home/me of desk", "#U", "r"))
+
+
+DEFAULT = (Path(__file__).parents[2] / "docs" / "default.policy").read_text()
+
+
+@pytest.mark.parametrize(
+    ("origin", "rights", "differs"),
+    [("#M/fd/2/stdin", "r", False), ("#M/fd/12/stderr", "w", False), ("#M/fd/2/cons", "rw", False),
+     ("#|/data", "r", False), ("#R/home", "SGrwxc", False), ("#c/null", "r", False),
+     ("#M/srv/mail/inbox", "r", True), ("#M/srv/mail", "r", True),
+     ("#M/fd/2/home/me/stdin", "r", True), ("#M/fd/2/stdin", "rw", True), ("#M/mnt/term/notes", "rw", True),
+     ("#M/fd/2", "r", True), ("#U/etc/motd", "r", True)],
+)  # fmt: skip
+def test_the_default_policy_allows_a_program_its_streams_and_no_other_file_of_a_service(
+    origin: str, rights: str, differs: bool
+) -> None:
+    claim = Claim("program", "cat", origin, rights)
+    more = [each for each in differences(read(DEFAULT), [claim]) if each.more]
+    assert [each.text for each in more] == ([str(claim)] if differs else [])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
     has KIND NAME ORIGIN RIGHTS      held, with all of these rights
     may KIND NAME ORIGIN RIGHTS      may be held, with these rights at most
 
-A `*` in NAME or ORIGIN stands for anything. What no line allows is a difference, and so is what a `has` misses.
+A `*` in NAME, and at the end of ORIGIN, stands for anything; elsewhere in ORIGIN for anything within one name, so that
+nothing deeper down is allowed by the way. What no line allows is a difference, and so is what a `has` misses.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Line:
     rights: str
 
     def is_about(self, claim: Claim) -> bool:
-        return self.kind == claim.kind and _fits(self.name, claim.name) and _fits(self.origin, claim.origin)
+        return self.kind == claim.kind and _fits(self.name, claim.name) and _leads(self.origin, claim.origin)
 
     def __str__(self) -> str:
         words = ("has" if self.must else "may", self.kind, quote(self.name), quote(self.origin), self.rights or NONE)
@@ -65,6 +66,17 @@ class Difference(NamedTuple):
 
 def _fits(pattern: str, text: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
+
+
+def _leads(pattern: str, origin: str) -> bool:
+    within, star, end = pattern.rpartition("*")
+    if star and not end:
+        return re.fullmatch(_names(within) + ".*", origin, re.DOTALL) is not None
+    return re.fullmatch(_names(pattern), origin) is not None
+
+
+def _names(pattern: str) -> str:
+    return "[^/]*".join(map(re.escape, pattern.split("*")))
 
 
 def parse_policy(data: bytes, path: str) -> list[Line]:
