@@ -195,15 +195,10 @@ class Export:
         if handler is None:
             self._session.error(called.tag, FileError(E.NOTSUP, type(called.message).__name__))
             return
-<<<<<<< HEAD
-        if isinstance(called.message, m.Tread) and isinstance(called.target, Chan):
-            self._reads[called.tag] = called.target.share()
-=======
         if isinstance(called.message, m.Tread):
             source = called.target.chan if isinstance(called.target, AttributeFid) else called.target
             if isinstance(source, Chan):
-                self._reads.setdefault(called.tag & _TAG, []).append(source.share())
->>>>>>> a4607f1 (slice)
+                self._reads[called.tag] = source.share()
         try:
             if isinstance(called.message, m.Twalk) and called.following:
                 then = _then(called.message.newfid, called.following)
@@ -478,7 +473,6 @@ class Export:
         assert isinstance(data, bytes | memoryview)
         return m.Rread(data), None
 
-<<<<<<< HEAD
     def _read_stats(self, chan: Chan, message: m.Tread) -> Steps[bytes]:
         at = self._reading[chan]
         return (yield from read_stats(self.process, chan, at, message.offset, message.count, self._extended))
@@ -489,10 +483,7 @@ class Export:
     def _list(self, message: m.Tlist, chan: Chan, _: object) -> Steps[Answer]:
         return (yield from read_listing(self.process, chan, message)), None
 
-    def _write(self, message: m.Twrite, chan: Chan, _: object) -> Steps[Answer]:
-=======
     def _write(self, message: m.Twrite, chan: Chan | AttributeFid, _: object) -> Steps[Answer]:
->>>>>>> a4607f1 (slice)
         data = memoryview(message.data)
         if isinstance(chan, AttributeFid):
             return m.Rwrite(write_attribute(chan, message.offset, data)), None
@@ -623,8 +614,6 @@ class Export:
     def _getlock(self, message: m.Tgetlock, chan: Chan, _: object) -> Steps[Answer]:
         return (yield from find_lock(self._number, chan, message)), None
 
-<<<<<<< HEAD
-=======
     def _xattrwalk(self, message: m.Txattrwalk, chan: Chan, _: object) -> Steps[Answer]:
         found = yield from self._attributes.to_read(self.process, chan, message.name)
         return m.Rxattrwalk(found.size), found
@@ -634,100 +623,6 @@ class Export:
         return m.Rxattrcreate(), self._attributes.to_write(self.process, chan, message.name, size, flags)
         yield
 
-    # -- directories ----------------------------------------------------------------------------------------------
-
-    def _readdir(self, message: m.Treaddir, chan: Chan, _: object) -> Steps[Answer]:
-        found = yield from read_directory(
-            self.process.namespace, chan, message.offset, max(1, message.count // 32), self.process
-        )
-        packed: list[bytes] = []
-        room = message.count
-        for entry in found:
-            piece = pack_dirent(Dirent(entry.qid, entry.cookie, _dirent_type(entry), entry.name))
-            if len(piece) > room:
-                break
-            room -= len(piece)
-            packed.append(piece)
-        if found and not packed:
-            raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
-        return m.Rreaddir(b"".join(packed)), None
-
-    def _list(self, message: m.Tlist, chan: Chan, _: object) -> Steps[Answer]:
-        """As many entries as fit. Their attributes go along where they are at hand: none are asked for."""
-        packed: list[bytes] = []
-        room, cookie, end = message.count, message.offset, False
-        while not end and (room >= LISTED_SIZE + 1 or not packed):
-            found = yield from read_directory(
-                self.process.namespace, chan, cookie, max(1, room // (LISTED_SIZE + 1)), self.process
-            )
-            end = not found
-            for entry in found:
-                stat = entry.stat if entry.stat is not None and entry.stat.qid == entry.qid else None
-                dirent = Dirent(entry.qid, entry.cookie, _dirent_type(entry), entry.name)
-                piece = pack_listed(dirent, None if stat is None else getattr_of_stat(stat, GETATTR_ALL))
-                if len(piece) > room:
-                    if not packed:
-                        raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
-                    return m.Rlist(0, b"".join(packed)), None
-                room, cookie = room - len(piece), entry.cookie
-                packed.append(piece)
-        return m.Rlist(int(end), b"".join(packed)), None
-
-    def _read_stats(self, chan: Chan, offset: int, count: int) -> Steps[bytes]:
-        """read(5) of a directory: whole stats, from the start or from where the last read ended."""
-        at = self._reading[chan]
-        if offset == 0:
-            at.offset = at.cookie = 0
-            at.held.clear()
-        elif offset != at.offset:
-            raise FileError(E.INVAL, str(chan.path), "a directory is read on from where the last read ended")
-        # What must wait comes first, so that a flushed read has taken nothing.
-        yield from self._fill(chan, at)
-        packed: list[bytes] = []
-        room = count
-        while at.held and len(at.held[0]) <= room:
-            piece = at.held.popleft()
-            room -= len(piece)
-            at.offset += len(piece)
-            packed.append(piece)
-        if not packed and at.held:
-            raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
-        return b"".join(packed)
-
-    def _fill(self, chan: Chan, at: _Open) -> Steps[None]:
-        """Have some entries at hand, unless the directory is at its end."""
-        if at.filling:
-            raise FileError(E.BUSY, str(chan.path), "the read before is not answered yet")
-        at.filling = True
-        try:
-            while not at.held:
-                entries = yield from read_directory(self.process.namespace, chan, at.cookie, 64, self.process)
-                if not entries:
-                    return
-                for entry in entries:
-                    packed = yield from self._entry_stat(chan, entry)
-                    if packed is not None:
-                        at.held.append(packed)
-                    at.cookie = entry.cookie
-        finally:
-            at.filling = False
-
-    def _entry_stat(self, chan: Chan, entry: Entry) -> Steps[bytes | None]:
-        """The attributes of an entry, asked for if its server gave none; None if the file is gone since."""
-        if self._extended:
-            wire = yield from extended_entry(self.process, chan, entry)
-            return None if wire is None else pack_stat(wire, True)
-        stat = entry.stat
-        if stat is None or stat.is_symlink:
-            try:
-                found = yield from self.process.namespace.walk(chan, [entry.name], self.process)
-                stat = yield from self.process.namespace.stat(found)
-                stat = replace(stat, name=entry.name)  # not that of what a symlink led to
-            except FileError:
-                pass
-        return None if stat is None else pack_stat(wire_stat(stat))
-
->>>>>>> a4607f1 (slice)
 
 def _close_all(chans: list[Chan]) -> None:
     for chan in chans:
