@@ -73,6 +73,18 @@ def test_another_answer_to_the_version_ends_it(offer: Dialect, answer: Message, 
     assert caught.value.error is error
 
 
+@pytest.mark.parametrize("offer", list(Dialect))
+@pytest.mark.parametrize(("answer", "dialect"), [(m.Rlerror(5), L), (m.Rerror("who?"), OLD)])
+def test_an_error_of_another_dialect_says_that_the_offer_is_not_known(
+    offer: Dialect, answer: Message, dialect: Dialect
+) -> None:
+    client = ClientSession(offer, 8192)
+    client.version()
+    with pytest.raises(ProtocolError) as caught:
+        list(client.feed(wire(answer, NOTAG, dialect)))
+    assert caught.value.error is E.BADVERSION
+
+
 def test_a_server_that_speaks_first_is_refused() -> None:
     with pytest.raises(ProtocolError):
         list(ClientSession(L, 8192).feed(wire(m.Rversion(8192, "9P2000.L"), NOTAG)))

@@ -5,6 +5,7 @@ the standard streams. None needs a node but the last.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,11 @@ def _part(name: str, example: str) -> Callable[[Callable[..., Any]], click.Comma
 def _carry_out(work: Awaitable[int]) -> int:
     """The exit status. What is wrong with the server itself is told here, for it has a status of its own."""
     from cognu.cli.remote import Unreachable, tell
+
+    # What a server does wrong is told here, once; without a handler Python would print the library's own log too.
+    logger = logging.getLogger("cognu")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
     async def do() -> int:
         return await work

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 
 from ..errors import E, FileError, Misuse, ProtocolError, from_errno, from_text
 from . import messages as m
-from .codec import Frames, bad, decode, encode, expected_reply, peek
+from .codec import Frames, bad, decode, encode, expected_reply, number_of, peek
 from .compound import BYTES, LIST, PARTS, granted, wanted, wrong_reply
 from .messages import Dialect, Message, Reply, Request
 from .types import IOHDRSZ, MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, Buffer
+
+_ERRORS = {number_of(Dialect.L, m.Rlerror): Dialect.L, number_of(Dialect.LEGACY, m.Rerror): Dialect.LEGACY}
+"""The errors of other dialects than the one offered, which a server that does not know that one may answer with, as
+diod does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +199,9 @@ class ClientSession:
                 yield event
 
     def _arrive(self, frame: memoryview) -> Event | None:
-        _, tag = peek(frame)
+        number, tag = peek(frame)
         if self.dialect is None:
-            return self._agree(decode(frame, self.offer)[1])
+            return self._agree(decode(frame, _ERRORS.get(number, self.offer))[1])
         sent = self._sent.get(tag)
         if sent is None or sent.answered:
             raise bad(f"tag {tag}", "no request has it")
