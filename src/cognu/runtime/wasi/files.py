@@ -8,7 +8,7 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.process import Process
-from cognu.files.server import OAPPEND, OEXCL
+from cognu.files.server import OAPPEND, OEXCL, Then
 from cognu.files.steps import Steps
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE
 from cognu.ninep.types import DMDIR, OACCESS, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, QTSYMLINK, SetStat
@@ -83,9 +83,11 @@ class _Wanted(NamedTuple):
 
 def _opened(process: Process, start: Start, wanted: _Wanted) -> Steps[WasiFd]:
     path, follow, oflags, *how = wanted
+    reads = _mode(oflags, wanted.base, wanted.fdflags) == OREAD and not oflags & (CREAT | DIRECTORY)
     for _ in range(RACES):
         # What is only to be opened is asked for here, with all that it is opened for.
-        found = yield from resolve(process, start, path, follow=follow, place=bool(oflags & CREAT), ask=False)
+        place, then = bool(oflags & CREAT), Then.READ if reads else None
+        found = yield from resolve(process, start, path, follow=follow, place=place, ask=False, then=then)
         try:
             if found.chan is None:
                 return (yield from _create(process, found, oflags, *how))
@@ -180,7 +182,7 @@ def path_filestat_get(
     reserve(guest, out, FILESTAT.size)
     path = path_at(guest, pointer, size)
     process = program.process
-    found = yield from resolve(process, parent.start, path, follow=bool(lookup & SYMLINK_FOLLOW))
+    found = yield from resolve(process, parent.start, path, follow=bool(lookup & SYMLINK_FOLLOW), then=Then.STAT)
     chan, _ = process.namespace.cross(found.existing())
     stat = yield from process.namespace.stat(chan)
     guest.write(out, pack_filestat(stat, kind_of(chan, stat), program.device(chan.server)))

@@ -24,6 +24,7 @@ from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.namespace import MAX_LINKS
 from cognu.files.process import Process
+from cognu.files.server import Then
 from cognu.files.steps import Steps
 from cognu.ninep.types import QTDIR, QTSYMLINK
 from cognu.runtime.wasi.abi import Errno, WasiError
@@ -64,15 +65,22 @@ class Found(NamedTuple):
 
 
 def resolve(
-    process: Process, start: Start, path: str, *, follow: bool, place: bool = False, ask: bool = True
+    process: Process,
+    start: Start,
+    path: str,
+    *,
+    follow: bool,
+    place: bool = False,
+    ask: bool = True,
+    then: Then | None = None,
 ) -> Steps[Found]:
-    """Walk `path` from where it starts; a symlink at its end is resolved if `follow`.
+    """Walk `path` from where it starts; a symlink at its end is resolved if `follow`. `then`: what is done next.
 
     With `place` the last name may be missing; else what the program has no grant for is asked for (unless not `ask`),
     to be read. Raises EPERM for a way out, ENOENT, ENOTDIR, ELOOP.
     """
     try:
-        return (yield from _resolve_from(process, start, path, follow, place))
+        return (yield from _resolve_from(process, start, path, follow, place, then))
     except (FileError, WasiError) as error:
         if process.reach is None or place or not ask or not _is_missing(error):
             raise
@@ -105,18 +113,20 @@ def _may_be_absolute(start: Start, path: str) -> bool:
     return start.root is not None and names[0] not in start.tops and ".." not in names
 
 
-def _resolve_from(process: Process, start: Start, path: str, follow: bool, place: bool) -> Steps[Found]:
+def _resolve_from(
+    process: Process, start: Start, path: str, follow: bool, place: bool, then: Then | None = None
+) -> Steps[Found]:
     base, root = start.directory, start.root
     if root is not None and path.startswith("/"):
-        return (yield from _resolve(process, root, path.lstrip("/") or ".", follow, place))
+        return (yield from _resolve(process, root, path.lstrip("/") or ".", follow, place, then))
     try:
-        return (yield from _resolve(process, base, path, follow, place))
+        return (yield from _resolve(process, base, path, follow, place, then))
     except (FileError, WasiError) as error:
         # Below a directory that is no preopen there can only be what was asked for.
         looked = process.reach is not None if "/" in path else not place
         if root is None or not looked or not _may_be_absolute(start, path) or not _is_missing(error):
             raise
-    return (yield from _resolve(process, root, path, follow, place))
+    return (yield from _resolve(process, root, path, follow, place, then))
 
 
 def _is_missing(error: FileError | WasiError) -> bool:
@@ -125,12 +135,12 @@ def _is_missing(error: FileError | WasiError) -> bool:
     return error.error is E.NOENT
 
 
-def _resolve(process: Process, base: Chan, path: str, follow: bool, place: bool) -> Steps[Found]:
+def _resolve(process: Process, base: Chan, path: str, follow: bool, place: bool, then: Then | None) -> Steps[Found]:
     names, slash = _split(path)
     dotted = path.split("/")[-1] in (".", "..") or not names
     place = place and not dotted  # the directory whose dot that is must be there
     if ".." not in names:
-        straight = yield from _walk_straight(process, base, names, follow or slash, place)
+        straight = yield from _walk_straight(process, base, names, follow or slash, place, then)
         if straight is not None:
             return _checked(straight._replace(slash=slash, directory=None if dotted else straight.directory))
     found = yield from _walk_exactly(process, base, names, slash, follow, place)
@@ -153,12 +163,14 @@ def _split(path: str) -> tuple[list[str], bool]:
     return [part for part in parts if part not in ("", ".")], parts[-1] in ("", ".", "..")
 
 
-def _walk_straight(process: Process, base: Chan, names: list[str], follow: bool, place: bool) -> Steps[Found | None]:
+def _walk_straight(
+    process: Process, base: Chan, names: list[str], follow: bool, place: bool, then: Then | None
+) -> Steps[Found | None]:
     """The walk as a whole, or None if it has to be done name by name."""
     namespace = process.namespace
     try:
         if not place or not names:
-            chan = yield from namespace.walk(base, names, process, follow=False)
+            chan = yield from namespace.walk(base, names, process, follow=False, then=then)
             found = Found(chan, None, "", False)
         else:
             directory = base
