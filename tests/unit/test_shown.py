@@ -177,8 +177,11 @@ async def test_a_rename_or_link_neither_finds_nor_makes_what_is_hidden() -> None
         assert await bring(client.rename("d/x", "w/x.key")) is E.ACCES
         await client.rename("d/x", "w/x")
         assert await client.read("w/x") == b"d/x"
+        assert await bring(client.symlink("w/y.key", "x")) is E.ACCES
         existing, directory = await client.walk("w/x"), await client.walk("w")
         assert await bring(done_link(client, directory, existing, "y.key")) is E.ACCES
+        await client.symlink("w/y", "x")
+        assert await client.names("w") == ["x", "y"]
 
 
 async def done_link(client: Client, directory: object, existing: object, name: str) -> None:

@@ -466,8 +466,11 @@ class Namespace:
         """Those of a directory's entries that whoever reads it here is to see: all, but in a `ShownNamespace`."""
         return entries
 
-    def creator(self, directory: Chan) -> Chan:
-        """The member of the directory that new entries go to: the first that allows creation. Raises NOCREATE."""
+    def creator(self, directory: Chan, name: str = "") -> Chan:
+        """The member of the directory that new entries go to: the first that allows creation. Raises NOCREATE.
+
+        `name`: what is to be made, where it is not asked for otherwise whether that may be (`ShownNamespace`).
+        """
         target, head = self.cross(directory)
         if head is None:
             return target

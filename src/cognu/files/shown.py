@@ -224,6 +224,11 @@ class ShownNamespace(Namespace):
         self._may_make(directory, name, bool(perm & DMDIR))
         return (yield from super().create(directory, name, perm, mode, caller))
 
+    def creator(self, directory: Chan, name: str = "") -> Chan:
+        if name:
+            self._may_make(directory, name, False)
+        return super().creator(directory)
+
     def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
         if change.name is not None and chan.path.parent is not None:
             names = (*chan.path.names()[:-1], change.name)

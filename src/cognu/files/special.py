@@ -36,7 +36,7 @@ SPECIAL = DMSYMLINK | DMLINK | DMDEVICE | DMNAMEDPIPE | DMSOCKET
 
 
 def make_symlink(process: Process, directory: Chan, name: str, target: str) -> Steps[Qid]:
-    where = process.namespace.creator(directory)
+    where = process.namespace.creator(directory, name)
     return (yield from dispatch(where, CREATE, where.server.symlink, where.fid, name, target))
 
 
@@ -52,7 +52,7 @@ def make_node(process: Process, directory: Chan, name: str, mode: int, major: in
         return qid
     if mode & (DMDIR | DMSYMLINK):
         raise FileError(E.INVAL, name, "directories and links are made otherwise")
-    where = process.namespace.creator(directory)
+    where = process.namespace.creator(directory, name)
     return (yield from dispatch(where, CREATE, where.server.mknod, where.fid, name, mode, major, minor))
 
 
