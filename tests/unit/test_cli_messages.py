@@ -83,6 +83,16 @@ def test_data_are_shortened_and_directories_show_their_names() -> None:
     assert cut[1].endswith("count 1 malformed entries")
 
 
+def test_a_compound_shows_its_parts() -> None:
+    said = lines(
+        (True, 1, m.Tcomp((m.Twalk(0, 1, ("a",)), m.Tread(1, 0, 9)))),
+        (False, 1, m.Rcomp((m.Rwalk((QID,)), m.Rread(b"of a")))),
+        dialect=Dialect.NG,
+    )
+    assert said[0] == 'Tcomp tag 1 parts [(Twalk fid 0 newfid 1 names ["a"]) (Tread fid 1 offset 0 count 9)]'
+    assert said[1].endswith(f"parts [(Rwalk qids [2a.3.80]) (Rread count 4 {HIDDEN})]")
+
+
 def test_an_answer_to_nothing_is_told_and_its_data_are_not_shown() -> None:
     [line] = lines((False, 9, m.Rread(b"whose?")))
     assert line == f"Rread tag 9 (nothing was asked under this tag) count 6 {HIDDEN}"
@@ -148,6 +158,9 @@ LEAKS: dict[str, tuple[Dialect, Said]] = {
     "a ticket": (L, [(True, 1, m.Tread(3, 0, 99)), (False, 1, m.Rread(f'{{"ticket": "cognu-{SECRET}"}}'.encode()))]),
     "an import": (L, [(True, 1, m.Twrite(3, 0, f"import {SECRET}\nstart".encode()))]),
     "a token of rpc": (L, [(True, 1, m.Tread(3, 0, 99)), (False, 1, m.Rread(f'{{"token": "{SECRET}"}}'.encode()))]),
+    "an attach name in a compound": (
+        Dialect.NG, [(True, 1, m.Tcomp((m.Tattach(1, NOFID, "me", SECRET), m.Twrite(1, 0, b"SSSS"))))],
+    ),
     "a name": (L, [(True, 1, m.Twalk(1, 2, (f"cap:{SECRET}",)))]),
 }  # fmt: skip
 

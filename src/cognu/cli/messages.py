@@ -118,13 +118,14 @@ class Tracer:
     # -- what a connection is in the midst of ---------------------------------------------------------------------
 
     def _note_request(self, tag: int, message: Message, now: int) -> _Call:
-        if isinstance(message, m.Tauth):
-            if len(self._auths) >= MOST_AUTHS:
-                self._blind = True
-            else:
-                self._auths[message.afid] = self._turn
-        if isinstance(message, m.Tauth | m.Tattach) and not _is_plain(message.aname):
-            self._anames = [*self._anames[-15:], message.aname]
+        for request in (message, *_parts(message)):
+            if isinstance(request, m.Tauth):
+                if len(self._auths) >= MOST_AUTHS:
+                    self._blind = True
+                else:
+                    self._auths[request.afid] = self._turn
+            if isinstance(request, m.Tauth | m.Tattach) and not _is_plain(request.aname):
+                self._anames = [*self._anames[-15:], request.aname]
         fid = getattr(message, "fid", getattr(message, "afid", None))
         made = _MAKES.get(type(message))
         making = getattr(message, made) if made else None
@@ -197,6 +198,11 @@ def _told(message: Message, shown: int | None, clean: Callable[[str], str]) -> _
     return _Told(text, parts)
 
 
+def _parts(message: Message) -> tuple[Message, ...]:
+    """The messages in a message, if it is a compound."""
+    return message.parts if isinstance(message, m.Tcomp | m.Rcomp) else ()
+
+
 def _is_plain(aname: str) -> bool:
     """Whether an attach name is a path or a device's, and no token."""
     return not aname or aname[0] in "/#"
@@ -223,6 +229,8 @@ def _words(name: str, value: Any, clean: Callable[[str], str]) -> str:
     if isinstance(value, WireStat):
         user = _quoted(clean(value.uid))
         return f"{_quoted(clean(value.name))} mode 0{value.mode:o} length {value.length} uid {user}"
+    if isinstance(value, Message):
+        return f"({type(value).__name__}{_told(value, None, clean).text})"  # whose data these are is not looked into
     if isinstance(value, tuple):
         many = "" if len(value) <= MOST_NAMES else f" and {len(value) - MOST_NAMES} more"
         return "[" + " ".join(_words(name, each, clean) for each in value[:MOST_NAMES]) + many + "]"
@@ -235,6 +243,8 @@ def _part(value: Any, clean: Callable[[str], str]) -> object:
     """A field that is no data, for JSON."""
     if isinstance(value, Qid | WireStat):
         return {name: _part(each, clean) for name, each in value._asdict().items()}
+    if isinstance(value, Message):
+        return {"type": type(value).__name__, **_told(value, None, clean).parts}
     if isinstance(value, tuple):
         return [_part(each, clean) for each in value]
     return value if isinstance(value, int) else clean(str(value))
