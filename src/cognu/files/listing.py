@@ -1,7 +1,8 @@
 """Reading an open directory as a namespace shows it: unions joined, mount points in place of what they cover.
 
 As Plan 9's unionread and mountfix (port/sysfile.c): members are read one after the other, duplicates are kept, a member
-that errs is skipped; an entry that is a mount point shows what is mounted, under its own name.
+that errs is skipped; an entry that is a mount point shows what is mounted, under its own name. What was read of a
+union is kept, since its cookies count it, and handed out as long as the member that it came from may be read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cognu.errors import FileError
 from cognu.files.chan import Chan
-from cognu.files.dispatch import dispatch
+from cognu.files.dispatch import dispatch, may
 from cognu.files.mounts import Member, MountHead
 from cognu.files.namespace import Namespace
 from cognu.files.server import Caller, Entry, FileServer
@@ -24,7 +25,7 @@ class _UnionListing:
     """What was read of a union so far; cookies count `entries`."""
 
     members: list[Member]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[tuple[Chan, Entry]] = field(default_factory=list)  # with the member that each is from
     reading: Chan | None = None
     cookie: int = 0
 
@@ -45,13 +46,29 @@ def _read(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Cal
         chan.listing = None
         entries = yield from dispatch(chan, READ, chan.server.readdir, chan.fid, cookie, count)
         return [_mounted(namespace, chan, chan.server, entry) for entry in entries]
-    chan.domain.check(chan.cap, READ)  # the members are skipped if they err, this is not
     if not isinstance(listing, _UnionListing):
         assert isinstance(chan.union, MountHead)
         listing = chan.listing = _UnionListing(list(chan.union.members))
-    while len(listing.entries) < cookie + count and listing.members:
-        yield from _read_on(namespace, chan, listing, count, caller)
-    return listing.entries[cookie : cookie + count]
+    while True:
+        chan.domain.check(chan.cap, READ)  # the members are skipped if they err, this is not
+        while len(listing.entries) < cookie + count and listing.members:
+            yield from _read_on(namespace, chan, listing, count, caller)
+            chan.domain.check(chan.cap, READ)
+        found = listing.entries[cookie : cookie + count]
+        allowed = [entry for member, entry in found if may(member, READ)]
+        if allowed or not found:
+            return allowed
+        cookie += len(found)  # these are gone, which is not the end
+
+
+def may_be_had_again(chan: Chan, cookie: int) -> bool:
+    """Whether an entry that `read_directory` gave, with that cookie, may be handed out now.
+
+    `chan` is the directory, still open. Raises REVOKED if that is what is gone.
+    """
+    chan.domain.check(chan.cap, READ)
+    listing = chan.listing
+    return not isinstance(listing, _UnionListing) or may(listing.entries[cookie - 1][0], READ)
 
 
 def _is_union(chan: Chan) -> bool:
@@ -80,7 +97,7 @@ def _read_on(namespace: Namespace, chan: Chan, listing: _UnionListing, count: in
         listing.cookie = entries[-1].cookie
         for entry in entries:
             shown = _mounted(namespace, chan, member.server, entry)
-            listing.entries.append(shown._replace(cookie=len(listing.entries) + 1))
+            listing.entries.append((member, shown._replace(cookie=len(listing.entries) + 1)))
         return
     if listing.reading is not None:
         listing.reading.close()

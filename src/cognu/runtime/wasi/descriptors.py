@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cognu.errors import FileError
+from cognu.errors import E, FileError
 from cognu.files.dispatch import dispatch
 from cognu.files.server import OAPPEND
 from cognu.files.steps import Steps
@@ -387,12 +387,17 @@ def fd_readdir(program: Program, guest: Guest, fd: int, pointer: int, size: int,
     reserve(guest, out, 4)
     listing = yield from _listing(program, entry, cookie == 0)
     packed = bytearray()
+    given: list[int] = []
     while len(packed) < size:
         piece = yield from _entry_at(program, entry, listing, cookie)
         if piece is None:
             break
+        if piece and cookie > 1:
+            given.append(cookie - 2)
         packed += piece
         cookie += 1
+    if not all(map(listing.may_be_had, given)):  # since it was packed: the program may read again
+        raise FileError(E.REVOKED, str(entry.chan.path))
     del packed[size:]
     guest.write(pointer, packed)
     put_u32(guest, out, len(packed))
@@ -414,6 +419,7 @@ def _listing(program: Program, entry: WasiFd, fresh: bool) -> Steps[Listing]:
 
 
 def _entry_at(program: Program, entry: WasiFd, listing: Listing, cookie: int) -> Steps[bytes | None]:
+    """None at the end, nothing of an entry that may not be had any more."""
     if cookie == 0:
         return _pack_entry(1, entry.chan.qid.path, b".", Filetype.DIRECTORY)
     if cookie == 1:
@@ -422,6 +428,8 @@ def _entry_at(program: Program, entry: WasiFd, listing: Listing, cookie: int) ->
     yield from listing.upto(cookie - 1, program.process)
     if cookie - 2 >= len(listing.entries):
         return None
+    if not listing.may_be_had(cookie - 2):
+        return b""
     return _pack_entry(cookie + 1, *listing.entries[cookie - 2])
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
-from cognu.files.listing import read_directory
+from cognu.files.listing import may_be_had_again, read_directory
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, Entry, FileServer
-from cognu.files.steps import Steps
+from cognu.files.steps import Steps, finish
 from cognu.ninep.types import (
     DMBLOCK,
     DMDEVICE,
@@ -71,6 +71,7 @@ class Listing:
         self.chan = chan
         self.entries: list[tuple[int, bytes, Filetype]] = []
         """Number of the file, name, what it is; without `.` and `..`."""
+        self._cookies: list[int] = []  # of each, by which it was had
         self._cookie = 0
         self._ended = False
 
@@ -81,7 +82,13 @@ class Listing:
             if batch:
                 self._cookie = batch[-1].cookie
             self._ended = not batch
-            self.entries += (_listed(entry) for entry in batch if entry.name not in (".", ".."))
+            named = [entry for entry in batch if entry.name not in (".", "..")]
+            self.entries += map(_listed, named)
+            self._cookies += (entry.cookie for entry in named)
+
+    def may_be_had(self, index: int) -> bool:
+        """Whether that entry may be handed out now: perhaps it was read before something was revoked."""
+        return may_be_had_again(self.chan, self._cookies[index])
 
 
 def _listed(entry: Entry) -> tuple[int, bytes, Filetype]:
