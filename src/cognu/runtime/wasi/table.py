@@ -18,7 +18,7 @@ from cognu.files.dispatch import dispatch
 from cognu.files.listing import may_be_had_again, read_directory
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, Entry, FileServer
-from cognu.files.steps import Steps, finish
+from cognu.files.steps import Steps
 from cognu.ninep.types import (
     DMBLOCK,
     DMDEVICE,
