@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cognu.cli.addresses import parse_address
+from cognu.cli.remote import How, attached
 from cognu.errors import E
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, SetStat
 from cognu.shell.program import Start, connect
@@ -177,6 +179,25 @@ async def test_its_files_keep_to_the_rules_of_9p(node: NodeProcess) -> None:
         held.offset = 0
         assert await held.read() == b"still"
         await refused(client.open(f"{AT}/n7"), E.NOENT)
+
+
+async def test_what_a_program_here_serves_is_this_machines_own_and_served_on(node: NodeProcess) -> None:
+    socket = str(node.home.with_name("s"))
+    async with served(node, "memfs") as (client, _):
+        await client.write("/proc/1/ns", f"mount -c /srv/mem {AT}\n")
+        try:
+            await mounted(client)
+            note = await client.create(f"{AT}/note")
+            await note.write(b"near")
+            note.close()
+            await client.rpc("listen", address=socket, path="/tmp")
+            async with attached(parse_address(socket), How()) as remote:
+                opened = await remote.open("mem/note", OREAD)
+                assert await remote.read("mem/note", opened, 0) == b"near"
+                opened.close()
+            await client.rpc("unlisten", address=socket)
+        finally:
+            await client.write("/proc/1/ns", f"unmount {AT}\n")
 
 
 # -- those that do not ------------------------------------------------------------------------------------------------

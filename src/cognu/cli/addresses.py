@@ -12,6 +12,7 @@ import ipaddress
 import os
 import shlex
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from signal import SIGKILL, SIGTERM
@@ -113,7 +114,9 @@ async def dialled(address: Address) -> AsyncIterator[Stream]:
 
 @asynccontextmanager
 async def own_streams() -> AsyncIterator[Stream]:
-    """This process's standard input and output as a connection; the descriptors stay open."""
+    """This process's standard input and output as a connection, which stay open. Raises BADF if one is not."""
+    if sys.stdin is None or sys.stdout is None:  # closed when this began: by now the number may be another file's
+        raise FileError(E.BADF, "-", "the standard input or output is closed")
     threads = RealThreads()
     stream = DescriptorStream(0, 1, threads, "-")
     try:

@@ -1,13 +1,14 @@
 """Two descriptors of this process, such as its standard input and output, as one `Stream`.
 
-Their flags are shared with other programs, so neither is made non-blocking: what is read is waited for first, and
-writing is done in a thread.
+Their flags are shared with other programs, so neither is made non-blocking, and either may be so: what is read is
+waited for first, and writing is done in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import select
 
 from cognu.errors import LinkBroken, from_oserror
 from cognu.world import Threads
@@ -32,13 +33,16 @@ class DescriptorStream:
 
     async def read(self, count: int) -> bytes:
         """`b""` at the end, or after `close`. Cancelling loses no byte. Raises `LinkBroken`."""
-        await self._readable()
-        if self._closed:
-            return b""
-        try:
-            return os.read(self._reading, min(count, READ_LIMIT))
-        except OSError as error:
-            raise LinkBroken(from_oserror(error).error, self._peer) from None
+        while True:
+            await self._readable()
+            if self._closed:
+                return b""
+            try:
+                return os.read(self._reading, min(count, READ_LIMIT))
+            except BlockingIOError:
+                continue  # another program that has it made it so, and took what was there
+            except OSError as error:
+                raise LinkBroken(from_oserror(error).error, self._peer) from None
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
@@ -76,6 +80,9 @@ def _write_all(descriptor: int, data: bytes, peer: str) -> None:
     rest = memoryview(data)
     try:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:
+                select.select([], [descriptor], [])
     except OSError as error:
         raise LinkBroken(from_oserror(error).error, peer) from None
