@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from cognu.cli.serving import confine
 from cognu.errors import E, FileError
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.nstext import quote, split_words
 from cognu.files.rpc import answer_of, request_text
+from cognu.files.shown import Shown
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, QTDIR, Stat
 from cognu.world.real import RealClock, real_world
@@ -288,6 +290,18 @@ class Client:
     async def run(self, program: str, *args: str, stdin: bytes = b"", **how: Any) -> Ended:
         """`start` and `end`."""
         return await (await self.start(program, *args, **how)).end(stdin)
+
+
+@asynccontextmanager
+async def confined(node: NodeProcess, shown: Shown) -> AsyncIterator[MountServer]:
+    """A 9P client of a node that sees one tree alone, as `9p --stdio` lets one."""
+    stream = await real_world().network.connect_unix(node.socket)
+    await confine(stream, shown)
+    mount = await MountServer.connect(stream, RealClock())
+    try:
+        yield mount
+    finally:
+        await mount.close()
 
 
 def far(fid: object) -> FarFid:

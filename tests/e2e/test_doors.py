@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from cognu.errors import E, FileError
+from cognu.files.nstext import quote
+from cognu.files.shown import Shown
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from e2e.harness import Client, Pair, join, pair, refused, until
+from e2e.harness import Client, Me, Pair, confined, far, join, pair, refused, until
 from programs.build import build
 
 ABSENT = b"No such file or directory"
@@ -136,6 +138,38 @@ async def test_to_know_a_hash_is_no_authority(place: Path) -> None:
         async with two.desk.client() as again:
             await refused(again.open(f"/mnt/store/objects/{ran}"), E.NOENT)
             assert await again.list("/n/pi") == ["proc"]
+
+
+async def begun(client: Client, *lines: str) -> None:
+    """A process made by the client's `clone`, told `lines` and to start; it ends with its ctl."""
+    ctl = await client.open("/clone", ORDWR)
+    try:
+        for line in (*lines, "start"):
+            await ctl.write(line.encode())
+    finally:
+        ctl.close()
+
+
+async def test_who_may_start_processes_starts_nothing_that_it_can_not_name_itself(place: Path) -> None:
+    """Nor learns what there is, in the store or among the peers: all that is not its own is refused alike."""
+    async with pair(place, "run") as two, two.desk.client() as desk:
+        unnamed, named = await desk.put(build("cat")), await desk.put(build("wc"), "wc")
+        async with confined(two.desk, Shown("/proc", writable=True)) as mount:
+            client = Client(mount, far(await mount.attach(Me(), "")))
+            for word in ("wc", "none", named, named[:20], unnamed, unnamed[:20], "bafkr4iaaaaaaaaaaaaa", "."):
+                await refused(begun(client, f"program {quote(word)}"), E.NOTFOUND)
+            await refused(begun(client, "program /bin/wc"), E.NOENT)
+            book = await desk.rpc("peers")
+            said = set()
+            for name in ("pi", "mars", book[0]["fingerprint"], book[0]["fingerprint"][:10], "0123456789"):
+                with pytest.raises(FileError) as caught:
+                    await begun(client, "program wc", f"on {name}")
+                assert caught.value.error is E.NOPEER
+                said.add(str(caught.value).replace(name, "NAME"))
+            assert len(said) == 1, said
+        for word in ("wc", named, named[:20]):  # which a user of the node may
+            assert (await desk.run(word, stdin=b"a b\n")).output == b"1 2 4\n"
+        assert (await desk.run(unnamed[:20], stdin=b"a b\n")).output == b"a b\n"
 
 
 async def test_nobody_from_afar_has_the_node_listen(place: Path) -> None:

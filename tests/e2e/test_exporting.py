@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,11 @@ import pytest
 from cognu.cli.addresses import parse_address
 from cognu.cli.main import run
 from cognu.cli.remote import How, attached
-from cognu.cli.serving import confine
 from cognu.errors import E, FileError
-from cognu.files.mount import MountServer
 from cognu.files.shown import Shown
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OTRUNC, OWRITE
-from cognu.world.real import RealClock, real_world
-from e2e.harness import Client, Me, NodeProcess, end, far, log_trouble, pair, refused, until
+from e2e.harness import Client, Me, NodeProcess, confined, end, far, log_trouble, pair, refused, until
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +90,6 @@ async def test_a_confined_connection_can_not_be_made_more_again(node: NodeProces
                 with pytest.raises(FileError) as caught:
                     await mount.attach(Me(), aname)
                 assert caught.value.error in (E.NOATTACH, E.NODEV)
-
-
-@asynccontextmanager
-async def confined(node: NodeProcess, shown: Shown) -> AsyncIterator[MountServer]:
-    stream = await real_world().network.connect_unix(node.socket)
-    await confine(stream, shown)
-    mount = await MountServer.connect(stream, RealClock())
-    try:
-        yield mount
-    finally:
-        await mount.close()
 
 
 @pytest.mark.parametrize("shown", [Shown("/", writable=True), Shown("/", hide=("*.key",))], ids=["rw", "hide"])

@@ -119,9 +119,12 @@ async def started(client: Client, program: str) -> None:
 async def test_names_and_prefixes_of_a_node_are_not_for_its_peers(place: Path) -> None:
     async with pair(place, "run") as two, two.desk.client() as desk, two.pi.client() as pi:
         wc = await pi.put(build("wc"), "wc")
-        for word in ("wc", "none", wc[:20], wc[:-1], name_of(b"none")[:20], wc.upper()):
+        (two.notes / "cat.wasm").write_bytes(build("cat"))
+        assert (await desk.run(str(two.notes / "cat.wasm"), on="pi", stdin=b"x")).output == b"x"
+        private = name_of(build("cat"))  # kept there now; nobody put it there for others
+        assert private in await pi.list("/mnt/store/objects")
+        for word in ("wc", "none", wc[:20], wc[:-1], name_of(b"none")[:20], wc.upper(), name_of(b"none"), private):
             await refused(started(desk, word), E.NOTFOUND)
-        await refused(started(desk, name_of(b"none")), E.NOENT)
         await refused(started(desk, "/bin/wc"), E.NOENT)
         await started(desk, wc)
         score = await desk.put(build("wc"), "mine")

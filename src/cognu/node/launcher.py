@@ -44,7 +44,7 @@ from cognu.runtime.cache import CompileCache
 from cognu.runtime.launch import Programs, build_namespace
 from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler
-from cognu.store.names import check_name, is_prefix
+from cognu.store.names import is_prefix, is_whole
 from cognu.world.timing import within
 
 SHELL_COMMAND = (sys.executable, "-IB", "-m", "cognu.shell")
@@ -70,6 +70,12 @@ bind -c '#r' /tmp
 bind '#V/bin' /bin
 """
 CHUNK = 1 << 20
+PROGRAMS = "/bin"
+OBJECTS = ("/mnt/store/objects", "#V/objects")
+"""Where a process that may read the store finds its objects by hash."""
+PEERS = "/n"
+_ABSENT = (E.NOENT, E.NOTDIR, E.NODEV, E.NAMETOOLONG, E.ILSEQ)
+"""What a path that does not exist for a process is refused with."""
 
 
 class Launcher:
@@ -100,6 +106,7 @@ class Launcher:
 
     async def _here(self, process: Process, launch: Launch) -> None:
         name, data = await self._program(process, launch.program)
+        process.score = name
         launch = await self._prepared(process, launch, name)
         kept = process.wants.kept if process.wants is not None else Said()
         await self._programs.launch(process, self._settled(launch), name, data)
@@ -122,27 +129,41 @@ class Launcher:
         _replace(process, clothes.namespace, clothes.cwd)
 
     async def _program(self, process: Process, word: str) -> tuple[str, bytes]:
-        """A program's hash and bytes, by path, name in /bin, or hash. Raises NOENT, NOTFOUND, AMBIGUOUS.
+        """A program's hash and bytes, by path, name in /bin, or hash, as the process itself could read them.
 
-        What the names and prefixes of this node stand for is its own users' to know: others say the whole hash.
+        Raises NOTFOUND for a word that means nothing to the process, whatever it means to others, and what opening and
+        reading raise.
         """
         store = self._node.store
-        if "/" not in word:
-            if self._node.exports.is_from_afar(process):
-                return _whole_hash(word), await store.get(word)
-            try:
-                name = store.named(word)
-            except FileError:
-                if not is_prefix(word):
-                    raise FileError(E.NOTFOUND, word) from None
-                name = store.resolve(word)
-            return name, await store.get(name)
-        chan = await self._open(process, word, OREAD)
+        if self._node.exports.is_from_afar(process) and is_whole(word) and store.is_published(word):
+            return word, await store.get(word)  # it might as well fetch it
+        chan = await self._program_file(process, word)
         try:
             data = await read_all(chan)
         finally:
             chan.close()
         return await store.hash_of(data), data
+
+    async def _program_file(self, process: Process, word: str) -> Chan:
+        if "/" in word:
+            return await self._open(process, word, OREAD)
+        if word not in ("", ".", "..") and await self._sees(process, f"{PROGRAMS}/{word}"):
+            return await self._open(process, f"{PROGRAMS}/{word}", OREAD)
+        if is_prefix(word):
+            for objects in OBJECTS:
+                if await self._sees(process, objects):
+                    return await self._open(process, f"{objects}/{word}", OREAD)
+        raise FileError(E.NOTFOUND, word)
+
+    async def _sees(self, process: Process, path: str) -> bool:
+        """Whether there is such a file for the process, whatever it may do with it."""
+        try:
+            await finish(process.namespace.find(path, process.cwd, process))
+        except FileError as error:
+            if error.error not in _ABSENT:
+                raise
+            return False
+        return True
 
     async def _open(self, process: Process, path: str, mode: int) -> Chan:
         namespace = process.namespace
@@ -155,11 +176,12 @@ class Launcher:
         try:
             peer = self._node.book.find(launch.on)
         except FileError as error:
-            raise FileError(error.error, launch.on) from None
+            seen = error.error is not E.AMBIGUOUS or await self._sees(process, PEERS)
+            raise FileError(error.error if seen else E.NOPEER, launch.on) from None
         await unless_away(self._node, peer, self._begin_on(process, launch, peer))
 
     async def _begin_on(self, process: Process, launch: Launch, peer: Peer) -> None:
-        ctl = await self._far_process(process, peer)
+        ctl = await self._far_process(process, peer, launch.on)
         token = self._node.lending.lend(process, peer.fingerprint)
         lent = ExitStack()
         lent.callback(self._node.lending.end, token)
@@ -170,7 +192,9 @@ class Launcher:
                 program = await self._node.store.put(data)
                 assert program == name
                 lent.callback(self._node.lent_objects.lend(name, peer.fingerprint))
+                process.score = name
                 launch = await self._prepared(process, launch, name)
+            kept = process.wants.kept if process.wants is not None else Said()
             cwd = str(process.cwd.path)
             cwd = cwd if cwd.startswith("/") else "/"
             lines = [*_far_lines(process, launch), f"program {quote(program)}", f"import {token} {quote(cwd)}", "start"]
@@ -178,6 +202,7 @@ class Launcher:
             wait = await self._beside(process, peer, ctl, "wait")
             try:
                 await self._confine(process, launch)
+                taken_back(process, kept)
                 for line in lines:
                     await write_all(ctl, line.encode())
             except BaseException:
@@ -196,12 +221,15 @@ class Launcher:
         process.weigh = lambda weight: self._tell(process, ctl, f"pri {weight}")
         self._spawn(self._follow(process, ctl, wait, lent))
 
-    async def _far_process(self, process: Process, peer: Peer) -> Chan:
+    async def _far_process(self, process: Process, peer: Peer, word: str) -> Chan:
+        """The ctl of a new process there. Whom the process can't reach is nobody for it, as a name never heard of."""
         try:
-            return await self._open(process, f"/n/{peer.name}/proc/clone", ORDWR)
+            return await self._open(process, f"{PEERS}/{peer.name}/proc/clone", ORDWR)
         except FileError as error:
             if error.error is not E.NOENT:
                 raise
+            if not await self._sees(process, f"{PEERS}/{peer.name}"):
+                raise FileError(E.NOPEER, word) from None
             # They have us by the name that our card had when the two were joined, which is this one as a rule.
             remedy = f"{THERE}grants set {self._node.settings.name} run"
             detail = f"{peer.name} does not let this machine run programs{remedy}"
@@ -209,7 +237,7 @@ class Launcher:
 
     async def _beside(self, process: Process, peer: Peer, ctl: Chan, name: str) -> Chan:
         pid = (await read_all(ctl)).decode().strip()
-        return await self._open(process, f"/n/{peer.name}/proc/{pid}/{name}", OREAD)
+        return await self._open(process, f"{PEERS}/{peer.name}/proc/{pid}/{name}", OREAD)
 
     async def _follow(self, process: Process, ctl: Chan, wait: Chan, lent: ExitStack) -> None:
         """Until the far process ends, or can't be reached any more; then what was lent for it is lent no longer."""
@@ -296,6 +324,7 @@ class Launcher:
         except BaseException:
             namespace.release()
             raise
+        process.score = name
         _replace(process, namespace, cwd)
         await self._programs.launch(process, self._settled(launch), name, data, confined=False)
 
@@ -433,10 +462,9 @@ def _replace(process: Process, namespace: Namespace, cwd: Chan) -> None:
 
 def _whole_hash(word: str) -> str:
     """`word` itself. Raises NOTFOUND for anything else, the same whether it is a name or prefix here or not."""
-    try:
-        return check_name(word)
-    except FileError:
-        raise FileError(E.NOTFOUND, word) from None
+    if not is_whole(word):
+        raise FileError(E.NOTFOUND, word)
+    return word
 
 
 def apply_to(process: Process, namespace: Namespace, text: str, node: Node) -> Steps[None]:

@@ -41,3 +41,12 @@ def check_name(text: str) -> str:
         if name_of_digest(raw[4:]) == text:
             return text
     raise FileError(E.INVAL, text, "not the name of an object")
+
+
+def is_whole(text: str) -> bool:
+    """Whether `text` is a whole name in its one right form."""
+    try:
+        check_name(text)
+    except FileError:
+        return False
+    return True
