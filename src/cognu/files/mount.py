@@ -101,6 +101,10 @@ class MountServer(FarCalls):
 
     @property
     def far(self) -> bool:
+        return True
+
+    @property
+    def _compounds(self) -> bool:
         return self._session.parts > 3
 
     async def close(self) -> None:
@@ -154,7 +158,13 @@ class MountServer(FarCalls):
 
     async def walk_to(self, fid: Fid, names: Sequence[str], caller: Caller, then: Then) -> Walk:
         assert isinstance(fid, FarFid)
-        if not self.far or fid.opened or self._behind.files or not 0 < len(names) <= MAXWELEM or names[0] == "..":
+        if (
+            not self._compounds
+            or fid.opened
+            or self._behind.files
+            or not 0 < len(names) <= MAXWELEM
+            or names[0] == ".."
+        ):
             return await self.walk(fid, names, caller)
         reached = await self._trips.walk(fid.number, names, then)
         if reached is not None and reached.number is not None:
@@ -260,7 +270,7 @@ class MountServer(FarCalls):
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
         assert isinstance(fid, FarFid)
         there = None
-        if self.far and not fid.opened:
+        if self._compounds and not fid.opened:
             there = await self._trips.create(fid.number, name, perm, open_flags(mode) | _appending(mode))
             if there is not None and there.number is not None:
                 made = FarFid(there.qids[0], there.number, fid.root, (*fid.names, name))

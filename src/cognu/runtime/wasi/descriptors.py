@@ -48,6 +48,7 @@ def fd_close(program: Program, guest: Guest, fd: int) -> Steps[None]:
     entry = program.table.get(fd)
     try:
         yield from entry.settle()
+        yield from entry.arrive()
     finally:
         program.table.close(fd)
 
@@ -58,6 +59,7 @@ def fd_renumber(program: Program, guest: Guest, fd: int, to: int) -> Steps[None]
     if fd != to:
         try:
             yield from replaced.settle()
+            yield from replaced.arrive()
         finally:
             program.table.renumber(fd, to)
 
@@ -105,6 +107,7 @@ def _reopen(program: Program, entry: WasiFd, append: bool) -> Steps[None]:
     if mode is None or mode & OACCESS not in (OWRITE, ORDWR):
         return  # nothing is written through it
     yield from entry.settle()
+    yield from entry.arrive()
     try:
         again = yield from namespace.find(str(old.path), process.cwd, process, follow=False)
         if namespace.cross(again)[0].key != old.key:
@@ -218,7 +221,7 @@ def fd_pwrite(program: Program, guest: Guest, fd: int, iovs: int, count: int, of
     written = 0
     if data:
         chan = entry.chan
-        written = yield from dispatch(chan, WRITE, chan.server.write, chan.fid, offset, data)
+        written = yield from dispatch(chan, WRITE, chan.server.accept, chan.fid, offset, data)
         yield from _written(entry)
     put_u32(guest, out, written)
 
@@ -371,6 +374,7 @@ def fd_datasync(program: Program, guest: Guest, fd: int) -> Steps[None]:
 
 def _sync(program: Program, entry: WasiFd, data_only: bool) -> Steps[None]:
     yield from entry.settle()
+    yield from entry.arrive()
     chan, _ = program.process.namespace.cross(entry.chan)
     if entry.is_open:
         chan = entry.chan

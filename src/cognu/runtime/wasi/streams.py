@@ -43,7 +43,7 @@ def write_chan(chan: Chan, data: Data) -> Steps[int]:
     handle.offset += len(data)
     written = 0
     try:
-        written = yield from dispatch(chan, WRITE, chan.server.write, chan.fid, offset, data)
+        written = yield from dispatch(chan, WRITE, chan.server.accept, chan.fid, offset, data)
     finally:
         handle.offset -= len(data) - written
     return written
@@ -99,7 +99,8 @@ class ReadAhead:
         self._ended = not self._data
 
     def take(self, count: int, peek: bool = False) -> bytes:
-        """What is `ready`, at most `count` bytes; `b""` is the end. Raises what the read raised."""
+        """What is `ready`, at most `count` bytes; `b""` is the end. Raises what the read raised, or would raise now."""
+        self._chan.domain.check(self._chan.cap, READ)
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -9,6 +9,7 @@ A directory's chan is never opened: it is walked from, and opened 9P fids can't 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from cognu.files.dispatch import dispatch
 from cognu.files.listing import may_be_had_again, read_directory
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, Entry, FileServer
-from cognu.files.steps import Steps
+from cognu.files.steps import Steps, finish
 from cognu.ninep.types import (
     DMBLOCK,
     DMDEVICE,
@@ -49,6 +50,8 @@ from cognu.runtime.wasi.abi import (
 from cognu.runtime.wasi.paths import Start
 from cognu.runtime.wasi.streams import ReadAhead, WriteBehind, settled
 from cognu.world import Senses
+
+log = logging.getLogger("cognu.wasi")
 
 FIRST_PREOPEN = 3
 PLACELESS = (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM)
@@ -191,6 +194,11 @@ class WasiFd:
             if self.behind.task is not None:
                 yield settled(self.behind.task)
             self.behind.check()
+
+    def arrive(self) -> Steps[None]:
+        """Until what a far server accepted (`FileServer.accept`) is written. Raises what one of these writes did."""
+        if self.opened(OWRITE):
+            yield from dispatch(self.chan, 0, self.chan.server.settle, self.chan.fid)
 
     def drop(self) -> None:
         """What belongs to this descriptor beside its chan."""
@@ -385,13 +393,20 @@ class Program:
 
     @property
     def unsettled(self) -> bool:
-        """Whether writes are under way that the program did not wait for."""
-        return any(entry.behind is not None and entry.behind.task is not None for entry in self.table)
+        """Whether writes are under way that the program did not wait for, or may be at a far server."""
+        return any(entry.behind is not None and entry.behind.task is not None for entry in self.table) or any(
+            entry.chan.server.far and entry.opened(OWRITE) for entry in self.table
+        )
 
     async def settle(self) -> None:
         """Until these writes are over, well or not: who wrote them is not there any more to hear of it."""
         while tasks := [e.behind.task for e in self.table if e.behind is not None and e.behind.task is not None]:
             await asyncio.wait(tasks)
+        for entry in list(self.table):
+            try:
+                await finish(entry.arrive())
+            except CognuError as error:
+                log.error("%s: what a program wrote last was refused after its end: %s", entry.chan.path, error)
 
     def close(self) -> None:
         self.table.drop()
