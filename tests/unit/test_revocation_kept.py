@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from cognu.errors import E
 from cognu.files.attach import attach_own
 from cognu.files.chan import Chan, Domain
+from cognu.files.exportdirs import ReadStats, read_stats
 from cognu.files.listing import read_directory
 from cognu.files.mounts import MAFTER, MREPL, ChanMover
 from cognu.files.process import Process
 from cognu.files.server import Entry, Fid
 from cognu.files.steps import finish
 from cognu.ninep.types import OREAD
-from cognu.runtime.wasi.abi import DIRECTORY, Errno
+from cognu.runtime.wasi.abi import DIRECTORY, NONBLOCK, Errno
 from cognu.runtime.wasi.table import BATCH
+from guests import until
 from joined import ME, CountingServer, bring
 from serving import done
 from wasi_kit import Bench
@@ -140,3 +143,43 @@ async def test_a_program_is_told_no_name_that_is_revoked_while_it_lists(bench: B
     names = [name for name, *_ in bench.names(fd, 1 << 16, cookie=2)[1]]
     assert names[:2] == ["a1", "a2"]
     assert len(names) == 2 + BATCH + 2
+
+
+@pytest.mark.parametrize("flags", [NONBLOCK, 0])
+async def test_what_was_read_ahead_of_a_program_is_not_handed_out_once_it_is_revoked(bench: Bench, flags: int) -> None:
+    end = await bench.pipe(0)
+    bench.ready("fd_fdstat_set_flags", 0, NONBLOCK)
+    assert bench.read(0)[0] is Errno.AGAIN
+    ahead = bench.program.table.get(0).ahead
+    assert ahead is not None
+    assert end.server.write(end.fid, 0, bytes(5000)) == 5000
+    await until(lambda: ahead.ready)
+    assert bench.read(0, 10) == (OK, bytes(10))
+    bench.ready("fd_fdstat_set_flags", 0, flags)
+    authority, cap = bench.authority, bench.process.descriptors[0].cap
+    authority.end_server(authority.kernel.slots.endpoint[cap.slot])
+    assert bench.read(0) == (Errno.STALE, b"")
+    assert bench.read(0) == (Errno.STALE, b"")
+    end.close()
+
+
+async def test_9p2000_sends_no_attributes_read_before_the_directory_was_revoked(bench: Bench) -> None:
+    lender = Lender(bench.process)
+    await lender.union("abc")
+    chan, at = await opened(bench.process, "/u"), ReadStats()
+
+    async def read(count: int) -> bytes:
+        return await finish(read_stats(bench.process, chan, at, at.offset, count, False))
+
+    first = await read(80)
+    assert b"a1" in first
+    assert b"a2" not in first
+    lender.revoke("b")
+    second = await read(80)
+    assert b"a2" in second
+    third = await read(80)
+    assert b"c1" in third
+    assert len(at.held) == 1
+    lender.revoke("a")  # by which it is open
+    assert await bring(read(80)) is E.REVOKED
+    chan.close()

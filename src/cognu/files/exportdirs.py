@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
-from cognu.files.listing import read_directory
+from cognu.files.listing import may_be_had_again, read_directory
 from cognu.files.process import Process
 from cognu.files.server import Entry
 from cognu.files.special import extended_entry
@@ -27,7 +27,7 @@ class ReadStats:
     def __init__(self) -> None:
         self.offset = 0
         self.cookie = 0
-        self.held: deque[bytes] = deque()  # stats of what was read and not sent
+        self.held: deque[tuple[int, bytes]] = deque()  # cookies and stats of what was read and not sent
         self.filling = False
 
 
@@ -81,8 +81,8 @@ def read_stats(process: Process, chan: Chan, at: ReadStats, offset: int, count: 
     yield from _fill(process, chan, at, extended)
     packed: list[bytes] = []
     room = count
-    while at.held and len(at.held[0]) <= room:
-        piece = at.held.popleft()
+    while at.held and len(at.held[0][1]) <= room:
+        _, piece = at.held.popleft()
         room -= len(piece)
         at.offset += len(piece)
         packed.append(piece)
@@ -92,19 +92,22 @@ def read_stats(process: Process, chan: Chan, at: ReadStats, offset: int, count: 
 
 
 def _fill(process: Process, chan: Chan, at: ReadStats, extended: bool) -> Steps[None]:
-    """Have some entries at hand, unless the directory is at its end."""
+    """Have some entries at hand that may be sent, unless the directory is at its end."""
     if at.filling:
         raise FileError(E.BUSY, str(chan.path), "the read before is not answered yet")
     at.filling = True
     try:
-        while not at.held:
+        while True:
+            at.held = deque(each for each in at.held if may_be_had_again(chan, each[0]))
+            if at.held:
+                return
             entries = yield from read_directory(process.namespace, chan, at.cookie, 64, process)
             if not entries:
                 return
             for entry in entries:
                 packed = yield from _entry_stat(process, chan, entry, extended)
                 if packed is not None:
-                    at.held.append(packed)
+                    at.held.append((entry.cookie, packed))
                 at.cookie = entry.cookie
     finally:
         at.filling = False
