@@ -132,6 +132,28 @@ async def test_why_goes_from_the_walk_to_the_root_of_the_capability(place: Path)
         await refused(desk.rpc("why", pid=pid, path="/"), E.SRCH)
 
 
+async def test_what_runs_loses_what_it_is_never_to_have_and_who_keeps_it_is_named(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk:
+        (two.notes / "secret").write_text("x")
+        secret, program = f"{two.notes}/secret", await desk.put(build("cat"), "cat.wasm")
+        below, above = await waiting(desk, f"{secret} rw"), await waiting(desk, f"{two.notes} r")
+        mapped = await desk.start("cat.wasm", lines=[f"dir {two.notes} /here"])
+        said = await desk.rpc("grant", program=program, grants=[f"{secret}:r"], never=True)
+        assert said["keeping"] == [
+            {"pid": above.pid, "grant": f"{two.notes}:r"}, {"pid": mapped.pid, "grant": f"{two.notes}:rw"},
+        ]  # fmt: skip
+        assert not (await desk.rpc("why", pid=below.pid, path=secret))["granted"]
+        assert (await desk.rpc("why", pid=below.pid, path=secret, rights="w"))["granted"]
+        assert (await desk.rpc("why", pid=above.pid, path=secret))["granted"]
+        said = await desk.rpc("grant", program=program, grants=[f"{two.notes}:rw"], never=True)
+        assert said["keeping"] == [{"pid": mapped.pid, "grant": f"{two.notes}:rw"}]
+        for each in (below, above):
+            assert not (await desk.rpc("why", pid=each.pid, path=secret, rights="w"))["granted"]
+            assert not (await desk.rpc("why", pid=each.pid, path=secret))["granted"]
+        for each in (below, above, mapped):
+            await each.end()
+
+
 @pytest.mark.parametrize("count", [1, 20])
 async def test_what_ends_leaves_nothing_held(place: Path, count: int) -> None:
     async with pair(place) as two, two.desk.client() as desk:

@@ -19,7 +19,7 @@ from cognu.files.steps import finish
 from cognu.files.wants import Said, Want
 from cognu.kernel import GRANT, READ
 from cognu.ninep.types import ORDWR, OREAD
-from cognu.node.admitting import admit, prepared, taken_back, withdraw
+from cognu.node.admitting import admit, deny, prepared, taken_back, withdraw
 from cognu.node.programs import ProgramBook
 from cognu.store.names import name_of
 from cognu.world.disk import RealDisk
@@ -289,6 +289,50 @@ async def test_what_is_taken_back_while_a_program_starts_it_does_not_get(desk: D
     before = wants.kept
     row = desk.book.remove(desk.program, Grant("/etc/motd", "r"))  # it is being compiled, say
     wants.kept = Said(row.allow, row.never)
+    await desk.machine.programs.launch(process, launch, desk.program, build("wants"))
+    taken_back(process, before)
+    await process.ended.wait()
+    assert (await desk.machine.result(process)).out.decode() == f"r: {ABSENT}\nr: one two\n\n"
+
+
+async def test_what_is_never_to_be_had_is_taken_with_what_is_below_it_and_a_tree_above_is_told_of(desk: Desk) -> None:
+    words = ("r", "notes", "r", "/etc/motd", "s", "/etc/dir/a", "s", "/etc/dir/b")
+    typed = [Grant("/etc/motd", "rw"), Grant("/etc/dir", "r")]
+    process = await desk.start(*words, launch=Launch(grants=typed), answer=yes)
+    assert process.wants is not None
+    assert await process.wants.next(0) is not None  # it waits
+    chan = await desk.machine.open("/etc/motd", OREAD, process)
+    kept = await desk.machine.open("/etc/dir/a", OREAD, process)
+    assert deny(process, Grant("/etc/dir/a", "w")) == []
+    assert deny(process, Grant("/etc/dir/a", "rw")) == [Grant("/etc/dir", "r")]  # it has it still, by that
+    kept.domain.check(kept.cap, READ)
+    assert deny(process, Grant("/", "w")) == []
+    chan.close()
+    chan = await desk.machine.open("/etc/motd", OREAD, process)
+    assert deny(process, Grant("/etc", "r")) == []
+    for each in (chan, kept):
+        with pytest.raises(FileError) as caught:
+            each.domain.check(each.cap, READ)
+        assert caught.value.error is E.REVOKED
+        each.close()
+    process.wants.kept = Said(never=[Grant("/etc", "r")])
+    await desk.answers(process, no)
+    result = await desk.machine.result(process)
+    assert result.out.decode().splitlines() == [f"r: {ABSENT}"] * 2 + [f"s: {ABSENT}"] * 2
+
+
+async def test_what_is_denied_while_a_program_starts_it_does_not_get(desk: Desk) -> None:
+    process = await desk.machine.child(HOME)
+    process.args = ["wants", "r", "/etc/motd", "r", "notes"]
+    typed = Launch(grants=[Grant("/etc/motd", "r"), Grant(f"{HOME}/notes", "r")])
+    launch = await prepared(process, typed, desk.program, desk.book)
+    wants = process.wants
+    assert wants is not None
+    before = wants.kept
+    wants.kept = Said(never=[Grant("/etc", "r")])
+    # Until it is confined it has its maker's namespace, which is the maker's own affair.
+    assert deny(process, Grant("/", "r")) == []
+    assert not withdraw(process, Grant("/tmp", "rwx"))
     await desk.machine.programs.launch(process, launch, desk.program, build("wants"))
     taken_back(process, before)
     await process.ended.wait()

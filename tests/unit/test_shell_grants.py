@@ -25,7 +25,7 @@ def bench() -> Bench:
     bench.world.answers = {
         "grants": {"pi": ["read:/home/me", "net"], "hub": []},
         "programs": [ROW, {**ROW, "name": "", "allow": [], "never": ["net"]}],
-        "grant": {**ROW, "granted": ["net"]},
+        "grant": {**ROW, "granted": ["net"], "keeping": []},
         "ungrant": {**ROW, "allow": [], "never": []},
         "revoke": {},
     }
@@ -89,6 +89,8 @@ async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -
 
 async def test_what_was_done_is_said(bench: Bench) -> None:
     assert (await bench.run("grants set wc /a")).out == "wc may use /a:r, net\nwc is never asked about /b:rw\n"
+    bench.world.answers["grant"]["keeping"] = [{"pid": 7, "grant": "/:r"}]
+    assert (await bench.run("grants set --never wc /b")).out.endswith("process 7 has /:r, and keeps it until it ends\n")
     assert (await bench.run("grants set pi net")).out == "pi may: net\n"
     assert (await bench.run("grants revoke pi net")).out == "pi may no longer: net\n"
     assert (await bench.run("grants revoke wc")).out == "wc has what is typed when it is run, and no more\n"

@@ -173,6 +173,7 @@ class Process:
     started: int  # ns since 1970
     args: list[str] = field(default_factory=list)
     program: str = ""
+    score: str = ""  # the hash of the program that it runs, or is about to
     node: str = ""  # where it really runs, if not here
     state: State = State.NEW
     status: int | None = None  # exit status once DEAD; 128 + n for a signal

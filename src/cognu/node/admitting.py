@@ -5,6 +5,7 @@ All are derived from what the program's parent has at that moment, so none is mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -233,10 +234,12 @@ def _bind(process: Process, where: Chan, members: list[tuple[Chan, bool]], right
 
 
 def taken_back(process: Process, before: Said) -> None:
-    """Withdraw what was remembered when a program was about to start, and was taken back until it ran."""
+    """Withdraw what was remembered when a program was about to start, and was taken back or denied until it ran."""
     if process.wants is not None:
         for grant in less(before.allow, process.wants.kept.allow):
             withdraw(process, grant)
+        for grant in less(process.wants.kept.never, before.never):
+            deny(process, grant)
 
 
 def withdraw(process: Process, grant: Grant) -> bool:
@@ -245,14 +248,47 @@ def withdraw(process: Process, grant: Grant) -> bool:
     All use of it ends, open files too. With rights left it can be opened again; without any it is not there any more,
     nor what leads there alone, and so it is if there is no room for the capability to what is left.
     """
-    path, gone_rights = grant.path, rights_of(grant.rights)
-    namespace = process.namespace
-    skeleton = namespace.root.server
-    if process.state is State.DEAD or not isinstance(skeleton, SkeletonServer):
-        return False
+    given = _given_within(process, grant.path)
+    return _withdraw(process, grant.rights, lambda place: place == grant.path or place in given)
+
+
+def deny(process: Process, grant: Grant) -> list[Grant]:
+    """Take from a running program what it has at that path and below; the trees above that it still has that by.
+
+    One of these can't be taken in part: its capability is to the whole.
+    """
+    given = _given_within(process, grant.path)
+    _withdraw(process, grant.rights, lambda place: is_within(place, grant.path) or place in given)
+    left = []
+    for head in process.namespace.heads.values() if _skeleton(process) is not None else ():
+        place = str(head.place.path)
+        chans = [member.chan for member in head.members]
+        rights = "".join(letter for letter in grant.rights if any(_holds(chan, RIGHTS[letter]) for chan in chans))
+        if rights and is_within(grant.path, place):
+            left.append(Grant(place, rights))
+    return left
+
+
+def _given_within(process: Process, path: str) -> set[str]:
+    """Other names by which a program has what is there: links, that what is remembered was found to cover."""
     given = process.wants.given if process.wants is not None else {}
-    places = {path, *(place for place, real in given.items() if is_within(real, path))}
-    gone = [key for key, head in namespace.heads.items() if str(head.place.path) in places]
+    return {place for place, real in given.items() if is_within(real, path)}
+
+
+def _skeleton(process: Process) -> SkeletonServer | None:
+    """What its grants hang in; None if it is over, or not confined yet: then the namespace is as its maker's."""
+    server, parent = process.namespace.root.server, process.parent
+    if process.state is State.DEAD or (parent is not None and server is parent.namespace.root.server):
+        return None
+    return server if isinstance(server, SkeletonServer) else None
+
+
+def _withdraw(process: Process, letters: str, is_meant: Callable[[str], bool]) -> bool:
+    namespace, skeleton = process.namespace, _skeleton(process)
+    if skeleton is None:
+        return False
+    gone_rights = rights_of(letters)
+    gone = [key for key, head in namespace.heads.items() if is_meant(str(head.place.path))]
     for key in gone:
         head = namespace.heads[key]
         left_over = [_lessen(member.chan, gone_rights) for member in head.members]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from posixpath import normpath
 from typing import Any
 
 from cognu.errors import E, FileError
-from cognu.files.process import Process
-from cognu.files.wants import Said
-from cognu.node.admitting import withdraw
+from cognu.files.launch import Grant
+from cognu.files.process import Process, State
+from cognu.files.wants import Said, is_within
+from cognu.node.admitting import deny, withdraw
 from cognu.node.grants import parse_grant
 from cognu.node.node import Node
 from cognu.node.programs import ProgramGrants, grant_text, less, parse_grant_text
 from cognu.store.names import check_name, is_prefix
 
 Arguments = dict[str, Any]
+MAPPED_LETTERS = "rw"
+"""What a mapped directory may be used for."""
 
 
 async def _programs(node: Node, arguments: Arguments) -> Any:
@@ -32,7 +36,11 @@ def _row(row: ProgramGrants) -> dict[str, Any]:
 
 
 async def _grant(node: Node, arguments: Arguments) -> Any:
-    """To a program: allow it more, or (`never`) never be asked for that again. To a peer: let it do more."""
+    """To a program: allow it more, or (`never`) never be asked for that again. To a peer: let it do more.
+
+    What is never to be had is taken from running ones at once, open files too, and what is below it. `keeping` are
+    those that have it still, by a tree above it, which can't be taken in part, or by a directory that is mapped.
+    """
     texts = [str(text) for text in arguments["grants"]]
     if "peer" in arguments:
         return await _grant_peer(node, arguments["peer"], texts)
@@ -41,12 +49,21 @@ async def _grant(node: Node, arguments: Arguments) -> Any:
     never = bool(arguments.get("never"))
     name = arguments.get("name") or name
     row = node.programs.add(program, name, *(([], grants) if never else (grants, [])))
+    keeping: list[dict[str, Any]] = []
     for process in _running(node, program):
-        assert process.wants is not None
-        process.wants.kept = Said(row.allow, row.never)
+        if process.wants is not None:
+            process.wants.kept = Said(row.allow, row.never)
         for grant in grants if never else ():
-            withdraw(process, grant)
-    return _row(row)
+            left = deny(process, grant) if process.wants is not None else _mapped(process, grant)
+            keeping += [{"pid": process.pid, "grant": grant_text(each)} for each in left]
+    return {**_row(row), "keeping": keeping}
+
+
+def _mapped(process: Process, grant: Grant) -> list[Grant]:
+    """The mapped directories by which a program has what is at that path or below. It has them under its own names."""
+    sources = ["/" + normpath(mapping.source).lstrip("/") for mapping in process.launch.directories]
+    found = [each for each in sources if is_within(each, grant.path) or is_within(grant.path, each)]
+    return [Grant(each, MAPPED_LETTERS) for each in found if set(grant.rights) & set(MAPPED_LETTERS)]
 
 
 async def _grant_peer(node: Node, name: str, texts: list[str]) -> Any:
@@ -71,7 +88,8 @@ async def _ungrant(node: Node, arguments: Arguments) -> Any:
     row = node.programs.remove(program, grant)
     gone = less(before.allow, row.allow)
     for process in _running(node, program):
-        assert process.wants is not None
+        if process.wants is None:
+            continue
         process.wants.kept = Said(row.allow, row.never)
         for lost in gone:
             withdraw(process, lost)
@@ -79,7 +97,11 @@ async def _ungrant(node: Node, arguments: Arguments) -> Any:
 
 
 def _running(node: Node, program: str) -> list[Process]:
-    return [process for process in node.processes if process.wants is not None and process.wants.program == program]
+    return [
+        process
+        for process in node.processes
+        if process.score == program and process.state is not State.DEAD and not node.exports.is_from_afar(process)
+    ]
 
 
 def which(node: Node, word: str) -> tuple[str, str]:

@@ -66,7 +66,8 @@ async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:
         paths = [await _resolved(call, text) for text in paths]
     with _known(who):
         said = await call.system.rpc("grant", program=program, name=name, grants=paths, never=never)
-    return await _say(call, said, *_about(said))
+    keeping = [f"process {each['pid']} has {each['grant']}, and keeps it until it ends" for each in said["keeping"]]
+    return await _say(call, said, *_about(said), *keeping)
 
 
 async def _revoke(call: Call, who: str, text: str) -> int:
