@@ -155,6 +155,19 @@ async def test_the_question_says_what_it_is_about(bench: Bench, want: Want, deed
     assert [call[3] for call in bench.world.calls if call[0] == "remember"] == [grant]
 
 
+@pytest.mark.parametrize("place", ["/mnt/node/rpc", "/proc/1/ns", "/mnt/term/mnt/node/ctl"])
+async def test_what_steers_the_node_is_never_given_by_an_answer(bench: Bench, place: str) -> None:
+    bench.system.make(place, b"x")
+    bench.system.make("/home/me/innocent", link=place)
+    for path in (place, "/home/me/innocent"):
+        program(bench, Want(0, path, "rw", "hash"))
+        shown = asks(bench, b"once\n")
+        result = await bench.run("prog")
+        assert answered(bench) == [(path, False)]
+        assert shown.text == ""
+        assert f"run --grant {path}:rw" in result.err
+
+
 async def test_a_link_is_shown_with_what_it_is_and_that_is_what_is_allowed(bench: Bench) -> None:
     bench.system.make("/home/me/alias", link="notes")
     bench.system.make("/home/me/nowhere", link="none/at/all")

@@ -85,7 +85,10 @@ class CompileCache:
             task.add_done_callback(lambda _: self._made(program))
         if progress is not None:
             await self._report(task, len(wasm), progress)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # which holds its error, whose traceback holds this frame, and that whoever calls
 
     def key(self, program: str) -> str:
         """The name of the program's file in the cache."""

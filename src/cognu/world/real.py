@@ -68,18 +68,6 @@ class _Work:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
 
-    def run(self) -> None:
-        result: object = None
-        failure: BaseException | None = None
-        try:
-            result = self.function(*self.arguments)
-        except StopIteration as error:
-            failure = RuntimeError("StopIteration")  # A future can't carry one.
-            failure.__cause__ = error
-        except BaseException as error:
-            failure = error
-        self.tell(result, failure)
-
     def tell(self, result: object, failure: BaseException | None) -> None:
         # A closed loop means that nobody waits any more.
         with suppress(RuntimeError):
@@ -92,6 +80,22 @@ class _Work:
             self.future.set_result(result)
         else:
             self.future.set_exception(failure)
+
+
+def _attempt(function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[object, BaseException | None]:
+    """The result, or what was raised.
+
+    An error's traceback holds the frames below it, and these their callers'. So no frame here may hold what will hold
+    the error: such a ring, with all that its frames hold, would stay until the garbage collector comes by.
+    """
+    try:
+        return function(*arguments), None
+    except StopIteration as error:
+        failure = RuntimeError("StopIteration")  # A future can't carry one.
+        failure.__cause__ = error
+        return None, failure
+    except BaseException as error:
+        return None, error
 
 
 class RealThreads:
@@ -121,8 +125,11 @@ class RealThreads:
                 self._changed.notify()
             elif self._threads < self._limit:
                 self._start(work)
-        result: T = await work.future
-        return result
+        try:
+            result: T = await work.future
+            return result
+        finally:
+            del work  # see _attempt
 
     def _start(self, work: _Work) -> None:
         try:
@@ -150,7 +157,7 @@ class RealThreads:
     def _serve(self) -> None:
         while (work := self._next()) is not None:
             if not work.future.cancelled():
-                work.run()
+                work.tell(*_attempt(work.function, work.arguments))
             del work  # The result belongs to who asked; an idle thread must not keep it alive.
 
     def _next(self) -> _Work | None:
