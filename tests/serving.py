@@ -285,3 +285,6 @@ class KeepingTree(RealHostTree):
 
     def symlink(self, node: HostNode, name: str, target: str) -> HostNode:
         return self._keep(super().symlink(node, name, target))
+
+    def make_node(self, node: HostNode, name: str, kind: str, mode: int) -> HostNode:
+        return self._keep(super().make_node(node, name, kind, mode))

@@ -24,7 +24,11 @@ from cognu.files.server import LOCK_END, OAPPEND, Lock, Owner
 from cognu.files.steps import Steps
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import (
+    DMBLOCK,
+    DMDEVICE,
     DMDIR,
+    DMNAMEDPIPE,
+    DMSOCKET,
     DMSYMLINK,
     OEXEC,
     ORCLOSE,
@@ -547,6 +551,25 @@ async def test_a_symlink_is_shown_and_not_followed(client: Client) -> None:
     await refused(E.INVAL, client.readlink("d/f"))
     await client.remove("link")
     assert await client.read("d/f") == b"x"
+
+
+async def test_pipes_and_sockets_are_names_that_clients_know_what_to_do_with(client: Client) -> None:
+    await client.mkdir("d")
+    await client.mknod("d/pipe", DMNAMEDPIPE | 0o640)
+    await client.mknod("d/socket", DMSOCKET | 0o666)
+    assert (await client.stat("d/pipe")).mode == DMNAMEDPIPE | 0o640
+    assert (await client.stat("d/socket")).mode == DMSOCKET | 0o666
+    assert await client.names("d") == ["pipe", "socket"]
+    await refused(E.NXIO, client.open("d/socket"))
+    await refused(E.EXIST, client.mknod("d/pipe", DMNAMEDPIPE | 0o640))
+    await client.remove("d/pipe")
+    assert await client.names("d") == ["socket"]
+
+
+async def test_no_device_is_made_by_a_name(client: Client) -> None:
+    await refused(E.PERM, client.mknod("null", DMDEVICE | 0o666, 1, 3))
+    await refused(E.PERM, client.mknod("disk", DMDEVICE | DMBLOCK | 0o666, 8, 0))
+    assert await client.names("") == []
 
 
 async def test_statfs_counts_in_blocks(linux: Client) -> None:

@@ -90,6 +90,7 @@ class HidingTree(HidingSteps):
         self.create = tree.create
         self.make_directory = tree.make_directory
         self.symlink = tree.symlink
+        self.make_node = tree.make_node
         self.readlink = tree.readlink
         self.link = tree.link
         self.change = tree.change

@@ -26,6 +26,7 @@ from cognu.devices.hostcalls import (
     list_some,
     make,
     make_link,
+    make_special,
     open_file,
     present,
     remove_file,
@@ -36,10 +37,13 @@ from cognu.errors import E, FileError
 from cognu.files.attributes import check_attribute
 from cognu.files.locks import LockTable
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Walk
+from cognu.ninep.attrs import device_number
 from cognu.ninep.types import (
     DMAPPEND,
+    DMDEVICE,
     DMDIR,
     DMEXCL,
+    DMNAMEDPIPE,
     OACCESS,
     ORCLOSE,
     ORDWR,
@@ -412,6 +416,14 @@ class HostServer(FileServer):
             raise FileError(E.NOENT, name)
         return self._qid(await self._world.threads.run(make_link, self.tree, fid.held.node, name, target))
 
+    async def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> Qid:
+        assert isinstance(fid, HostFid)
+        self._may_write(name)
+        if mode & DMDEVICE:
+            raise FileError(E.PERM, name, "a device would lead past all capabilities, to the host's own")
+        kind = "p" if mode & DMNAMEDPIPE else "s"
+        return self._qid(await self._world.threads.run(make_special, self.tree, fid.held.node, name, kind, mode))
+
     async def readlink(self, fid: Fid) -> str:
         assert isinstance(fid, HostFid)
         return await self._world.threads.run(self.tree.readlink, fid.held.node)
@@ -504,6 +516,7 @@ class HostServer(FileServer):
             uid=stat.uid,
             gid=stat.gid,
             links=stat.links,
+            rdev=device_number(*stat.number) if stat.kind in "cb" else 0,
         )
 
 

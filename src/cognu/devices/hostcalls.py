@@ -162,6 +162,16 @@ def make_link(tree: HostTree, directory: HostNode, name: str, target: str) -> Ho
         node.close()
 
 
+def make_special(tree: HostTree, directory: HostNode, name: str, kind: str, perm: int) -> HostStat:
+    """A pipe or socket; the directory's permissions bound its own, as a file's."""
+    above = present(tree, directory)
+    node = tree.make_node(directory, name, kind, perm & (~0o666 | above.mode) & DMPERM)
+    try:
+        return tree.stat(node)
+    finally:
+        node.close()
+
+
 def list_some(
     tree: HostTree, directory: HostNode, names: list[str] | None, cookie: int, count: int
 ) -> tuple[list[str], list[tuple[int, str, HostStat]]]:

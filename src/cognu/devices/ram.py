@@ -17,9 +17,12 @@ from cognu.files.server import OAPPEND, Caller, Fid, Lock, MaybeAsync, Walk
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import (
     DMAPPEND,
+    DMDEVICE,
     DMDIR,
     DMEXCL,
+    DMNAMEDPIPE,
     DMPERM,
+    DMSOCKET,
     DMSYMLINK,
     OACCESS,
     ORCLOSE,
@@ -74,6 +77,7 @@ class _RamNode(Node):
     gone = False  # removed from its directory
     muid = ""
     ctime = 0
+    kind = 0  # DMNAMEDPIPE or DMSOCKET
 
     def adopt(self, store: _Store, user: str) -> None:
         self.store = store
@@ -91,7 +95,7 @@ class _RamNode(Node):
         return Stat(
             name=self.name or "/",
             qid=self.qid,
-            mode=self.qid.type << 24 | self.mode & DMPERM,
+            mode=self.qid.type << 24 | self.kind | self.mode & DMPERM,
             length=self.length,
             mtime=self.mtime,
             atime=self.atime,
@@ -273,6 +277,14 @@ class RamLink(_RamNode):
         self.store.take(-self.length)
 
 
+class RamSpecial(_RamNode):
+    """A pipe or socket by name, for a client that knows what to do with it: nothing goes through it here."""
+
+    def __init__(self, name: str, mode: int) -> None:
+        super().__init__(name, mode & DMPERM)
+        self.kind = mode & (DMNAMEDPIPE | DMSOCKET)
+
+
 class RamDirectory(_RamNode, Directory):
     """A directory. Its children are in the order of their making; a rename within it keeps the place."""
 
@@ -291,7 +303,7 @@ class RamDirectory(_RamNode, Directory):
             made = RamFile(name, perm & (~0o666 | self.mode), self.store.quota_of(caller))
         return self.put(made, caller.user)
 
-    def put(self, node: RamFile | RamDirectory | RamLink, user: str) -> Node:
+    def put(self, node: RamFile | RamDirectory | RamLink | RamSpecial, user: str) -> Node:
         check_name(node.name)
         if self.gone:
             raise FileError(E.NOENT, node.name)
@@ -348,6 +360,8 @@ class RamServer(TreeServer):
         node = _present(fid)
         if isinstance(node, RamLink):
             raise FileError(E.LOOP, node.name)
+        if isinstance(node, RamSpecial):
+            raise FileError(E.NXIO, node.name, "nobody is behind it here")
         opened = super().open(fid, mode, caller)
         fid.qid = node.qid
         return opened
@@ -385,6 +399,12 @@ class RamServer(TreeServer):
             self._store.take(-link.length)
             raise
         return link.qid
+
+    def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> Qid:
+        if mode & DMDEVICE:
+            raise FileError(E.PERM, name, "devices are servers here, bound where they are wanted")
+        directory = _directory(fid)
+        return directory.put(RamSpecial(name, mode & (~0o666 | directory.mode)), directory.user).qid
 
     def readlink(self, fid: Fid) -> str:
         node = _present(fid)

@@ -556,7 +556,7 @@ class Export:
         made.close()
         return m.Rmkdir(qid), None
 
-    def _link(self, message: m.Tlink, chan: Chan, existing: Chan) -> Steps[Answer]:
+    def _link(self, message: m.Tlink, existing: Chan, chan: Chan) -> Steps[Answer]:
         yield from self.process.namespace.link(existing, chan, message.name)
         return m.Rlink(), None
 

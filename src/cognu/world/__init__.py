@@ -328,6 +328,9 @@ class HostTree(HostSteps, Protocol):
 
     def symlink(self, node: HostNode, name: str, target: str) -> HostNode: ...
 
+    def make_node(self, node: HostNode, name: str, kind: str, mode: int) -> HostNode:
+        """A pipe (`p`) or socket (`s`) by name, as `HostStat.kind` has it."""
+
     def readlink(self, node: HostNode) -> str: ...
 
     def link(self, node: HostNode, name: str, existing: HostNode) -> None: ...

@@ -454,6 +454,28 @@ class RealHostTree:
                 os.symlink(encode(target), raw, dir_fd=directory)
             return held.walk(raw)
 
+    def make_node(self, node: HostNode, name: str, kind: str, mode: int) -> HostNode:
+        """A pipe (`p`) or socket (`s`) with exactly `mode`; INVAL for another kind."""
+        raw, mode = component(name), _permissions(mode, name)
+        held = _held(node)
+        if kind not in ("p", "s"):
+            raise FileError(E.INVAL, printable(name), kind)
+        with refusals(name):
+            with held.directory as directory:
+                if kind == "p":
+                    os.mkfifo(raw, mode & 0o700, dir_fd=directory)
+                else:
+                    os.mknod(raw, stat.S_IFSOCK | mode & 0o700, dir_fd=directory)
+            made = held.walk(raw)
+            try:
+                if _KINDS[stat.S_IFMT(made.stat().st_mode)] != kind:
+                    raise FileError(E.STALE, printable(name))
+                made.chmod(mode)
+            except BaseException:
+                made.close()
+                raise
+            return made
+
     def readlink(self, node: HostNode) -> str:
         """The text of a link; INVAL for anything else."""
         held = _held(node)
