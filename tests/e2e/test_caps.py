@@ -30,11 +30,11 @@ async def waiting(client: Client, *grants: str) -> Running:
 async def test_a_node_as_it_is_made_agrees_with_the_default_policy(place: Path) -> None:
     async with pair(place) as two, two.desk.client() as desk, two.desk.client():
         assert await told(desk) == []
-        await desk.put(build("cat"), "cat.wasm")
+        program = await desk.put(build("cat"), "cat.wasm")
         running = await waiting(desk)
         assert await told(desk) == []  # a program that was granted nothing
         granted = await waiting(desk, f"{two.notes} rw")
-        assert await told(desk) == [f"program cat.wasm holds rwc of #U{two.notes}"]
+        assert await told(desk) == [f"program cat.wasm@{program} holds rwc of #U{two.notes}"]
         rows = (await desk.rpc("caps"))["capabilities"]
         assert all(row["holder"]["kind"] != "domain" for row in rows)  # nobody is unknown
         for each in (running, granted):
@@ -42,6 +42,32 @@ async def test_a_node_as_it_is_made_agrees_with_the_default_policy(place: Path) 
         assert await told(desk) == []
         ended = await two.desk.command("caps", "check", str(Path(__file__).parents[2] / "docs" / "default.policy"))
         assert (ended.output, ended.errors, ended.status) == (b"", b"", 0)
+
+
+async def test_a_program_is_one_whatever_it_is_called_and_whatever_it_is_started_with(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk:
+        program = ""
+        for name in ("peer", "session", "node", "cpu"):
+            program = await desk.put(build("cat"), name)
+        running = [
+            await desk.start("peer", grants=["/net rw"]),
+            await desk.start("session", lines=[f"dir {two.notes} /here"]),
+            await desk.start("node", lines=["dir /net /net"]),
+            await desk.start("cpu", grants=["/proc r"]),
+        ]
+        assert await told(desk) == [
+            f"program cpu@{program} holds r of #p",
+            f"program node@{program} holds rwc of #I",
+            f"program peer@{program} holds rwc of #I",
+            f"program session@{program} holds rwc of #U{two.notes}",
+        ]
+        remedy = (await desk.rpc("why", pid=running[0].pid, path="/etc"))["remedy"]
+        assert remedy.endswith("cognu grants set peer /etc:r")
+        await desk.write("/mnt/store/ctl", f"name peer {await desk.put(build('talk'))}")  # it means another one now
+        remedy = (await desk.rpc("why", pid=running[0].pid, path="/etc"))["remedy"]
+        assert remedy.endswith(f"cognu grants set {program} /etc:r")
+        for each in running:
+            await each.end()
 
 
 async def test_what_was_handed_on_hangs_below_what_it_came_from_and_names_the_machine(place: Path) -> None:
@@ -170,7 +196,7 @@ async def test_what_ends_leaves_nothing_held(place: Path, count: int) -> None:
 
 async def test_who_serves_an_interface_and_who_may_send_to_it_is_told_by_its_name(place: Path) -> None:
     async with pair(place) as two, two.desk.client() as desk:
-        await desk.put(build("talk"), "talk.wasm")
+        program = await desk.put(build("talk"), "talk.wasm")
         name = "ab" * 32
         server = await desk.start("talk.wasm", "serve", "1", lines=[f"handle {name}"])
         session = await desk.pid()
@@ -180,7 +206,7 @@ async def test_who_serves_an_interface_and_who_may_send_to_it_is_told_by_its_nam
         bound = held["process", session]
         assert (bound["rights"], bound["parent"]) == ("SG", held["program", server.pid]["slot"])
         assert bound["uses"] == [{"place": "interface", "origin": name}]
-        assert f"program talk.wasm holds SGrwxc of interface {name}" in await told(desk)
+        assert f"program talk.wasm@{program} holds SGrwxc of interface {name}" in await told(desk)
         await server.tell("kill")
         await server.end()
         assert await told(desk) == []

@@ -25,7 +25,7 @@ def read(text: str) -> list[Line]:
 def row(
     slot: int, parent: int, kind: str, name: str, rights: str, *uses: tuple[str, str], **more: Any
 ) -> dict[str, Any]:
-    holder = {"kind": kind, "name": name, "pid": more.pop("pid", 0)}
+    holder = {"kind": kind, "name": name, "pid": more.pop("pid", 0), "program": more.pop("program", "")}
     found = {"slot": slot, "parent": parent, "endpoint": 1, "server": "#U", "holder": holder, "node": "",
              "rights": rights, "live": bool(rights), "badge": 0,
              "uses": [{"place": place, "origin": origin} for place, origin in uses]}  # fmt: skip
@@ -36,13 +36,25 @@ ROWS = [
     row(1, 0, "node", "desk", "SGrwxc"),
     row(2, 1, "process", "node", "SGrwxc", ("#U", "#U"), ("/home", "#U/home"), pid=1),
     row(3, 2, "process", "session", "", pid=2),
-    row(4, 3, "program", "wc", "r", ("/home/me/a", "#U/home/me/a"), ("cwd", "#R/home"), pid=9, node="pi", badge=7),
+    row(
+        4,
+        3,
+        "program",
+        "wc",
+        "r",
+        ("/home/me/a", "#U/home/me/a"),
+        ("cwd", "#R/home"),
+        pid=9,
+        node="pi",
+        badge=7,
+        program="bafkr",
+    ),
     row(5, 2, "peer", "pi", "Grx", ("under /home", "#U/home"), ("/home", "#U/home"), pid=8),
 ]
 CLAIMS = [
     Claim("node", "desk", "#U", "SGrwxc"), Claim("peer", "pi", "#U/home", "Grx"),
-    Claim("process", "node", "#U", "SGrwxc"), Claim("program", "wc", "#R/home", "r"),
-    Claim("program", "wc", "#U/home/me/a", "r"),
+    Claim("process", "node", "#U", "SGrwxc"), Claim("program", "wc@bafkr", "#R/home", "r"),
+    Claim("program", "wc@bafkr", "#U/home/me/a", "r"),
 ]  # fmt: skip
 
 
@@ -65,9 +77,9 @@ def test_what_is_held_and_not_allowed_is_a_difference_and_what_is_missed_too() -
     base = policy_of(CLAIMS[:3])
     assert told(base + "may program * '#*' r\n") == []
     assert told(base) == [f"more: {CLAIMS[3]}", f"more: {CLAIMS[4]}"]
-    assert told(base + "may program wc #R* r\nmay program wc #U/home/me/b r\n") == [f"more: {CLAIMS[4]}"]
+    assert told(base + "may program wc@* #R* r\nmay program *@bafkr #U/home/me/b r\n") == [f"more: {CLAIMS[4]}"]
     assert told(base + "may program * '#*' rw\nhas program cat #U/x r\n") == ["5: has program cat #U/x r"]
-    assert told(base + "may program * '#*' rw\nhas program wc #U* rw\n") == ["5: has program wc '#U*' rw"]
+    assert told(base + "may program * '#*' rw\nhas program wc@* #U* rw\n") == ["5: has program 'wc@*' '#U*' rw"]
     assert told("may peer pi * r\n", [CLAIMS[1]]) == [f"more: {CLAIMS[1]}"]
     assert told("may peer pi * -\n", [Claim("peer", "pi", "#U", "")]) == []
     assert told("", []) == []
@@ -155,7 +167,7 @@ DRAWN = """\
   1 SGrwxc node desk
     2 SGrwxc process 1 node: #U, /home = #U/home
       3 gone process 2 session
-        4 r program 9 wc badge 7 (pi): /home/me/a = #U/home/me/a, cwd = #R/home
+        4 r program 9 wc@bafkr badge 7 (pi): /home/me/a = #U/home/me/a, cwd = #R/home
       5 Grx peer 8 pi: /home = #U/home
 """
 

@@ -13,6 +13,9 @@ TREE_LABEL = "tree:"
 TOKEN_VARIABLE = "COGNU_TOKEN"
 """The variable of the host in which a shell that the node starts finds its token: arguments anybody can read."""
 
+SHELL = "cpu"
+"""The program's name that, run on a peer or for one, means a shell, with the lent namespace at /mnt/term."""
+
 
 class Grant(NamedTuple):
     """A path of the parent's namespace that the program may use; `rights` are letters out of `rwx`."""
@@ -48,3 +51,8 @@ class Launch:
     cwd: str = "/"  # its working directory in that namespace
     starting: bool = False
     abandoned: bool = False  # whoever made the process went away while it was starting
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether it is no program but a shell on another machine, or one for it: elsewhere the name is as any."""
+        return self.program == SHELL and bool(self.on or self.token)

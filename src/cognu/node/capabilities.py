@@ -1,9 +1,9 @@
 """Who holds what: the kernel's capabilities as rows, with what people call their holders and what they are used for.
 
 Only reads. A row is what JSON can say: `slot` (0 is none), `parent` (the slot it was minted from), `endpoint`, `server`
-(the device it leads to), `holder` {kind, name, pid}, `node` (the machine it is held for, or its files are on), `rights`
-(letters out of `SGrwxc`, empty for a tombstone), `badge`, and `uses`: where it is used in the holder's namespace, and
-for which file of the server.
+(the device it leads to), `holder` {kind, name, pid, program}, `node` (the machine it is held for, or its files are on),
+`rights` (letters out of `SGrwxc`, empty for a tombstone), `badge`, and `uses`: where it is used in the holder's
+namespace, and for which file of the server.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ PEER = "peer "
 
 
 class Holder(NamedTuple):
-    """`kind` is node, process, program, peer (what one is lent), grant (what a peer was granted) or domain."""
+    """`kind` is node, process, program, peer (what one is lent), grant (what a peer was granted) or domain.
+
+    A program's `name` is whatever it was started by; what it is says `program`, its hash.
+    """
 
     kind: str
     name: str
     pid: int = 0
     node: str = ""
+    program: str = ""
 
 
 class Use(NamedTuple):
@@ -111,7 +115,7 @@ class View:
             "parent": slots.parent[slot],
             "endpoint": slots.endpoint[slot],
             "server": self.server(slot),
-            "holder": {"kind": holder.kind, "name": holder.name, "pid": holder.pid},
+            "holder": {"kind": holder.kind, "name": holder.name, "pid": holder.pid, "program": holder.program},
             "node": holder.node,
             "rights": letters_of(slots.rights[slot] & ~LIVE),
             "live": bool(slots.rights[slot] & LIVE),
@@ -140,12 +144,17 @@ def letters_of(rights: int) -> str:
 
 
 def holder_of(process: Process) -> Holder:
-    """By what it was started with; a peer's are held for that peer."""
+    """By how it came to be, whatever name it was given: what /proc started is a program, or a shell on or for a peer.
+
+    All others the node itself made, and named. Those of a peer are held for that peer.
+    """
     name = (process.args[0] if process.args else process.program).rstrip("/").rpartition("/")[2] or "-"
     node = peer_of(process) or process.node
-    if process.args[:1] == ["peer"]:
+    if process.program and not process.launch.is_shell:
+        return Holder("program", name, process.pid, node, process.score)
+    if not process.program and process.args[:1] == ["peer"]:
         return Holder("peer", process.args[1], process.pid, node)
-    return Holder("program" if process.wants is not None else "process", name, process.pid, node)
+    return Holder("process", name, process.pid, node)
 
 
 def peer_of(process: Process) -> str:

@@ -164,10 +164,17 @@ class _Case:
         holder = holder_of(self.process)
         rights = "".join(letter for letter in "rwx" if letter in letters)
         if holder.kind == "program":
-            self.remedy = (
-                f"run --grant {self.path}:{rights}, or for good: cognu grants set {holder.name} {self.path}:{rights}"
-            )
+            grant = f"{self.path}:{rights}"
+            self.remedy = f"run --grant {grant}, or for good: cognu grants set {self._program(holder)} {grant}"
         elif holder.kind == "peer":
             self.remedy = f"cognu export {self.path} {holder.name}{' :rw' if 'w' in rights else ''}"
         else:
             self.remedy = E.ACCES.hint
+
+    def _program(self, holder: Holder) -> str:
+        """What `grants` knows a program by: its name, if that is what the name means here."""
+        try:
+            known = self.view.node.store.named(holder.name)
+        except FileError:
+            known = ""
+        return holder.name if known == holder.program else holder.program

@@ -21,7 +21,7 @@ from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
 from cognu.errors import THERE, CognuError, E, FileError
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
-from cognu.files.launch import TOKEN_LABEL, TOKEN_VARIABLE, Launch
+from cognu.files.launch import SHELL, TOKEN_LABEL, TOKEN_VARIABLE, Launch
 from cognu.files.limits import USUAL_WEIGHT, Resource
 from cognu.files.mounts import MREPL, ChanMover, Device
 from cognu.files.namespace import Namespace
@@ -51,8 +51,6 @@ SHELL_COMMAND = (sys.executable, "-IB", "-m", "cognu.shell")
 """Isolated, as a runner: it finds no modules in a directory that it happens to begin in."""
 log = logging.getLogger("cognu.launcher")
 
-SHELL = "cpu"
-"""The program's name that means a shell, with the lent namespace at /mnt/term."""
 SHELL_MEMORY = 64 << 20
 """Bytes that a peer's shell is charged for; it takes about half of that to begin with."""
 MOST_SHELL_MEMORY = 1 << 30

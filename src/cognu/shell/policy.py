@@ -26,7 +26,9 @@ USAGE = f"has|may {'|'.join(KINDS)} NAME ORIGIN RIGHTS (letters of {LETTERS}, or
 
 
 class Claim(NamedTuple):
-    """What somebody holds: `origin` is the file of a server down from which it is held, `rights` as `LETTERS`."""
+    """What somebody holds: `name` is as `holder_name` has it, `origin` the file of a server down from which it is held,
+    `rights` as `LETTERS`.
+    """
 
     kind: str
     name: str
@@ -107,6 +109,11 @@ def _are_rights(text: str) -> bool:
     return text == NONE or (bool(text) and not set(text) - set(LETTERS))
 
 
+def holder_name(holder: dict[str, Any]) -> str:
+    """A holder in a row of the node. A program's name, which anybody may choose, with its hash, which nobody can."""
+    return f"{holder['name']}@{holder['program']}" if holder["kind"] == "program" else str(holder["name"])
+
+
 def claims_of(rows: Iterable[dict[str, Any]]) -> list[Claim]:
     """What the rows of the node (see its verb `caps`) say is held, each once; tombstones say nothing."""
     found: set[Claim] = set()
@@ -118,7 +125,7 @@ def claims_of(rows: Iterable[dict[str, Any]]) -> list[Claim]:
         for origin in origins:
             above = {origin[:at] for at, letter in enumerate(origin) if letter == "/"}
             if not above & origins:  # who holds a directory holds what is below it
-                found.add(Claim(row["holder"]["kind"], row["holder"]["name"], origin, row["rights"]))
+                found.add(Claim(row["holder"]["kind"], holder_name(row["holder"]), origin, row["rights"]))
     return sorted(found)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cognu.errors import E, FileError
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.options import parse_count
-from cognu.shell.policy import claims_of, differences, parse_policy, policy_of
+from cognu.shell.policy import claims_of, differences, holder_name, parse_policy, policy_of
 from cognu.shell.state import FAILED, Call
 from cognu.shell.system import absolute
 
@@ -88,7 +88,7 @@ def describe(row: Row) -> str:
     holder = row["holder"]
     words = [str(row["slot"]), row["rights"] or "-" if row["live"] else "gone", holder["kind"]]
     words += [str(holder["pid"])] if holder["pid"] else []
-    words += [holder["name"]]
+    words += [holder_name(holder)]
     words += [f"badge {row['badge']}"] if row["badge"] else []
     words += [f"({row['node']})"] if row["node"] else []
     # What is below a mount point nobody sees.
