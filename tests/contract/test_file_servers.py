@@ -20,7 +20,7 @@ from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.mount import MountServer
 from cognu.files.process import Process
-from cognu.files.server import LOCK_END, OAPPEND, Lock, Owner
+from cognu.files.server import LOCK_END, OAPPEND, Fid, Lock, Owner, Then
 from cognu.files.steps import Steps
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import (
@@ -64,13 +64,39 @@ async def host(path: Path) -> AsyncIterator[Client]:
     assert len(os.listdir("/dev/fd")) == before, "a handle of the host is left open"
 
 
-async def far(path: Path, offer: Dialect = Dialect.NG) -> AsyncIterator[Client]:
+class Foreseeing(Client):
+    """Says with each walk what may come next, whatever comes, and has its writes accepted before they are there."""
+
+    then = Then.READ
+
+    async def walk(self, path: str) -> Fid:
+        above, _, name = path.strip("/").rpartition("/")
+        directory = await super().walk(above)
+        if not name:
+            return directory
+        try:
+            walked = await done(self.server.walk_to(directory, [name], self.caller, self.then))
+        finally:
+            self.server.clunk(directory)
+        self.then = {Then.READ: Then.STAT, Then.STAT: Then.LIST, Then.LIST: Then.READ}[self.then]
+        assert walked.fid is not None
+        return walked.fid
+
+    async def write_fid(self, fid: Fid, data: bytes, offset: int = 0) -> int:
+        count = await done(self.server.accept(fid, offset, memoryview(data)))
+        await done(self.server.settle(fid))
+        return count
+
+
+async def far(
+    path: Path, offer: Dialect = Dialect.NG, of: Callable[[MountServer], Client] = Client
+) -> AsyncIterator[Client]:
     """The memory server of another process, by 9P over a socket."""
     process = await Node(RamServer(RealClock())).start()
     here, there = map(SocketStream, socket.socketpair(), ("here", "there"))
     serving = asyncio.ensure_future(Export(there, process, lambda user, aname: attach_root(process)).serve())
     mount = await MountServer.connect(here, RealClock(), offer=offer)
-    client = Client(mount)
+    client = of(mount)
     yield client
     client.close()
     await mount.close()
@@ -81,16 +107,26 @@ def far_u(path: Path) -> AsyncIterator[Client]:
     return far(path, Dialect.U)
 
 
-SERVERS: dict[str, Callable[[Path], AsyncIterator[Client]]] = {"ram": ram, "host": host, "far": far, "far.u": far_u}
+def far_l(path: Path) -> AsyncIterator[Client]:
+    return far(path, Dialect.L)
 
 
-@pytest.fixture(params=["ram", "host", "far", "far.u"])
+def foreseen(path: Path) -> AsyncIterator[Client]:
+    return far(path, of=Foreseeing)
+
+
+SERVERS: dict[str, Callable[[Path], AsyncIterator[Client]]] = {
+    "ram": ram, "host": host, "far": far, "far.u": far_u, "far.l": far_l, "foreseen": foreseen,
+}  # fmt: skip
+
+
+@pytest.fixture(params=SERVERS)
 async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
     async for made in SERVERS[request.param](tmp_path):
         yield made
 
 
-@pytest.fixture(params=["ram", "host", "far"])
+@pytest.fixture(params=["ram", "host", "far", "foreseen"])
 async def linux(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
     async for made in SERVERS[request.param](tmp_path):
         yield made
@@ -383,6 +419,8 @@ async def test_files_are_not_read_as_directories_nor_directories_as_files(client
 
 async def test_removed_is_gone_for_new_walks_and_for_unopened_fids(client: Client) -> None:
     await client.put("a", b"x")
+    if isinstance(client, Foreseeing):
+        client.then = Then.STAT  # what was opened with the walk stays, as whatever is open
     walked = await client.walk("a")
     await client.remove("a")
     await refused(E.NOENT, client.walk("a"))
