@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -416,3 +417,29 @@ async def test_plain_files_are_made_by_tmknod_too_as_linux_asks_for_them() -> No
 def test_every_message_is_asked_for_above() -> None:
     rows = {row.message for row in m.TABLE if is_request(row.number)}
     assert rows == ASKED.keys()
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+TOP = Path(__file__).parents[2]
+
+
+def test_the_page_says_of_every_message_what_is_so_and_names_tests_that_are_there() -> None:
+    page = (TOP / "docs/9p-dialects.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    assert rows[0] == ["messages", *(dialect.value for dialect in Dialect)]
+    told = {row[0].split(", ")[0]: row[1:] for row in rows[1:]}
+    assert {name for row in rows[1:] for name in row[0].split(", ")} == {row.message.__name__ for row in m.TABLE}
+    for name, cells in told.items():
+        kind = getattr(m, name)
+        for dialect, cell in zip(Dialect, cells, strict=True):
+            if kind not in messages_of(dialect):
+                assert cell == "—", (name, dialect)
+            elif kind is m.Tversion or dialect not in NOT_SAID.get(kind, ()):
+                assert cell == "server, client", (name, dialect)
+            else:
+                assert cell == "server", (name, dialect)
+    sources = {path.stem: path.read_text() for path in (TOP / "tests").glob("*/test_*.py")}
+    named = re.findall(r"`(test_\w+)::(test_\w+)", page)
+    assert [(module, name) for module, name in named if f"def {name}(" not in sources.get(module, "")] == []
+    assert {line[2:].split(":")[0] for line in page.splitlines() if re.match(r"- [TR]\w+:", line)} == told.keys()
