@@ -15,8 +15,11 @@ from cognu.devices.pipe import PipeServer
 from cognu.devices.ram import RamServer
 from cognu.devices.srv import srv_server
 from cognu.errors import E, FileError
+from cognu.files.chan import Chan
+from cognu.files.mounts import ChanMover
 from cognu.files.process import Fork, Process, Share
 from cognu.files.steps import finish
+from cognu.kernel import READ
 from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE
 from cognu.world.real import RealClock
 from serving import Client, Node, done
@@ -34,8 +37,9 @@ class Desk:
 
     async def start(self) -> Process:
         await self.files.mkdir("pipe")
+        await self.files.mkdir("fd")
         await self.files.put("f", b"0123456789")
-        return await self.node.start({"/pipe": PipeServer()})
+        return await self.node.start({"/pipe": PipeServer(), "/fd": self.fd})
 
 
 async def refused(error: E, call: Awaitable[Any]) -> None:
@@ -134,8 +138,69 @@ async def test_what_is_posted_outlives_its_process() -> None:
     child = desk.node.processes.fork(process)
     number = child.descriptors.add(await desk.node.open(child, "/f", OREAD))
     await Client(desk.srv, child).put("f", str(number).encode())
+    alive = desk.node.authority.kernel.processes.alive
+    domain = child.namespace.domain.pid
     desk.node.processes.end(child, 0)
+    assert not alive[domain]
     assert await Client(desk.srv, process).read("f") == b"0123456789"
+    before = sum(alive.values())
+    fid = await Client(desk.srv, process).open("f")
+    await Client(desk.srv, process).remove("f")
+    assert sum(alive.values()) == before, "who opened it has it yet"
+    assert await Client(desk.srv, process).read_fid(fid) == b""
+    desk.srv.clunk(fid)
+    assert sum(alive.values()) == before - 1
+
+
+async def test_what_is_posted_is_gone_when_the_poster_may_not_have_it() -> None:
+    desk = Desk()
+    process = await desk.start()
+    child = desk.node.processes.fork(process)
+    number = child.descriptors.add(await desk.node.open(child, "/f", OREAD))
+    client = Client(desk.srv, process)
+    await Client(desk.srv, child).put("f", str(number).encode())
+    await Client(desk.srv, child).put("same", str(number).encode())
+    fid = await client.open("f")
+    desk.node.authority.revoke(process.namespace.domain.pid, process.namespace.root.cap)
+    await refused(E.REVOKED, client.read_fid(fid))
+    await refused(E.REVOKED, client.read("same"))
+
+
+@pytest.mark.parametrize("by", ["descriptor", "/fd"])
+async def test_what_may_not_be_handed_on_is_not_posted(by: str) -> None:
+    desk = Desk()
+    process = await desk.start()
+    chan, domain = await desk.node.open(process, "/f", OREAD), process.namespace.domain
+    number = process.descriptors.add(lent_for_reading(chan))
+    chan.close()
+    if by == "/fd":
+        number = process.descriptors.add(await desk.node.open(process, f"/fd/{number}", OREAD))
+        assert process.descriptors[number].cap != process.descriptors[0].cap
+    board = Client(desk.srv, process)
+    fid = await board.create("f", 0o666, OWRITE)
+    await refused(E.ACCES, board.write_fid(fid, str(number).encode()))
+    board.server.clunk(fid)
+    await refused(E.NXIO, Client(desk.srv, desk.node.processes.fork(process)).read("f"))
+    assert domain.authority.kernel.processes.alive[domain.pid]
+
+
+async def test_what_may_not_be_handed_on_is_not_copied_by_way_of_fd() -> None:
+    desk = Desk()
+    process = await desk.start()
+    chan = await desk.node.open(process, "/f", OREAD)
+    for each in (lent_for_reading(chan), chan):
+        number = process.descriptors.add(each)
+        process.descriptors.add(await desk.node.open(process, f"/fd/{number}", OREAD))
+    child = desk.node.processes.fork(process)
+    assert list(child.descriptors) == [2, 3]
+    with pytest.raises(FileError):
+        ChanMover(child.namespace.domain).move(process.descriptors[1])
+
+
+def lent_for_reading(chan: Chan) -> Chan:
+    """The open file with READ alone, as a program has its input."""
+    cap = chan.domain.mint(chan.cap, READ, chan.domain)
+    return Chan(chan.handle, chan.domain, cap, chan.path, chan.origin)
 
 
 async def test_a_board_takes_one_open_descriptor_for_each_name() -> None:

@@ -3,18 +3,23 @@
     create NAME, write the number of an open descriptor, close;
     whoever opens NAME gets that file; removing NAME takes it off.
 
-What is posted stays open when the process that posted it is gone, under the capability that it had it by.
+What is posted stays open when the process that posted it is gone: in a domain of its own, under a capability minted
+from the one that the process had it by. So only what may be handed on is posted, and it goes when that is revoked.
 """
 
 from __future__ import annotations
 
+from cognu.devices.fd import DescriptorFile
 from cognu.devices.lent import LentFile
 from cognu.devices.ram import check_name
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan
+from cognu.files.chan import Chan, Domain, Path
+from cognu.files.dispatch import may
+from cognu.files.mounts import ChanMover, may_hand_on
 from cognu.files.process import ProcessTable
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
+from cognu.kernel import GRANT
 from cognu.ninep.types import DMDIR, OACCESS, ORCLOSE, ORDWR, OWRITE
 
 
@@ -52,7 +57,7 @@ class Posted(LentFile):
         chan = self._processes[fid.caller.pid].descriptors[int(text)]
         if chan.handle.mode is None:
             raise FileError(E.BADF, f"fd {int(text)}", "not open")
-        self.posted = chan.share()
+        self.posted = _handed_on(chan)
         return len(data)
 
     def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
@@ -71,6 +76,24 @@ class Posted(LentFile):
         if self.posted is not None:
             self.posted.close()
             self.posted = None
+
+
+def _handed_on(chan: Chan) -> Chan:
+    """The open file in a domain that lives as long as it is posted or used. Raises ACCES, REVOKED, DQUOT."""
+    fid = chan.fid
+    if isinstance(fid, TreeFid) and isinstance(fid.node, DescriptorFile):
+        assert isinstance(fid.state, Chan)
+        return _handed_on(fid.state)  # the descriptor itself: its process may end
+    chan.domain.check(chan.cap, 0)
+    if not (may(chan, GRANT) and may_hand_on(chan)):
+        raise FileError(E.ACCES, str(chan.path), "it may not be handed on")
+    domain = Domain(chan.domain.authority, chan.domain)
+    flat = chan.share(Path(None, str(chan.path)))  # without the mount points on the way, which are the process's
+    try:
+        return ChanMover(domain).move(flat)
+    finally:
+        flat.close()
+        domain.release()
 
 
 class Board(Directory):

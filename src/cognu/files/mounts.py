@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Path
-from cognu.files.dispatch import Held
+from cognu.files.dispatch import Held, may
 from cognu.files.server import FileServer
-from cognu.kernel import ALL_RIGHTS, Cap
+from cognu.files.tree import TreeFid
+from cognu.kernel import ALL_RIGHTS, GRANT, Cap
 
 MREPL, MBEFORE, MAFTER, MCREATE = 0, 1, 2, 4
 """Flags of bind and mount, as in bind(2)."""
@@ -51,6 +52,19 @@ class MountHead:
             member.chan.close()
 
 
+def lent_by(chan: Chan) -> Iterator[Chan]:
+    """What an open file of /fd or /srv stands for: another open file, what that stands for, and so on."""
+    fid = chan.handle.fid
+    while isinstance(fid, TreeFid) and isinstance(fid.state, Chan):
+        yield fid.state
+        fid = fid.state.handle.fid
+
+
+def may_hand_on(chan: Chan) -> bool:
+    """Whether what the chan stands for may be handed to another domain. Its own capability is not looked at."""
+    return all(may(lent, GRANT) for lent in lent_by(chan))
+
+
 class ChanMover:
     """Hands chans of one domain to another, minting each capability once and keeping the paths' mount points."""
 
@@ -65,7 +79,10 @@ class ChanMover:
         """The capabilities made so far, which the new domain holds."""
 
     def can(self, chan: Chan) -> bool:
-        """Whether the chan's capability, and those of the mount points on its path, are live and may be granted on."""
+        """Whether the chan's capability, and those of the mount points on its path, are live and may be granted on.
+
+        And so for what it stands for, if it is an open file of /fd or /srv.
+        """
         path: Path | None = chan.path
         while path is not None:
             if path.mounted_on is not None and self._cap(path.mounted_on) is None:
@@ -106,6 +123,8 @@ class ChanMover:
         return self._unions[head]
 
     def _cap(self, chan: Held) -> Cap | None:
+        if isinstance(chan, Chan) and chan.domain is not self.domain and not may_hand_on(chan):
+            return None
         key = (chan.domain.pid, chan.cap)
         if key not in self._caps:
             try:

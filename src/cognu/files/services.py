@@ -11,10 +11,10 @@ from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Handle, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.mount import MountServer
+from cognu.files.mounts import lent_by
 from cognu.files.nstext import SERVED
 from cognu.files.server import Caller
 from cognu.files.steps import finish
-from cognu.files.tree import TreeFid
 from cognu.kernel import READ, WRITE
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR
@@ -76,13 +76,6 @@ class ChanStream:
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
-
-
-def _lent(chan: Chan) -> Chan:
-    """The chan that one of /srv or /fd stands for, or the chan itself."""
-    while isinstance(chan.fid, TreeFid) and isinstance(chan.fid.state, Chan):
-        chan = chan.fid.state
-    return chan
 
 
 def is_from_elsewhere(chan: Chan) -> bool:
@@ -168,7 +161,7 @@ class Services:
         if chan.handle.mode is None or chan.handle.mode & 3 != ORDWR:
             chan.close()
             raise FileError(E.ACCES, str(chan.path), "a service is mounted through a file open for reading and writing")
-        behind = _lent(chan)
+        *_, behind = chan, *lent_by(chan)
         domain, name, handle, near = chan.domain, str(chan.path), behind.handle, behind.origin.spec == PIPE
         shared = self._behind.get(handle)
         try:

@@ -24,7 +24,7 @@ from cognu.files.chan import Chan, Domain, Path
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
-from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL, may_hand_on
 from cognu.files.namespace import Namespace
 from cognu.files.post import NAME_BYTES
 from cognu.files.process import Descriptors, Process, ProcessTable, State
@@ -261,6 +261,8 @@ def _hand_streams(process: Process, domain: Domain, to: Descriptors) -> None:
         if chan.domain is domain:
             to.add(chan.share(), number)
             continue
+        if not may_hand_on(chan):
+            raise FileError(E.ACCES, str(chan.path), "it may not be handed on")
         key = chan.domain, chan.cap, rights
         cap = minted.get(key)
         if cap is None:
