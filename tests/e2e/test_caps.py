@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cognu.errors import E
+from cognu.ninep.types import ORDWR
 from cognu.shell.policy import claims_of, differences, parse_policy
 from e2e.harness import Client, Running, pair, refused
 from programs.build import build
@@ -178,6 +179,34 @@ async def test_what_runs_loses_what_it_is_never_to_have_and_who_keeps_it_is_name
             assert not (await desk.rpc("why", pid=each.pid, path=secret))["granted"]
         for each in (below, above, mapped):
             await each.end()
+
+
+async def test_of_a_file_on_another_machine_that_one_is_asked_what_it_grants(place: Path) -> None:
+    async with pair(place, "read:{shared}", "net") as two, two.desk.client() as desk, two.pi.client() as pi:
+        (two.shared / "file").write_text("x")
+        session, path = await desk.pid(), f"/n/pi{two.shared}/file"
+        granted, steps, _ = await explained(desk, session, path)
+        assert granted
+        assert f"pi says what it grants this machine: read:{two.shared}, net" in steps
+        assert steps.endswith("so pi lets it; the file's mode there may refuse more")
+        granted, steps, remedy = await explained(desk, session, path, "rw")
+        assert not granted
+        assert steps.endswith("so pi refuses it: w was not granted")
+        assert remedy == f"on pi: cognu grants set desk write:{two.shared}/file"
+        await refused(desk.open(path, ORDWR), E.ACCES)
+        assert (await explained(desk, session, "/n/pi/net", "rw"))[0]
+        for above, rights in (("/n/pi", "r"), (f"/n/pi{two.shared.parent}", "r"), (f"/n/pi{two.shared.parent}", "w")):
+            assert (await explained(desk, session, above, rights))[0] == (rights == "r")
+
+        await pi.rpc("grant", peer="desk", grants=[f"write:{two.shared}"])  # it is asked each time
+        assert (await explained(desk, session, path, "rw"))[0]
+        (await desk.open(path, ORDWR)).close()
+        await two.pi.stop()
+        granted, steps, _ = await explained(desk, session, "/n/pi")
+        assert granted
+        assert (
+            f"pi does not answer, and said last, what it grants this machine: read:{two.shared}, net, write:" in steps
+        )
 
 
 @pytest.mark.parametrize("count", [1, 20])

@@ -1,23 +1,30 @@
 """Why a process may use a path or not, step by step: the walk, the capability at its end, where that came from.
 
-The walk is the process's own, under its capabilities; nothing is opened.
+The walk is the process's own, under its capabilities; nothing is opened. Of a file on a peer the capability here says
+little: the peer is asked what it grants this machine now.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan
+from cognu.files.chan import Chan, Origin
 from cognu.files.namespace import split_path
+from cognu.files.nstext import SERVED
 from cognu.files.process import Process, State
+from cognu.files.services import NETWORK
 from cognu.files.steps import Steps, finish
+from cognu.files.wants import is_within
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE
 from cognu.kernel.state import LIVE
 from cognu.node.capabilities import Holder, View, holder_of, letters_of
+from cognu.node.grants import PeerGrant, parse_grant
 from cognu.node.node import Node
+from cognu.node.telling import refresh_one
 
 WANTED = {"r": READ, "w": WRITE, "x": EXECUTE, "c": CREATE}
 
@@ -30,7 +37,8 @@ async def explain(node: Node, pid: int, path: str, rights: str) -> dict[str, Any
     if process.state is State.DEAD:
         raise FileError(E.SRCH, f"pid {pid}")
     case = _Case(View(node), process, path)
-    granted = await finish(case.judge(sum(WANTED[letter] for letter in set(rights))))
+    wanted = sum(WANTED[letter] for letter in set(rights))
+    granted = await finish(case.judge(wanted)) and await _granted_afar(node, case, wanted)
     return {
         "pid": pid, "path": path, "rights": rights, "steps": case.steps, "granted": granted, "remedy": case.remedy,
     }  # fmt: skip
@@ -43,6 +51,35 @@ def who(holder: Holder) -> str:
     return f"{holder.kind}{pid} {holder.name}{where}"
 
 
+async def _granted_afar(node: Node, case: _Case, wanted: int) -> bool:
+    """Whether what has the last word, if that is not this machine, lets it too, as far as that is known."""
+    origin = case.origin
+    if origin is None or not origin.spec.startswith((SERVED, NETWORK)):
+        return True
+    peer = next((peer for peer in node.book.all() if origin.spec == NETWORK and origin.names[:1] == (peer.name,)), None)
+    if peer is None:
+        case.say(f"so far this machine knows; what serves {origin.spec} may refuse more")
+        return True
+    answered = await refresh_one(node, peer)
+    known = node.book.get(peer.fingerprint) or peer
+    case.say(f"{peer.name} {'says' if answered else 'does not answer, and said last,'} what it grants this machine: "
+             f"{', '.join(known.received) or 'nothing'}")  # fmt: skip
+    return case.judge_afar(peer.name, node.settings.name, known.received, wanted)
+
+
+def _nearest(received: Sequence[str], path: str) -> PeerGrant | None:
+    """The grant that a peer's file is used under: the deepest, and of several of one tree the last."""
+    found: PeerGrant | None = None
+    for text in received:
+        try:
+            grant = parse_grant(text)
+        except FileError:
+            continue  # of a later version; it covers nothing that is known here
+        if is_within(path, grant.place) and (found is None or len(grant.place) >= len(found.place)):
+            found = grant
+    return found
+
+
 class _Case:
     def __init__(self, view: View, process: Process, path: str) -> None:
         self.view = view
@@ -50,6 +87,8 @@ class _Case:
         self.path = path
         self.steps: list[str] = []
         self.remedy = ""
+        self.origin: Origin | None = None
+        """Of the file, once the walk got there."""
 
     def say(self, step: str) -> None:
         self.steps.append(step)
@@ -59,7 +98,24 @@ class _Case:
         found = yield from self._walk()
         if found is None:
             return False
+        self.origin = found.origin
         return self._rights(found, wanted)
+
+    def judge_afar(self, peer: str, here: str, received: Sequence[str], wanted: int) -> bool:
+        """By the grants of a peer, under whose tree the file is; `here` is what this machine is called there."""
+        assert self.origin is not None
+        place = "/" + "/".join(self.origin.names[1:])
+        grant = _nearest(received, place)
+        if grant is None:
+            self.say(f"of {place} it has no more than leads to that")
+        missing = wanted & ~(grant.rights if grant is not None else READ)
+        if not missing:
+            self.say(f"so {peer} lets it; the file's mode there may refuse more")
+            return True
+        self.say(f"so {peer} refuses it: {letters_of(missing)} was not granted")
+        kind = "write" if wanted & (WRITE | CREATE) else "read"
+        self.remedy = f"on {peer}: cognu grants set {here} {kind}:{place}"
+        return False
 
     def _whose(self) -> None:
         owner = self.view.holders.get(self.process.namespace.domain.pid)

@@ -50,11 +50,12 @@ def parse_grants_text(data: bytes) -> tuple[str, ...]:
 async def refresh(node: Node) -> set[str]:
     """Ask the peers that are linked what this node may do there; the fingerprints of those that answered."""
     asked = [row.peer for row in node.mesh.status() if row.connected]
-    answers = await asyncio.gather(*(_refreshed(node, peer) for peer in asked))
+    answers = await asyncio.gather(*(refresh_one(node, peer) for peer in asked))
     return {peer.fingerprint for peer, answered in zip(asked, answers, strict=True) if answered}
 
 
-async def _refreshed(node: Node, peer: Peer) -> bool:
+async def refresh_one(node: Node, peer: Peer) -> bool:
+    """Ask one peer; whether it answered. Then what the book has of it is as it says now."""
     try:
         received = await within(node.world.clock, ASK_SECONDS, _ask(node, peer))
     except (CognuError, TimeoutError) as error:
