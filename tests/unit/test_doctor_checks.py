@@ -18,6 +18,7 @@ from cognu.cli.checks import home, host, node
 from cognu.cli.checks.finding import Check, Found, Level, Subject, carry_out, note, ok, problem
 from cognu.cli.doctor import lines
 from cognu.errors import E, FileError
+from cognu.node import proved
 from cognu.runtime.probe import diagnose
 
 OK, NOTE, PROBLEM = Level.OK, Level.NOTE, Level.PROBLEM
@@ -86,6 +87,13 @@ def test_a_port_that_somebody_has_is_a_problem_and_a_free_one_is_not() -> None:
         port = other.getsockname()[1]
         assert level(host.free_port("127.0.0.1", port)) is PROBLEM
     assert level(host.free_port("127.0.0.1", port)) is OK
+
+
+def test_a_kernel_that_is_not_the_proved_one_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proved, "proved_hash", proved.kernel_hash)
+    assert level(node.kernel(proved.verdict())) is OK
+    monkeypatch.setattr(proved, "proved_hash", lambda: "0" * 64)
+    assert level(node.kernel(proved.verdict())) is PROBLEM
 
 
 @given(st.text())

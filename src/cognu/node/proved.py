@@ -10,6 +10,9 @@ from typing import Final
 RECORD: Final = "proved.json"
 """Beside the kernel's source: the hash of the source that the proof was run on."""
 
+VERIFIED: Final = ", verified"
+"""How the verdict on a proved kernel ends."""
+
 
 def kernel_hash() -> str:
     """SHA-256 over the names and the text of the kernel's modules, in hex."""
@@ -36,5 +39,5 @@ def verdict() -> str:
     """A line for people: the kernel's hash, and whether that kernel is the proved one."""
     running = kernel_hash()
     if running == proved_hash():
-        return f"{running[:16]}, verified"
+        return running[:16] + VERIFIED
     return f"{running[:16]}, not verified: its source differs from the proved one"

@@ -14,6 +14,7 @@ from cognu import __version__
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.checks.host import split_address
 from cognu.errors import CognuError, E
+from cognu.node.proved import VERIFIED
 from cognu.node.settings import Home
 from cognu.world import TlsKeys
 
@@ -53,6 +54,17 @@ def _version(subject: Subject) -> Sequence[Found]:
         text = f"the node is {theirs}, this command {__version__}"
         return problem(text, "start the node anew with this version: cognu down; cognu up")
     return ok(theirs)
+
+
+def kernel(said: str) -> list[Found]:
+    """`said` is the verdict of `cognu.node.proved` on the kernel that the node runs."""
+    if said.endswith(VERIFIED):
+        return ok(said)
+    return problem(said, "prove it: cognu verify; or install Cognu anew, and start the node again")
+
+
+def _kernel(subject: Subject) -> Sequence[Found]:
+    return () if subject.status is None else kernel(str(subject.status["kernel"]))
 
 
 def count_errors(lines: Sequence[str], since: int) -> tuple[int, str]:
@@ -162,6 +174,7 @@ def told(peer: dict[str, Any], reached: dict[str, float | None], running: bool) 
 CHECKS = (
     Check("node", "running", "shells, programs and peers need it", _answers),
     Check("node", "version", "the command and the node are of one version", _version),
+    Check("node", "kernel", "what decides on every access is what was proved", _kernel),
     Check("node", "errors", "what the node could not do is in its log", _log),
     Check("peers", "peer", "what it lends is at /n/NAME", _peers, PEER_SECONDS),
 )
