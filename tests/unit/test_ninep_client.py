@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, Misuse, ProtocolError
 from cognu.ninep import messages as m
-from cognu.ninep.client import Agreed, Answered, ClientSession, Event, Failed, Flushed
+from cognu.ninep.client import LOWER, Agreed, Answered, ClientSession, Declined, Event, Failed, Flushed
 from cognu.ninep.codec import decode, encode
 from cognu.ninep.messages import Dialect, Message, Reply, Request
 from cognu.ninep.types import NOTAG, Qid
@@ -82,6 +82,25 @@ def test_an_error_of_another_dialect_says_that_the_offer_is_not_known(
     client.version()
     with pytest.raises(ProtocolError) as caught:
         list(client.feed(wire(answer, NOTAG, dialect)))
+    assert caught.value.error is E.BADVERSION
+
+
+def test_a_server_that_does_not_know_a_dialect_is_offered_the_next_and_no_more_than_there_are() -> None:
+    client = ClientSession(Dialect.NG, 8192, lower=LOWER)
+    client.version()
+    refusals: list[Message] = [m.Rlerror(95), m.Rversion(8192, "unknown")]
+    for refusal, offered in zip(refusals, LOWER, strict=True):
+        [event] = client.feed(wire(refusal, NOTAG, L))
+        assert isinstance(event, Declined)
+        assert b"".join(event.again) == wire(m.Tversion(8192, offered.value), NOTAG)
+    assert list(client.feed(wire(m.Rversion(4096, "9P2000"), NOTAG))) == [Agreed(OLD, 4096)]
+    with pytest.raises(Misuse):
+        client.version()
+    other = ClientSession(Dialect.NG, 8192, lower=LOWER)
+    other.version()
+    unknown = wire(m.Rversion(8192, "unknown"), NOTAG)
+    with pytest.raises(ProtocolError) as caught:
+        list(other.feed(unknown * 3))
     assert caught.value.error is E.BADVERSION
 
 
@@ -312,7 +331,7 @@ def test_arbitrary_bytes_raise_protocol_errors_only(chunks: list[bytes], framed:
                 body = chunk[2:]
                 chunk = (7 + len(body)).to_bytes(4, "little") + bytes([chunk[0] | 1, chunk[1] & 3, 0]) + body
             for event in client.feed(chunk):
-                assert not isinstance(event, Agreed)
+                assert not isinstance(event, Agreed | Declined)
                 ended.append(event.tag)
             assert client._frames.pending <= 256
     except ProtocolError:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.ninep import messages as m
-from cognu.ninep.client import Agreed, Answered, ClientSession, Failed, Flushed
+from cognu.ninep.client import Agreed, Answered, ClientSession, Declined, Failed, Flushed
 from cognu.ninep.messages import Dialect, Reply, Request
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
 from cognu.ninep.types import NOFID, QTDIR, Extent, Qid
@@ -141,7 +141,7 @@ class Joined:
     def move_down(self, count: int) -> None:
         chunk, self.server.out = bytes(self.server.out[:count]), self.server.out[count:]
         for event in self.client.feed(chunk):
-            if isinstance(event, Agreed):
+            if isinstance(event, Agreed | Declined):
                 continue
             number = self.by_tag.pop(event.tag)
             assert number not in self.results

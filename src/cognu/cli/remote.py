@@ -34,9 +34,6 @@ BEGIN_SECONDS = 20.0
 """How long a server may take to agree on a version and to let this side attach."""
 CHUNK = 1 << 20
 BATCH = 256
-OFFERS = (Dialect.NG, Dialect.L, Dialect.LEGACY)
-"""What is offered, each on a connection of its own, until the server knows one: it should answer with a lower one that
-it knows (version(5)), and many servers answer `unknown` instead."""
 
 
 @dataclass(frozen=True)
@@ -167,30 +164,19 @@ async def attached(address: Address, how: How) -> AsyncIterator[Remote]:
 
 
 async def _agreed(stack: AsyncExitStack, address: Address, how: How) -> MountServer:
-    offers = OFFERS if how.dialect is None else (how.dialect,)
-    for offer in offers:
-        attempt = AsyncExitStack()
-        try:
-            stream = await attempt.enter_async_context(dialled(address))
-            connecting = _connect(stream, offer, how.msize)
-            mount = await _in_time(address, connecting)
-        except (CognuError, Unreachable) as error:
-            await attempt.aclose()
-            refused = error.error if isinstance(error, Unreachable) else error
-            if not isinstance(refused, ProtocolError) or offer is offers[-1] or address.kind == "stdio":
-                raise Unreachable(refused) from None
-        except BaseException:
-            await attempt.aclose()
-            raise
-        else:
-            attempt.push_async_callback(mount.close)
-            stack.push_async_exit(attempt)
-            return mount
-    raise AssertionError(offers)
+    try:
+        stream = await stack.enter_async_context(dialled(address))
+        mount = await _in_time(address, _connect(stream, how))
+    except CognuError as error:
+        raise Unreachable(error) from None
+    stack.push_async_callback(mount.close)
+    return mount
 
 
-async def _connect(stream: Stream, offer: Dialect, msize: int) -> MountServer:
-    return await MountServer.connect(stream, RealClock(), offer=offer, msize=msize)
+async def _connect(stream: Stream, how: How) -> MountServer:
+    if how.dialect is None:
+        return await MountServer.connect(stream, RealClock(), msize=how.msize)
+    return await MountServer.connect(stream, RealClock(), offer=how.dialect, msize=how.msize, lower=())
 
 
 async def _in_time(address: Address, work: Awaitable[T]) -> T:

@@ -15,7 +15,7 @@ from cognu.files.late import Call, Late, has_result, is_change
 from cognu.files.server import FileServer
 from cognu.files.stopping import asked_to_stop, put_off
 from cognu.ninep import messages as m
-from cognu.ninep.client import Agreed, Answered, ClientSession, Failed, Flushed
+from cognu.ninep.client import Agreed, Answered, ClientSession, Declined, Event, Failed
 from cognu.ninep.messages import Dialect, Reply, Request
 from cognu.ninep.types import Buffer
 from cognu.world import Stream
@@ -83,7 +83,10 @@ class FarCalls(FileServer):
         finally:
             self._break(reason)
 
-    def _arrived(self, event: Agreed | Answered | Failed | Flushed) -> None:
+    def _arrived(self, event: Event) -> None:
+        if isinstance(event, Declined):
+            self._send(event.again)
+            return
         if isinstance(event, Agreed):
             if not self._agreed.done():
                 self._agreed.set_result(event)

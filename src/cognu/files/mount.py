@@ -36,7 +36,7 @@ from cognu.ninep.attrs import (
     stat_of_wire,
     wire_of_setstat,
 )
-from cognu.ninep.client import ClientSession
+from cognu.ninep.client import LOWER, ClientSession
 from cognu.ninep.messages import OLD_STYLE, Dialect, Reply, Request
 from cognu.ninep.types import (
     DMDIR,
@@ -86,10 +86,16 @@ class MountServer(FarCalls):
 
     @classmethod
     async def connect(
-        cls, stream: Stream, clock: Clock, spec: str = "#M", offer: Dialect = Dialect.NG, msize: int = 1 << 20
-    ) -> MountServer:
-        """Agree on a version and a size. Takes over `stream`. Raises `LinkBroken`, `ProtocolError`."""
-        server = cls(stream, ClientSession(offer, msize), clock, spec)
+        cls, stream: Stream, clock: Clock, spec: str = "#M", offer: Dialect = Dialect.NG, msize: int = 1 << 20,
+        lower: tuple[Dialect, ...] | None = None,
+    ) -> MountServer:  # fmt: skip
+        """Agree on a version and a size. Takes over `stream`. Raises `LinkBroken`, `ProtocolError`.
+
+        `lower` are offered in turn to a server that does not know `offer`; None: what is below `.ng`, else nothing.
+        """
+        if lower is None:
+            lower = LOWER if offer is Dialect.NG else ()
+        server = cls(stream, ClientSession(offer, msize, lower=lower), clock, spec)
         server._reader = server._loop.create_task(server._read_on())
         try:
             server._send(server._session.version())

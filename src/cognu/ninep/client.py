@@ -34,6 +34,13 @@ class Agreed:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """The server does not know the dialect. `again` is to be sent: the Tversion that offers the next."""
+
+    again: list[Buffer]
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A request's result, of the kind that belongs to it. Data fields are views into what was fed."""
 
@@ -56,7 +63,11 @@ class Flushed:
     tag: int
 
 
-Event = Agreed | Answered | Failed | Flushed
+Event = Agreed | Declined | Answered | Failed | Flushed
+UNKNOWN = "unknown"
+LOWER = (Dialect.L, Dialect.LEGACY)
+"""What is offered after `.ng`: a server should answer an offer with a lower dialect that it knows (version(5)); some
+answer that they don't know it."""
 
 
 @dataclass(slots=True)
@@ -69,14 +80,17 @@ class _Sent:
 class ClientSession:
     """One connection to a server. `dialect` is None until `Agreed`.
 
-    `offer` is the highest dialect to propose; the server may answer a lower one. `msize` in bytes is the most to
-    propose, and then what was agreed.
+    `offer` is the highest dialect to propose; the server may answer a lower one. `lower` are proposed in turn if it
+    says that it does not know it (`Declined`). `msize` in bytes is the most to propose, and then what was agreed.
     """
 
-    def __init__(self, offer: Dialect = Dialect.NG, msize: int = 1 << 20, max_fids: int = 65_536) -> None:
+    def __init__(
+        self, offer: Dialect = Dialect.NG, msize: int = 1 << 20, max_fids: int = 65_536, lower: tuple[Dialect, ...] = ()
+    ) -> None:
         if not MIN_MSIZE <= msize <= MAX_MSIZE:
             raise Misuse(E.INVAL, f"msize {msize}")
         self.offer = offer
+        self._lower = lower
         self.msize = msize
         self.dialect: Dialect | None = None
         self._frames = Frames(msize)
@@ -224,10 +238,14 @@ class ClientSession:
         assert isinstance(message, Reply)
         return Answered(tag, message)
 
-    def _agree(self, message: Message) -> Agreed:
+    def _agree(self, message: Message) -> Agreed | Declined:
         if not self._version_sent:
             raise bad(type(message).__name__, "nothing was asked")
         failure = failure_of(message)
+        if self._lower and (failure is not None or (isinstance(message, m.Rversion) and message.version == UNKNOWN)):
+            self.offer, *lower = self._lower
+            self._lower, self._version_sent = tuple(lower), False
+            return Declined(self.version())
         if failure is not None:
             raise ProtocolError(E.BADVERSION, self.offer.value, str(failure))
         if not isinstance(message, m.Rversion):
