@@ -310,6 +310,56 @@ async def test_what_is_no_plain_file_is_written_at_once() -> None:
         ends.mount.clunk(fid)
 
 
+async def test_a_file_just_made_is_looked_at_once_when_it_is_written_on() -> None:
+    """Empty, it might be anything; that its first write came to something shows what it is."""
+    async with joined(Dialect.NG, server=CountingServer("#1")) as ends:
+        node = Held()
+        stored, node.qid = node.qid, node.qid._replace(version=0)
+        root = ends.server.root
+        assert isinstance(root, MemDirectory)
+        root.add(node)
+        fid = await Client(ends.mount, ME).open("held", OWRITE)
+        assert isinstance(fid, FarFid)
+        writing = asyncio.create_task(ends.mount.accept(fid, 0, b"x"))
+        await node.parked(1)
+        await idle()
+        assert not writing.done()
+        node.answer()
+        node.qid = stored
+        assert await writing == 1
+        for offset in (1, 2):
+            await accept(ends, fid, offset, b"y")
+        await node.parked(2)
+        node.answer_all()
+        await ends.mount.settle(fid)
+        assert node.data == b"xyy"
+        ends.mount.clunk(fid)
+
+
+async def test_what_is_seen_to_be_a_stream_is_not_looked_at_again() -> None:
+    async with joined(Dialect.NG, server=CountingServer("#1")) as ends:
+        node, looked = Held(), 0
+        node.qid, node.free = node.qid._replace(version=0), True
+        before = node.stat
+
+        def counted() -> Stat:
+            nonlocal looked
+            looked += 1
+            return before()
+
+        node.stat = counted  # type: ignore[method-assign]
+        root = ends.server.root
+        assert isinstance(root, MemDirectory)
+        root.add(node)
+        fid = await Client(ends.mount, ME).open("held", OWRITE)
+        assert isinstance(fid, FarFid)
+        for offset in range(5):
+            await accept(ends, fid, offset, b"x")
+        assert looked == 1
+        assert fid.behind is None
+        ends.mount.clunk(fid)
+
+
 def test_only_plain_files_that_are_not_opened_to_append_are_written_behind() -> None:
     assert may_write_behind(STORED, OWRITE)
     assert may_write_behind(STORED, ORDWR | OTRUNC)

@@ -24,7 +24,21 @@ class Root:
 class FarFid(Fid):
     """A fid of the far server. `names` lead to it from the attach root, which has none."""
 
-    __slots__ = ("ahead", "behind", "entries", "held", "kept", "mode", "names", "number", "offset", "opened", "root")
+    __slots__ = (
+        "ahead",
+        "behind",
+        "entries",
+        "held",
+        "kept",
+        "looked",
+        "mode",
+        "names",
+        "number",
+        "offset",
+        "opened",
+        "root",
+        "wrote",
+    )
 
     def __init__(self, qid: Qid, number: int, root: Root, names: tuple[str, ...]) -> None:
         super().__init__(qid)
@@ -39,6 +53,8 @@ class FarFid(Fid):
         self.entries: list[Entry] = []
         self.ahead: ReadAhead | None = None
         self.behind: WriteBehind | None = None
+        self.wrote = False  # once, before it was known whether that may be done behind
+        self.looked = False  # whether it may
         self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order
 
     def name(self) -> str:

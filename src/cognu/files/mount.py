@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -380,9 +381,20 @@ class MountServer(FarCalls):
 
     async def accept(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, FarFid)
+        if fid.behind is None and fid.wrote and not fid.looked:
+            await self._look_whether_behind(fid)
         if fid.behind is None:
+            fid.wrote = True
             return await self.write(fid, offset, data)
         return await fid.behind.write(offset, bytes(data[: self._session.io_limit]))
+
+    async def _look_whether_behind(self, fid: FarFid) -> None:
+        """A file just made is empty, which says nothing; by the second write it may be seen to be a plain one."""
+        fid.looked = True
+        with suppress(FileError):  # the write will say why
+            stat = await self._stat(fid.number, "")
+            if is_plain(stat) and may_write_behind(stat.qid, fid.mode or 0):
+                fid.behind = WriteBehind(self._behind, fid.number, fid.qid.path)
 
     async def settle(self, fid: Fid) -> None:
         assert isinstance(fid, FarFid)
