@@ -14,8 +14,9 @@ from traceback import clear_frames
 
 import pytest
 
+import cognu.files.export
 import cognu.ninep.server
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, ProtocolError
 from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
@@ -27,13 +28,14 @@ from cognu.files.mounts import MREPL
 from cognu.files.namespace import Namespace
 from cognu.files.process import ProcessTable
 from cognu.files.server import Caller, Entry, Then
-from cognu.files.steps import finish
+from cognu.files.steps import Steps, finish
 from cognu.files.tree import TreeFid
 from cognu.kernel import ALL_RIGHTS, READ, WRITE
 from cognu.ninep import messages as m
 from cognu.ninep.codec import Frames, decode
+from cognu.ninep.listed import pack_listed
 from cognu.ninep.messages import Dialect, Message
-from cognu.ninep.types import DMDIR, OREAD, OWRITE, Stat
+from cognu.ninep.types import DMDIR, OREAD, OWRITE, Dirent, Qid, Stat
 from joined import ME, CountingServer, Joined, StoppedClock, attach_to, idle, joined, only_the_roots_are_left, put_slow
 from memfs import MemFile
 from streams import MemoryStream, pair
@@ -448,6 +450,40 @@ async def test_a_walk_goes_on_from_a_directory_that_was_opened_with_its_own_walk
         assert (await finish(at.namespace.walk(chan, ["..", "many"], ME))).qid.is_dir
         for one in (chan, found):
             one.close()
+
+
+# -- servers that are not ours ----------------------------------------------------------------------------------------
+
+
+def listed(offset: int, name: str) -> bytes:
+    return pack_listed(Dirent(Qid(0, 1, offset), offset, 8, name), None)
+
+
+async def test_a_listing_goes_on_after_dots_and_never_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {0: m.Rlist(0, listed(1, ".") + listed(2, "..")), 2: m.Rlist(0, listed(3, "x")), 3: m.Rlist(0, b"")}
+
+    def page(_: object, __: object, message: m.Tlist) -> Steps[m.Rlist]:
+        return pages[message.offset]
+        yield
+
+    monkeypatch.setattr(cognu.files.export, "read_listing", page)
+    async with near("compounds", monkeypatch) as at:
+        chan = await finish(at.namespace.open(await at.find("/d"), OREAD, ME))
+        (entry,) = await finish(dispatch(chan, READ, chan.server.readdir, chan.fid, 0, 10))
+        assert (entry.name, entry.stat) == ("x", None)
+        assert await refused(finish(dispatch(chan, READ, chan.server.readdir, chan.fid, 3, 10))) is E.IO
+        chan.close()
+
+
+async def test_a_listing_that_is_cut_is_an_error_and_leaves_no_fid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(_: object, __: object, ___: object) -> Steps[m.Rlist]:
+        return m.Rlist(1, b"cut")
+        yield
+
+    monkeypatch.setattr(cognu.files.export, "read_listing", cut)
+    async with near("compounds", monkeypatch) as at:
+        with pytest.raises(ProtocolError):
+            await at.find("/d", Then.LIST)
 
 
 # -- by way of another node -------------------------------------------------------------------------------------------

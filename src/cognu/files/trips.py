@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, ProtocolError
 from cognu.files.late import Late
 from cognu.files.server import Entry, Then
 from cognu.ninep import messages as m
@@ -115,8 +115,13 @@ class Trips:
         failed = failure_of(parts[-1])
         if failed is not None:
             return Reached(qids, None, held=self._stamped(asked, Held(refusal=failed if len(parts) == 2 else None)))
+        try:
+            held = _held(names[-1], rest)
+        except ProtocolError:
+            self._drop(number)
+            raise
         opened = any(isinstance(reply, m.Rlopen) for reply in rest)
-        return Reached(qids, number, opened, self._stamped(asked, _held(names[-1], rest)))
+        return Reached(qids, number, opened, self._stamped(asked, held))
 
     async def create(self, directory: int, name: str, perm: int, flags: int) -> Reached | None:
         """Make a file or a directory in the fid `directory` and open it, by Tlopen's `flags`. None as `walk`.
@@ -146,15 +151,19 @@ class Trips:
 
     async def listing(self, ask: AskList, fid: int, cookie: int, count: int) -> tuple[list[Entry], Held]:
         """At most `count` entries after `cookie`, and what is known of those after them."""
-        asked = self._now()
         room = min(self._session.io_limit, max(512, (LISTED_SIZE + NAME_SIZE) * count))
-        reply = await ask(m.Tlist(fid, cookie, room))
-        held = _held("", [reply])
-        assert held.entries is not None
-        found, held.entries = list(held.entries[:count]), held.entries[count:]
+        while True:
+            asked = self._now()
+            reply = await ask(m.Tlist(fid, cookie, room))
+            held = _held("", [reply])
+            if held.entries or held.whole:
+                break
+            cookie, before = _last_cookie(reply, cookie), cookie
+            if cookie == before:
+                raise FileError(E.IO, "directory", "the server lists nothing, and says that there is more")
+        entries = held.entries or ()
+        found, held.entries = list(entries[:count]), entries[count:]
         held.cookie = found[-1].cookie if found else cookie
-        if not found and not held.whole:
-            raise FileError(E.IO, "directory", "the server lists nothing, and says that there is more")
         return found, self._stamped(asked, held)
 
     # -- what is held ---------------------------------------------------------------------------------------------
@@ -233,6 +242,13 @@ class Trips:
 
     def _fresh(self, held: Held) -> bool:
         return held.changes == self._changes() and self._clock.monotonic() <= held.until
+
+
+def _last_cookie(reply: m.Rlist, offset: int) -> int:
+    """Of entries that are all left out, as `.` and `..` are; without any, `offset`."""
+    for entry, _ in unpack_listed(reply.data):
+        offset = entry.offset
+    return offset
 
 
 def _held(name: str, replies: Sequence[Reply]) -> Held:
