@@ -14,6 +14,7 @@ from threading import get_ident
 
 from cognu.errors import E, FileError
 from cognu.files.post import Post
+from cognu.files.users import Users
 from cognu.kernel import ERRORS, NODE, Cap, Code, Kernel
 from cognu.kernel.state import LIVE
 
@@ -34,6 +35,8 @@ class Authority:
         self.on_death: list[Callable[[Cap], None]] = []
         """Each is called with each capability that died, after the operations under it were cancelled."""
         self.thread = get_ident()
+        self.users = Users()
+        """Names and numbers of owners, as 9P clients are told; no authority is in them."""
         self.orphans: deque[Callable[[], None]] = deque()
         """Ends of what the garbage collector found, which may run in the midst of anything; see `close_orphans`."""
         self._limited: set[int] = set()

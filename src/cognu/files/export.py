@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from cognu.files.special import (
 )
 from cognu.files.steps import Steps, start
 from cognu.files.stopping import ask_to_stop, give_up
+from cognu.files.users import Users
 from cognu.kernel import READ, WRITE
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
@@ -399,6 +401,10 @@ class Export:
         return self._session.dialect is Dialect.LEGACY
 
     @property
+    def _users(self) -> Users:
+        return self.process.namespace.domain.authority.users
+
+    @property
     def _extended(self) -> bool:
         return self._session.dialect is Dialect.U
 
@@ -409,7 +415,8 @@ class Export:
         yield
 
     def _attached(self, message: m.Tattach, _: object, __: object) -> Steps[Answer]:
-        chan = yield from self._attach(message.uname, message.aname)
+        user = self._users.user_of(message.uname, message.n_uname)
+        chan = yield from self._attach(user, message.aname)
         return m.Rattach(self.process.namespace.cross(chan)[0].qid), chan
 
     def _walk(self, message: m.Twalk, chan: Chan, then: Then | None) -> Steps[Answer]:
@@ -527,14 +534,18 @@ class Export:
     def _setattr(self, message: m.Tsetattr, chan: Chan, _: object) -> Steps[Answer]:
         present = yield from self._stat_of(chan)
         change = setstat_of_setattr(message, present.mode)
+        # By the table's numbers, which the file's server may not have.
+        uid = None if change.uid == present.uid else change.uid
+        gid = None if change.gid == present.gid else change.gid
+        change = replace(change, uid=uid, gid=gid)
         if change != SetStat():
             yield from self.process.namespace.wstat(chan, change)
         return m.Rsetattr(), None
 
     def _stat_of(self, chan: Chan) -> Steps[Stat]:
         if chan.handle.mode is not None:  # an open file is what it is, whatever was mounted since
-            return (yield from dispatch(chan, 0, chan.server.stat, chan.fid))
-        return (yield from self.process.namespace.stat(chan))
+            return self._users.numbered((yield from dispatch(chan, 0, chan.server.stat, chan.fid)))
+        return self._users.numbered((yield from self.process.namespace.stat(chan)))
 
     def _symlink(self, message: m.Tsymlink, chan: Chan, _: object) -> Steps[Answer]:
         return m.Rsymlink((yield from make_symlink(self.process, chan, message.name, message.target))), None

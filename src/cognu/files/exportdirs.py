@@ -49,6 +49,7 @@ def read_entries(process: Process, chan: Chan, message: m.Treaddir) -> Steps[m.R
 
 def read_listing(process: Process, chan: Chan, message: m.Tlist) -> Steps[m.Rlist]:
     """As many entries as fit. Their attributes go along where they are at hand: none are asked for."""
+    users = process.namespace.domain.authority.users
     packed: list[bytes] = []
     room, cookie, end = message.count, message.offset, False
     while not end and (room >= LISTED_SIZE + 1 or not packed):
@@ -57,7 +58,8 @@ def read_listing(process: Process, chan: Chan, message: m.Tlist) -> Steps[m.Rlis
         for entry in found:
             stat = entry.stat if entry.stat is not None and entry.stat.qid == entry.qid else None
             dirent = Dirent(entry.qid, entry.cookie, kind_of_entry(entry), entry.name)
-            piece = pack_listed(dirent, None if stat is None else getattr_of_stat(stat, GETATTR_ALL))
+            told = None if stat is None else getattr_of_stat(users.numbered(stat), GETATTR_ALL)
+            piece = pack_listed(dirent, told)
             if len(piece) > room:
                 if not packed:
                     raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")

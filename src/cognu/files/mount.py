@@ -27,6 +27,7 @@ from cognu.files.mount_linux import LinuxCalls, names_of
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
 from cognu.files.server import OAPPEND, Caller, Entry, Fid, Lock, Then, Walk
 from cognu.files.trips import Trips
+from cognu.files.users import Users
 from cognu.files.writebehind import BehindOfAll, WriteBehind, may_write_behind
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import (
@@ -71,6 +72,7 @@ class MountServer(FarCalls):
         super().__init__(stream, session)
         self.spec = spec
         self.near = False  # what serves it is a program of this node
+        self.users = Users()
         self._clock = clock
         self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard, self._give_back)
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
@@ -141,7 +143,9 @@ class MountServer(FarCalls):
 
         try:
             late: Late = lambda reply: self._give_back(number, reply is not None)  # noqa: E731
-            reply = await self._call(m.Tattach(number, NOFID, caller.user, aname), m.Rattach, late)
+            reply = await self._call(
+                m.Tattach(number, NOFID, caller.user, aname, self.users.number_of(caller.user)), m.Rattach, late
+            )
         except FileError:
             self._free(number)
             raise
@@ -413,7 +417,8 @@ class MountServer(FarCalls):
             listed = self._trips.entries(fid.held, cookie, count)
             if listed is None:
                 listed, fid.held = await self._trips.listing(partial(self._ask, m.Rlist), fid.number, cookie, count)
-            return listed
+            named = self.users.named
+            return [entry if entry.stat is None else entry._replace(stat=named(entry.stat)) for entry in listed]
         return await read_entries(partial(self._ask, m.Rreaddir), fid, cookie, count, limit)
 
     async def stat(self, fid: Fid) -> Stat:
@@ -421,7 +426,7 @@ class MountServer(FarCalls):
         await self._behind.quiet(fid.qid.path)
         stat = self._trips.stat(fid.held) or await self._stat(fid.number, fid.name())
         fid.qid = stat.qid
-        return stat
+        return stat if self.dialect in OLD_STYLE else self.users.named(stat)
 
     async def _stat(self, number: int, name: str) -> Stat:
         if self.dialect in OLD_STYLE:

@@ -105,6 +105,7 @@ class Services:
         Takes over `stream`. `name` is what `ns` calls the service. Raises `FileError`, `LinkBroken`, `ProtocolError`.
         """
         mount = await MountServer.connect(stream, self._clock, f"{SERVED}{name}", dialect, msize)
+        mount.users = domain.authority.users
         self._mounts[mount] = []
         mount.on_broken = lambda _: self._lost(mount)
         return await self._roots(mount, domain, caller, anames, name)

@@ -96,11 +96,11 @@ def extended_stat(chan: Chan, stat: Stat) -> Steps[WireStat]:
 
 def extended_entry(process: Process, directory: Chan, entry: Entry) -> Steps[WireStat | None]:
     """The same of an entry of an open directory, asked for where its server did not give it; None if it is gone."""
+    namespace, users = process.namespace, process.namespace.domain.authority.users
     if entry.stat is not None and not entry.stat.is_symlink:
-        return wire_stat_u(entry.stat)
-    namespace = process.namespace
+        return wire_stat_u(users.numbered(entry.stat))
     try:
         found = yield from namespace.walk(directory, [entry.name], process, follow=False)
-        return (yield from extended_stat(found, (yield from namespace.stat(found))))
+        return (yield from extended_stat(found, users.numbered((yield from namespace.stat(found)))))
     except FileError:
-        return None if entry.stat is None else wire_stat_u(entry.stat)
+        return None if entry.stat is None else wire_stat_u(users.numbered(entry.stat))

@@ -23,7 +23,7 @@ from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
 from cognu.node.script import BaseScript
 from cognu.node.sessions import Sessions
-from cognu.node.settings import Home, Settings
+from cognu.node.settings import Home, Settings, load_users
 from cognu.node.verbs import make_verbs
 from cognu.runtime import host
 from cognu.runtime.cache import CompileCache
@@ -56,6 +56,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept,
         )  # fmt: skip
+        node.authority.users = load_users(world.disk, home)
         node.base = await make_base(world, node.authority, node.processes, parts)
         stack.push_async_callback(_end_processes, node)
         node.store.fetch_from(channels.sources)

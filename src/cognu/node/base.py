@@ -33,7 +33,7 @@ from cognu.man import directory
 from cognu.mesh.identity import KEY
 from cognu.store.objects import Store
 from cognu.store.server import store_server
-from cognu.world import World
+from cognu.world import HostStat, HostTree, World
 
 MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
 NAMESPACE = """\
@@ -73,6 +73,8 @@ class Parts:
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
     """Process 1, with all devices and the namespace that users start from."""
     ours = await world.threads.run(lambda: identities_of(world.disk.tree(parts.home), KEY))
+    mine = await world.threads.run(lambda: _root_of(world.disk.tree(parts.home)))
+    authority.users = authority.users.with_own(parts.user, mine.uid, mine.group, mine.gid)
     host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts))
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
@@ -105,6 +107,14 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     binds = "".join(f"bind -c {quote('#U/' + name)} {quote('/' + name)}\n" for name in tops)
     await finish(apply(base, NAMESPACE + binds, parts.mounter))
     return base
+
+
+def _root_of(tree: HostTree) -> HostStat:
+    root = tree.root()
+    try:
+        return tree.stat(root)
+    finally:
+        root.close()
 
 
 def _attachable(domain: Domain) -> Cap:

@@ -44,7 +44,9 @@ class Channels:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     async def dial(self, name: str) -> MountServer:
-        return await MountServer.connect(await self._node.mesh.open(name, TREE), self._node.world.clock, "#N")
+        mount = await MountServer.connect(await self._node.mesh.open(name, TREE), self._node.world.clock, "#N")
+        mount.users = self._node.authority.users
+        return mount
 
     def sources(self) -> list[tuple[str, Source]]:
         """Peers to fetch objects from: those that gave wrong bytes last, the connected ones first."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 from cognu.errors import E, FileError
+from cognu.files.users import Users, parse_users
 from cognu.world import MAX_SOCKET_PATH, Disk
 
 
@@ -67,6 +68,11 @@ class Home:
         return f"{self.path}/grants"
 
     @property
+    def users(self) -> str:
+        """Names and numbers of owners, users(5)."""
+        return f"{self.path}/users"
+
+    @property
     def store(self) -> str:
         return f"{self.path}/store"
 
@@ -104,6 +110,18 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
         raise FileError(E.DAMAGED, home.settings, f"runners is a number, at most {MOST_RUNNERS}")
     texts = {key: value for key, value in found.items() if key not in lists}
     return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
+
+
+def load_users(disk: Disk, home: Home) -> Users:
+    """The table of owners' names and numbers; an empty one if there is none. Raises DAMAGED."""
+    if not disk.exists(home.users):
+        return Users()
+    try:
+        return parse_users(disk.read(home.users).decode())
+    except UnicodeDecodeError as error:
+        raise FileError(E.DAMAGED, home.users, str(error)) from None
+    except FileError as error:
+        raise FileError(error.error, home.users, f"{error.subject}: {error.detail}") from None
 
 
 def save_settings(disk: Disk, home: Home, settings: Settings) -> None:
