@@ -6,6 +6,10 @@ server and what makes either can be had by certain names alone; such a name may 
 a table here says so; and what reads attributes without naming them (`vars`, `getattr` of a name that is worked out,
 `eval`, a star import) may not be used at all. What Python lets a hostile author do is more than any such list; this is
 for one who forgot.
+
+The same holds of who may do what: the kernel's tables are written by the kernel alone, what a domain and a chan stand
+for is said once, and what reads a chan's capability, mints, or mounts is named. Rows are for one module; those of what
+leads outside or makes authority are for one function of it, as another in the same module is another door.
 """
 
 from __future__ import annotations
@@ -13,7 +17,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
+
+SOURCE = Path(__file__).parents[1] / "src" / "cognu"
 
 
 class Finding(NamedTuple):
@@ -28,18 +36,26 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+ANY = "*"
+"""All functions of a module."""
+Rows = dict[str, dict[str, str]]
+"""By module, by function (`Class.method`, with those that it is in; "" outside of all): texts, with spaces between."""
+
+
 # -- the tables -------------------------------------------------------------------------------------------------------
 
 CONTRACT = _words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
-    "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock"
+    "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock walk_to accept "
+    "settle"
 )
 """The methods of a file server."""
 
 NEEDED = {
     "read": "READ", "readdir": "READ", "write": "WRITE", "wstat": "WRITE", "remove": "WRITE",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
-    "mknod": "CREATE", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
+    "accept": "WRITE", "mknod": "CREATE",
+    "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
 
@@ -49,7 +65,8 @@ NO_SERVERS = frozenset({
     "draft", "directory", "way", "fid", "file", "found", "to", "source", "target", "bind", "there", "state", "ahead",
     "kept", "core", "channel", "invitations", "_fiber", "fiber", "_post", "post", "programs", "services", "mesh",
     "_connected()", "_begun()", "_ready", "_taken", "_waiting", "_events", "_listeners", "book", "_book",
-    "_sessions[peer]", "part", "putting", "os",
+    "_sessions[peer]", "part", "putting", "os", "_trips", "behind", "held", "made",
+    "_announcement", "kernel", "_authority", "_session", "Sessions(node)", "program", "_program", "replaced",
 })  # fmt: skip
 """Last names of what has methods that are called like a server's and is none."""
 
@@ -64,6 +81,7 @@ STRANGERS = {
     "node/channels.py": {
         "mount": "a peer's objects, asked for over a link to that peer, which is a session of the mesh"
     },
+    "node/listening.py": {"_Door(self._node, shown, token, dialects)": "a listener's, for each connection"},
     "runtime/host.py": {"Path('/proc/self/maps')": "what the host gives this process, measured once"},
 }
 """By module, other texts before a method's name."""
@@ -92,12 +110,16 @@ HELD = {
         "root.server": "the mount that is to be ended with its file",
         "chan.server": "whether it is a mount",
     },
-    "node/admitting.py": {"namespace.root.server": "the tree of what leads to grants, to add to it"},
+    "node/admitting.py": {
+        "namespace.root.server": "the tree of what leads to grants, to add to it",
+        "process.namespace.root.server": "the same, to see whether it is one",
+    },
     "node/launcher.py": {"device.server": "handed on under a capability minted from the device's"},
     "node/lending.py": {"descriptors.server": "attached under one minted for the lent process"},
     "node/peers.py": {"namespace.root.server": "the tree of what leads to grants, to add to it"},
     "runtime/wasi/descriptors.py": {"entry.chan.server": "numbered, for a program's st_dev"},
     "runtime/wasi/files.py": {"chan.server": "the same"},
+    "runtime/wasi/table.py": {"entry.chan.server.far": "whether a write may still be on its way"},
     "runtime/wasi/sockets.py": {"control.server": "its `read` is handed to dispatch"},
 }
 """By module, the servers of chans that are had otherwise than in a call of `dispatch`."""
@@ -124,35 +146,50 @@ NO_FILE_SERVER = {
 THROUGH = {
     ("files/attach.py", "server.attach"): "under the capability that is handed in",
     ("files/listing.py", "member.server.open"): "of a copy of the member, which stays unopened",
+    ("files/namespace.py", "server.walk"): "of the member that is named",
+    ("files/namespace.py", "server.walk_to"): "the same",
     ("files/namespace.py", "method"): "the rights are those of the mode, or of both directories",
     ("runtime/wasi/sockets.py", "server.read"): "of the chan that is named",
 }
 """What `dispatch` is given otherwise than as CHAN, RIGHTS, CHAN.server.METHOD."""
 
 PARTS = frozenset({"network", "_network", "spawn", "_spawn", "disk", "_disk"})
-OF_THE_WORLD = {
-    "devices/cs.py": {"self._network"},
-    "devices/man.py": {"world.disk", "self._world.disk"},
-    "devices/net.py": {"self._network"},
-    "devices/udp.py": {"self._network"},
-    "mesh/identity.py": {"world.disk", "self._disk"},
-    "mesh/invitations.py": {"world.disk", "self._disk"},
-    "mesh/join.py": {"world.network", "self._world.network"},
-    "mesh/links.py": {"self._world.network"},
-    "node/__main__.py": {"world.disk"},
-    "node/assembly.py": {"world.disk", "node.world.network", "node.network"},
-    "node/base.py": {"world.disk", "world.network", "parts.network"},
-    "node/launcher.py": {"node.world.spawn"},
-    "node/listening.py": {"self._node.world.network"},
-    "node/node.py": {"self.world.disk", "self.world.network", "self.world.spawn"},
-    "node/programs.py": {"self._disk"},
-    "node/script.py": {"self._world.disk"},
-    "node/verbs.py": {"node.network"},  # the server of /n
-    "runtime/cache.py": {"self._world.disk"},
-    "runtime/runners.py": {"self._world.spawn"},
-    "store/objects.py": {"world.disk", "self._world.disk", "self._store.disk", "self.disk"},
+OF_THE_WORLD: Rows = {
+    "devices/cs.py": {"ConnectionServer._ask": "self._network"},
+    "devices/man.py": {"Page.open": "self._world.disk", "man_server": "world.disk"},
+    "devices/net.py": {
+        "TcpConversation.announce": "self._network",
+        "TcpConversation.connect.dial": "self._network",
+        "UnixConversation.connect.dial": "self._network",
+    },
+    "devices/udp.py": {"UdpConversation._open": "self._network"},
+    "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
+    "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
+    "mesh/join.py": {"Inviter._listen": "self._world.network", "_reach": "world.network"},
+    "mesh/links.py": {"Mesh._dial": "self._world.network", "Mesh.listen": "self._world.network"},
+    "node/__main__.py": {"_main": "world.disk"},
+    "node/assembly.py": {
+        "_join_network": "node.network",
+        "_open_doors": "node.world.network",
+        "_take_home": "world.disk",
+        "running": "node.network",
+    },
+    "node/base.py": {"_host_directories": "world.disk", "make_base": "world.disk world.network parts.network"},
+    "node/launcher.py": {"Launcher._start_shell": "node.world.spawn"},
+    "node/listening.py": {"Listening.listen": "self._node.world.network"},
+    "node/node.py": {
+        "Node.hosts": "self.world.network",
+        "Node.listen": "self.world.disk",
+        "Node.status": "self.world.spawn",
+    },
+    "node/programs.py": {"ProgramBook._store": "self._disk"},
+    "node/script.py": {"BaseScript._lines": "self._world.disk"},
+    "node/verbs.py": {"_part": "node.network"},  # the server of /n
+    "runtime/cache.py": {ANY: "self._world.disk"},
+    "runtime/runners.py": {"Runners._start": "self._world.spawn"},
+    "store/objects.py": {ANY: "world.disk self._world.disk self._store.disk self.disk"},
 }
-"""By module, as it is written: parts of a World that lead outside, and what is called alike."""
+"""By module and function, as it is written: parts of a World that lead outside, and what is called alike."""
 TASKS = frozenset({"self.spawn", "self._spawn", "node.spawn", "self._node.spawn", "self._runners.spawn"})
 """What starts a task of the loop. Nobody can keep a World's `spawn` there without having read it."""
 
@@ -160,29 +197,163 @@ OPENING = _words(
     "connect_tcp connect_tls connect_unix announce_tcp open_udp listen_tcp listen_tls listen_unix start_joined "
     "start tree local_addresses own_pid"
 )
-OPENED = {
-    "devices/host.py": {"self.tree"},  # of which this is the server
-    "devices/net.py": {"self._network.connect_tcp", "self._network.connect_unix", "self._network.announce_tcp"},
-    "devices/udp.py": {"self._network.open_udp", "shared.start"},
-    "files/export_locks.py": {"message.start"},  # where a range begins
-    "files/mount_linux.py": {"found.start"},  # the same
-    "files/readahead.py": {"last.start", "part.start"},  # the same
-    "mesh/join.py": {"world.network.connect_tls", "self._world.network.listen_tls"},
-    "mesh/links.py": {"self._world.network.connect_tls", "self._world.network.listen_tls"},
-    "node/assembly.py": {"node.world.network.listen_unix", "node.inviter.start"},
-    "node/base.py": {"world.disk.tree"},
-    "node/launcher.py": {"node.world.spawn.start"},
-    "node/listening.py": {"network.listen_tcp", "network.listen_unix"},
-    "node/node.py": {"self.world.network.local_addresses", "self.world.spawn.own_pid"},
-    "runtime/engine.py": {"self._ticker.start"},  # the thread of the engine's epochs
-    "runtime/fiber.py": {"_Out.start"},  # a member of a struct of C
-    "runtime/launch.py": {"self._runners.start", "self._scheduler.start"},
-    "runtime/runner.py": {"self._scheduler.start"},
-    "runtime/runners.py": {"self._world.spawn.start_joined", "self._world.spawn.own_pid"},
-    "runtime/scheduler.py": {"worker.thread.start"},
-    "runtime/wasi/files.py": {"parent.start", "to_parent.start"},  # where a walk begins
+OPENED: Rows = {
+    "devices/host.py": {ANY: "self.tree"},  # of which this is the server
+    "devices/net.py": {
+        "TcpConversation.announce": "self._network.announce_tcp",
+        "TcpConversation.connect.dial": "self._network.connect_tcp",
+        "UnixConversation.connect.dial": "self._network.connect_unix",
+    },
+    "devices/udp.py": {"UdpConversation._open": "self._network.open_udp", "UdpConversation.call": "shared.start"},
+    "files/export_locks.py": {ANY: "message.start"},  # where a range begins
+    "files/mount_linux.py": {ANY: "found.start"},  # the same
+    "files/readahead.py": {ANY: "last.start part.start"},  # the same
+    "files/writebehind.py": {ANY: "place.start other.start"},  # the same
+    "mesh/join.py": {"Inviter._listen": "self._world.network.listen_tls", "_reach": "world.network.connect_tls"},
+    "mesh/links.py": {
+        "Mesh._dial": "self._world.network.connect_tls",
+        "Mesh.listen": "self._world.network.listen_tls",
+    },
+    "node/assembly.py": {"_open_doors": "node.world.network.listen_unix node.inviter.start"},
+    "node/base.py": {"_host_directories": "world.disk.tree", "make_base": "world.disk.tree"},
+    "node/launcher.py": {"Launcher._start_shell": "node.world.spawn.start"},
+    "node/listening.py": {"Listening.listen": "network.listen_tcp network.listen_unix"},
+    "node/node.py": {"Node.hosts": "self.world.network.local_addresses", "Node.status": "self.world.spawn.own_pid"},
+    "runtime/engine.py": {"Engine.__init__": "self._ticker.start"},  # the thread of the engine's epochs
+    "runtime/fiber.py": {"": "_Out.start"},  # a member of a struct of C
+    "runtime/launch.py": {
+        "Programs._launch_isolated": "self._runners.start",
+        "Programs.launch": "self._scheduler.start",
+    },
+    "runtime/runner.py": {"_Runner._carry_out": "self._scheduler.start"},
+    "runtime/runners.py": {"Runners._start": "self._world.spawn.start_joined self._world.spawn.own_pid"},
+    "runtime/scheduler.py": {"Scheduler.__init__": "worker.thread.start"},
+    "runtime/wasi/files.py": {ANY: "parent.start to_parent.start"},  # where a walk begins
 }
-"""By module, as it is written: what opens something outside, and what is called alike."""
+"""By module and function, as it is written: what opens something outside, and what is called alike."""
+
+AUTHORITY = _words("mint new_server new_process inherit")
+AUTHORISED: Rows = {
+    "files/attach.py": {"attach_own": "authority.new_server authority.mint"},
+    "files/authority.py": {"Authority.mint": "self.kernel.mint"},
+    "files/chan.py": {
+        "Domain.__init__": "authority.new_process authority.post.inherit",
+        "Domain.mint": "self.authority.mint",
+    },
+    "files/mounts.py": {"ChanMover._derive": "chan.domain.mint"},
+    "files/post.py": {
+        "Post.inherit": "self._kernel.inherit",
+        "Post.serve": "self._authority.new_server self._authority.mint",
+    },
+    "files/services.py": {"Services._roots": "domain.authority.new_server"},
+    "node/admitting.py": {"_bind": "chan.domain.mint", "_lessen": "domain.mint"},
+    "node/base.py": {"_attachable": "domain.authority.new_server domain.authority.mint"},
+    "node/launcher.py": {"Launcher._add_devices": "base.domain.mint node.authority.new_server"},
+    "node/lending.py": {"attach_lent": "descriptors.domain.mint"},
+    "runtime/launch.py": {"_bind": "chan.domain.mint", "_hand_streams": "chan.domain.mint"},
+}
+"""By module and function: what makes a capability, or a space for them. Reasons are in `unit/test_doors.py`."""
+KERNEL = {
+    "files/authority.py": {"self.kernel"},
+    "files/chan.py": {"authority.kernel"},
+    "files/dispatch.py": {"domain.kernel", "chan.domain.kernel"},  # to check
+    "files/post.py": {"authority.kernel", "self._kernel"},
+    "node/capabilities.py": {"node.authority.kernel", "self.kernel"},  # to show who holds what
+    "node/explaining.py": {"self.view.kernel"},  # the same
+    "node/node.py": {"self.kernel"},  # whether it is the proved one
+}
+"""By module: how the kernel is reached. Its tables are written by itself alone."""
+READ_WHOLE = {"node/capabilities.py": {"slots.interface"}}  # to show them
+MOUNTS = frozenset({"mount", "heads", "_kernel"})
+KERNELS_TABLES = _words("slots processes endpoints messages bindings")
+CAPS = {
+    "devices/srv.py": {"chan.cap"},
+    "files/attributes.py": {"target.cap", "fid.chan.cap"},
+    "files/chan.py": {"self.cap"},
+    "files/dispatch.py": {"chan.cap"},
+    "files/export.py": {"source.cap"},
+    "files/listing.py": {"chan.cap"},
+    "files/mounts.py": {"chan.cap"},
+    "files/namespace.py": {"chan.cap", "device.cap", "target.cap"},
+    "files/post.py": {"letter.cap"},  # of a message
+    "files/reach.py": {"root.cap"},
+    "node/admitting.py": {"chan.cap", "now.cap"},
+    "node/capabilities.py": {"chan.cap", "device.cap"},  # to show
+    "node/explaining.py": {"chan.cap"},  # to show
+    "node/launcher.py": {"device.cap"},  # minted from
+    "node/lending.py": {"descriptors.cap"},  # minted from
+    "node/lent_view.py": {"chan.cap"},
+    "node/peers.py": {"chan.cap"},
+    "runtime/launch.py": {"chan.cap"},
+    "runtime/runner.py": {"found.cap"},
+    "runtime/wasi/files.py": {"chan.cap", "directory.cap", "to_directory.cap"},
+    "runtime/wasi/streams.py": {"self._chan.cap"},
+}
+"""By module: whose capability is read; where nothing else is said, to check it, or mint from it with its domain."""
+FROZEN = _words("pid domain cap kernel authority handle heads")
+OF_OTHERS = _words("root namespace cwd devices")
+"""What an object says of itself as often as it likes, and nobody says of another but where a row says so."""
+SAID_ONCE: Rows = {
+    "devices/procctl.py": {"_import": "to.process.launch.cwd"},  # a path
+    "files/authority.py": {"Authority.__init__": "self.kernel"},
+    "files/chan.py": {
+        "Chan.__init__": "self.handle self.domain self.cap",
+        "Domain.__init__": "self.authority self.kernel self.pid",
+    },
+    "files/mounts.py": {"ChanMover.__init__": "self.domain"},
+    "files/namespace.py": {"Namespace.__init__": "self.domain self.heads", "Namespace.copy": "twin.devices"},
+    "files/nscommands.py": {"change_directory": "process.cwd"},
+    "files/process.py": {
+        "ProcessTable._namespace_for": "namespace.devices",
+        "ProcessTable.change_namespace": "process.namespace process.cwd",
+        "ProcessTable.own_namespace": "process.namespace process.cwd",
+    },
+    "files/shown.py": {"ShownNamespace.of": "made.heads"},
+    "node/admitting.py": {"_lessen": "chan.cap"},  # minted with less, in the same domain, before the old one ends
+    "node/capabilities.py": {"View.__init__": "self.kernel"},
+    "node/exporting.py": {"exported": "namespace.root"},
+    "node/launcher.py": {"_replace": "process.namespace process.cwd"},
+    "node/node.py": {"Node.__init__": "self.kernel self.authority"},
+    "runtime/launch.py": {
+        "Programs.launch": "process.namespace process.cwd",
+        "_undress": "process.namespace process.cwd",
+    },
+    "runtime/runner.py": {"_Runner._dress": "process.cwd"},
+    "runtime/wasi/table.py": {"Program.preopen": "entry.root"},
+}
+"""By module and function: where what a domain, a chan or the like stands for is said, and where a process or namespace
+gets another; nowhere else is any of it changed."""
+MOUNTING: Rows = {
+    "files/listing.py": {ANY: "namespace.heads"},
+    "files/namespace.py": {ANY: "self.heads twin.heads", "Namespace.bind": "self.mount"},
+    "files/nscommands.py": {"_mount": "namespace.mount"},
+    "files/nstext.py": {"describe": "namespace.heads"},
+    "files/process.py": {"ProcessTable._fork_into": "how.mount"},  # whether it still may
+    "files/shown.py": {"ShownNamespace.of": "namespace.heads"},
+    "mesh/imports.py": {ANY: "old.mount peer.mount fid.real.peer.mount fid.peer.mount"},  # a peer's tree
+    "node/admitting.py": {
+        "_bind": "namespace.mount",
+        "_withdraw": "namespace.heads",
+        "deny": "process.namespace.heads",
+        "lacks": "process.namespace.heads",
+    },
+    "node/capabilities.py": {"chans_of": "namespace.heads"},
+    "node/exporting.py": {"_keep_own": "namespace.heads"},
+    "node/launcher.py": {"Launcher._shell_for_peer": "namespace.mount"},
+    "node/peers.py": {
+        "PeerExports._hide": "namespace.heads",
+        "PeerExports._hold": "namespace.heads",
+        "PeerExports._show": "namespace.mount",
+    },
+    "runtime/launch.py": {"_bind": "namespace.mount"},
+}
+"""By module and function: what mounts, and whose table of mounts is looked at."""
+LOGGING = _words("Formatter Handler INFO LogRecord StreamHandler getLogger")
+"""What is used of logging: nothing that opens a file or a socket by itself."""
+BEGINNING = "node/__main__.py"
+"""Where the log is set up."""
+SET_LATER = ("runtime/capi.py",)
+"""Where attributes are set whose names are worked out: functions of Wasmtime's library, when they are first used."""
 
 TYPES = frozenset({"World", "Keeper", "Network", "Spawn", "Disk"})
 GIVEN = {
@@ -263,6 +434,7 @@ BLIND = frozenset({
 NAMED_LATER = {
     "mesh/identity.py": "rows of the peer book, by the fields of `Peer`",
     "ninep/codec.py": "fields of messages",
+    "ninep/listed.py": "fields of attributes",
     "ninep/moves.py": "fields of messages",
     "ninep/server.py": "fields of messages",
     "node/__main__.py": "what the command line says",
@@ -288,13 +460,65 @@ DUNDERS = frozenset({"__init__", "__name__", "__members__", "__setitem__", "__ha
 
 def findings(module: str, source: str) -> list[Finding]:
     """What is wrong with `source` as the module at `module`, a path below `src/cognu`."""
-    tree = ast.parse(source)
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    nodes, parents, where, bound = _parsed(module, source)
     found = []
-    for node in ast.walk(tree):
-        said = [*_imports(module, node), *_blind(module, node), *_world(module, node), *_servers(module, node, parents)]
+    for node in nodes:
+        at = Place(module, where.get(node, ""))
+        said = [
+            *_imports(module, node), *_shown_by_ours(module, node, bound), *_blind(module, node), *_world(at, node),
+            *_servers(module, node, parents), *_authority(at, node, parents),
+        ]  # fmt: skip
         found += [Finding(rule, getattr(node, "lineno", 0), text) for rule, text in said]
     return sorted(found, key=lambda finding: finding.line)
+
+
+class Place(NamedTuple):
+    """A module and a function of it, as tables name them."""
+
+    module: str
+    function: str
+
+    def may(self, rows: Rows) -> list[str]:
+        """The texts that the place has rows for."""
+        mine = rows.get(self.module, {})
+        return [*mine.get(self.function, "").split(), *mine.get(ANY, "").split()]
+
+
+class Parsed(NamedTuple):
+    """A source: its nodes, what each is in, the function each is in, the names that stand for modules of ours."""
+
+    nodes: list[ast.AST]
+    parents: dict[ast.AST, ast.AST]
+    where: dict[ast.AST, str]
+    bound: dict[str, str]
+
+
+@cache
+def _parsed(module: str, source: str) -> Parsed:
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
+    return Parsed(nodes, parents, _functions(tree), _bound(module, tree))
+
+
+@cache
+def _text(node: ast.AST) -> str:
+    return ast.unparse(node)
+
+
+def _functions(tree: ast.AST) -> dict[ast.AST, str]:
+    """For each node the function or class that it is in."""
+    found: dict[ast.AST, str] = {}
+    waiting = [(tree, "")]
+    while waiting:
+        node, name = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            here = name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                here = f"{name}.{child.name}".strip(".")
+            found[child] = here
+            waiting.append((child, here))
+    return found
 
 
 Said = Iterator[tuple[str, str]]
@@ -306,15 +530,14 @@ def _imports(module: str, node: ast.AST) -> Said:
             if not _may_import(module, alias.name) or (alias.asname and alias.name == "asyncio"):
                 yield "import", alias.name
     if isinstance(node, ast.ImportFrom):
-        name = node.module or ""
-        if node.level:
-            name = ".".join(("cognu", *module.split("/")[: -node.level], *filter(None, [name])))
+        name = _source_of(module, node)
         for alias in node.names:
             if (
                 not _may_import(module, name)
                 or not _may_import(module, f"{name}.{alias.name}", part=True)
                 or alias.name == "*"
                 or (name == "asyncio" and alias.name not in ASYNCIO)
+                or (name == "logging" and alias.name not in LOGGING and module != BEGINNING)
                 or (alias.name in BY_THE_WAY and name.partition(".")[0] != "cognu")
             ):
                 yield "import", f"{name}.{alias.name}"
@@ -324,9 +547,11 @@ def _imports(module: str, node: ast.AST) -> Said:
                 yield "blind", alias.name
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         if node.value.id == "asyncio" and node.attr not in ASYNCIO:
-            yield "import", ast.unparse(node)
+            yield "import", _text(node)
+        if node.value.id == "logging" and node.attr not in LOGGING and module != BEGINNING:
+            yield "import", _text(node)
         if node.value.id == "os" and (node.attr in CALLS_OF_OS or node.attr.startswith(("fork", "exec", "spawn"))):
-            yield "import", ast.unparse(node)
+            yield "import", _text(node)
 
 
 def _shown(name: str, part: str) -> bool:
@@ -348,13 +573,13 @@ def _may_import(module: str, name: str, part: bool = False) -> bool:
 
 
 def _blind(module: str, node: ast.AST) -> Said:
-    if isinstance(node, ast.alias) and node.asname and node.asname not in ALIASES:
+    if isinstance(node, ast.alias) and node.asname and node.asname not in ALIASES | {node.name}:
         yield "import", f"{node.name} as {node.asname}"
     if isinstance(node, ast.Name) and node.id == "asdict" and module not in AS_DICT:
         yield "blind", node.id
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "asdict":
-        told = [ast.unparse(argument) for argument in node.args]
-        yield from [("blind", ast.unparse(node))] if told != [AS_DICT.get(module)] else []
+    if isinstance(node, ast.Call) and _text(node.func) == "asdict":
+        told = [_text(argument) for argument in node.args]
+        yield from [("blind", _text(node))] if told != [AS_DICT.get(module)] else []
     if isinstance(node, ast.Name):
         if node.id in BLIND or (node.id == "open" and module not in OPEN):
             yield "blind", node.id
@@ -363,15 +588,15 @@ def _blind(module: str, node: ast.AST) -> Said:
     if isinstance(node, ast.Attribute):
         dunder = node.attr.startswith("__") and node.attr.endswith("__")
         if (dunder and node.attr not in DUNDERS) or node.attr in (BLIND | {"attrgetter", "asdict"}) - {"compile"}:
-            yield "blind", ast.unparse(node)
-        path = node.attr == "socket" and ast.unparse(node.value).rpartition(".")[2] in SOCKETS
+            yield "blind", _text(node)
+        path = node.attr == "socket" and _text(node.value).rpartition(".")[2] in SOCKETS
         own = node.attr == "socket" and module == "runtime/runner.py"
         if node.attr in BY_THE_WAY | OF_LOOPS and not path and not own:
-            yield "import", ast.unparse(node)
+            yield "import", _text(node)
     if isinstance(node, ast.MatchClass) and isinstance(node.cls, ast.Name):
         parts = [part for part in node.kwd_attrs if part in PARTS | OPENING | CONTRACT | {"server"}]
         if parts or (node.patterns and node.cls.id in TYPES | {"Parts"}):
-            yield "blind", ast.unparse(node)
+            yield "blind", _text(node)
 
 
 def _attribute(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
@@ -381,18 +606,127 @@ def _attribute(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> S
         if not isinstance(call, ast.Call) or call.func is not node or len(call.args) < 2:
             yield "", "getattr itself"
         elif isinstance(call.args[1], ast.Constant):
-            yield ast.unparse(call.args[0]), str(call.args[1].value)
+            yield _text(call.args[0]), str(call.args[1].value)
         elif module not in NAMED_LATER:
             yield "", "getattr of a name that is worked out"
 
 
-def _world(module: str, node: ast.AST) -> Said:
+def _world(at: Place, node: ast.AST) -> Said:
     if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-        text = ast.unparse(node)
-        if node.attr in PARTS and text not in TASKS | OF_THE_WORLD.get(module, set()):
+        text = _text(node) if node.attr in PARTS | OPENING else ""
+        if node.attr in PARTS and text not in {*TASKS, *at.may(OF_THE_WORLD)}:
             yield "world", text
-        if node.attr in OPENING and text not in OPENED.get(module, set()):
+        if node.attr in OPENING and text not in at.may(OPENED):
             yield "opening", text
+
+
+def _authority(at: Place, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
+    """Who may do what is for the kernel to say: see the tables."""
+    if at.module.startswith("kernel/"):
+        return
+    if isinstance(node, ast.Name) and node.id in ("setattr", "delattr") and at.module not in SET_LATER:
+        yield "authority", node.id
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and _is_kernels(node.value):
+        yield "authority", f"written: {_text(node)}"
+    if not isinstance(node, ast.Attribute) or not (
+        node.attr in AUTHORITY | FROZEN | OF_OTHERS | MOUNTS or _is_kernels(node)
+    ):
+        return
+    text = _text(node)
+    if not isinstance(node.ctx, ast.Load):
+        frozen = node.attr in FROZEN or (node.attr in OF_OTHERS and text != f"self.{node.attr}")
+        if (frozen and text not in at.may(SAID_ONCE)) or _is_kernels(node):
+            yield "authority", f"changed: {text}"
+        return
+    if _is_kernels(node) and not isinstance(parents[node], ast.Subscript) and text not in READ_WHOLE.get(at.module, {}):
+        yield "authority", f"a table of the kernel: {text}"
+    rows = {
+        "kernel": KERNEL.get(at.module, set()), "_kernel": KERNEL.get(at.module, set()),
+        "cap": CAPS.get(at.module, set()), "mount": at.may(MOUNTING), "heads": at.may(MOUNTING),
+        **dict.fromkeys(AUTHORITY, at.may(AUTHORISED)),
+    }  # fmt: skip
+    if text not in rows.get(node.attr, {text}):
+        yield "authority", text
+
+
+def _is_kernels(node: ast.AST) -> bool:
+    """Whether it is a table of the kernel, as `slots.rights`."""
+    above = node.value if isinstance(node, ast.Attribute) else None
+    name = above.attr if isinstance(above, ast.Attribute) else above.id if isinstance(above, ast.Name) else ""
+    return name in KERNELS_TABLES and isinstance(node, ast.Attribute) and node.attr in _fields()
+
+
+@cache
+def _fields() -> frozenset[str]:
+    """What the kernel's tables have."""
+    tree = ast.parse((SOURCE / "kernel" / "state.py").read_text())
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return frozenset(node.attr for node in assigned)
+
+
+# -- what other modules of ours show ----------------------------------------------------------------------------------
+
+
+@cache
+def _defined(module: str) -> frozenset[str] | None:
+    """The names that a module of ours, `cognu.…`, has of its own or shows on purpose; None if there is no such one."""
+    path = SOURCE.joinpath(*module.split(".")[1:])
+    file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+    if not file.is_file():
+        return None
+    found = {child.stem for child in file.parent.iterdir()} if file.name == "__init__.py" else set()
+    on_purpose: set[str] = set()
+    tops: list[ast.stmt] = list(ast.parse(file.read_text()).body)
+    while tops:
+        node = tops.pop()
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.Assign() | ast.AnnAssign():
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+                found |= {each.id for each in names}
+                if "__all__" in {each.id for each in names} and node.value is not None:
+                    on_purpose |= set(ast.literal_eval(node.value))
+            case ast.ImportFrom(module=str(source)) if node.level or source.startswith("cognu"):
+                found |= {alias.name for alias in node.names if alias.asname == alias.name}
+            case ast.If() | ast.Try():
+                tops += [*node.body, *node.orelse]
+    return frozenset(found | on_purpose)
+
+
+def _bound(module: str, tree: ast.AST) -> dict[str, str]:
+    """Names that stand for modules of ours in a source."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            source = _source_of(module, node)
+            for alias in node.names:
+                if source.startswith("cognu") and _defined(f"{source}.{alias.name}") is not None:
+                    found[alias.asname or alias.name] = f"{source}.{alias.name}"
+    return found
+
+
+def _source_of(module: str, node: ast.ImportFrom) -> str:
+    """The whole name of what an import is from."""
+    if not node.level:
+        return node.module or ""
+    return ".".join(("cognu", *module.split("/")[: -node.level], *filter(None, [node.module])))
+
+
+def _shown_by_ours(module: str, node: ast.AST, bound: dict[str, str]) -> Said:
+    """A module of ours is asked for what is its own, not for what it imported itself."""
+    if isinstance(node, ast.Import):
+        yield from [("import", alias.name) for alias in node.names if alias.name.partition(".")[0] == "cognu"]
+    if isinstance(node, ast.ImportFrom):
+        source = _source_of(module, node)
+        own = _defined(source) if source.partition(".")[0] == "cognu" else None
+        if own is not None:
+            yield from [("import", f"{source}.{alias.name}") for alias in node.names if alias.name not in own]
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bound:
+        own = _defined(bound[node.value.id])
+        if own is not None and node.attr not in own and not node.attr.startswith("__"):
+            yield "import", _text(node)
 
 
 def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
@@ -409,11 +743,13 @@ def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Sai
         yield "server", f"{name} is a server"
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return
-    base, text = ast.unparse(node.value), ast.unparse(node)
+    if node.attr not in CONTRACT | {"devices", "dispatch", "server"}:
+        return
+    base, text = _text(node.value), _text(node)
     if node.attr == "devices" and text not in DEVICES.get(module, set()):
         yield "server", text
     if node.attr == "dispatch":
-        yield "dispatch", ast.unparse(node)
+        yield "dispatch", _text(node)
     if node.attr == "server" and base not in NO_FILE_SERVER.get(module, set()):
         around = parents[node]
         method = f"{text}.{around.attr}" if isinstance(around, ast.Attribute) else text
@@ -431,15 +767,15 @@ def _disguised(node: ast.AST) -> list[str]:
     of = ""
     match node:
         case ast.arg(annotation=ast.expr()):
-            of, targets = ast.unparse(node.annotation or node), [ast.Name(node.arg)]
+            of, targets = _text(node.annotation or node), [ast.Name(node.arg)]
         case ast.AnnAssign():
-            of, targets = ast.unparse(node.annotation), [node.target]
+            of, targets = _text(node.annotation), [node.target]
         case ast.Assign(value=ast.Call(func=called)):
-            of, targets = ast.unparse(called), node.targets
+            of, targets = _text(called), node.targets
         case ast.NamedExpr(value=ast.Call(func=called)):
-            of, targets = ast.unparse(called), [node.target]
+            of, targets = _text(called), [node.target]
     made = re.search(r"(Server|_server)( \| None)?$", of) is not None
-    names = [ast.unparse(target).rpartition(".")[2] for target in targets]
+    names = [_text(target).rpartition(".")[2] for target in targets]
     return [name for name in names if made and name in NO_SERVERS]
 
 
@@ -459,15 +795,15 @@ def _compared(node: ast.AST) -> bool:
 def _dispatched(module: str, call: ast.Call) -> str:
     """What is wrong with a call of `dispatch`, or ""."""
     if len(call.args) < 3 or any(isinstance(argument, ast.Starred) for argument in call.args[:3]):
-        return ast.unparse(call)
-    chan, rights, method = (ast.unparse(argument) for argument in call.args[:3])
+        return _text(call)
+    chan, rights, method = (_text(argument) for argument in call.args[:3])
     if (module, method) in THROUGH:
         return ""
     of, _, name = method.rpartition(".")
     if name not in CONTRACT or of != f"{chan}.server":
-        return f"another's method: {ast.unparse(call)}"
+        return f"another's method: {_text(call)}"
     if name in NEEDED and NEEDED[name] not in rights.split(" | "):
-        return f"without {NEEDED[name]}: {ast.unparse(call)}"
+        return f"without {NEEDED[name]}: {_text(call)}"
     return ""
 
 

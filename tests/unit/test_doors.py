@@ -306,7 +306,7 @@ def _noting(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in CONTRACT - {"clunk", "place"}:
+for _name in CONTRACT - {"clunk", "place", "walk_to", "accept", "settle"}:
     setattr(Watched, _name, _noting(_name))
 Watched.link = lambda self, *_: self.calls.append("link")  # type: ignore[method-assign]  # files in memory have one name
 
@@ -427,10 +427,14 @@ ATTRIBUTES = {"getxattr", "listxattr", "setxattr", "removexattr"}
 """As reads and writes of the file; `test_attributes.py` tries them when they are revoked."""
 
 
+LATER = {"walk_to", "accept", "settle"}
+"""As walk and write, with the same right, and the wait for what was accepted."""
+
+
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    rest = {"readdir", "symlink", "sync", "statfs", "mknod", *LOCKS, *ATTRIBUTES}
+    rest = {"readdir", "symlink", "sync", "statfs", "mknod", *LOCKS, *ATTRIBUTES, *LATER}
     assert CONTRACT - {"clunk", "place"} - tried == rest
 
 

@@ -107,6 +107,39 @@ BACKDOORS = {
         "dispatch", "def f(mine, other): dispatch(mine, READ, other.server.read, other.fid, 0, 9)",
     ),
     "dispatch of what is no method": ("dispatch", "def f(chan, g): dispatch(chan, 0, g)"),
+    "another's module by way of ours": ("import", "from cognu.node.__main__ import os\nos.unlink('/etc/passwd')"),
+    "another's module by way of a module of ours": ("import", "from cognu.node import __main__\n__main__.os.abort()"),
+    "another's class by way of ours": ("import", "from cognu.runtime.runner import SocketStream"),
+    "another's class by way of a module of ours": (
+        "import", "from cognu.runtime import runner\ndef f(): runner.SocketStream(7)",
+    ),
+    "ctypes by way of ours": ("import", "from cognu.runtime.capi import ctypes"),
+    "a module of ours by its whole name": ("import", "import cognu.runtime.runner"),
+    "a file of the host as the log": ("import", "import logging\nlogging.basicConfig(filename='/etc/passwd')"),
+    "a file of the host as the log, imported": ("import", "from logging import basicConfig"),
+    "a right written": ("authority", "def f(chan): chan.domain.kernel.slots.rights[chan.cap.slot] = 127"),
+    "a right written to a table at hand": ("authority", "def f(slots, it): slots.rights[it] |= 127"),
+    "a capability wiped out": ("authority", "def f(slots, it): del slots.holder[it]"),
+    "a table of the kernel kept for later": ("authority", "def f(slots): rights = slots.rights; rights[3] = 127"),
+    "a table of the kernel by its method": ("authority", "def f(slots): slots.rights.update({3: 127})"),
+    "a quota of the kernel's": ("authority", "def f(domain): domain.authority.kernel.processes.quota[0] = 0"),
+    "the kernel's operation": ("authority", "def f(chan): chan.domain.kernel.mint(0, 1, 1, 127, 0, 7)"),
+    "a capability for whoever": ("authority", "def f(chan, to): chan.domain.authority.mint(0, chan.cap, 127, to)"),
+    "a capability by the domain": ("authority", "def f(domain, it, to): domain.mint(it, 127, to)"),
+    "an endpoint": ("authority", "def f(authority): authority.new_server(0)"),
+    "another's domain": ("authority", "def f(chan): chan.domain.pid = 0"),
+    "a domain of another": ("authority", "def f(chan, other): chan.domain = other.domain"),
+    "a domain of another, in a tuple": ("authority", "def f(chan, other): chan.domain, it = other.domain, 1"),
+    "a capability of another": ("authority", "def f(chan, other): chan.cap = other"),
+    "a capability read": ("authority", "def f(chan, g): g(chan.cap)"),
+    "a domain by setattr": ("authority", "def f(chan): setattr(chan.domain, 'pid', 0)"),
+    "a domain by __setattr__": ("blind", "def f(chan): object.__setattr__(chan.domain, 'pid', 0)"),
+    "the parent's root mounted": (
+        "authority", "def f(process, place):\n process.namespace.mount(process.parent.namespace.root, place, 0)",
+    ),
+    "a namespace of another": ("authority", "def f(process): process.namespace = process.parent.namespace"),
+    "a root of another": ("authority", "def f(process): process.namespace.root = process.parent.namespace.root"),
+    "a table of mounts": ("authority", "def f(process, parent): process.namespace.heads = parent.namespace.heads"),
     "dispatch of a list": ("dispatch", "def f(them): dispatch(*them)"),
 }  # fmt: skip
 """What a module `node/backdoor.py` might say to get around the doors, and the rule by which it is found."""
@@ -128,7 +161,7 @@ REVIEWED = """
 
 
 @pytest.mark.parametrize("name", BACKDOORS)
-@pytest.mark.parametrize("place", ["node/backdoor.py", "devices/backdoor.py", "files/backdoor.py"])
+@pytest.mark.parametrize("place", ["node/backdoor.py", "devices/proc.py", "files/backdoor.py"])
 def test_a_backdoor_is_found(place: str, name: str) -> None:
     rule, source = BACKDOORS[name]
     assert rule in {finding.rule for finding in findings(place, source)}, findings(place, source)
@@ -167,18 +200,37 @@ def test_what_has_no_way_outside_is_left_alone() -> None:
     assert findings("node/quiet.py", dedent(source)) == []
 
 
-def test_a_row_is_for_one_module_alone() -> None:
+def test_a_row_is_for_one_function_of_one_module_alone() -> None:
     """What one may, another may not, and not the same one by another name."""
-    source = "def f(world): world.disk.tree('/')"
+    source = "def make_base(world): world.disk.tree('/')"
     assert findings("node/base.py", source) == []
     assert {finding.rule for finding in findings("node/basement.py", source)} == {"world", "opening"}
-    assert findings("node/base.py", "def f(mine): mine.disk.tree('/')") != []
+    assert findings("node/base.py", "def make_base(mine): mine.disk.tree('/')") != []
+    assert findings("node/base.py", "def f(world): world.disk.tree('/')") != []
+
+
+SECOND = {
+    "devices/net.py": "class TcpConversation:\n async def hang_up(self): await self._network.connect_tcp('evil:1')",
+    "node/launcher.py": "class Launcher:\n async def _here(self, node): await node.world.spawn.start(['/bin/sh'])",
+    "node/listening.py": "class Listening:\n async def close(self, network): await network.listen_tcp('0.0.0.0:1')",
+    "runtime/launch.py": "def f(chan, domain): return chan.domain.mint(chan.cap, 127, domain)",
+    "node/peers.py": "def f(namespace, chan, place): namespace.mount(chan, place, 0)",
+}
+"""By module: what it does already, somewhere else in it."""
+
+
+@pytest.mark.parametrize("module", SECOND)
+def test_a_second_door_in_a_module_that_has_one_is_found(module: str) -> None:
+    whole = modules()[module]
+    assert findings(module, whole) == []
+    assert findings(module, f"{whole}\n\n{SECOND[module]}\n")
 
 
 TABLES = (
-    doors.STRANGERS, doors.HELD, doors.NO_FILE_SERVER, doors.DEVICES, doors.OF_THE_WORLD, doors.OPENED, doors.GIVEN,
-    doors.WORLDS, doors.IMPORTED, doors.NAMED_LATER, doors.AS_DICT,
+    doors.STRANGERS, doors.HELD, doors.NO_FILE_SERVER, doors.DEVICES, doors.GIVEN, doors.WORLDS, doors.IMPORTED,
+    doors.NAMED_LATER, doors.AS_DICT, doors.KERNEL, doors.CAPS, doors.READ_WHOLE,
 )  # fmt: skip
+BY_FUNCTION = (doors.OF_THE_WORLD, doors.OPENED, doors.AUTHORISED, doors.SAID_ONCE, doors.MOUNTING)
 
 
 def test_every_row_is_about_something() -> None:
@@ -190,8 +242,15 @@ def test_every_row_is_about_something() -> None:
             entries = sorted(kept) if isinstance(kept, set | dict) else [""]
             for entry in entries:
                 dead += [] if _missed(table, module, entry, everything[module]) else [(module, entry)]
+    for by_function in BY_FUNCTION:
+        for module, functions in by_function.items():
+            for function, texts in functions.items():
+                for text in texts.split():
+                    functions[function] = " ".join(each for each in texts.split() if each != text)
+                    dead += [] if findings(module, everything[module]) else [(module, f"{function}: {text}")]
+                    functions[function] = texts
     assert not dead
-    for names in (doors.NO_SERVERS, doors.TASKS, doors.HARMLESS, doors.ASYNCIO):
+    for names in (doors.NO_SERVERS, doors.TASKS, doors.HARMLESS, doors.ASYNCIO, doors.LOGGING):
         words = {word for source in everything.values() for word in names if word in source}
         assert words == names
 
@@ -210,6 +269,8 @@ def _missed(table: object, module: str, entry: str, source: str) -> bool:
         table[module] = kept
 
 
-@pytest.mark.parametrize("module", sorted({*doors.OF_THE_WORLD, *doors.OPENED, *doors.HELD, *doors.STRANGERS}))
+@pytest.mark.parametrize(
+    "module", sorted({*doors.OF_THE_WORLD, *doors.OPENED, *doors.HELD, *doors.STRANGERS, *doors.AUTHORISED})
+)
 def test_a_module_that_may_more_may_not_elsewhere(module: str) -> None:
     assert findings("node/elsewhere.py", modules()[module])

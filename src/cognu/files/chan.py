@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable
 from threading import get_ident
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.authority import Authority
@@ -37,9 +37,9 @@ class Domain:
     __slots__ = ("authority", "kernel", "pid", "uses")
 
     def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
-        self.authority = authority
-        self.kernel = authority.kernel
-        self.pid: int = authority.new_process(creator.pid if creator else 0, quota)
+        self.authority: Final = authority
+        self.kernel: Final = authority.kernel
+        self.pid: Final[int] = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
         if creator is not None:
             try:
@@ -145,7 +145,7 @@ class Chan:
 
     def __init__(self, handle: Handle, domain: Domain, cap: Cap, path: Path, origin: Origin) -> None:
         self.handle = handle
-        self.domain = domain.hold()
+        self.domain: Final = domain.hold()
         self.cap = cap
         self.path = path
         self.origin = origin
