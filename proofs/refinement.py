@@ -219,6 +219,9 @@ def without_loops() -> Iterator[None]:
 LOOPS: Final = ("revoke_step", "end_endpoint_step", "end_process_step")
 """What the specification does at once is done when they return 0."""
 
+PLAIN: Final = ("check", "emit_answer", "cancel", "enclose", "bind")
+"""What returns 0 if it is not refused."""
+
 NOT_SPECIFIED: Final = ("reap_step", "next_message")
 """A step that the specification has no need of; and a question of order alone, of which `theorems.turns` says all.
 """
@@ -265,6 +268,8 @@ def agreement(path: Path) -> list[Goal]:
     said: list[Any] = [result >= 0]
     if path.call.name in ("receive", "take"):
         said.append(result == term(answer))
+    if path.call.name in PLAIN:
+        said.append(result == 0)
     if path.call.name == "bound":
         said.append(result == term(answer[0]))
     goals = [Goal(8, "accepted as the specification does", And(*said))]
