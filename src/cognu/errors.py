@@ -21,6 +21,10 @@ from typing import NamedTuple
 
 THERE = "; there: cognu "
 """Stands in a detail that says what to do, which is then said in place of the row's hint."""
+LACKING = "it was granted without "
+"""Begins the detail of what is refused for want of a right: the letters of those that the capability lacks follow."""
+PATH = "PATH"
+"""Stands in a hint for the path that was refused."""
 
 
 class Row(NamedTuple):
@@ -46,7 +50,7 @@ class E(Enum):
     CHILD = Row(10, "no living children", "there is nothing to wait for")
     AGAIN = Row(11, "resource temporarily unavailable", "try again shortly")
     NOMEM = Row(12, "out of memory", "raise the program's memory limit, or end something: ps, kill")
-    ACCES = Row(13, "permission denied", "grant it: run --grant PATH:rw; of a peer: there, cognu export PATH :rw")
+    ACCES = Row(13, "permission denied", "ls -ld PATH shows its mode; cognu caps why PID PATH, what was granted")
     FAULT = Row(14, "bad address", "the program passed a pointer outside its memory")
     BUSY = Row(16, "device or file already in use", "wait until its user is done: ps shows who")
     EXIST = Row(17, "file already exists", "choose another name or remove it first")
@@ -179,7 +183,8 @@ class CognuError(Exception):
 
     def explain(self) -> str:
         """The message for a person: what was refused, why, what to do next (the row's hint, or what `detail` says)."""
-        return str(self) if THERE in self.detail else f"{self}\n  {self.error.hint}"
+        hint = self.error.hint.replace(PATH, self.subject) if self.subject.startswith("/") else self.error.hint
+        return str(self) if THERE in self.detail else f"{self}\n  {hint}"
 
 
 class FileError(CognuError):

@@ -209,6 +209,21 @@ async def test_of_a_file_on_another_machine_that_one_is_asked_what_it_grants(pla
         )
 
 
+async def test_a_refusal_says_who_refused_for_want_of_what_and_what_to_do(place: Path) -> None:
+    async with pair(place, "read:{shared}") as two, two.pi.client() as pi:
+        (two.shared / "file").write_text("x")
+        far = f"/n/pi{two.shared}"
+        for command, letters, path in (
+            (f"rm {far}/file", "w", "/file"), (f"echo x > {far}/file", "w", "/file"), (f"mkdir {far}/new", "c", ""),
+        ):  # fmt: skip
+            ended = await two.desk.command("sh", "-c", command)
+            assert ended.status == 1
+            said = f": {E.ACCES.text}: pi: it was granted without {letters}; there: cognu grants set desk write:"
+            assert ended.errors.decode().endswith(f"{said}{two.shared}{path}\n")
+        await pi.rpc("grant", peer="desk", grants=[f"write:{two.shared}"])
+        assert (await two.desk.command("sh", "-c", f"mkdir {far}/new; rm {far}/file")).errors == b""
+
+
 @pytest.mark.parametrize("count", [1, 20])
 async def test_what_ends_leaves_nothing_held(place: Path, count: int) -> None:
     async with pair(place) as two, two.desk.client() as desk:

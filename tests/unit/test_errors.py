@@ -51,7 +51,8 @@ def test_the_hosts_errors_go_by_name() -> None:
 def test_the_hint_is_for_people_alone() -> None:
     error = FileError(E.ACCES, "/a", "why")
     assert error.error.hint not in str(error)
-    assert error.explain() == f"/a: permission denied: why\n  {E.ACCES.hint}"
+    assert error.explain() == f"/a: permission denied: why\n  {E.ACCES.hint.replace('PATH', '/a')}"
+    assert FileError(E.ACCES, "a").explain() == f"a: permission denied\n  {E.ACCES.hint}"
 
 
 def test_a_detail_that_says_what_to_do_stands_in_place_of_the_hint() -> None:

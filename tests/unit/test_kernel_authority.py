@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from cognu.errors import E, FileError
+from cognu.errors import LACKING, E, FileError
 from cognu.files.authority import DEFAULT_QUOTA, Authority
-from cognu.kernel import ALL_RIGHTS, GRANT, NODE, READ, WRITE, Cap, Kernel
+from cognu.kernel import ALL_RIGHTS, CREATE, GRANT, NODE, READ, WRITE, Cap, Kernel
 
 
 @pytest.fixture
@@ -32,6 +32,12 @@ def test_a_process_may_do_what_it_was_given_and_no_more(authority: Authority, ro
     cap = authority.mint(NODE, root, READ, a)
     authority.check(a, cap, READ)
     authority.check(a, cap, 0)
+    with pytest.raises(FileError) as caught:
+        authority.check(a, cap, READ | WRITE | CREATE)
+    assert caught.value.detail == LACKING + "wc"  # it says what is missing, of what one has oneself
+    with pytest.raises(FileError) as caught:
+        authority.check(b, cap, READ | WRITE)
+    assert caught.value.detail == ""
     assert authority.rights(a, cap) == READ
     refused(E.ACCES, authority, "check", a, cap, WRITE)
     refused(E.ACCES, authority, "check", b, cap, READ)

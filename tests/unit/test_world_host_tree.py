@@ -5,6 +5,7 @@ Everything here runs with both kinds of handle; the tests hold for an ordinary u
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
@@ -22,6 +23,7 @@ from cognu.world import HostSteps, WouldWait
 from cognu.world.cached import can_open_cached
 from cognu.world.host_names import component, decode, encode
 from cognu.world.host_tree import HANDLE, Descriptor, NamedHandle, PathHandle, RealHostTree
+from cognu.world.refusals import refusals
 
 SECRET = b"outside"
 
@@ -50,6 +52,13 @@ def refused(error: E, call: Callable[..., object], *args: object, **more: object
     with pytest.raises(FileError) as caught:
         call(*args, **more)
     assert caught.value.error is error, caught.value
+
+
+@pytest.mark.parametrize(("number", "detail"), [(errno.EACCES, "the host refuses it"), (errno.ENOENT, "")])
+def test_what_the_host_refuses_is_said_to_be_the_hosts_refusal(number: int, detail: str) -> None:
+    with pytest.raises(FileError) as caught, refusals("file"):
+        raise OSError(number, "x")
+    assert (caught.value.subject, caught.value.errno, caught.value.detail) == ("file", number, detail)
 
 
 def test_a_file_is_made_written_read_and_found_again(tree: RealHostTree, inside: Path) -> None:

@@ -12,14 +12,21 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 
-from cognu.errors import E, FileError
+from cognu.errors import LACKING, E, FileError
 from cognu.files.post import Post
 from cognu.files.users import Users
-from cognu.kernel import ERRORS, NODE, Cap, Code, Kernel
+from cognu.kernel import CREATE, ERRORS, EXECUTE, GRANT, NODE, READ, SEND, WRITE, Cap, Code, Kernel
 from cognu.kernel.state import LIVE
 
 DEFAULT_QUOTA = 1 << 16
 """Capabilities of a process that nobody set a limit for, neither for it nor for one it descends from."""
+
+LETTERS = {"S": SEND, "G": GRANT, "r": READ, "w": WRITE, "x": EXECUTE, "c": CREATE}
+"""Of rights, in the order in which they are shown."""
+
+
+def letters_of(rights: int) -> str:
+    return "".join(letter for letter, bit in LETTERS.items() if rights & bit)
 
 
 class Authority:
@@ -133,10 +140,11 @@ class Authority:
         return dead
 
     def check(self, pid: int, cap: Cap, rights: int) -> None:
-        """Returns if `pid` holds `cap` with all of `rights`."""
+        """Returns if `pid` holds `cap` with all of `rights`; else what is raised names those that it lacks."""
         code = self.kernel.check(pid, cap[0], cap[1], rights)
         if code:
-            raise FileError(ERRORS[-code])
+            missing = letters_of(rights & ~self.kernel.slots.rights[cap[0]]) if -code == Code.RIGHTS else ""
+            raise FileError(ERRORS[-code], "", LACKING + missing if missing else "")
 
     def rights(self, pid: int, cap: Cap) -> int:
         """The rights of a capability that `pid` holds."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
 
-from cognu.errors import E, FileError, LinkBroken, ProtocolError
+from cognu.errors import LACKING, THERE, E, FileError, LinkBroken, ProtocolError
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.server import Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Then, Walk
 from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, SetStat, Stat
@@ -98,7 +99,9 @@ class NetworkServer(FileServer):
 
     spec = "#N"
 
-    def __init__(self, names: Callable[[], Iterable[str]], dial: Dial) -> None:
+    def __init__(self, names: Callable[[], Iterable[str]], dial: Dial, here: str = "THIS") -> None:
+        """`here` is what this machine is called by its peers."""
+        self._here = here
         self._names = names
         self._dial = dial
         self._peers: dict[str, _Peer] = {}
@@ -153,6 +156,20 @@ class NetworkServer(FileServer):
             raise
         self._peers[name] = peer
         return peer
+
+    @contextmanager
+    def _asked(self, peer: _Peer, names: Sequence[str]) -> Iterator[None]:
+        """A refusal names the peer, and, if a grant would help, which; `names` is the way to what it must be of."""
+        try:
+            yield
+        except FileError as error:
+            if error.error not in (E.ACCES, E.PERM):
+                raise
+            detail = f"{peer.name}: {error.detail}" if error.detail else peer.name
+            if error.detail.startswith(LACKING):
+                kind = "write" if set(error.detail.removeprefix(LACKING)) & set("wc") else "read"
+                detail += f"{THERE}grants set {self._here} {kind}:/{'/'.join(names)}"
+            raise FileError(error.error, error.subject, detail) from None
 
     # -- the contract ---------------------------------------------------------------------------------------------
 
@@ -242,10 +259,12 @@ class NetworkServer(FileServer):
         return made
 
     async def _walk_far(self, peer: _Peer, start: Fid, names: Sequence[str], caller: Caller, then: Then | None) -> Walk:
-        if then is None:
-            walked = await peer.mount.walk(start, names, caller)
-        else:
-            walked = await peer.mount.walk_to(start, names, caller, then)
+        assert isinstance(start, FarFid)
+        with self._asked(peer, [*start.names, *names]):
+            if then is None:
+                walked = await peer.mount.walk(start, names, caller)
+            else:
+                walked = await peer.mount.walk_to(start, names, caller, then)
         qids = [peer.qid(qid) for qid in walked.qids]
         return Walk(qids, _ImportFid(peer, walked.fid) if isinstance(walked.fid, FarFid) else None)
 
@@ -262,12 +281,14 @@ class NetworkServer(FileServer):
                 self.clunk(made)
                 raise
         peer, far = _far(fid)
-        await peer.mount.open(far, mode, caller)
+        with self._asked(peer, far.names):
+            await peer.mount.open(far, mode, caller)
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
         peer, far = await self._real(fid)
-        made = await peer.mount.create(far, name, perm, mode, caller)
+        with self._asked(peer, far.names):
+            made = await peer.mount.create(far, name, perm, mode, caller)
         assert isinstance(made, FarFid)
         return _ImportFid(peer, made)
 
@@ -318,11 +339,13 @@ class NetworkServer(FileServer):
 
     async def wstat(self, fid: Fid, change: SetStat) -> None:
         peer, far = await self._real(fid)
-        await peer.mount.wstat(far, change)
+        with self._asked(peer, far.names):
+            await peer.mount.wstat(far, change)
 
     async def remove(self, fid: Fid) -> None:
         peer, far = await self._real(fid)
-        await peer.mount.remove(far)
+        with self._asked(peer, far.names):
+            await peer.mount.remove(far)
 
     def clunk(self, fid: Fid) -> None:
         if isinstance(fid, _ImportFid):
@@ -337,7 +360,8 @@ class NetworkServer(FileServer):
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
         peer, far = await self._real(fid)
-        return peer.qid(await peer.mount.symlink(far, name, target))
+        with self._asked(peer, far.names):
+            return peer.qid(await peer.mount.symlink(far, name, target))
 
     def readlink(self, fid: Fid) -> MaybeAsync[str]:
         peer, far = _far(fid)
@@ -345,21 +369,24 @@ class NetworkServer(FileServer):
 
     async def mknod(self, fid: Fid, name: str, mode: int, major: int, minor: int) -> Qid:
         peer, far = await self._real(fid)
-        return peer.qid(await peer.mount.mknod(far, name, mode, major, minor))
+        with self._asked(peer, far.names):
+            return peer.qid(await peer.mount.mknod(far, name, mode, major, minor))
 
     async def link(self, directory: Fid, existing: Fid, name: str) -> None:
         peer, far = await self._real(directory)
         other, there = await self._real(existing)
         if other is not peer:
             raise FileError(E.XDEV, name)
-        await peer.mount.link(far, there, name)
+        with self._asked(peer, far.names):
+            await peer.mount.link(far, there, name)
 
     async def rename(self, directory: Fid, name: str, to: Fid, new_name: str) -> None:
         peer, far = await self._real(directory)
         other, there = await self._real(to)
         if other is not peer:
             raise FileError(E.XDEV, name)
-        await peer.mount.rename(far, name, there, new_name)
+        with self._asked(peer, far.names):
+            await peer.mount.rename(far, name, there, new_name)
 
     async def sync(self, fid: Fid, data_only: bool) -> None:
         peer, far = await self._real(fid)

@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cognu.files.authority import letters_of
 from cognu.files.chan import Chan
 from cognu.files.limits import Quota
 from cognu.files.process import Process
-from cognu.kernel import CREATE, EXECUTE, GRANT, NODE, READ, SEND, WRITE, Cap
+from cognu.kernel import NODE, Cap
 from cognu.kernel.state import LIVE
 from cognu.node.node import Node
 
-LETTERS = {"S": SEND, "G": GRANT, "r": READ, "w": WRITE, "x": EXECUTE, "c": CREATE}
-"""Of rights, in the order in which they are shown."""
 UNDER = "under "
 """Before the path of a mount point: what is there without the mount."""
 PEER = "peer "
@@ -137,10 +136,6 @@ class View:
             found.append(slot)
             slot = self.kernel.slots.parent[slot]
         return found
-
-
-def letters_of(rights: int) -> str:
-    return "".join(letter for letter, bit in LETTERS.items() if rights & bit)
 
 
 def holder_of(process: Process) -> Holder:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
+from cognu.files.authority import letters_of
 from cognu.files.chan import Chan, Origin
 from cognu.files.namespace import split_path
 from cognu.files.nstext import SERVED
@@ -21,7 +22,7 @@ from cognu.files.steps import Steps, finish
 from cognu.files.wants import is_within
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE
 from cognu.kernel.state import LIVE
-from cognu.node.capabilities import Holder, View, holder_of, letters_of
+from cognu.node.capabilities import Holder, View, holder_of
 from cognu.node.grants import PeerGrant, parse_grant
 from cognu.node.node import Node
 from cognu.node.telling import refresh_one
@@ -225,7 +226,7 @@ class _Case:
         elif holder.kind == "peer":
             self.remedy = f"cognu export {self.path} {holder.name}{' :rw' if 'w' in rights else ''}"
         else:
-            self.remedy = E.ACCES.hint
+            self.remedy = f"bind or mount {self.path} again, from where it has {letters}"
 
     def _program(self, holder: Holder) -> str:
         """What `grants` knows a program by: its name, if that is what the name means here."""

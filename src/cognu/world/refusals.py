@@ -21,7 +21,10 @@ def refusals(subject: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise from_oserror(error, printable(subject)) from error
+        refused = from_oserror(error, printable(subject))
+        if refused.error in (E.ACCES, E.PERM):
+            refused = FileError(refused.error, refused.subject, "the host refuses it")
+        raise refused from error
     except UnicodeError as error:
         raise FileError(E.ILSEQ, printable(subject)) from error
     except (ValueError, OverflowError) as error:
