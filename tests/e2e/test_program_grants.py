@@ -14,6 +14,7 @@ from cognu.errors import E
 from cognu.shell.wants import CHOICES
 from e2e.test_cli import LOOPBACK, Machine
 
+POLICY = Path(__file__).parents[2] / "docs" / "default.policy"
 ABSENT = "No such file or directory"
 
 
@@ -70,6 +71,23 @@ def test_at_a_terminal_the_program_waits_for_the_answer(desk: Machine, path: str
         user.shows(ABSENT)
         assert user.ends() == 1
     assert desk.asks("grants", "list")["programs"] == []
+
+
+@pytest.mark.parametrize("command", ["run show.wasm --file=secret", "sh"])
+def test_a_program_on_a_terminal_holds_its_streams_and_the_default_policy_allows_them(
+    desk: Machine, command: str
+) -> None:
+    with desk.terminal(*command.split()) as user:
+        if command == "sh":
+            user.shows("cognu% ")
+            user.type("./show.wasm --file=secret\n")
+        user.shows(CHOICES)
+        rows = desk.asks("caps")["capabilities"]
+        origins = {use["origin"] for row in rows if row["holder"]["kind"] == "program" for use in row["uses"]}
+        assert any(origin.startswith("#M/fd/") for origin in origins)
+        assert desk.says("caps", "check", str(POLICY)) == ""
+        user.type("\n" if command != "sh" else "\nexit\n")
+        user.ends()
 
 
 def test_always_is_kept_by_the_programs_hash_and_never_refuses_without_asking(desk: Machine) -> None:
