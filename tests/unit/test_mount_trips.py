@@ -23,7 +23,7 @@ from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
 from cognu.files.export import Export
 from cognu.files.listing import read_directory
-from cognu.files.mount import MountServer
+from cognu.files.mount import FarFid, MountServer
 from cognu.files.mounts import MREPL
 from cognu.files.namespace import Namespace
 from cognu.files.process import ProcessTable
@@ -361,6 +361,20 @@ async def test_what_came_with_the_walk_is_good_for_half_the_time_it_took(monkeyp
         assert await at.read(chan, 0) == b"d/x"  # at 15
         assert at.said()[0] == ["Tread"]
         chan.close()
+
+
+async def test_what_nobody_came_for_in_time_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with near("compounds", monkeypatch) as at:
+        chans = []
+        for number in range(3):
+            chans.append(await at.open("/d/x"))
+            at.clock.time += 1
+            assert len(at.ends.mount._trips._holding) == 1, number
+        held = [chan.fid.held for chan in chans if isinstance(chan.fid, FarFid)]
+        assert [each is not None and each.data for each in held] == [None, None, b"d/x"]
+        for chan in chans:
+            assert await at.read(chan, 0) == b"d/x"
+            chan.close()
 
 
 async def test_a_change_by_the_same_mount_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ something as revoked. So nothing is handed out that a server's owner revoked a r
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -86,6 +87,7 @@ class Trips:
         self._session = session
         self._changes = changes
         self._revoked = revoked
+        self._holding: deque[Held] = deque()  # what may be fresh, so that nobody who does not come for it keeps more
         self._clock = clock
         self._ask = ask
         self._free = free
@@ -238,6 +240,10 @@ class Trips:
         now = self._clock.monotonic()
         held.until = now + (now - asked.at) // 2
         held.changes = asked.changes
+        while self._holding and not self._fresh(self._holding[0]):
+            stale = self._holding.popleft()
+            stale.data = stale.entries = None
+        self._holding.append(held)
         return held
 
     def _fresh(self, held: Held) -> bool:
