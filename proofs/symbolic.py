@@ -39,6 +39,11 @@ class Truth:
     def __bool__(self) -> bool:
         return self.run.decide(self.expr)
 
+    def __eq__(self, other: object) -> bool:
+        raise TypeError(f"{other!r} beside a symbolic bool")
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 class Term:
     """What ints and bits have in common: they can be compared, and asked whether they are not 0."""

@@ -94,13 +94,27 @@ def refusal(v: View, w: View, c: Call) -> list[Goal]:
         Goal(4, "a refusal is one of the list", codes), Goal(4, "a refusal changes nothing", unchanged(v, w, c)),
         Goal(5, "busy is said only while other steps are due", Implies(busy, due)),
     ]  # fmt: skip
+    told_first = False if c.name == "revoke_step" else ends_nothing(v, c)
     if c.name not in READ_ONLY:
-        found.append(Goal(5, "while other steps are due busy is said", Implies(due, Or(busy, ends_nothing(v, c)))))
+        found.append(Goal(5, "while other steps are due busy is said", Implies(due, Or(busy, told_first))))
+    if c.name in STEPS:
+        found.append(Goal(5, "with none but its own steps due a step succeeds", Or(due, ends_nothing(v, c))))
     return found
 
 
+STEPS: Final = ("reap_step", "revoke_step", "end_endpoint_step", "end_process_step")
+"""What is called until it says that no more is due."""
+
+
 def ends_nothing(v: View, c: Call) -> Any:
-    """Whether a step was refused because what it is to end does not live, which is told before who is busy."""
+    """Whether a step was refused because it has nothing to work on: what it is to end does not live (which is told
+    before who is busy), or below which it is to cut is not in the caller's hands.
+    """
+    if c.name == "revoke_step":
+        g = c.given
+        slot = g["slot"]
+        ours = And(live(v, slot), v.slots.generation(slot) == g["generation"], v.slots.holder(slot) == g["holder"])
+        return And(Not(ours), c.result != -int(Code.BUSY))
     if c.name == "end_endpoint_step":
         return And(c.result == -int(Code.NO_ENDPOINT), v.endpoints.alive(c.given["endpoint"]) == 0)
     if c.name == "end_process_step":
@@ -154,12 +168,29 @@ def deaths(v: View, w: View, c: Call) -> list[Goal]:
     ]  # fmt: skip
 
 
+def numbers(v: View, w: View, c: Call) -> list[Goal]:
+    """1: the number of a process or of an endpoint is never used again: those that live are up to the last one given,
+    which never falls.
+    """
+    q, e = c.q, c.e
+    old = And(v.processes.alive(q) == 0, q <= v.last_process)
+    ended = And(v.endpoints.alive(e) == 0, e <= v.last_endpoint)
+    grown = [getattr(w, name) >= getattr(v, name) for name in ("last_process", "last_endpoint", "last_slot")]
+    return [
+        Goal(1, "the number of a process is never used again", Implies(old, w.processes.alive(q) == 0)),
+        Goal(1, "the number of an endpoint is never used again", Implies(ended, w.endpoints.alive(e) == 0)),
+        Goal(1, "the last numbers never fall", And(*grown)),
+    ]
+
+
 def confinement(v: View, w: View, c: Call) -> list[Goal]:
     """3: who holds what it did not hold before got it by minting or moving from a holder who may grant it, or out of
-    a message in which such a holder enclosed it, or by inheriting it from such a holder; or it made the endpoint.
+    a message in which such a holder enclosed it, or by inheriting it from such a holder; or it made the endpoint. What
+    is held is a handle, slot and generation: who moves what it holds to itself gains that, and no more.
     """
     d, g = c.d, c.given
-    gains = And(live(w, d), w.slots.holder(d) == c.q, Not(And(live(v, d), v.slots.holder(d) == c.q)))
+    kept = And(live(v, d), v.slots.holder(d) == c.q, v.slots.generation(d) == w.slots.generation(d))
+    gains = And(live(w, d), w.slots.holder(d) == c.q, Not(kept))
     way: Any = False
     if c.name in ("mint", "move"):
         given = And(c.q == g["to"], v.slots.generation(g["slot"]) == g["generation"])
@@ -299,12 +330,30 @@ def accounts(v: View, w: View, c: Call, charged: Charged) -> list[Goal]:
         Goal(7, "what was not written is charged as before", others),
         Goal(7, "no new slot is begun while one is free", Implies(v.free != 0, w.last_slot == v.last_slot)),
     ]
-    if c.name == "end_process_step":
-        p = c.given["process"]
-        creator = v.processes.creator(p)
-        back = w.processes.used(creator) == v.processes.used(creator) - v.processes.quota(p) - 1
-        found.append(Goal(7, "the quota of the ended returns", Implies(c.result == 0, back)))
-    return found
+    return found + (returned(v, w, c, charged) if c.name == "end_process_step" else [])
+
+
+def returned(v: View, w: View, c: Call, charged: Charged) -> list[Goal]:
+    """7: an ending process's quota goes to its creator: with what passes on, that part; with its end, what is left.
+    Nobody else's quota changes, here or (4) elsewhere.
+    """
+    p = c.given["process"]
+    creator = v.processes.creator(p)
+
+    def passing(charge: Callable[[View, Any, Any], Any], item: Any) -> Any:
+        return z3.If(charge(w, item, creator) > 0, charge(v, item, p), 0)
+
+    back = w.processes.used(creator) == v.processes.used(creator) - v.processes.quota(p) - 1
+    passed = w.processes.quota(p) == v.processes.quota(p) - charged.total(passing)
+    stays = same(v, w, "processes", ("alive", "creator"), p)
+    above = Or(same(v, w, "processes", ("creator",), c.q),
+               And(v.processes.creator(c.q) == p, w.processes.creator(c.q) == creator))  # fmt: skip
+    return [
+        Goal(7, "the quota of the ended returns", Implies(c.result == 0, back)),
+        Goal(7, "the quota of the ending falls by what passes on", Implies(c.result == 1, And(passed, stays))),
+        Goal(7, "of another process the creator alone changes",
+             Implies(c.q != p, And(same(v, w, "processes", ("alive", "quota"), c.q), above))),
+    ]  # fmt: skip
 
 
 def checked(v: View, c: Call) -> list[Goal]:

@@ -18,6 +18,7 @@ import z3
 from cognu.kernel import Kernel
 from proofs.counterexample import replay, show
 from proofs.effects import PARAMETERS
+from proofs.fragment import outside
 from proofs.invariants import INVARIANTS, LEMMAS
 from proofs.machine import SCALARS, TABLES, sort_of
 from proofs.mutants import Mutant, affected, build, mutants
@@ -38,7 +39,7 @@ from proofs.prover import (
 )
 from proofs.refinement import NOT_SPECIFIED, refined
 from proofs.symbolic import Run, Unbounded, explore
-from proofs.theorems import Goal
+from proofs.theorems import STEPS, Goal
 
 COST: Final = {
     "end_process_step": 30, "accept": 13, "end_endpoint_step": 8, "inherit": 8, "mint": 6, "receive": 6, "delete": 6,
@@ -52,7 +53,8 @@ SHARE: Final = 12
 
 class Result(NamedTuple):
     """What came of one job of the proof: how many paths there are, some state leads along, and some leads along to a
-    success. `failures` has the lines of each counterexample.
+    success. `failures` has the lines of each counterexample. `resuming` is how many paths of a step some state in which
+    steps are due leads along to a success.
     """
 
     operation: str
@@ -62,6 +64,7 @@ class Result(NamedTuple):
     theorems: int
     seconds: float
     failures: list[list[str]]
+    resuming: int = 0
 
 
 class Outcome(NamedTuple):
@@ -77,7 +80,7 @@ class Outcome(NamedTuple):
 def verify_operation(operation: str, shard: int = 0, shards: int = 1) -> Result:
     """Prove an operation of the shipping kernel, or every `shards`-th path of it."""
     begin = process_time()
-    count = possible = succeeding = theorems = 0
+    count = possible = succeeding = resuming = theorems = 0
     failures: list[list[str]] = []
     try:
         for number, path in enumerate(paths(Kernel, operation)):
@@ -87,12 +90,14 @@ def verify_operation(operation: str, shard: int = 0, shards: int = 1) -> Result:
             count += 1
             possible += proof.possible
             succeeding += proof.succeeds
+            resuming += proof.resumes
             theorems += proof.theorems
             if proof.failure is not None:
                 failures.append(show(proof.failure))
     except (Raised, Unbounded) as error:
         failures.append([str(error)])
-    return Result(operation, count, possible, succeeding, theorems, process_time() - begin, failures)
+    seconds = process_time() - begin
+    return Result(operation, count, possible, succeeding, theorems, seconds, failures, resuming)
 
 
 def verify_refinement(operation: str, _shard: int, _shards: int) -> Result:
@@ -110,22 +115,30 @@ def verify_refinement(operation: str, _shard: int, _shards: int) -> Result:
 
 
 def verify_ground(_operation: str, _shard: int, _shards: int) -> Result:
-    """The state a kernel begins in satisfies the invariants, and the lemmas follow from them."""
+    """The source is what the executor models, the state a kernel begins in satisfies the invariants, and the lemmas
+    follow from them.
+    """
     begin = process_time()
-    failures = [[f"the state at the start: {name}"] for name in prove_start(Kernel)]
+    beyond = [[f"outside of what the proof models: {place}"] for place in outside()]
+    failures = beyond + [[f"the state at the start: {name}"] for name in prove_start(Kernel)]
     failures += [[f"the lemma {lemma.says.name} does not follow"] for lemma in LEMMAS if not prove_lemma(Kernel, lemma)]
     return Result("(start, lemmas)", 1, 1, 1, len(INVARIANTS) + len(LEMMAS), process_time() - begin, failures)
 
 
 def joined(parts: list[Result]) -> Result:
-    """The jobs of one operation as one. An operation that no state lets succeed would be proved of nothing."""
+    """The jobs of one operation as one. An operation that no state lets succeed would be proved of nothing, and so
+    would the loop of a step that never goes on.
+    """
     failures = [failure for part in parts for failure in part.failures]
     succeeding = sum(part.succeeding for part in parts)
     if not succeeding:
         failures.append([f"{parts[0].operation}: from no state that satisfies the invariants does it succeed"])
+    resuming = sum(part.resuming for part in parts)
+    if parts[0].operation in STEPS and not resuming:
+        failures.append([f"{parts[0].operation}: from no state in which steps are due does it succeed"])
     return Result(
         parts[0].operation, sum(part.paths for part in parts), sum(part.possible for part in parts), succeeding,
-        sum(part.theorems for part in parts), sum(part.seconds for part in parts), failures,
+        sum(part.theorems for part in parts), sum(part.seconds for part in parts), failures, resuming,
     )  # fmt: skip
 
 
