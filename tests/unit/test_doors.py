@@ -3,7 +3,8 @@
 The first half reads the source. What makes a file server reachable, a process, a socket or a way to another machine
 is named, called or not, where the tables here say so, with the capability that is in hand there; anywhere else it fails
 this test, until somebody has thought about who may do that and written it down here. `doors.findings` has the rules
-for what needs no capability (`test_doors_source.py`). The second half tries the doors.
+for what needs no capability, and by function (`test_doors_source.py`). The second half tries the doors that are
+operations on trees of files; `test_doors_tried.py` tries the others.
 """
 
 from __future__ import annotations
@@ -247,44 +248,6 @@ def test_a_file_server_is_made_only_where_it_gets_an_endpoint() -> None:
     kernel = r"(^|\.)(new|end|serve)_server$"
     made = {module for module, texts in found.items() if not all(re.search(kernel, text) for text in texts)}
     assert made - SERVED == set(MADE)
-
-
-TRIED = {
-    "walk": ["unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"],
-    "open": ["unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"],
-    "create": ["unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it"],
-    "attach": [
-        "unit/test_doors.py::test_every_operation_is_refused_before_the_server_hears_of_it",
-        "unit/test_files_attach.py",
-    ],
-    "export": [
-        "e2e/test_doors.py::test_a_peer_that_was_granted_nothing_finds_no_door",
-        "e2e/test_joining.py::test_a_peer_shows_what_was_granted_and_nothing_else",
-    ],
-    "import": ["e2e/test_doors.py::test_a_peer_that_was_granted_nothing_finds_no_door"],
-    "fetch": ["e2e/test_doors.py::test_to_know_a_hash_is_no_authority"],
-    "spawn": [
-        "e2e/test_doors.py::test_each_grant_opens_one_door",
-        "e2e/test_running.py::test_without_the_grant_it_is_refused_and_the_grant_named",
-    ],
-    "kill": ["e2e/test_doors.py::test_nobody_ends_what_is_not_below_it"],
-    "/proc": [
-        "e2e/test_doors.py::test_a_program_that_was_granted_nothing_finds_no_door",
-        "unit/test_devices_proc.py::test_a_process_sees_itself_and_those_below",
-    ],
-    "/srv": ["e2e/test_doors.py::test_a_program_that_was_granted_nothing_finds_no_door"],
-    "/net": ["e2e/test_doors.py::test_each_grant_opens_one_door"],
-    "listen": ["e2e/test_doors.py::test_nobody_from_afar_has_the_node_listen"],
-}
-"""Each door with the tests that try it without the capability."""
-
-
-@pytest.mark.parametrize("door", TRIED)
-def test_every_door_is_tried(door: str) -> None:
-    for test in TRIED[door]:
-        module, _, name = test.partition("::")
-        source = (TOP / "tests" / module).read_text()
-        assert not name or re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), test
 
 
 # -- tried ------------------------------------------------------------------------------------------------------------
