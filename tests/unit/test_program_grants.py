@@ -330,13 +330,24 @@ async def test_what_is_denied_while_a_program_starts_it_does_not_get(desk: Desk)
     assert wants is not None
     before = wants.kept
     wants.kept = Said(never=[Grant("/etc", "r")])
-    # Until it is confined it has its maker's namespace, which is the maker's own affair.
-    assert deny(process, Grant("/", "r")) == []
-    assert not withdraw(process, Grant("/tmp", "rwx"))
     await desk.machine.programs.launch(process, launch, desk.program, build("wants"))
     taken_back(process, before)
     await process.ended.wait()
     assert (await desk.machine.result(process)).out.decode() == f"r: {ABSENT}\nr: one two\n\n"
+
+
+async def test_until_a_program_is_confined_its_namespace_is_its_makers_own_affair(desk: Desk) -> None:
+    process = await desk.start("r", "notes", "r", "/etc/motd", launch=Launch(grants=[Grant("/etc", "r")]), answer=yes)
+    assert process.wants is not None
+    assert await process.wants.next(0) is not None  # it waits
+    child = desk.machine.processes.clone(process)
+    for path in ("/etc", "/"):
+        assert not withdraw(child, Grant(path, "r"))
+        assert deny(child, Grant(path, "r")) == []
+    desk.machine.processes.end(child, 0)
+    await desk.answers(process, no)
+    result = await desk.machine.result(process)
+    assert result.out.decode().splitlines() == [f"r: {ABSENT}", "r: hello", ""]
 
 
 async def link(desk: Desk, path: str, target: str) -> None:
