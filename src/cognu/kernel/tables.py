@@ -186,8 +186,7 @@ class Capabilities(Queues):
         if not processes.alive[process]:
             return -Code.NO_PROCESS
         endpoint = processes.served[process]
-        # If it serves nothing this is the root of no endpoint, 0, which is not cut.
-        ours = self.cut_root and self.cut == self.endpoints.root[endpoint]
+        ours = endpoint and self.cut_root and self.cut == self.endpoints.root[endpoint]
         if self.cut and not ours:
             return -Code.BUSY
         self.died = 0
