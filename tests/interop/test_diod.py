@@ -15,9 +15,9 @@ import pytest
 
 from cognu.errors import E, FileError
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.server import Entry
+from cognu.files.server import Entry, Lock, Owner
 from cognu.ninep.messages import Dialect
-from cognu.ninep.types import ORDWR, OREAD
+from cognu.ninep.types import DMNAMEDPIPE, ORDWR, OREAD, XATTR_CREATE, SetStat
 from cognu.world.net import SocketStream
 from cognu.world.real import RealClock
 from e2e.harness import Me, NodeProcess, end
@@ -171,3 +171,50 @@ async def test_what_diod_refuses_comes_as_its_error(mounted: MountServer, tree: 
     with pytest.raises(FileError) as refused:
         await mounted.attach(Me(user=getpass.getuser()), "/not/exported")
     assert refused.value.error in (E.NOENT, E.PERM, E.ACCES)
+
+
+async def test_links_pipes_and_names_on_diod(mounted: MountServer, tree: Path) -> None:
+    files = tree / "files"
+    root = await attach(mounted, tree)
+    deep = await walk(mounted, root, "deep")
+    await mounted.symlink(root, "link", "deep/leaf")
+    assert os.readlink(files / "link") == "deep/leaf"
+    assert await mounted.readlink(await walk(mounted, root, "link")) == "deep/leaf"
+    await mounted.link(deep, await walk(mounted, root, "text"), "again")
+    assert (files / "deep/again").samefile(files / "text")
+    await mounted.mknod(root, "pipe", DMNAMEDPIPE | 0o600, 0, 0)
+    assert (files / "pipe").is_fifo()
+    await mounted.rename(deep, "again", root, "empty")
+    assert (files / "empty").read_bytes() == TEXT
+    assert (await mounted.statfs(root)).bsize > 0
+    await mounted.wstat(await walk(mounted, root, "text"), SetStat(mode=0o640, length=4))
+    assert ((files / "text").stat().st_mode & 0o777, (files / "text").read_bytes()) == (0o640, TEXT[:4])
+
+
+async def test_ranges_locked_on_diod_are_locked_for_others(mounted: MountServer, tree: Path) -> None:
+    root = await attach(mounted, tree)
+    first, second = [await mounted.open(await walk(mounted, root, "text"), ORDWR, Me()) for _ in range(2)]
+    me, other = (Lock(0, 10, True, Owner(1, "here", process)) for process in (1, 2))
+    assert await mounted.lock_range(first, me, False)
+    assert not await mounted.lock_range(second, other, False)
+    found = await mounted.find_lock(second, other)
+    assert found is not None
+    assert found.exclusive
+    await mounted.unlock_range(first, me)
+    assert await mounted.lock_range(second, other, True)
+    mounted.clunk(second)
+    assert await mounted.lock_range(first, me, False)
+
+
+async def test_attributes_on_diod(mounted: MountServer, tree: Path) -> None:
+    root = await attach(mounted, tree)
+    text = await walk(mounted, root, "text")
+    await mounted.setxattr(text, "user.x", b"value", 0)
+    assert os.getxattr(tree / "files/text", "user.x") == b"value"
+    assert await mounted.getxattr(text, "user.x") == b"value"
+    assert "user.x" in await mounted.listxattr(text)
+    with pytest.raises(FileError) as refused:
+        await mounted.setxattr(text, "user.x", b"again", XATTR_CREATE)
+    assert refused.value.error is E.EXIST
+    await mounted.removexattr(text, "user.x")
+    assert os.listxattr(tree / "files/text") == []

@@ -195,3 +195,18 @@ async def test_a_lost_connection_ends_a_read_that_was_asked_to_stop() -> None:
         with pytest.raises(FileError) as caught:
             await reading
         assert caught.value.error is E.CONNRESET
+
+
+async def test_a_server_that_renames_by_fid_alone_is_asked_so() -> None:
+    async with played() as at:
+        number = at.file.number
+        renaming = asyncio.create_task(at.mount.rename(at.file, "old", at.file, "new"))
+        tag = await at.asks(m.Trenameat(number, "old", number, "new"))
+        await at.answer(tag, m.Rngerror(E.NOTSUP.errno, "NOTSUP", "", ""))
+        tag, walk = await at.asked()
+        assert isinstance(walk, m.Twalk)
+        assert (walk.fid, walk.names) == (number, ("old",))
+        await at.answer(tag, m.Rwalk((Qid(0, 0, 5),)))
+        await at.answer(await at.asks(m.Trename(walk.newfid, number, "new")), m.Rrename())
+        await at.answer(await at.asks(m.Tclunk(walk.newfid)), m.Rclunk())
+        await renaming

@@ -530,16 +530,24 @@ class MountServer(FarCalls):
         assert isinstance(directory, FarFid)
         assert isinstance(to, FarFid)
         if self.dialect not in OLD_STYLE:
-            await self._call(m.Trenameat(directory.number, name, to.number, new_name), m.Rrenameat)
-            return
-        # wstat(5) renames within a directory only, and never over another file.
-        if directory.qid.path != to.qid.path:
+            try:
+                await self._call(m.Trenameat(directory.number, name, to.number, new_name), m.Rrenameat)
+                return
+            except FileError as error:
+                if error.error is not E.NOTSUP:
+                    raise
+            # Older servers have Trename alone (Debian's diod): so Linux's client does then.
+        elif directory.qid.path != to.qid.path:
+            # wstat(5) renames within a directory only, and never over another file.
             raise FileError(E.XDEV, name, "9P2000 renames within a directory")
         _, number = await self._walk(directory.number, [name])
         assert number is not None  # of one name, all or nothing
         try:
-            wire = wire_of_setstat(SetStat(name=new_name), self._clock.now())
-            await self._call(m.Twstat(number, wire), m.Rwstat)
+            if self.dialect in OLD_STYLE:
+                wire = wire_of_setstat(SetStat(name=new_name), self._clock.now())
+                await self._call(m.Twstat(number, wire), m.Rwstat)
+            else:
+                await self._call(m.Trename(number, to.number, new_name), m.Rrename)
         finally:
             self._discard(number)
 
