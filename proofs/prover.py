@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 
 import z3
 
-from cognu.kernel.state import Code
 from proofs.effects import PARAMETERS, READ_ONLY, RESULTS, Call
 from proofs.invariants import INVARIANTS, LEMMAS, Invariant, Lemma
 from proofs.machine import Machine, View
 from proofs.symbolic import WIDTH, Bits, Num, Run, explore, leaves, solver
 from proofs.theorems import (
+    STEPS,
     Charged,
     Goal,
     accounts,
@@ -24,10 +24,10 @@ from proofs.theorems import (
     deaths,
     frame,
     messages,
+    numbers,
     refusal,
     steps,
     turns,
-    unchanged,
 )
 
 # Every term is checked for its sort by Python's binding, and once more by the solver itself. The latter will do.
@@ -118,15 +118,14 @@ def walk(run: Run, kernel: type, operation: str) -> Path:
 def theorem_goals(path: Path) -> list[Goal]:
     v, w, c = path.before, path.after, path.call
     found: list[Goal] = checked(v, c) if c.name == "check" else []
+    # Where the result is a term, it can be both; then all that is said of either is asked.
+    found += [goal._replace(holds=z3.Implies(c.result < 0, goal.holds)) for goal in refusal(v, w, c)]
     if path.run.solver.check(c.result >= 0) == z3.unsat:
-        return found + refusal(v, w, c)
-    # Where the result is a term, it must be seen to be no refusal; what was not changed can be one too.
-    refused = z3.And(c.result < 0, z3.Or(*(c.result == -int(code) for code in Code)), unchanged(v, w, c))
-    found.append(Goal(4, "success is not below 0", z3.Or(c.result >= 0, refused)))
+        return found
     done = confinement(v, w, c) + frame(v, w, c) + steps(v, w, c) + messages(v, w, c) + bindings(v, w, c)
     done += accounts(v, w, c, written(path.machine))
     if c.name not in READ_ONLY:
-        done += deaths(v, w, c)
+        done += deaths(v, w, c) + numbers(v, w, c)
     return found + [goal._replace(holds=z3.Implies(c.result >= 0, goal.holds)) for goal in done]
 
 
@@ -280,14 +279,15 @@ class Questions:
 
 
 class Proof(NamedTuple):
-    """What came of one path: whether any state leads along it, how many theorems hold after it, or which do not; and
-    whether any state leads along it to a success.
+    """What came of one path: whether any state leads along it, how many theorems hold after it, or which do not;
+    whether any state leads along it to a success, and whether one in which steps are due does.
     """
 
     possible: bool
     theorems: int
     failure: Failure | None = None
     succeeds: bool = False
+    resumes: bool = False
 
 
 def prove(path: Path, about: str = "") -> Proof:
@@ -298,15 +298,22 @@ def prove(path: Path, about: str = "") -> Proof:
     succeeds = not z3.is_false(done) and questions.state(done) == z3.sat
     if not succeeds and questions.state(True) == z3.unsat:
         return Proof(False, 0)
+    resumes = succeeds and path.call.name in STEPS and goes_on(path, questions)
     count = 0
     for chain, goals, terms in groups(path, operation):
         goals = [goal for goal in goals if goal.name.startswith(about) and not trivial(goal)]
         if goals:
             failure = questions.ask(chain, goals, terms)
             if failure is not None:
-                return Proof(True, count, failure, succeeds)
+                return Proof(True, count, failure, succeeds, resumes)
             count += len(goals)
-    return Proof(True, count, None, succeeds)
+    return Proof(True, count, None, succeeds, resumes)
+
+
+def goes_on(path: Path, questions: Questions) -> bool:
+    """Whether a state in which steps are due leads along the path to a success."""
+    due = z3.And(path.before.cursor != 0, path.call.result >= 0)
+    return bool(path.run.solver.check(due) == z3.sat and questions.state(due) == z3.sat)
 
 
 def agrees(path: Path, goals: list[Goal]) -> Proof:
