@@ -185,6 +185,7 @@ def send(program: Program, entry: WasiFd, data: bytes) -> Steps[int]:
         entry.behind.begin(data)
         return len(data)
     yield from entry.settle()
+    entry.sent = True
     written = yield from write_chan(entry.chan, data)
     entry.appended = bool(entry.flags & APPEND)
     yield from _written(entry)
@@ -220,7 +221,7 @@ def fd_pwrite(program: Program, guest: Guest, fd: int, iovs: int, count: int, of
     _check_range(offset, len(data))
     written = 0
     if data:
-        chan = entry.chan
+        chan, entry.sent = entry.chan, True
         written = yield from dispatch(chan, WRITE, chan.server.accept, chan.fid, offset, data)
         yield from _written(entry)
     put_u32(guest, out, written)

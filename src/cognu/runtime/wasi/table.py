@@ -117,6 +117,7 @@ class WasiFd:
     adopted: bool = False  # opened by somebody else: a server that can't say what it is is taken for a pipe
     shut: int = 0  # SHUT_RD, SHUT_WR
     appended: bool = False  # the last write went to the end, wherever that was
+    sent: bool = False  # something was written that a far server may only have accepted
     listing: Listing | None = None
     ahead: ReadAhead | None = None
     behind: WriteBehind | None = None
@@ -197,7 +198,8 @@ class WasiFd:
 
     def arrive(self) -> Steps[None]:
         """Until what a far server accepted (`FileServer.accept`) is written. Raises what one of these writes did."""
-        if self.opened(OWRITE):
+        if self.sent:
+            self.sent = False
             yield from dispatch(self.chan, 0, self.chan.server.settle, self.chan.fid)
 
     def drop(self) -> None:
@@ -395,7 +397,7 @@ class Program:
     def unsettled(self) -> bool:
         """Whether writes are under way that the program did not wait for, or may be at a far server."""
         return any(entry.behind is not None and entry.behind.task is not None for entry in self.table) or any(
-            entry.chan.server.far and entry.opened(OWRITE) for entry in self.table
+            entry.sent and entry.chan.server.far for entry in self.table
         )
 
     async def settle(self) -> None:
