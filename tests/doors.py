@@ -172,7 +172,7 @@ OF_THE_WORLD: Rows = {
         "_join_network": "node.network",
         "_open_doors": "node.world.network",
         "_take_home": "world.disk",
-        "running": "node.network",
+        "running": "node.network world.disk",
     },
     "node/base.py": {"_host_directories": "world.disk", "make_base": "world.disk world.network parts.network"},
     "node/launcher.py": {"Launcher._start_shell": "node.world.spawn"},
@@ -810,17 +810,20 @@ def _dispatched(module: str, call: ast.Call) -> str:
 # -- what is used -----------------------------------------------------------------------------------------------------
 
 
-def used(source: str) -> list[str]:
-    """Names and attributes that a source reads as values, as they are written; types are none.
+def used(source: str) -> list[tuple[str, str]]:
+    """Names and attributes that a source reads as values, as they are written, each after the function that it is in.
 
-    Left out: annotations, subscripts, bases of classes, patterns, and what `isinstance` and `cast` are told.
+    Types are no values. Left out: annotations, subscripts, bases of classes, patterns, and what `isinstance` and `cast`
+    are told.
     """
-    found: list[str] = []
-    waiting: list[ast.AST] = [ast.parse(source)]
+    tree = ast.parse(source)
+    where = _functions(tree)
+    found: list[tuple[str, str]] = []
+    waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
-            found.append(ast.unparse(node))
+            found.append((where[node], ast.unparse(node)))
         waiting += _values(node)
     return found
 

@@ -1,4 +1,4 @@
-"""No way around the doors can be forgotten: what the source may name, and that the rules find who goes around them."""
+"""The ways around the doors that a source can name: what each module may, and that the rules find who goes around."""
 
 from __future__ import annotations
 
