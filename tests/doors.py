@@ -277,6 +277,7 @@ CAPS = {
     "files/namespace.py": {"chan.cap", "device.cap", "target.cap"},
     "files/post.py": {"letter.cap"},  # of a message
     "files/reach.py": {"root.cap"},
+    "files/services.py": {"each.cap"},  # watched: a mount ends with what it was made by
     "node/admitting.py": {"chan.cap", "now.cap"},
     "node/capabilities.py": {"chan.cap", "device.cap"},  # to show
     "node/explaining.py": {"chan.cap"},  # to show

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.attach import attach
@@ -15,7 +16,7 @@ from cognu.files.mounts import lent_by
 from cognu.files.nstext import SERVED
 from cognu.files.server import Caller
 from cognu.files.steps import finish
-from cognu.kernel import READ, WRITE
+from cognu.kernel import READ, WRITE, Cap
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR
 from cognu.world import Clock, Stream
@@ -87,44 +88,72 @@ def is_from_elsewhere(chan: Chan) -> bool:
     return chan.origin.spec == NETWORK or (isinstance(mount, MountServer) and not mount.near)
 
 
+@dataclass(eq=False)
+class _Mounter:
+    """The endpoint that stands for a connection in one domain, with what tells of the end of what it was mounted by."""
+
+    domain: Domain
+    endpoint: int
+    watches: list[int] = field(default_factory=list)
+
+    def watch(self, caps: Sequence[Cap]) -> None:
+        """End with the first of these that does. Raises REVOKED if one is gone."""
+        for cap in caps:
+            self.watches.append(self.domain.authority.begin(cap, self.end))
+
+    def unwatch(self) -> None:
+        while self.watches:
+            self.domain.authority.end(self.watches.pop())
+
+    def end(self) -> None:
+        self.unwatch()
+        try:
+            self.domain.authority.end_server(self.endpoint)
+        except FileError:
+            pass  # it ended before, with its domain at the latest
+
+
 class Services:
     """The 9P connections this side is the client of. Each lives until nothing of it is used any more."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._mounts: dict[MountServer, list[tuple[Domain, int]]] = {}  # with the endpoints that stand for each
+        self._mounts: dict[MountServer, list[_Mounter]] = {}
         self._behind: dict[Handle, MountServer] = {}  # by the open file that the connection runs over
         self._closing: set[asyncio.Task[None]] = set()
 
     async def attach(
         self, stream: Stream, domain: Domain, caller: Caller, anames: Sequence[str] = ("",), name: str = "",
-        dialect: Dialect = Dialect.NG, msize: int = 1 << 20,
+        dialect: Dialect = Dialect.NG, msize: int = 1 << 20, by: Sequence[Cap] = (),
     ) -> list[Chan]:  # fmt: skip
         """Attach to each of `anames` of the server behind `stream`: their roots, under a capability of `domain`'s own.
 
-        Takes over `stream`. `name` is what `ns` calls the service. Raises `FileError`, `LinkBroken`, `ProtocolError`.
+        Takes over `stream`. `name` is what `ns` calls the service; what is attached ends with any of the capabilities
+        `by`. Raises `FileError`, `LinkBroken`, `ProtocolError`.
         """
         mount = await MountServer.connect(stream, self._clock, f"{SERVED}{name}", dialect, msize)
         mount.users = domain.authority.users
         self._mounts[mount] = []
         mount.on_broken = lambda _: self._lost(mount)
-        return await self._roots(mount, domain, caller, anames, name)
+        return await self._roots(mount, domain, caller, anames, name, by)
 
     async def _roots(
-        self, mount: MountServer, domain: Domain, caller: Caller, anames: Sequence[str], name: str
+        self, mount: MountServer, domain: Domain, caller: Caller, anames: Sequence[str], name: str, by: Sequence[Cap]
     ) -> list[Chan]:
         endpoint, cap = domain.authority.new_server(domain.pid)
-        self._mounts[mount].append((domain, endpoint))
+        mounter = _Mounter(domain, endpoint)
+        self._mounts[mount].append(mounter)
         mount.on_idle = None  # not while it is about to be used
         roots: list[Chan] = []
         try:
+            mounter.watch(by)
             for aname in anames:
                 spec = f"{SERVED}{name}{' ' + aname if aname else ''}"
                 roots.append(await finish(attach(mount, domain, cap, caller, aname, spec, spec)))
         except BaseException:
             for root in roots:
                 root.close()
-            _end_server(domain, endpoint)
+            mounter.end()
             if not mount.fid_count:
                 self._over(mount)
             raise
@@ -134,43 +163,50 @@ class Services:
 
     def _over(self, mount: MountServer) -> None:
         """Nothing uses the connection any more: end it, and what stood for it."""
-        endpoints = self._mounts.pop(mount, None)
-        if endpoints is not None:
-            self._end(mount, endpoints)
+        mounters = self._mounts.pop(mount, None)
+        if mounters is not None:
+            self._end(mount, mounters)
 
     def _lost(self, mount: MountServer) -> None:
         """The connection broke: it is idle never more. What stands for it stays, and says so, until its domain ends."""
-        if self._mounts.pop(mount, None) is not None:
+        mounters = self._mounts.pop(mount, None)
+        if mounters is not None:
+            for mounter in mounters:
+                mounter.unwatch()
             self._end(mount, ())
 
-    def _end(self, mount: MountServer, endpoints: Sequence[tuple[Domain, int]]) -> None:
+    def _end(self, mount: MountServer, mounters: Sequence[_Mounter]) -> None:
         self._behind = {handle: other for handle, other in self._behind.items() if other is not mount}
-        task = asyncio.get_running_loop().create_task(self._close(mount, endpoints))
+        task = asyncio.get_running_loop().create_task(self._close(mount, mounters))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _close(self, mount: MountServer, endpoints: Sequence[tuple[Domain, int]]) -> None:
+    async def _close(self, mount: MountServer, mounters: Sequence[_Mounter]) -> None:
         await mount.close()
-        for domain, endpoint in endpoints:
-            _end_server(domain, endpoint)
+        for mounter in mounters:
+            mounter.end()
 
     async def mount_service(self, chan: Chan, aname: str, caller: Caller) -> Chan:
         """9P over an open file, as mount(1) does: the root of `aname`. Takes over `chan`.
 
-        What is posted in /srv is one open file, however many mount it: they share one connection (mnt(3)).
+        What is posted in /srv is one open file, however many mount it: they share one connection (mnt(3)). It runs over
+        what is posted, and each has the mount as long as the file that it mounted.
         """
         if chan.handle.mode is None or chan.handle.mode & 3 != ORDWR:
             chan.close()
             raise FileError(E.ACCES, str(chan.path), "a service is mounted through a file open for reading and writing")
-        *_, behind = chan, *lent_by(chan)
+        chain = [chan, *lent_by(chan)]
+        behind, by = chain[-1], [each.cap for each in chain]
         domain, name, handle, near = chan.domain, str(chan.path), behind.handle, behind.origin.spec == PIPE
         shared = self._behind.get(handle)
+        stream = None if shared is not None and shared.broken is None else behind.share(Path(None, name))
+        chan.close()
         try:
-            if shared is not None and shared.broken is None:
-                chan.close()
-                [root] = await self._roots(shared, domain, caller, (aname,), name)
+            if stream is None:
+                assert shared is not None
+                [root] = await self._roots(shared, domain, caller, (aname,), name, by)
                 return root
-            [root] = await self.attach(ChanStream(chan), domain, caller, (aname,), name)
+            [root] = await self.attach(ChanStream(stream), domain, caller, (aname,), name, by=by)
         except CognuError as error:
             raise FileError(error.error, error.subject, error.detail) from None
         mount = root.server
@@ -183,14 +219,9 @@ class Services:
     async def close(self) -> None:
         """End every connection."""
         mounts, self._mounts = self._mounts, {}
-        for mount in mounts:
+        for mount, mounters in mounts.items():
+            for mounter in mounters:
+                mounter.unwatch()
             await mount.close()
         if self._closing:
             await asyncio.wait(list(self._closing))
-
-
-def _end_server(domain: Domain, endpoint: int) -> None:
-    try:
-        domain.authority.end_server(endpoint)
-    except FileError:
-        pass  # it ended before, with its domain at the latest
