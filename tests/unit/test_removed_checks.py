@@ -145,8 +145,9 @@ REMOVED = [
     Removed(
         "one peer's numbers are not taken for another's",
         "mesh/imports.py",
-        "        if other is not peer:\n            raise FileError(E.XDEV, name)\n        await peer.mount.rename",
-        "        await peer.mount.rename",
+        "        if other is not peer:\n            raise FileError(E.XDEV, name)\n"
+        "        with self._asked(peer, far.names):\n            await peer.mount.rename",
+        "        with self._asked(peer, far.names):\n            await peer.mount.rename",
         "unit/test_mesh_imports.py::test_a_file_of_one_peer_is_never_moved_or_linked_into_another_peers_tree",
     ),
     Removed(
