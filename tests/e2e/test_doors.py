@@ -10,7 +10,7 @@ from cognu.errors import E, FileError
 from cognu.files.nstext import quote
 from cognu.files.shown import Shown
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
-from e2e.harness import Client, Me, Pair, confined, far, join, pair, refused, until
+from e2e.harness import LOOPBACK, Client, Me, NodeProcess, Pair, confined, end, far, join, pair, refused, until
 from programs.build import build
 
 ABSENT = b"No such file or directory"
@@ -170,6 +170,26 @@ async def test_who_may_start_processes_starts_nothing_that_it_can_not_name_itsel
         for word in ("wc", named, named[:20]):  # which a user of the node may
             assert (await desk.run(word, stdin=b"a b\n")).output == b"1 2 4\n"
         assert (await desk.run(unnamed[:20], stdin=b"a b\n")).output == b"a b\n"
+
+
+async def test_a_program_that_is_here_runs_for_a_peer_only_if_the_peer_has_it_too(place: Path) -> None:
+    thief = NodeProcess(place / "thief", "thief", *LOOPBACK, module=("-P", str(Path(__file__).with_name("thief.py"))))
+    program = place / "wc.wasm"
+    program.write_bytes(build("wc"))
+    try:
+        await thief.start()
+        async with pair(place, "run") as two, two.pi.client() as pi, two.desk.client() as desk:
+            await join(two.pi, thief, "run")
+            score = await pi.put(program.read_bytes())
+            published = two.pi.home / "store" / "published" / score
+            async with thief.client() as thieving:
+                ended = await thieving.run(str(program), on="pi", stdin=b"a b\n")
+                assert ended.output == b"1 2 4\n"  # what was put there is for others
+                published.unlink()
+                await refused(thieving.run(str(program), on="pi"), E.NOENT)
+            assert (await desk.run(str(program), on="pi", stdin=b"a b\n")).output == b"1 2 4\n"
+    finally:
+        await end(thief)
 
 
 async def test_nobody_from_afar_has_the_node_listen(place: Path) -> None:

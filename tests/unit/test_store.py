@@ -485,6 +485,30 @@ async def test_what_a_user_puts_is_published_and_what_is_lent_is_not(place: Plac
     own.close()
 
 
+async def test_what_a_peer_must_give_is_asked_of_it_alone_though_it_is_here(place: Place) -> None:
+    """Whoever knows the name alone does not get it, nor who gives other bytes for it."""
+    name = await place.store.put(DATA)
+
+    async def nothing(name: str) -> AsyncGenerator[bytes, None]:
+        raise FileError(E.NOENT, name)
+        yield b""
+
+    async def wrong(name: str) -> AsyncGenerator[bytes, None]:
+        yield b"wrong"
+
+    async def right(name: str) -> AsyncGenerator[bytes, None]:
+        yield DATA
+
+    place.sources(nothing=nothing, wrong=wrong, right=right)
+    for peer, error in (("nothing", E.NOENT), ("nobody", E.NOENT), ("wrong", E.BADHASH)):
+        with pytest.raises(FileError) as caught:
+            await place.store.get_from(peer, name)
+        assert caught.value.error is error
+    assert await place.store.get_from("right", name) == DATA == await place.store.get(name)
+    assert place.asked == ["nothing", "wrong", "right"]
+    assert place.store.bad_sources == {"wrong": 1}
+
+
 # -- put --------------------------------------------------------------------------------------------------------------
 
 

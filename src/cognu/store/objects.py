@@ -201,6 +201,12 @@ class Store:
         finally:
             opened.close()
 
+    async def get_from(self, peer: str, name: str) -> bytes:
+        """All bytes of an object that `peer` gives now, even if it is here already. Raises NOENT, INVAL, BADHASH."""
+        theirs = [(known, source) for known, source in self._sources() if known == peer]
+        await self._fetch(check_name(name), FileError(E.NOENT, name), theirs)
+        return await self.get(name)
+
     async def open(self, name: str) -> OpenObject:
         """An object to read, from here or fetched from a peer first. Raises NOENT, INVAL, BADHASH."""
         try:
@@ -209,7 +215,7 @@ class Store:
             if error.error not in _MISSING:
                 raise
             here = error
-        (await self._fetching.take(name, lambda: self._fetch(name, here))).leave()
+        (await self._fetching.take(name, lambda: self._fetch(name, here, self._sources()))).leave()
         return await self.open_local(name)
 
     async def open_local(self, name: str) -> OpenObject:
@@ -238,10 +244,10 @@ class Store:
 
     # -- fetching -------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, name: str, here: FileError) -> None:
+    async def _fetch(self, name: str, here: FileError, sources: Iterable[tuple[str, Source]]) -> None:
         """From the first source that has the right bytes. A wrong byte is refused and its source marked."""
         lied: list[str] = []
-        for peer, source in self._sources():
+        for peer, source in sources:
             try:
                 size = await self._fetch_from(name, source)
             except _Lied as lie:
