@@ -2,7 +2,8 @@
 
 A guest's namespace is a skeleton of empty directories that lead to what was granted, each grant bound to its place
 under a capability minted with just the rights granted. Nothing else has a name there. The guest's capabilities are in
-a domain of its own, which ends with the process, and with it everything the guest held.
+a domain of its own, which ends with the process, and with it everything the guest held; what it was allowed to hand
+on, and did, others hold under capabilities of theirs.
 
 A start that fails leaves the process as it was. A process whose program runs is ended by `Programs` alone.
 """
