@@ -76,9 +76,10 @@ def test_the_kernel_is_proved() -> None:
     assert all(result.succeeding and result.theorems for result in results)
 
 
-def test_the_record_is_of_the_kernel_that_is_here() -> None:
-    """After a change of the kernel: `cognu verify --record`."""
+def test_the_record_is_of_the_kernel_and_by_the_proof_that_are_here() -> None:
+    """After a change of the kernel or of the proof: `cognu verify --record`."""
     assert proved.proved_hash() == proved.kernel_hash()
+    assert proved.proved_hash("proof") == proved.proof_hash()
     assert proved.verdict().endswith(", verified")
 
 
@@ -302,6 +303,7 @@ def test_the_table_says_what_was_proved(monkeypatch: pytest.MonkeyPatch) -> None
     said = json.loads(result.stdout)
     assert said["proved"] is True
     assert said["kernel"] == proved.kernel_hash()
+    assert said["proof"] == proved.proof_hash()
     assert said["operations"][0]["theorems"] == 40
 
 
@@ -333,8 +335,9 @@ def test_the_record_is_written_and_another_kernel_is_not_called_verified(
     monkeypatch.setattr(command, "files", lambda package: tmp_path)
     (tmp_path / "tables.py").write_text("a = 1\n")
     assert "not verified" in proved.verdict()
-    command.keep(proved.kernel_hash())
+    command.keep(proved.kernel_hash(), proved.proof_hash())
     assert proved.verdict().endswith(", verified")
+    assert proved.proved_hash("proof") == proved.proof_hash()
     (tmp_path / "tables.py").write_text("a = 2\n")
     assert "not verified" in proved.verdict()
     for damaged in ("", "[]", "{}", '{"kernel": 1}', "\ud800"):

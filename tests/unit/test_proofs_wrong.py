@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 from proofs import verify
 from proofs.fragment import outside, violations
 from proofs.prover import Failure, paths, prove
 
+from cognu.cli import verify as command
+from cognu.errors import E, FileError
 from cognu.kernel import Kernel
 from cognu.kernel.state import LIVE, Code, Sparse, Table
+from cognu.node import proved
 
 
 class TurnsBackInItsOwnCut(Kernel):
@@ -157,6 +161,12 @@ def test_a_step_that_never_goes_on_is_not_proved() -> None:
 
 def test_the_kernel_is_within_what_the_proof_models() -> None:
     assert outside() == []
+
+
+def test_what_is_beyond_it_is_not_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify.verify_ground("", 0, 1).failures == []
+    monkeypatch.setattr(verify, "outside", lambda: ["tables.py:3: while 1:"])
+    assert verify.verify_ground("", 0, 1).failures == [["outside of what the proof models: tables.py:3: while 1:"]]
 
 
 METHOD = """
@@ -357,3 +367,30 @@ def forgets(kind: type[Table]) -> str:
         if isinstance(table, Sparse) and 0 in table.values():
             return f"after {history}: a zero is kept"
     return ""
+
+
+# The record
+
+
+def test_with_other_theorems_it_is_another_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(proved, "files", lambda package: tmp_path)
+    (tmp_path / "theorems.py").write_text("holds = True\n")
+    (tmp_path / "mutants.py").write_text("mutants = 3\n")
+    before = proved.proof_hash()
+    (tmp_path / "mutants.py").write_text("mutants = 4\n")
+    assert proved.proof_hash() == before
+    (tmp_path / "theorems.py").write_text("holds = None\n")
+    assert proved.proof_hash() != before
+
+
+def test_nothing_is_recorded_of_what_was_changed_meanwhile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(proved, "files", lambda package: tmp_path)
+    monkeypatch.setattr(command, "files", lambda package: tmp_path)
+    kernel, proof = proved.kernel_hash(), proved.proof_hash()
+    for changed in ((proof[::-1], proof), (kernel, proof[::-1])):
+        with pytest.raises(FileError) as caught:
+            command.keep(*changed)
+        assert caught.value.error is E.STALE
+    assert not (tmp_path / proved.RECORD).exists()
+    command.keep(kernel, proof)
+    assert (proved.proved_hash(), proved.proved_hash("proof")) == (kernel, proof)

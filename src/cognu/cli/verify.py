@@ -12,7 +12,7 @@ import click
 
 from cognu.cli.setting import Setting, table, verb
 from cognu.errors import E, FileError, from_oserror
-from cognu.node.proved import RECORD, kernel_hash, verdict
+from cognu.node.proved import RECORD, kernel_hash, proof_hash, proved_hash, verdict
 
 if TYPE_CHECKING:
     from proofs.verify import Outcome, Result
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @verb("verify", "cognu verify")
 @click.option("--mutate", is_flag=True, help="Prove that the proof fails for every kernel with a piece missing.")
-@click.option("--record", is_flag=True, help="Keep the hash of the proved source beside it (in a checkout).")
+@click.option("--record", is_flag=True, help="Keep the hashes of the proved source and of the proof (in a checkout).")
 def verify_verb(setting: Setting, mutate: bool, record: bool) -> int:
     """Prove the kernel that is installed here. Takes a minute or so, with `--mutate` many."""
     if mutate and record:
@@ -28,11 +28,11 @@ def verify_verb(setting: Setting, mutate: bool, record: bool) -> int:
     runner = _runner()
     if mutate:
         return _mutants(setting, runner.mutate(progress))
-    before = kernel_hash()
+    kernel, proof = kernel_hash(), proof_hash()
     results = runner.verify(progress)
     failed = any(result.failures for result in results)
     if record and not failed:
-        keep(before)
+        keep(kernel, proof)
     show(setting, results)
     return 1 if failed else 0
 
@@ -53,13 +53,15 @@ def progress(part: float, seconds: float) -> None:
         click.echo(f"\r{part:5.0%}, about {seconds:.0f} s left   {end}", err=True, nl=False)
 
 
-def keep(kernel: str) -> None:
-    """Write the record. What ran must be what stands there now."""
+def keep(kernel: str, proof: str) -> None:
+    """Write the record. What ran must be what stands there now. Raises STALE, and what writing a file does."""
     if kernel != kernel_hash():
         raise FileError(E.STALE, "the kernel's source", "it was changed while it was proved")
+    if proof != proof_hash():
+        raise FileError(E.STALE, "the proof's source", "it was changed while it ran")
     path = Path(str(files("cognu.kernel") / RECORD))
     try:
-        path.write_text(json.dumps({"kernel": kernel}) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"kernel": kernel, "proof": proof}) + "\n", encoding="utf-8")
     except OSError as error:
         raise from_oserror(error, str(path)) from None
 
@@ -76,13 +78,18 @@ def show(setting: Setting, results: list[Result]) -> None:
         for failure in result.failures:
             lines += ["", f"{result.operation}: a counterexample", *(f"    {line}" for line in failure)]
     proved = not any(result.failures for result in results)
-    said = f"kernel {kernel_hash()[:16]} is {'proved' if proved else 'NOT proved'}; the node says of it: {verdict()}"
+    kernel, proof = kernel_hash(), proof_hash()
+    same = proof == proved_hash("proof")
+    said = f"kernel {kernel[:16]} is {'proved' if proved else 'NOT proved'}; the node says of it: {verdict()}"
+    by = f"the proof is {proof[:16]}, {'the one' if same else 'and not the one'} on record"
     value = {
-        "kernel": kernel_hash(),
+        "kernel": kernel,
+        "proof": proof,
         "proved": proved,
+        "on_record": same and kernel == proved_hash(),
         "operations": [result._asdict() for result in results],
     }
-    setting.show(value, *lines, "", said)
+    setting.show(value, *lines, "", said, by)
 
 
 def _mutants(setting: Setting, outcomes: list[Outcome]) -> int:

@@ -3,7 +3,8 @@
 Every operation takes and gives ints: a result >= 0, or minus a `Code`. It checks first and then commits, so
 one that is refused changed nothing; it raises on no ints whatever; and it holds no loop. What would loop is a
 step, which returns 1 while there is more to do and 0 when it is done; until then every other operation is
-BUSY. `died` and `died_generation` tell which capability the last operation ended, 0 for none.
+BUSY. After an operation that was not refused `died` and `died_generation` tell which capability it ended, with
+`died` 0 for none; a refusal leaves them, and so does what only asks: `check`, `bound`, `next_message`.
 
 Numbers: process 0 is the node itself and never ends; slots and endpoints begin at 1, 0 stands for none in
 every link. A table reads 0 where nothing was written.

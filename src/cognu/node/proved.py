@@ -8,7 +8,10 @@ from importlib.resources import files
 from typing import Final
 
 RECORD: Final = "proved.json"
-"""Beside the kernel's source: the hash of the source that the proof was run on."""
+"""Beside the kernel's source: the hash of the source that the proof was run on, and that of the proof."""
+
+DECIDES_NOTHING: Final = ("counterexample.py", "mutants.py", "small.py")
+"""The proof's modules that show what failed, or try the proof, and have no part in whether a kernel is proved."""
 
 VERIFIED: Final = ", verified"
 """How the verdict on a proved kernel ends."""
@@ -16,8 +19,20 @@ VERIFIED: Final = ", verified"
 
 def kernel_hash() -> str:
     """SHA-256 over the names and the text of the kernel's modules, in hex."""
+    return source_hash("cognu.kernel")
+
+
+def proof_hash() -> str:
+    """The same of the proof's modules, which say what is proved: with weaker theorems it is another proof. Raises
+    ModuleNotFoundError where the proof is not installed.
+    """
+    return source_hash("proofs", DECIDES_NOTHING)
+
+
+def source_hash(package: str, without: tuple[str, ...] = ()) -> str:
+    """SHA-256 over a package's modules, but for those named."""
     digest = hashlib.sha256()
-    modules = (file for file in files("cognu.kernel").iterdir() if file.name.endswith(".py"))
+    modules = (file for file in files(package).iterdir() if file.name.endswith(".py") and file.name not in without)
     for file in sorted(modules, key=lambda file: file.name):
         text = file.read_bytes()
         digest.update(f"{file.name} {len(text)}\n".encode())
@@ -25,13 +40,15 @@ def kernel_hash() -> str:
     return digest.hexdigest()
 
 
-def proved_hash() -> str:
-    """The hash of the source that was proved, or nothing if there is no record of it that can be read."""
+def proved_hash(of: str = "kernel") -> str:
+    """The hash of the source that was proved, or of the `proof` that it was proved by; nothing if there is no record of
+    it that can be read.
+    """
     try:
         record = json.loads((files("cognu.kernel") / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    said = record.get("kernel") if isinstance(record, dict) else None
+    said = record.get(of) if isinstance(record, dict) else None
     return said if isinstance(said, str) else ""
 
 
