@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from proofs import verify
 from proofs.fragment import outside, violations
-from proofs.prover import Failure, paths, prove
+from proofs.prover import Failure, Raised, paths, prove
 
 from cognu.cli import verify as command
 from cognu.errors import E, FileError
@@ -367,6 +367,20 @@ def forgets(kind: type[Table]) -> str:
         if isinstance(table, Sparse) and 0 in table.values():
             return f"after {history}: a zero is kept"
     return ""
+
+
+class ComparesAnAnswer(Kernel):
+    """On ints `True == 1`; a symbolic bool is no term, and would be unequal to everything."""
+
+    def check(self, holder: int, slot: int, generation: int, rights: int) -> int:
+        if (slot == 7777) == 1:
+            return 0
+        return super().check(holder, slot, generation, rights)
+
+
+def test_an_answer_that_is_compared_is_refused_and_not_taken_for_another() -> None:
+    with pytest.raises(Raised, match="beside a symbolic bool"):
+        list(paths(ComparesAnAnswer, "check"))
 
 
 # The record
