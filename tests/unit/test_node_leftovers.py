@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from typing import Any
 
@@ -12,9 +11,6 @@ from cognu.errors import FileError
 from cognu.files.chan import Domain
 from e2e.harness import Client
 from sessions import served
-
-ROUNDS = 20
-"""Times round the loop in which what waited for an ended session ends too."""
 
 
 def domains() -> set[int]:
@@ -42,9 +38,6 @@ async def test_a_start_that_failed_leaves_nothing_to_the_garbage_collector(progr
                 await client.run(program.format(place=at.place), **how)
             assert domains() > before
             await client.close()
-            await at.settle(lambda: len(at.node.processes) == 1)
-            for _ in range(ROUNDS):
-                await asyncio.sleep(0)
-            assert domains() == before
+            await at.settle(lambda: domains() == before)
         finally:
             gc.enable()
