@@ -21,11 +21,17 @@ def refusals(subject: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        refused = from_oserror(error, printable(subject))
-        if refused.error in (E.ACCES, E.PERM):
-            refused = FileError(refused.error, refused.subject, "the host refuses it")
-        raise refused from error
+        # In no variable here: its traceback will keep this frame, and that the error, and with it whoever called.
+        raise _refusal(error, printable(subject)) from error
     except UnicodeError as error:
         raise FileError(E.ILSEQ, printable(subject)) from error
     except (ValueError, OverflowError) as error:
         raise FileError(E.INVAL, printable(subject), str(error)) from error
+
+
+def _refusal(error: OSError, subject: str) -> FileError:
+    """What the host refuses says so."""
+    refused = from_oserror(error, subject)
+    if refused.error in (E.ACCES, E.PERM):
+        return FileError(refused.error, refused.subject, "the host refuses it")
+    return refused
