@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def start() -> subprocess.Popen[str]:
+    # Whoever was started in the background, and so ignores interrupts, hands that on.
+    takes_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "demo/demo.py")],
+        [sys.executable, str(ROOT / "demo/demo.py")], preexec_fn=takes_interrupts,
         cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from cognu.errors import E, FileError, from_oserror
 
@@ -13,20 +12,31 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@contextmanager
-def refusals(subject: str) -> Iterator[None]:
-    """Raise `FileError` about `subject` where the body raises `OSError`, or `ValueError` over a NUL or a
-    surrogate.
+class refusals:  # used like a function, as contextlib's own
+    """Raise `FileError` about `subject` where the body raises `OSError`, or `ValueError` over a NUL or a surrogate.
+
+    No generator: contextlib's (3.12) keeps the error in a frame that the error's traceback leads to. Such a ring would
+    stay until the garbage collector comes by, and with it whoever called. For the same reason no frame here keeps what
+    it raises.
     """
-    try:
-        yield
-    except OSError as error:
-        # In no variable here: its traceback will keep this frame, and that the error, and with it whoever called.
-        raise _refusal(error, printable(subject)) from error
-    except UnicodeError as error:
-        raise FileError(E.ILSEQ, printable(subject)) from error
-    except (ValueError, OverflowError) as error:
-        raise FileError(E.INVAL, printable(subject), str(error)) from error
+
+    __slots__ = ("_subject",)
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise _refusal(error, printable(self._subject)) from error
+        if isinstance(error, UnicodeError):
+            raise FileError(E.ILSEQ, printable(self._subject)) from error
+        if isinstance(error, (ValueError, OverflowError)):
+            raise FileError(E.INVAL, printable(self._subject), str(error)) from error
 
 
 def _refusal(error: OSError, subject: str) -> FileError:
