@@ -10,7 +10,6 @@ came first. When the connection is lost, every call under way ends with an error
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -59,9 +58,6 @@ from cognu.ninep.types import (
 )
 from cognu.world import Clock, Stream
 
-log = logging.getLogger("cognu.mount")
-
-READ_SIZE = 256 * 1024
 _R = TypeVar("_R")
 
 

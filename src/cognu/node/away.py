@@ -18,18 +18,20 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 1.0
 AWAY_SECONDS: Final = 10.0
-"""How long without a break a peer may be away from whoever wants to begin something there."""
+"""How long without a break a peer may be away from whoever wants to begin something there: for each address that is
+known of it, as one that does not answer keeps a call from the next for as long (`links.DIAL_SECONDS`)."""
 
 
 async def unless_away(node: Node, peer: Peer, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which needs a peer.
 
-    Raises `FileError(HOSTUNREACH)` once the peer was away for AWAY_SECONDS; then `work` was cancelled and has ended.
+    Raises `FileError(HOSTUNREACH)` once the peer was away for so long; then `work` was cancelled and has ended.
     """
+    patience = AWAY_SECONDS * max(1, len(peer.addresses))
     task = asyncio.ensure_future(work)
     away = 0.0
     try:
-        while away < AWAY_SECONDS:
+        while away < patience:
             timer = asyncio.ensure_future(node.world.clock.sleep(LOOK_SECONDS))
             try:
                 await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -40,4 +42,4 @@ async def unless_away(node: Node, peer: Peer, work: Coroutine[Any, Any, T]) -> T
             away = 0.0 if node.mesh.is_linked(peer.fingerprint) else away + LOOK_SECONDS
     finally:
         await end_tasks(task)
-    raise FileError(E.HOSTUNREACH, peer.name, f"away for {AWAY_SECONDS:g} seconds")
+    raise FileError(E.HOSTUNREACH, peer.name, f"away for {patience:g} seconds")

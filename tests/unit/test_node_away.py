@@ -1,0 +1,72 @@
+"""What would begin on a peer that is away is kept waiting for a while, and then refused, with what was begun ended."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.mesh.identity import Peer
+from cognu.node.away import AWAY_SECONDS, LOOK_SECONDS, unless_away
+from cognu.node.node import Node
+
+LOOKS = int(AWAY_SECONDS / LOOK_SECONDS)
+
+
+class Away:
+    """A node whose clock goes on by itself, and which is linked with its peer at the looks of these numbers."""
+
+    def __init__(self, *linked: int) -> None:
+        self.linked = linked
+        self.looks = 0
+        self.ended = False
+        mesh, clock = SimpleNamespace(is_linked=self.is_linked), SimpleNamespace(sleep=self.sleep)
+        self.node = cast(Node, SimpleNamespace(mesh=mesh, world=SimpleNamespace(clock=clock)))
+
+    def is_linked(self, fingerprint: str) -> bool:
+        assert fingerprint == "f"
+        self.looks += 1
+        return self.looks in self.linked
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds == LOOK_SECONDS
+        await asyncio.sleep(0)
+
+    async def work(self, looks: int | None) -> int:
+        """Answers after so many looks, or never."""
+        try:
+            while looks is None or self.looks < looks:
+                await asyncio.sleep(0)
+            return self.looks
+        finally:
+            self.ended = True
+
+    async def ask(self, looks: int | None, *addresses: str) -> Any:
+        return await unless_away(self.node, Peer("f", "pi", "", addresses), self.work(looks))
+
+
+@pytest.mark.parametrize(("addresses", "times"), [((), 1), (("a:1",), 1), (("a:1", "b:1"), 2)])
+async def test_it_is_refused_after_a_while_for_each_address(addresses: tuple[str, ...], times: int) -> None:
+    away = Away()
+    with pytest.raises(FileError) as caught:
+        await away.ask(None, *addresses)
+    assert caught.value.error is E.HOSTUNREACH
+    assert caught.value.subject == "pi"
+    assert away.looks == LOOKS * times
+    assert away.ended
+
+
+async def test_a_link_that_came_back_meanwhile_begins_the_time_anew() -> None:
+    away = Away(LOOKS - 1)
+    with pytest.raises(FileError):
+        await away.ask(None, "a:1")
+    assert away.looks == 2 * LOOKS - 1
+
+
+async def test_what_is_answered_in_time_is_the_answer() -> None:
+    away = Away()
+    assert await away.ask(LOOKS - 2, "a:1") >= LOOKS - 2
+    assert away.ended
