@@ -23,36 +23,39 @@ class Away:
         self.linked = linked
         self.looks = 0
         self.ended = False
+        self.answers = {0: asyncio.Event()}  # by the number of the look at which there is one
         mesh, clock = SimpleNamespace(is_linked=self.is_linked), SimpleNamespace(sleep=self.sleep)
         self.node = cast(Node, SimpleNamespace(mesh=mesh, world=SimpleNamespace(clock=clock)))
 
     def is_linked(self, fingerprint: str) -> bool:
         assert fingerprint == "f"
         self.looks += 1
+        if self.looks in self.answers:
+            self.answers[self.looks].set()
         return self.looks in self.linked
 
     async def sleep(self, seconds: float) -> None:
         assert seconds == LOOK_SECONDS
         await asyncio.sleep(0)
 
-    async def work(self, looks: int | None) -> int:
-        """Answers after so many looks, or never."""
+    async def work(self, answered: asyncio.Event) -> int:
         try:
-            while looks is None or self.looks < looks:
-                await asyncio.sleep(0)
+            await answered.wait()
             return self.looks
         finally:
             self.ended = True
 
-    async def ask(self, looks: int | None, *addresses: str) -> Any:
-        return await unless_away(self.node, Peer("f", "pi", "", addresses), self.work(looks))
+    async def ask(self, looks: int, *addresses: str) -> Any:
+        """For what answers after so many looks; 0: never."""
+        answered = self.answers.setdefault(looks, asyncio.Event())
+        return await unless_away(self.node, Peer("f", "pi", "", addresses), self.work(answered))
 
 
 @pytest.mark.parametrize(("addresses", "times"), [((), 1), (("a:1",), 1), (("a:1", "b:1"), 2)])
 async def test_it_is_refused_after_a_while_for_each_address(addresses: tuple[str, ...], times: int) -> None:
     away = Away()
     with pytest.raises(FileError) as caught:
-        await away.ask(None, *addresses)
+        await away.ask(0, *addresses)
     assert caught.value.error is E.HOSTUNREACH
     assert caught.value.subject == "pi"
     assert away.looks == LOOKS * times
@@ -62,7 +65,7 @@ async def test_it_is_refused_after_a_while_for_each_address(addresses: tuple[str
 async def test_a_link_that_came_back_meanwhile_begins_the_time_anew() -> None:
     away = Away(LOOKS - 1)
     with pytest.raises(FileError):
-        await away.ask(None, "a:1")
+        await away.ask(0, "a:1")
     assert away.looks == 2 * LOOKS - 1
 
 
