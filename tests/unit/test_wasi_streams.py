@@ -225,7 +225,7 @@ async def test_a_nonblocking_write_is_taken_over_and_the_next_has_to_wait(bench:
     assert bench.program.unsettled
     assert bench.write(1, b"x")[0] is Errno.AGAIN
     assert got(end) == full
-    await bench.program.settle()
+    assert await bench.program.settle(0, "") == (0, "")
     assert got(end) == b"behind"
     assert bench.write(1, b"x") == (OK, 1)
 
@@ -250,8 +250,20 @@ async def test_what_failed_behind_is_told_at_the_next_write(bench: Bench) -> Non
     bench.write(1, bytes(65536))
     bench.write(1, b"lost")
     end.close()
-    await bench.program.settle()
+    behind = bench.program.table.get(1).behind
+    assert behind is not None
+    assert behind.task is not None
+    await asyncio.wait([behind.task])
     assert bench.write(1, b"x")[0] is Errno.PIPE
+
+
+async def test_a_reader_that_went_away_does_not_fail_a_program_that_is_over(bench: Bench) -> None:
+    end = await bench.pipe(1)
+    bench.ready("fd_fdstat_set_flags", 1, NONBLOCK)
+    bench.write(1, bytes(65536))
+    bench.write(1, b"lost")
+    end.close()
+    assert await bench.program.settle(0, "") == (0, "")
 
 
 async def test_a_program_that_ends_leaves_no_transfer_behind(bench: Bench) -> None:

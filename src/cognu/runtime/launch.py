@@ -475,11 +475,15 @@ class _Run:
         self.account.end()
         if ending.how is How.EXITED and self._program.unsettled:
             self._ending = ending.code, ending.reason
-            self.settling = asyncio.get_running_loop().create_task(self._program.settle())
+            self.settling = asyncio.get_running_loop().create_task(self._settle())
             self._programs._settling.add(self)
             self.settling.add_done_callback(self._settled)
             return
         self._finish(ending)
+
+    async def _settle(self) -> None:
+        assert self._ending is not None
+        self._ending = await self._program.settle(*self._ending)
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._programs._settling.discard(self)

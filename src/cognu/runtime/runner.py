@@ -135,12 +135,13 @@ class _Runner:
         limits = Limits(memory=orders.memory, cpu=orders.cpu)
         self._guest = self._scheduler.start(module, IMPORTS, limits, done.set_result, program, account)
         ending = await done
+        status, message = ending.code, ending.reason
         if ending.how is How.EXITED and program.unsettled:
-            await program.settle()
+            status, message = await program.settle(status, message)
         await self._usage()
         files = self._process.descriptors
         offsets = [files[number].handle.offset if number in files else 0 for number in range(3)]
-        return Over(ending.code, ending.reason, tuple(offsets))
+        return Over(status, message, tuple(offsets))
 
     # -- what it begins with --------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ A directory's chan is never opened: it is walked from, and opened 9P fids can't 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -51,9 +50,9 @@ from cognu.runtime.wasi.paths import Start
 from cognu.runtime.wasi.streams import ReadAhead, WriteBehind, settled
 from cognu.world import Senses
 
-log = logging.getLogger("cognu.wasi")
-
 FIRST_PREOPEN = 3
+EXIT_UNWRITTEN = 1
+"""The status of a program that exited with 0, one of whose writes was then refused."""
 PLACELESS = (Filetype.UNKNOWN, Filetype.SOCKET_STREAM, Filetype.SOCKET_DGRAM)
 """Pipes and sockets: nothing in them has an offset."""
 LENT = ("#d", "#s")
@@ -400,15 +399,24 @@ class Program:
             entry.sent and entry.chan.server.far for entry in self.table
         )
 
-    async def settle(self) -> None:
-        """Until these writes are over, well or not: who wrote them is not there any more to hear of it."""
+    async def settle(self, status: int, message: str) -> tuple[int, str]:
+        """Wait until these writes are over; returns how the program ended, all told: status and message.
+
+        Who wrote them is not there any more to hear that one was refused. So that fails the program, even if it
+        exited with 0: whoever started it learns that not everything is there.
+        """
         while tasks := [e.behind.task for e in self.table if e.behind is not None and e.behind.task is not None]:
             await asyncio.wait(tasks)
         for entry in list(self.table):
             try:
+                await finish(entry.settle())
                 await finish(entry.arrive())
             except CognuError as error:
-                log.error("%s: what a program wrote last was refused after its end: %s", entry.chan.path, error)
+                if error.error is E.PIPE:
+                    continue  # its reader wants no more, and a program that exits is not told
+                status = status or EXIT_UNWRITTEN
+                message = message or str(FileError(error.error, str(entry.chan.path), error.detail))
+        return status, message
 
     def close(self) -> None:
         self.table.drop()
