@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cognu.cli.messages import HIDDEN, Row, Tracer
 from cognu.ninep import messages as m
 from cognu.ninep.codec import encode, pack_dirent
-from cognu.ninep.messages import TABLE, Dialect, Message, WireStat
+from cognu.ninep.messages import Dialect, Message, WireStat
+from cognu.ninep.table import TABLE
 from cognu.ninep.types import NOFID, NOTAG, Dirent, Qid
 
 SECRET = "mfrggzdfmztwq2lk"

@@ -25,6 +25,7 @@ from cognu.ninep.attrs import wire_of_setstat
 from cognu.ninep.codec import expected_reply, messages_of, unpack_dirents, unpack_stats
 from cognu.ninep.compound import BYTES, LIST, PARTS
 from cognu.ninep.messages import OLD_STYLE, Dialect, Message, Request, is_request
+from cognu.ninep.table import TABLE
 from cognu.ninep.types import (
     DMAPPEND,
     DMDIR,
@@ -415,7 +416,7 @@ async def test_plain_files_are_made_by_tmknod_too_as_linux_asks_for_them() -> No
 
 
 def test_every_message_is_asked_for_above() -> None:
-    rows = {row.message for row in m.TABLE if is_request(row.number)}
+    rows = {row.message for row in TABLE if is_request(row.number)}
     assert rows == ASKED.keys()
 
 
@@ -429,7 +430,7 @@ def test_the_page_says_of_every_message_what_is_so_and_names_tests_that_are_ther
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in page.splitlines() if line[:2] == "| "]
     assert rows[0] == ["messages", *(dialect.value for dialect in Dialect)]
     told = {row[0].split(", ")[0]: row[1:] for row in rows[1:]}
-    assert {name for row in rows[1:] for name in row[0].split(", ")} == {row.message.__name__ for row in m.TABLE}
+    assert {name for row in rows[1:] for name in row[0].split(", ")} == {row.message.__name__ for row in TABLE}
     for name, cells in told.items():
         kind = getattr(m, name)
         for dialect, cell in zip(Dialect, cells, strict=True):

@@ -16,7 +16,8 @@ from cognu.errors import E, Misuse, ProtocolError
 from cognu.ninep import codec
 from cognu.ninep import messages as m
 from cognu.ninep.codec import Frames, decode, encode
-from cognu.ninep.messages import TABLE, Dialect, Message, Row, WireStat
+from cognu.ninep.messages import Dialect, Message, WireStat
+from cognu.ninep.table import NOT_IN_COMPOUNDS, TABLE, Row
 from cognu.ninep.types import NOFID, NOTAG, Dirent, Qid
 
 OLD, U, L, NG = Dialect
@@ -197,7 +198,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 def _build(row: Row) -> st.SearchStrategy[Message]:
     if row.layout == "C":
         asks = row.number % 2 == 0
-        inside = [other for other in TABLE if NG in other.dialects and other.message not in m.NOT_IN_COMPOUNDS]
+        inside = [other for other in TABLE if NG in other.dialects and other.message not in NOT_IN_COMPOUNDS]
         part = st.sampled_from([other for other in inside if other.number % 2 == row.number % 2]).flatmap(_build)
         return st.lists(part, max_size=4).map(lambda parts: m.Tcomp(tuple(parts)) if asks else m.Rcomp(tuple(parts)))  # type: ignore[arg-type]
     return st.builds(row.message, *(FIELDS[kind] for kind in row.layout.split()))

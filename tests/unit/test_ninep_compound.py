@@ -14,9 +14,10 @@ from cognu.ninep.client import Agreed, Answered, ClientSession
 from cognu.ninep.codec import decode, encode
 from cognu.ninep.compound import BYTES, LIST, MOST_PARTS, PARTS, granted, wanted
 from cognu.ninep.listed import LISTED_SIZE, pack_listed, unpack_listed
-from cognu.ninep.messages import NOT_IN_COMPOUNDS, Dialect, Feature, Message, Reply, Request
+from cognu.ninep.messages import Dialect, Feature, Message, Reply, Request
 from cognu.ninep.moves import FidState
 from cognu.ninep.server import PART, Called, Cancel, Limits, Release, Send
+from cognu.ninep.table import NOT_IN_COMPOUNDS
 from cognu.ninep.types import GETATTR_ALL, NOTAG, QTSYMLINK, Dirent, Qid
 from ninep_kit import DIR, Bench
 

@@ -13,6 +13,7 @@ from cognu.ninep.codec import decode, encode
 from cognu.ninep.compound import BYTES, LIST, MOST_PARTS, PARTS, wanted
 from cognu.ninep.listed import unpack_listed
 from cognu.ninep.messages import Dialect, Feature, Message
+from cognu.ninep.table import TABLE, Row
 from cognu.ninep.types import Dirent, Qid
 
 TEXT = (Path(__file__).parents[2] / "docs" / "9p-ng.md").read_text()
@@ -48,8 +49,8 @@ def test_every_example_is_what_it_says_byte_by_byte() -> None:
     assert list(unpack_listed(message.data)) == [(ENTRY, None)]
 
 
-@pytest.mark.parametrize("row", [row for row in m.TABLE if row.number >= 160], ids=lambda row: row.message.__name__)
-def test_every_message_beyond_9p2000_l_is_in_it_with_its_number_and_layout(row: m.Row) -> None:
+@pytest.mark.parametrize("row", [row for row in TABLE if row.number >= 160], ids=lambda row: row.message.__name__)
+def test_every_message_beyond_9p2000_l_is_in_it_with_its_number_and_layout(row: Row) -> None:
     name = row.message.__name__
     assert f"{name} ({row.number})" in TEXT
     assert re.search(rf"^    size\[4\] {name} tag\[2\] ", TEXT, re.MULTILINE)

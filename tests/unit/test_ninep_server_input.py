@@ -16,6 +16,7 @@ from cognu.ninep.compound import BYTES, LIST, PARTS
 from cognu.ninep.messages import Dialect, Reply, Request
 from cognu.ninep.moves import FidState
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
+from cognu.ninep.table import NOT_IN_COMPOUNDS, TABLE, Row
 from cognu.ninep.types import NOFID, NOTAG, Qid
 from ninep_kit import DIR, FILE, STAT, Bench, L, refused
 
@@ -67,18 +68,18 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @cache
 def any_request(dialect: Dialect) -> st.SearchStrategy[Request]:
-    rows = [row for row in m.TABLE if dialect in row.dialects and m.is_request(row.number) and row.number != 100]
+    rows = [row for row in TABLE if dialect in row.dialects and m.is_request(row.number) and row.number != 100]
     # A version forgets what was agreed, so compounds have a chance only if they are often asked for.
     return st.sampled_from(rows + [row for row in rows if row.layout in ("F", "C")] * 5).flatmap(a_request)
 
 
 @cache
-def a_request(row: m.Row) -> st.SearchStrategy[Any]:
+def a_request(row: Row) -> st.SearchStrategy[Any]:
     if row.layout == "C":
         inside = [
             other
-            for other in m.TABLE
-            if Dialect.NG in other.dialects and m.is_request(other.number) and other.message not in m.NOT_IN_COMPOUNDS
+            for other in TABLE
+            if Dialect.NG in other.dialects and m.is_request(other.number) and other.message not in NOT_IN_COMPOUNDS
         ]
         parts = st.lists(st.sampled_from(inside).flatmap(a_request), max_size=4)
         return parts.map(lambda found: m.Tcomp(tuple(found)))

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from cognu.errors import E, ProtocolError
 from cognu.ninep import messages as m
 from cognu.ninep.codec import Frames, decode, peek, unpack_dirents
-from cognu.ninep.messages import TABLE, Dialect, Message, WireStat, field_names, is_request
+from cognu.ninep.messages import Dialect, Message, WireStat, field_names, is_request
+from cognu.ninep.table import TABLE
 from cognu.ninep.types import MAX_MSIZE, NOFID, NONUNAME, NOTAG, OACCESS, ORCLOSE, OTRUNC, Qid
 
 USUAL_DATA = 32

@@ -1,4 +1,4 @@
-"""What `.ng` adds to 9P2000.L: agreeing on features, several requests in one trip, listings with attributes.
+"""What `.ng` adds to 9P2000.L: whole errors, features to agree on, several requests in one trip, whole listings.
 
 docs/9p-ng.md has the layouts and the rules; `compound` and `listed` what goes with them.
 """
@@ -19,6 +19,16 @@ class Feature(NamedTuple):
 
     name: str
     value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rngerror:
+    """`.ng`'s error: an errno, the symbol of the error table, what was refused, and why or by whom."""
+
+    ecode: int
+    symbol: str
+    subject: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +64,18 @@ class Rlist:
 
     end: int
     data: Buffer
+
+
+AddedRequest = Tcaps | Tcomp | Tlist
+AddedReply = Rngerror | Rcaps | Rcomp | Rlist
+
+ADDED: tuple[tuple[int, type[AddedRequest | AddedReply], str], ...] = (
+    (161, Rngerror, "4 s s s"),
+    (162, Tcaps, "F"),
+    (163, Rcaps, "F"),
+    (164, Tcomp, "C"),
+    (165, Rcomp, "C"),
+    (166, Tlist, "4 8 4"),
+    (167, Rlist, "1 d"),
+)
+"""Their rows in `table.TABLE`: number, message, layout. 160 (Tngerror) is a number that nobody may send."""

@@ -1,4 +1,4 @@
-"""Messages to bytes and back, driven by the table in `messages`. No I/O, no state between calls.
+"""Messages to bytes and back, driven by the table in `table`. No I/O, no state between calls.
 
 Everything that arrives is checked: sizes, counts, UTF-8, nothing left over. What breaks the form is
 `ProtocolError(BADMESSAGE)`; a text that isn't UTF-8 or holds NUL (illegal in all of 9P, intro(5)) is
@@ -15,7 +15,8 @@ from struct import error as StructError
 from typing import Any, NamedTuple
 
 from ..errors import E, Misuse, ProtocolError
-from .messages import NOT_IN_COMPOUNDS, TABLE, Dialect, Feature, Message, Request, WireStat, field_names, is_request
+from .messages import Dialect, Feature, Message, Request, WireStat, field_names, is_request
+from .table import NOT_IN_COMPOUNDS, TABLE
 from .types import Buffer, Dirent, Qid
 
 HEADER = Struct("<IBH")  # size[4] type[1] tag[2]
