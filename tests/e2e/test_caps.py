@@ -45,6 +45,29 @@ async def test_a_node_as_it_is_made_agrees_with_the_default_policy(place: Path) 
         assert (ended.output, ended.errors, ended.status) == (b"", b"", 0)
 
 
+@pytest.mark.parametrize("options", [(), ("--isolate", "all")])
+async def test_an_isolated_program_holds_what_any_does_and_the_nodes_whole_tree_is_no_programs_own(
+    place: Path, options: tuple[str, ...]
+) -> None:
+    async with pair(place, desk_options=options) as two, two.desk.client() as desk:
+        program = await desk.put(build("cat"), "cat.wasm")
+        each = [await desk.start("cat.wasm"), await desk.start("cat.wasm", lines=["isolate"])]
+        assert await told(desk) == []
+        rows = (await desk.rpc("caps"))["capabilities"]
+        own = {(row["server"], row["holder"]["pid"]) for row in rows if row["server"].startswith("#own")}
+        isolated = [running.pid for running in each[0 if options else 1 :]]
+        trees = {(f"#own:{tree}", pid) for tree in ("orders", "streams", "wants") for pid in isolated}
+        assert own == {("#own", running.pid) for running in each} | trees
+        for lines in ([], ["isolate"]):
+            whole = await desk.start("cat.wasm", grants=["/ rwx"], lines=lines)
+            assert await told(desk) == [f"program cat.wasm@{program} holds rwxc of #R"]
+            each.append(whole)
+            assert (await desk.rpc("caps"))["capabilities"]
+            await each.pop().end()
+        for running in each:
+            await running.end()
+
+
 async def test_a_program_is_one_whatever_it_is_called_and_whatever_it_is_started_with(place: Path) -> None:
     async with pair(place) as two, two.desk.client() as desk:
         program = ""

@@ -43,7 +43,7 @@ ROWS = [
         "wc",
         "r",
         ("/home/me/a", "#U/home/me/a"),
-        ("cwd", "#R/home"),
+        ("cwd", "#own/home"),
         pid=9,
         node="pi",
         badge=7,
@@ -53,8 +53,8 @@ ROWS = [
 ]
 CLAIMS = [
     Claim("node", "desk", "#U", "SGrwxc"), Claim("peer", "pi", "#U/home", "Grx"),
-    Claim("process", "node", "#U", "SGrwxc"), Claim("program", "wc@bafkr", "#R/home", "r"),
-    Claim("program", "wc@bafkr", "#U/home/me/a", "r"),
+    Claim("process", "node", "#U", "SGrwxc"), Claim("program", "wc@bafkr", "#U/home/me/a", "r"),
+    Claim("program", "wc@bafkr", "#own/home", "r"),
 ]  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_what_is_held_and_not_allowed_is_a_difference_and_what_is_missed_too() -
     base = policy_of(CLAIMS[:3])
     assert told(base + "may program * '#*' r\n") == []
     assert told(base) == [f"more: {CLAIMS[3]}", f"more: {CLAIMS[4]}"]
-    assert told(base + "may program wc@* #R* r\nmay program *@bafkr #U/home/me/b r\n") == [f"more: {CLAIMS[4]}"]
+    assert told(base + "may program wc@* #own* r\nmay program *@bafkr #U/home/me/b r\n") == [f"more: {CLAIMS[3]}"]
     assert told(base + "may program * '#*' rw\nhas program cat #U/x r\n") == ["5: has program cat #U/x r"]
     assert told(base + "may program * '#*' rw\nhas program wc@* #U* rw\n") == ["5: has program 'wc@*' '#U*' rw"]
     assert told("may peer pi * r\n", [CLAIMS[1]]) == [f"more: {CLAIMS[1]}"]
@@ -102,7 +102,8 @@ DEFAULT = (Path(__file__).parents[2] / "docs" / "default.policy").read_text()
 @pytest.mark.parametrize(
     ("origin", "rights", "differs"),
     [("#M/fd/2/stdin", "r", False), ("#M/fd/12/stderr", "w", False), ("#M/fd/2/cons", "rw", False),
-     ("#|/data", "r", False), ("#R/home", "SGrwxc", False), ("#c/null", "r", False),
+     ("#|/data", "r", False), ("#own", "SGrwxc", False), ("#own:streams", "SGrwxc", False), ("#R", "rwxc", True),
+     ("#R/home", "r", True), ("#own/home", "SGrwxc", False), ("#c/null", "r", False),
      ("#M/srv/mail/inbox", "r", True), ("#M/srv/mail", "r", True),
      ("#M/fd/2/home/me/stdin", "r", True), ("#M/fd/2/stdin", "rw", True), ("#M/mnt/term/notes", "rw", True),
      ("#M/fd/2", "r", True), ("#U/etc/motd", "r", True)],
@@ -167,7 +168,7 @@ DRAWN = """\
   1 SGrwxc node desk
     2 SGrwxc process 1 node: #U, /home = #U/home
       3 gone process 2 session
-        4 r program 9 wc@bafkr badge 7 (pi): /home/me/a = #U/home/me/a, cwd = #R/home
+        4 r program 9 wc@bafkr badge 7 (pi): /home/me/a = #U/home/me/a, cwd = #own/home
       5 Grx peer 8 pi: /home = #U/home
 """
 

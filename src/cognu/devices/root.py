@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cognu.errors import E, FileError
+from cognu.files.attach import OWN
 from cognu.files.tree import Directory, Node, TreeServer
 
 ROOT_DIRECTORIES = (
@@ -30,7 +31,7 @@ class SkeletonServer(TreeServer):
     has `.` or `..` in it, NOTDIR for one that leads through a file.
     """
 
-    def __init__(self, directories: Iterable[str], files: Iterable[str] = (), spec: str = "#R") -> None:
+    def __init__(self, directories: Iterable[str], files: Iterable[str] = (), spec: str = OWN) -> None:
         self._root = Directory("")
         super().__init__(spec, self._root)
         for path in directories:
@@ -75,7 +76,7 @@ class SkeletonServer(TreeServer):
 
 def root_server(more: Iterable[str] = ()) -> SkeletonServer:
     """The root of a node: `ROOT_DIRECTORIES` and `more`, such as the host's top-level directories."""
-    return SkeletonServer([*ROOT_DIRECTORIES, *more])
+    return SkeletonServer([*ROOT_DIRECTORIES, *more], spec="#R")
 
 
 def _split(path: str) -> list[str]:

@@ -12,6 +12,10 @@ from cognu.files.server import Caller, FileServer
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, Cap
 
+OWN = "#own"
+"""How people are told of what a program's own domain serves to the program itself: the directories that lead to its
+grants. What more it has of its own adds to that. No device has a letter `o`, so this is none's name."""
+
 
 def attach(
     server: FileServer, domain: Domain, cap: Cap, caller: Caller, aname: str = "", name: str = "/", spec: str = ""
@@ -37,7 +41,7 @@ def attach_own(
 ) -> Steps[Chan]:
     """As `attach`, of a server that `domain` itself serves, so that it ends with the domain; with `rights` at most."""
     authority = domain.authority
-    _, cap = authority.new_server(domain.pid)
+    _, cap = authority.new_server(domain.pid, spec or server.spec)
     if rights != ALL_RIGHTS:
         cap = authority.mint(domain.pid, cap, rights, domain.pid)
     return (yield from attach(server, domain, cap, caller, aname, name, spec))

@@ -50,6 +50,7 @@ class Authority:
         self._running: dict[Cap, dict[int, Callable[[], None]]] = {}
         self._caps: dict[int, Cap] = {}
         self._last_token = 0
+        self._names: dict[int, str] = {}  # by the slot of the endpoint's root, which is used again: as many as slots
         self.post = Post(self)
 
     def close_orphans(self) -> None:
@@ -88,10 +89,16 @@ class Authority:
         self._announce(dead)
         return dead
 
-    def new_server(self, server: int = NODE) -> tuple[int, Cap]:
-        """A new endpoint and the capability with all rights to it, held by `server`."""
+    def new_server(self, server: int = NODE, name: str = "") -> tuple[int, Cap]:
+        """A new endpoint and the capability with all rights to it, held by `server`; `name` is what people are told."""
         endpoint = _done(self.kernel.create_endpoint(server))
-        return endpoint, self._cap(self.kernel.endpoints.root[endpoint])
+        root = self.kernel.endpoints.root[endpoint]
+        self._names[root] = name
+        return endpoint, self._cap(root)
+
+    def server_name(self, endpoint: int) -> str:
+        """What the server of an endpoint that lives was named; empty if nothing."""
+        return self._names[self.kernel.endpoints.root[endpoint]]
 
     def end_server(self, endpoint: int) -> list[Cap]:
         """End every capability to an endpoint, and it. NXIO if it is gone. Returns what died."""

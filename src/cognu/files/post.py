@@ -132,7 +132,7 @@ class Post:
         """
         _check_name(interface)
         box = self._boxes[pid]
-        endpoint, root = self._authority.new_server(pid)
+        endpoint, root = self._authority.new_server(pid, f"interface {interface.hex()}")
         try:
             self.bind(client, self._authority.mint(pid, root, SEND | GRANT, client), interface)
         except FileError:

@@ -7,7 +7,7 @@ there. Where its files are, `reach_root` gives that file; over there `FarReach` 
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.files.attach import attach, attach_own
+from cognu.files.attach import OWN, attach, attach_own
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.nstext import quote, split_words
@@ -41,7 +41,7 @@ class _Asked(Node):
 def reach_root(process: Process, reach: Reach) -> Steps[Chan]:
     """The file that takes what `process` wants, for a program of its that runs elsewhere."""
     server = TreeServer(WANTS, _Asked(reach))
-    return (yield from attach_own(server, process.namespace.domain, process, name=WANTS))
+    return (yield from attach_own(server, process.namespace.domain, process, name=WANTS, spec=f"{OWN}:wants"))
 
 
 class FarReach:

@@ -140,7 +140,7 @@ class Services:
     async def _roots(
         self, mount: MountServer, domain: Domain, caller: Caller, anames: Sequence[str], name: str, by: Sequence[Cap]
     ) -> list[Chan]:
-        endpoint, cap = domain.authority.new_server(domain.pid)
+        endpoint, cap = domain.authority.new_server(domain.pid, f"{SERVED}{name}")
         mounter = _Mounter(domain, endpoint)
         self._mounts[mount].append(mounter)
         mount.on_idle = None  # not while it is about to be used

@@ -98,7 +98,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "n": parts.control,
     }
     domain = Domain(authority)
-    devices = {letter: (server, _attachable(domain)) for letter, server in servers.items()}
+    devices = {letter: (server, _attachable(domain, f"#{letter}")) for letter, server in servers.items()}
     root_chan = await finish(attach(root, domain, devices["R"][1], _Node(parts.user)))
     namespace = Namespace(domain, root_chan, devices)
     base = processes.add(parts.user, namespace, root_chan.share())
@@ -117,9 +117,9 @@ def _root_of(tree: HostTree) -> HostStat:
         root.close()
 
 
-def _attachable(domain: Domain) -> Cap:
+def _attachable(domain: Domain, name: str) -> Cap:
     """A new server's capability, for the node's own domain."""
-    _, cap = domain.authority.new_server()
+    _, cap = domain.authority.new_server(name=name)
     return domain.authority.mint(NODE, cap, ALL_RIGHTS, domain.pid)
 
 

@@ -56,7 +56,6 @@ class View:
         self.kernel = node.authority.kernel
         self.holders: dict[int, Holder] = {NODE: Holder("node", node.settings.name)}
         self.uses: dict[tuple[int, Cap], list[Use]] = {}
-        self.servers: dict[int, str] = {}
         for process in node.processes:
             self._process(process)
         self._interfaces()
@@ -69,11 +68,10 @@ class View:
         return known.name if known is not None else fingerprint
 
     def _interfaces(self) -> None:
-        """What may be sent by the name of an interface, and so what the endpoint behind it is for."""
+        """What may be sent by the name of an interface."""
         slots, names = self.kernel.slots, self.node.authority.post.names()
         for slot, number in list(slots.interface.items()):
             name = names[number].hex()
-            self.servers.setdefault(slots.endpoint[slot], f"interface {name}")
             self._note(slots.holder[slot], Cap(slot, slots.generation[slot]), Use("interface", name))
 
     def _process(self, process: Process) -> None:
@@ -83,15 +81,11 @@ class View:
             # A new process borrows its maker's namespace; the maker came first.
             self.holders.setdefault(chan.domain.pid, holder)
         for letter, device in namespace.devices.items():
-            endpoint = self.kernel.slots.endpoint[device.cap.slot]
-            self.servers.setdefault(endpoint, f"#{letter}")
             self._note(device.domain.pid, device.cap, Use(f"#{letter}", f"#{letter}"))
         for chan, place in chans_of(process):
             self._use(chan, place)
 
     def _use(self, chan: Chan, place: str) -> None:
-        endpoint = self.kernel.slots.endpoint[chan.cap.slot]
-        self.servers.setdefault(endpoint, chan.origin.spec)
         self._note(chan.domain.pid, chan.cap, Use(place, str(chan.origin)))
 
     def _note(self, pid: int, cap: Cap, use: Use) -> None:
@@ -127,7 +121,7 @@ class View:
         return self.holders.get(pid) or Holder("domain", str(pid))
 
     def server(self, slot: int) -> str:
-        return self.servers.get(self.kernel.slots.endpoint[slot], "?")
+        return self.node.authority.server_name(self.kernel.slots.endpoint[slot])
 
     def ancestry(self, slot: int) -> list[int]:
         """The capability, what it was minted from, and so on up to the one its server was made with."""

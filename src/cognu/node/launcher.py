@@ -422,7 +422,7 @@ class Launcher:
             ("c", cons_server(node.world, node.settings.name, node.processes)),
             ("r", RamServer(node.world.clock, quota_of=node.processes.quota_of)),
         ):
-            _, cap = node.authority.new_server(domain.pid)
+            _, cap = node.authority.new_server(domain.pid, f"#{letter}")
             namespace.devices[letter] = Device(server, domain, cap, Path(None, "#" + letter))
 
     # -- tasks ----------------------------------------------------------------------------------------------------

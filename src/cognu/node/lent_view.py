@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
+from cognu.files.attach import OWN
 from cognu.files.chan import Chan
 from cognu.files.launch import Grant, Launch
 from cognu.files.nstext import SERVED
@@ -22,8 +23,8 @@ TERMINAL = ("cons", "consctl", "winsize", "resize", "stdin", "stdout", "stderr")
 """The files of /dev that are the caller's terminal, if a shell mounted it there (terminal(4))."""
 _WORKED_IN = ("#U", "#r")
 """Whose directories are lent for being worked in: the host's, those in memory, and those of mounted services."""
-_NEVER = ("#n", "#p", "#q", "#s", "#N", "#V", "#R")
-"""Trees that are not lent even if asked for; `#R` is what they hang in."""
+_NEVER = ("#n", "#p", "#q", "#s", "#N", "#V", "#R", OWN)
+"""Trees that are not lent even if asked for; the last two are what they hang in."""
 
 
 class _Source(NamedTuple):

@@ -24,7 +24,7 @@ from math import log as logarithm
 from typing import Any
 
 from cognu.errors import E, FileError, ProtocolError
-from cognu.files.attach import attach_own
+from cognu.files.attach import OWN, attach_own
 from cognu.files.chan import Chan
 from cognu.files.export import Attach, Export
 from cognu.files.launch import Launch
@@ -294,8 +294,9 @@ class IsolatedRun:
         process = self._process
         files = [Text("orders", orders.text, mode=0o400), Text("code", lambda: code, mode=0o400), self._ctl]
         roots = {"": process.namespace.root.share()}
-        roots[ORDERS_TREE] = await finish(_root(process, TreeServer(ORDERS_TREE, Directory("", files))))
-        roots[STREAMS_TREE] = await finish(_root(process, self.streams))
+        told = TreeServer(ORDERS_TREE, Directory("", files))
+        roots[ORDERS_TREE] = await finish(_root(process, told, f"{OWN}:orders"))
+        roots[STREAMS_TREE] = await finish(_root(process, self.streams, f"{OWN}:streams"))
         if process.reach is not None:
             roots[WANTS] = await finish(reach_root(process, process.reach))
         return roots
@@ -528,8 +529,8 @@ def _attach(roots: dict[str, Chan]) -> Callable[[str, str], Steps[Chan]]:
     return attach
 
 
-def _root(process: Process, server: FileServer) -> Steps[Chan]:
-    return (yield from attach_own(server, process.namespace.domain, process, name=server.spec))
+def _root(process: Process, server: FileServer, spec: str) -> Steps[Chan]:
+    return (yield from attach_own(server, process.namespace.domain, process, name=server.spec, spec=spec))
 
 
 def _orders(
