@@ -181,7 +181,7 @@ def _unchecked() -> CodeType:
     """`dispatch` as it is, but for the statement with the check."""
     [function] = ast.parse(inspect.getsource(dispatch)).body
     assert isinstance(function, ast.FunctionDef)
-    kept = [statement for statement in function.body if ".check(" not in ast.unparse(statement)]
+    kept = [statement for statement in function.body if ".admit(" not in ast.unparse(statement)]
     if len(kept) != len(function.body) - 1:
         raise RuntimeError("dispatch has no statement that is its check")
     function.body = kept

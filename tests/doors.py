@@ -90,7 +90,6 @@ HELD = {
     "devices/fd.py": {"chan.server.spec": "to show it"},
     "files/chan.py": {
         "self.handle.server": "what a chan is of",
-        "self.server": "a handle's copy is of the same",
         "handle.server.clunk": "the last holder is gone; a fid that nobody could use is given back",
     },
     "files/listing.py": {
@@ -232,7 +231,7 @@ OPENED: Rows = {
 }
 """By module and function, as it is written: what opens something outside, and what is called alike."""
 
-AUTHORITY = _words("mint new_server new_process inherit")
+AUTHORITY = _words("mint new_server new_process inherit lessen")
 AUTHORISED: Rows = {
     "files/attach.py": {"attach_own": "authority.new_server authority.mint"},
     "files/authority.py": {"Authority.mint": "self.kernel.mint"},
@@ -246,7 +245,7 @@ AUTHORISED: Rows = {
         "Post.serve": "self._authority.new_server self._authority.mint",
     },
     "files/services.py": {"Services._roots": "domain.authority.new_server"},
-    "node/admitting.py": {"_bind": "chan.domain.mint", "_lessen": "domain.mint"},
+    "node/admitting.py": {"_bind": "chan.domain.mint", "_lessen": "domain.mint chan.lessen"},
     "node/base.py": {"_attachable": "domain.authority.new_server domain.authority.mint"},
     "node/launcher.py": {"Launcher._add_devices": "base.domain.mint node.authority.new_server"},
     "node/lending.py": {"attach_lent": "descriptors.domain.mint"},
@@ -256,14 +255,17 @@ AUTHORISED: Rows = {
 KERNEL = {
     "files/authority.py": {"self.kernel"},
     "files/chan.py": {"authority.kernel"},
-    "files/dispatch.py": {"domain.kernel", "chan.domain.kernel"},  # to check
+    "files/dispatch.py": {"chan.domain.kernel"},  # to check
     "files/post.py": {"authority.kernel", "self._kernel"},
     "node/capabilities.py": {"node.authority.kernel", "self.kernel"},  # to show who holds what
     "node/explaining.py": {"self.view.kernel"},  # the same
     "node/node.py": {"self.kernel"},  # whether it is the proved one
 }
 """By module: how the kernel is reached. Its tables are written by itself alone."""
-READ_WHOLE = {"node/capabilities.py": {"slots.interface"}}  # to show them
+READ_WHOLE = {
+    "files/chan.py": {"authority.kernel.slots.generation"},  # to compare with, at every operation
+    "node/capabilities.py": {"slots.interface"},  # to show them
+}
 MOUNTS = frozenset({"mount", "heads", "_kernel"})
 KERNELS_TABLES = _words("slots processes endpoints messages bindings")
 CAPS = {
@@ -273,7 +275,7 @@ CAPS = {
     "files/dispatch.py": {"chan.cap"},
     "files/export.py": {"source.cap"},
     "files/listing.py": {"chan.cap"},
-    "files/mounts.py": {"chan.cap"},
+    "files/mounts.py": {"chan.cap", "self.cap"},
     "files/namespace.py": {"chan.cap", "device.cap", "target.cap"},
     "files/post.py": {"letter.cap"},  # of a message
     "files/reach.py": {"root.cap"},
@@ -291,15 +293,19 @@ CAPS = {
     "runtime/wasi/streams.py": {"self._chan.cap"},
 }
 """By module: whose capability is read; where nothing else is said, to check it, or mint from it with its domain."""
-FROZEN = _words("pid domain cap kernel authority handle heads")
+FROZEN = _words("pid domain cap kernel authority handle heads generations admitted lacking")
 OF_OTHERS = _words("root namespace cwd devices")
 """What an object says of itself as often as it likes, and nobody says of another but where a row says so."""
 SAID_ONCE: Rows = {
     "devices/procctl.py": {"_import": "to.process.launch.cwd"},  # a path
     "files/authority.py": {"Authority.__init__": "self.kernel"},
     "files/chan.py": {
-        "Chan.__init__": "self.handle self.domain self.cap",
-        "Domain.__init__": "self.authority self.kernel self.pid",
+        "Chan.__init__": "self.handle self.domain self.cap self.admitted self.lacking",
+        "Chan.admit": "self.admitted self.lacking",  # as the kernel just said
+        "Chan.at": "other.admitted other.lacking",  # of the same capability and domain
+        "Chan.lessen": "self.cap self.admitted",  # minted with less, in the same domain
+        "Chan.share": "twin.admitted twin.lacking",
+        "Domain.__init__": "self.authority self.kernel self.pid self.generations",
     },
     "files/mounts.py": {"ChanMover.__init__": "self.domain"},
     "files/namespace.py": {"Namespace.__init__": "self.domain self.heads", "Namespace.copy": "twin.devices"},
@@ -310,7 +316,6 @@ SAID_ONCE: Rows = {
         "ProcessTable.own_namespace": "process.namespace process.cwd",
     },
     "files/shown.py": {"ShownNamespace.of": "made.heads"},
-    "node/admitting.py": {"_lessen": "chan.cap"},  # minted with less, in the same domain, before the old one ends
     "node/capabilities.py": {"View.__init__": "self.kernel"},
     "node/exporting.py": {"exported": "namespace.root"},
     "node/launcher.py": {"_replace": "process.namespace process.cwd"},
@@ -627,8 +632,10 @@ def _authority(at: Place, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Sai
         return
     if isinstance(node, ast.Name) and node.id in ("setattr", "delattr") and at.module not in SET_LATER:
         yield "authority", node.id
-    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and _is_kernels(node.value):
-        yield "authority", f"written: {_text(node)}"
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        known = isinstance(node.value, ast.Attribute) and node.value.attr == "generations"  # as domains call it
+        if known or _is_kernels(node.value):
+            yield "authority", f"written: {_text(node)}"
     if not isinstance(node, ast.Attribute) or not (
         node.attr in AUTHORITY | FROZEN | OF_OTHERS | MOUNTS or _is_kernels(node)
     ):

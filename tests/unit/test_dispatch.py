@@ -25,6 +25,10 @@ class Thing:
         self.path = Path(None, "thing")
         _, self.root = self.authority.new_server()
         self.cap: Cap = self.authority.mint(0, self.root, rights, self.domain.pid)
+        self.admitted, self.lacking = -1, 0
+
+    def admit(self, rights: int) -> None:
+        self.domain.check(self.cap, rights)
 
     def revoke(self) -> None:
         self.authority.revoke(0, self.root)

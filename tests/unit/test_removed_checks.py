@@ -37,7 +37,7 @@ REMOVED = [
     Removed(
         "nothing is called without the right",
         "files/dispatch.py",
-        "if domain.kernel.check(domain.pid, cap[0], cap[1], rights):",
+        "if domain.generations[chan.cap[0]] != chan.admitted or rights & chan.lacking:",
         "if False:",
         f"{DOORS}[open for reading]",
     ),

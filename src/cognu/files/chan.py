@@ -8,7 +8,7 @@ kernel, not Python references, decides what may be done through it.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from threading import get_ident
 from typing import Final, NamedTuple
 
@@ -34,11 +34,12 @@ gc.callbacks.append(_watch_collector)
 class Domain:
     """A capability space. Begins with one use; `release` ends one; at the last the kernel process is ended."""
 
-    __slots__ = ("authority", "kernel", "pid", "uses")
+    __slots__ = ("authority", "generations", "kernel", "pid", "uses")
 
     def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
         self.authority: Final = authority
         self.kernel: Final = authority.kernel
+        self.generations: Final[Mapping[int, int]] = authority.kernel.slots.generation
         self.pid: Final[int] = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
         if creator is not None:
@@ -141,7 +142,7 @@ class Chan:
     chan of a handle clunks the fid. What is dropped without closing is closed by its destruction.
     """
 
-    __slots__ = ("cap", "closed", "domain", "handle", "listing", "origin", "path", "union")
+    __slots__ = ("admitted", "cap", "closed", "domain", "handle", "lacking", "listing", "origin", "path", "union")
 
     def __init__(self, handle: Handle, domain: Domain, cap: Cap, path: Path, origin: Origin) -> None:
         self.handle = handle
@@ -150,6 +151,10 @@ class Chan:
         self.path = path
         self.origin = origin
         self.closed = False
+
+    `admitted` and `lacking` are what the kernel last said of the capability: its generation (-1: not asked yet) and the
+    rights that it has not. While that is its generation, it is what it was: proved, as "what a handle stands for never
+    changes" and "a handle that was live is never live again".
         self.union: object | None = None  # the namespace's MountHead, when this is an open union directory
         self.listing: object | None = None  # the namespace's state of reading a directory
         handle.uses += 1
@@ -158,6 +163,8 @@ class Chan:
     def server(self) -> FileServer:
         return self.handle.server
 
+        self.admitted = -1
+        self.lacking = 0
     @property
     def fid(self) -> Fid:
         if self.closed:
@@ -175,7 +182,9 @@ class Chan:
 
     def at(self, fid: Fid, path: Path, origin: Origin) -> Chan:
         """A new chan on another fid of the same server, under the same capability."""
-        return Chan(Handle(self.server, fid), self.domain, self.cap, path, origin)
+        other = Chan(Handle(self.handle.server, fid), self.domain, self.cap, path, origin)
+        other.admitted, other.lacking = self.admitted, self.lacking
+        return other
 
     def share(self, path: Path | None = None) -> Chan:
         """Another chan on the same handle (same offset, closed apart), perhaps known by another path."""
@@ -191,9 +200,21 @@ class Chan:
     def close(self) -> None:
         """May be called again. In the midst of a garbage collection it is put off to the next `dispatch`."""
         if self.closed:
+        twin.admitted, twin.lacking = self.admitted, self.lacking
             return
         authority = self.domain.authority
         if _collecting or get_ident() != authority.thread:
+    def admit(self, rights: int) -> None:
+        """Ask the kernel, and keep what it says. Raises ACCES if the capability lacks `rights`, REVOKED if it died."""
+        self.domain.check(self.cap, rights)
+        self.lacking = ~self.domain.authority.rights(self.domain.pid, self.cap)
+        self.admitted = self.cap.generation
+
+    def lessen(self, cap: Cap) -> None:
+        """Go on under another capability of the same domain, one to the same server that was minted with less."""
+        self.cap = cap
+        self.admitted = -1
+
             authority.orphans.append(self.close)
             return
         self.closed = True

@@ -33,6 +33,14 @@ class Held(Protocol):
     @property
     def path(self) -> Path: ...
 
+    @property
+    def admitted(self) -> int: ...
+
+    @property
+    def lacking(self) -> int: ...
+
+    def admit(self, rights: int) -> None: ...
+
 
 def may(chan: Held, rights: int) -> bool:
     """Whether `dispatch` would let a call that needs `rights` through now."""
@@ -43,12 +51,12 @@ def dispatch(
     chan: Held, rights: int, method: Callable[P, T | Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Steps[T]:
     """Call `method` under the chan's capability, which must have all of `rights`; else raises ACCES or REVOKED."""
-    domain, cap = chan.domain, chan.cap
+    domain = chan.domain
     if domain.authority.orphans:
         domain.authority.close_orphans()
-    # The kernel itself is asked, since every operation passes here; `Domain.check` says what it refuses.
-    if domain.kernel.check(domain.pid, cap[0], cap[1], rights):
-        domain.check(cap, rights)
+    # Every operation passes here, so the kernel is asked again only of what it has not said yes to, or what died since.
+    if domain.generations[chan.cap[0]] != chan.admitted or rights & chan.lacking:
+        chan.admit(rights)
     result = method(*args, **kwargs)
     if is_awaitable(result):
         awaited: T = yield _guarded(chan, result)

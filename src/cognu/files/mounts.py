@@ -26,6 +26,19 @@ class Device(NamedTuple):
     cap: Cap
     path: Path
 
+    @property
+    def admitted(self) -> int:
+        """Attached to once in a while: asked of the kernel each time."""
+        return -1
+
+    @property
+    def lacking(self) -> int:
+        return 0
+
+    def admit(self, rights: int) -> None:
+        """Raises ACCES, REVOKED."""
+        self.domain.check(self.cap, rights)
+
 
 @dataclass(slots=True, eq=False)
 class Member:

@@ -311,7 +311,7 @@ def _lessen(chan: Chan, gone: int) -> bool:
     if not rights & (READ | WRITE | EXECUTE):
         return False
     try:
-        chan.cap = domain.mint(cap, rights, domain)
+        chan.lessen(domain.mint(cap, rights, domain))
     except FileError:
         return False
     authority.delete(domain.pid, cap)
