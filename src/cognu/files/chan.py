@@ -84,7 +84,7 @@ class Origin(NamedTuple):
 class Path:
     """The way a chan was reached. `mounted_on` is the chan under the mount point crossed at this element, if any."""
 
-    __slots__ = ("device", "mounted_on", "name", "parent")
+    __slots__ = ("device", "mounted_on", "name", "parent", "top")
 
     def __init__(self, parent: Path | None, name: str, mounted_on: Chan | None = None) -> None:
         self.parent = parent
@@ -92,6 +92,8 @@ class Path:
         self.mounted_on = mounted_on
         self.device: bool = parent.device if parent else name.startswith("#")
         """Reached through a device's name: such a path sees no mounts."""
+        self.top: bool = parent is None
+        """Nothing leads above it."""
 
     def step(self, names: Iterable[str]) -> Path:
         path = self
@@ -102,6 +104,15 @@ class Path:
     def crossing(self, place: Chan) -> Path:
         """The same path with the mount point at its end crossed; `place` is the chan under it."""
         return Path(self.parent, self.name, place)
+
+    def alone(self) -> Path:
+        """The same names, with nothing above the last of them, and no mounts to be seen at it or below."""
+        node = self
+        while node.parent is not None:
+            node = node.parent
+        path = Path(None, node.name).step(self.names())
+        path.device = path.top = True
+        return path
 
     def names(self) -> list[str]:
         found: list[str] = []
@@ -140,6 +151,10 @@ class Chan:
 
     A chan that isn't open is a value; an open one is owned by a descriptor table and closed with it. Closing the last
     chan of a handle clunks the fid. What is dropped without closing is closed by its destruction.
+
+    `admitted` and `lacking` are what the kernel last said of the capability: its generation (-1: not asked yet) and the
+    rights that it has not. While that is its generation, it is what it was: proved, as "what a handle stands for never
+    changes" and "a handle that was live is never live again".
     """
 
     __slots__ = ("admitted", "cap", "closed", "domain", "handle", "lacking", "listing", "origin", "path", "union")
@@ -148,13 +163,11 @@ class Chan:
         self.handle = handle
         self.domain: Final = domain.hold()
         self.cap = cap
+        self.admitted = -1
+        self.lacking = 0
         self.path = path
         self.origin = origin
         self.closed = False
-
-    `admitted` and `lacking` are what the kernel last said of the capability: its generation (-1: not asked yet) and the
-    rights that it has not. While that is its generation, it is what it was: proved, as "what a handle stands for never
-    changes" and "a handle that was live is never live again".
         self.union: object | None = None  # the namespace's MountHead, when this is an open union directory
         self.listing: object | None = None  # the namespace's state of reading a directory
         handle.uses += 1
@@ -163,8 +176,6 @@ class Chan:
     def server(self) -> FileServer:
         return self.handle.server
 
-        self.admitted = -1
-        self.lacking = 0
     @property
     def fid(self) -> Fid:
         if self.closed:
@@ -189,21 +200,10 @@ class Chan:
     def share(self, path: Path | None = None) -> Chan:
         """Another chan on the same handle (same offset, closed apart), perhaps known by another path."""
         twin = Chan(self.handle, self.domain, self.cap, path or self.path, self.origin)
+        twin.admitted, twin.lacking = self.admitted, self.lacking
         twin.union = self.union
         return twin
 
-    def renamed(self, name: str) -> None:
-        """The file has another name in its directory now."""
-        self.path = Path(self.path.parent, name, self.path.mounted_on)
-        self.origin = Origin(self.origin.spec, (*self.origin.names[:-1], name))
-
-    def close(self) -> None:
-        """May be called again. In the midst of a garbage collection it is put off to the next `dispatch`."""
-        if self.closed:
-        twin.admitted, twin.lacking = self.admitted, self.lacking
-            return
-        authority = self.domain.authority
-        if _collecting or get_ident() != authority.thread:
     def admit(self, rights: int) -> None:
         """Ask the kernel, and keep what it says. Raises ACCES if the capability lacks `rights`, REVOKED if it died."""
         self.domain.check(self.cap, rights)
@@ -215,6 +215,17 @@ class Chan:
         self.cap = cap
         self.admitted = -1
 
+    def renamed(self, name: str) -> None:
+        """The file has another name in its directory now."""
+        self.path = Path(self.path.parent, name, self.path.mounted_on)
+        self.origin = Origin(self.origin.spec, (*self.origin.names[:-1], name))
+
+    def close(self) -> None:
+        """May be called again. In the midst of a garbage collection it is put off to the next `dispatch`."""
+        if self.closed:
+            return
+        authority = self.domain.authority
+        if _collecting or get_ident() != authority.thread:
             authority.orphans.append(self.close)
             return
         self.closed = True
