@@ -84,23 +84,7 @@ class Origin(NamedTuple):
 class Path:
     """The way a chan was reached. `mounted_on` is the chan under the mount point crossed at this element, if any."""
 
-    __slots__ = ("device", "mounted_on", "name", "parent")
-
-    def __init__(self, parent: Path | None, name: str, mounted_on: Chan | None = None) -> None:
-        self.parent = parent
-        self.name = name
-        self.mounted_on = mounted_on
-        self.device: bool = parent.device if parent else name.startswith("#")
-        """Reached through a device's name: such a path sees no mounts."""
-
-    def step(self, name: str) -> Origin:
-        return Origin(self.spec, self.names[:-1] if name == ".." else (*self.names, name))
-
-
-class Path:
-    """The way a chan was reached. `mounted_on` is the chan under the mount point crossed at this element, if any."""
-
-    __slots__ = ("device", "mounted_on", "name", "parent")
+    __slots__ = ("device", "mounted_on", "name", "parent", "top")
 
     def __init__(self, parent: Path | None, name: str, mounted_on: Chan | None = None) -> None:
         self.parent = parent
@@ -120,6 +104,15 @@ class Path:
     def crossing(self, place: Chan) -> Path:
         """The same path with the mount point at its end crossed; `place` is the chan under it."""
         return Path(self.parent, self.name, place)
+
+    def alone(self) -> Path:
+        """The same names, with nothing above the last of them, and no mounts to be seen at it or below."""
+        node = self
+        while node.parent is not None:
+            node = node.parent
+        path = Path(None, node.name).step(self.names())
+        path.device = path.top = True
+        return path
 
     def names(self) -> list[str]:
         found: list[str] = []
