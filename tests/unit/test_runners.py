@@ -84,6 +84,7 @@ async def test_the_wall_holds_for_every_thread_before_the_program_begins(machine
         status = shown(pid, f"task/{thread}/status").decode()
         lines = dict(line.split(":\t", 1) for line in status.splitlines())
         assert (lines["Seccomp"], lines["NoNewPrivs"]) == ("2", "1")
+        assert {int(lines[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert shown(pid, "environ") == b""
     # A socket, /dev/null, its way to the log, what the event loop waits with and is woken by, and the first memory.
     files = sorted(

@@ -21,7 +21,7 @@ REFUSED = ("PermissionError", "Operation not permitted", "RuntimeError: can't st
 
 
 async def attempt(place: Path, name: str) -> Result:
-    machine = Machine(place, isolated=True, command=(sys.executable, "-I", HOOK, name))
+    machine = Machine(place, isolated=True, command=(sys.executable, "-IB", HOOK, name))
     try:
         process = await machine.child("/")
         await machine.start(process, command("(nop)"), ["x"])
@@ -91,6 +91,19 @@ def test_each_part_of_the_wall_keeps_files_away_by_itself(part: str, attempt: st
     done = subprocess.run([sys.executable, "-c", f"{ALONE}{part}\n{attempt}"], capture_output=True, text=True)
     assert done.returncode != 0
     assert "PermissionError" in done.stderr or done.returncode < 0, done.stderr
+
+
+def test_behind_the_first_part_root_may_do_no_more_than_others() -> None:
+    """What each of these takes is a capability of the host's, and Landlock keeps none of them away."""
+    code = (
+        f"{ALONE}import os\nname = socket.gethostname()\nwall.begin()\n"
+        "for attempt in (lambda: os.setuid(65534), lambda: os.setpriority(os.PRIO_PROCESS, 0, -20),\n"
+        "                lambda: socket.sethostname(name)):\n"
+        "    try:\n        attempt(); print('done')\n    except OSError as error:\n        print(error.errno)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {str(errno.EACCES), str(errno.EPERM)}
+    assert len(done.stdout.split()) == 3
 
 
 def test_landlock_by_itself_keeps_ports_and_other_processes_away() -> None:

@@ -4,7 +4,7 @@ Two of Linux's means, each enough for most of it, so that a hole in one is not o
 
 - Landlock (landlock(7)): no file or directory by any path, no TCP port, no abstract socket of others, no signal to
   others, as far as the kernel knows of these. It holds for the calling thread and those it starts, so `begin` comes
-  before the first of them.
+  before the first of them. With it go the host's capabilities (capabilities(7)): what root may do beyond others.
 - seccomp (seccomp(2)), by libseccomp, for all threads: a list of the calls that a program which only computes and
   talks over open sockets makes. `raise_` comes when everything is loaded and every thread is there: from then on no
   thread is started and no page made executable.
@@ -42,6 +42,8 @@ _CREATE_RULESET, _RESTRICT_SELF, _ASK_VERSION = 444, 446, 1
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 """By the ABI that brought them: all that can be done with files."""
 _TCP_ABI, _TCP_RIGHTS = 4, 0b11
+# linux/capability.h
+_CAPABILITY_VERSION_3, _CAPABILITY_WORDS = 0x20080522, 6
 _SCOPE_ABI, _SCOPES = 6, 0b11
 # seccomp.h
 _KILL, _ALLOW = 0x80000000, 0x7FFF0000
@@ -143,7 +145,8 @@ def die_with_parent(parent: int) -> None:
 def begin() -> None:
     """The part of the wall that holds for this thread and those it will start: files, ports, signals, privileges.
 
-    Nothing can be imported any more. Raises NOWALL.
+    A node that is root's has a runner that is root's, since its limits and its share of the processor are set from
+    outside; but without a capability, which it can never have again. Nothing can be imported any more. Raises NOWALL.
     """
     abi = landlock_abi()
     if abi < OLDEST_ABI:
@@ -160,6 +163,9 @@ def begin() -> None:
             raise FileError(E.NOWALL, "landlock_restrict_self", os.strerror(ctypes.get_errno()))
     finally:
         os.close(ruleset)
+    none = (ctypes.c_uint32 * _CAPABILITY_WORDS)()  # effective, permitted and inheritable ones, in two words each
+    if _libc().capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), none):
+        raise FileError(E.NOWALL, "capset", os.strerror(ctypes.get_errno()))
 
 
 class Filter:
