@@ -47,7 +47,7 @@ Rows = dict[str, dict[str, str]]
 CONTRACT = _words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
     "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock walk_to accept "
-    "settle"
+    "settle hand_on"
 )
 """The methods of a file server."""
 
@@ -55,7 +55,7 @@ NEEDED = {
     "read": "READ", "readdir": "READ", "write": "WRITE", "wstat": "WRITE", "remove": "WRITE",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
     "accept": "WRITE", "mknod": "CREATE",
-    "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
+    "hand_on": "GRANT", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
 
@@ -91,6 +91,10 @@ HELD = {
     "files/chan.py": {
         "self.handle.server": "what a chan is of",
         "handle.server.clunk": "the last holder is gone; a fid that nobody could use is given back",
+    },
+    "files/handing.py": {
+        "place.server": "whether what is mounted there is in the tree that is handed on",
+        "target.server": "the same",
     },
     "files/listing.py": {
         "chan.server": "whose names are looked up in the table of mounts",
@@ -239,6 +243,7 @@ AUTHORISED: Rows = {
         "Domain.__init__": "authority.new_process authority.post.inherit",
         "Domain.mint": "self.authority.mint",
     },
+    "files/handing.py": {"Lessened.attenuate": "domain.authority.mint"},
     "files/mounts.py": {"ChanMover._derive": "chan.domain.mint"},
     "files/post.py": {
         "Post.inherit": "self._kernel.inherit",
@@ -274,6 +279,7 @@ CAPS = {
     "files/chan.py": {"self.cap"},
     "files/dispatch.py": {"chan.cap"},
     "files/export.py": {"source.cap"},
+    "files/handing.py": {"target.cap"},  # minted from
     "files/listing.py": {"chan.cap"},
     "files/mounts.py": {"chan.cap", "self.cap"},
     "files/namespace.py": {"chan.cap", "device.cap", "target.cap"},
@@ -330,6 +336,7 @@ SAID_ONCE: Rows = {
 """By module and function: where what a domain, a chan or the like stands for is said, and where a process or namespace
 gets another; nowhere else is any of it changed."""
 MOUNTING: Rows = {
+    "files/handing.py": {"whole": "namespace.heads"},
     "files/listing.py": {ANY: "namespace.heads"},
     "files/namespace.py": {ANY: "self.heads twin.heads", "Namespace.bind": "self.mount"},
     "files/nscommands.py": {"_mount": "namespace.mount"},

@@ -15,6 +15,7 @@ from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.export import Attach, Export
+from cognu.files.handing import Minter
 from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
 from cognu.files.process import Descriptors, Process, ProcessTable
@@ -229,18 +230,22 @@ def only_the_roots_are_left(ends: Joined) -> bool:
 class Raw:
     """A connection of its own to the exporting process, whose messages the test writes."""
 
-    def __init__(self, ends: Joined | Process, dialect: Dialect, capacity: int = 1 << 16) -> None:
+    def __init__(
+        self, ends: Joined | Process, dialect: Dialect, capacity: int = 1 << 16, minter: Minter | None = None
+    ) -> None:
         process = ends if isinstance(ends, Process) else ends.process
         self.dialect = dialect
         self.here, self.there = pair(capacity)
-        self.export = Export(self.there, process, attach_to(process))
+        self.export = Export(self.there, process, attach_to(process), minter=minter)
         self.serving = asyncio.get_running_loop().create_task(self.export.serve())
         self.frames = Frames(1 << 20)
         self.pending: list[tuple[int, Message]] = []
 
     @classmethod
-    async def over(cls, ends: Joined | Process, dialect: Dialect, capacity: int = 1 << 16) -> Raw:
-        raw = cls(ends, dialect, capacity)
+    async def over(
+        cls, ends: Joined | Process, dialect: Dialect, capacity: int = 1 << 16, minter: Minter | None = None
+    ) -> Raw:
+        raw = cls(ends, dialect, capacity, minter)
         raw.send((m.Tversion(65536, dialect.value), NOTAG))
         await raw.answers(1)
         raw.send((m.Tattach(0, NOFID, "glenda", ""), 0))

@@ -16,14 +16,17 @@ import pytest
 from cognu.devices.host import HostServer
 from cognu.devices.ram import RamServer
 from cognu.errors import E
+from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.mount import MountServer
 from cognu.files.process import Process
-from cognu.files.server import LOCK_END, Lock, Owner
+from cognu.files.server import LOCK_END, HandOn, Lock, Owner, Token
+from cognu.files.steps import Steps
+from cognu.kernel import READ
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import wire_of_setstat
 from cognu.ninep.codec import expected_reply, messages_of, unpack_dirents, unpack_stats
-from cognu.ninep.compound import BYTES, LIST, PARTS
+from cognu.ninep.compound import PARTS, wanted
 from cognu.ninep.messages import OLD_STYLE, Dialect, Message, Request, is_request
 from cognu.ninep.table import TABLE
 from cognu.ninep.types import (
@@ -71,6 +74,7 @@ ASKED: dict[type[Request], Request] = {
         m.Tgetlock(2, LOCK_WRLCK, 0, 0, 1, "here"), m.Tlink(3, 1, "new"), m.Tmkdir(3, "new", 0o755, 0),
         m.Trenameat(3, "x", 0, "new"), m.Tunlinkat(3, "x", 0), m.Tcaps((m.Feature(PARTS, 4),)),
         m.Tcomp((m.Tgetattr(1, 0x7FF), m.Tclunk(1))), m.Tlist(4, 0, 1000),
+        m.Tattenuate(3, 9, 1), m.Tmint(3, 1, 1, 60, "pi"),
     )
 }  # fmt: skip
 REFUSED = {m.Tauth: E.NOAUTH}
@@ -124,9 +128,9 @@ def opening(dialect: Dialect, fid: int, mode: int) -> Message:
 @pytest.mark.parametrize(("dialect", "kind"), SWEEP)
 async def test_the_server_carries_out_every_message(dialect: Dialect, kind: type[Request], tmp_path: Path) -> None:
     async with ground(tmp_path) as process:
-        raw = await Raw.over(process, dialect)
+        raw = await Raw.over(process, dialect, minter=minted)
         if dialect is NG:
-            raw.send((m.Tcaps((m.Feature(PARTS, 8), m.Feature(BYTES, 8192), m.Feature(LIST, 1))), 1))
+            raw.send((m.Tcaps(wanted(8192)), 1))
             await raw.answers(1)
         walks = [(1, "f"), (2, "f"), (3, "d"), (4, "d"), (5, "l")]
         raw.send(*((m.Twalk(0, fid, (name,)), fid) for fid, name in walks))
@@ -139,6 +143,11 @@ async def test_the_server_carries_out_every_message(dialect: Dialect, kind: type
         else:
             assert type(answer) is expected_reply(dialect, kind), answer
         await raw.close()
+
+
+def minted(process: Process, chan: Chan, what: HandOn) -> Steps[Token]:
+    return Token("token", what.seconds)
+    yield
 
 
 class Listening(MountServer):
@@ -163,7 +172,7 @@ class Listening(MountServer):
 async def test_the_client_says_every_message_that_it_has_a_use_for(dialect: Dialect, tmp_path: Path) -> None:
     async with ground(tmp_path) as process:
         here, there = pair(1 << 16)
-        serving = asyncio.ensure_future(Export(there, process, attach_to(process)).serve())
+        serving = asyncio.ensure_future(Export(there, process, attach_to(process), minter=minted).serve())
         Listening.said = {m.Tcaps} if dialect is NG else set()
         mount = await Listening.connect(here, RealClock(), offer=dialect)
         assert isinstance(mount, Listening)
@@ -220,6 +229,8 @@ async def everything(client: Client, dialect: Dialect) -> None:
     if dialect is NG:
         # Where a compound does a thing in one trip, the messages of more trips are for what is no part of one.
         fid = await client.walk("d")
+        server.clunk(await server.attenuate(fid, READ))
+        assert await server.hand_on(fid, HandOn(READ, 1, 60, "pi")) == Token("token", 60)
         await server._call(m.Treaddir((await open_number(client, "d")), 0, 1000), m.Rreaddir)
         server.clunk(fid)
 

@@ -12,18 +12,19 @@ from cognu.errors import E, FileError, Misuse, ProtocolError
 from cognu.ninep import messages as m
 from cognu.ninep.client import Agreed, Answered, ClientSession
 from cognu.ninep.codec import decode, encode
-from cognu.ninep.compound import BYTES, LIST, MOST_PARTS, PARTS, granted, wanted
+from cognu.ninep.compound import BYTES, LIST, MINT, MOST_PARTS, PARTS, granted, wanted
 from cognu.ninep.listed import LISTED_SIZE, pack_listed, unpack_listed
 from cognu.ninep.messages import Dialect, Feature, Message, Reply, Request
 from cognu.ninep.moves import FidState
-from cognu.ninep.server import PART, Called, Cancel, Limits, Release, Send
+from cognu.ninep.server import PART, Called, Cancel, Limits, Release, Send, ServerSession
 from cognu.ninep.table import NOT_IN_COMPOUNDS
-from cognu.ninep.types import GETATTR_ALL, NOTAG, QTSYMLINK, Dirent, Qid
+from cognu.ninep.types import GETATTR_ALL, NOTAG, QTSYMLINK, RIGHT_READ, Dirent, Qid
 from ninep_kit import DIR, Bench
 
 NG = Dialect.NG
 STORED = Qid(0, 7, 1)
 MSIZE = 65_536
+LESS = m.Tattenuate(0, 5, RIGHT_READ)
 
 
 def getattr_reply(qid: Qid = STORED, mode: int = 0o100644, size: int = 5) -> m.Rgetattr:
@@ -56,6 +57,7 @@ def answered(at: Bench, parts: Sequence[Request], answers: Sequence[Reply | E], 
                 else:
                     makes = isinstance(event.message, m.Twalk) and isinstance(answer, m.Rwalk)
                     whole = makes and len(answer.qids) == len(event.message.names)  # type: ignore[union-attr]
+                    whole |= isinstance(answer, m.Rattenuate)
                     at.session.reply(event.tag, answer, f"made {event.message}" if whole else None)
             elif isinstance(event, Send):
                 got, reply = at.message(event)
@@ -95,7 +97,7 @@ def test_a_client_uses_no_more_than_it_asked_for_whatever_it_is_granted() -> Non
     assert client_with(()).parts == 0
 
 
-@pytest.mark.parametrize("request_", [m.Tcomp((WALK,)), m.Tlist(0, 0, 100)])
+@pytest.mark.parametrize("request_", [m.Tcomp((WALK,)), m.Tlist(0, 0, 100), LESS, m.Tmint(0, 1, 1, 60, "")])
 def test_what_was_not_agreed_on_is_refused(request_: Request) -> None:
     at = Bench(NG)
     at.fid(0, FidState.DIR)
@@ -120,6 +122,43 @@ def test_later_parts_use_the_fids_that_earlier_ones_made() -> None:
     assert parts == (WALKED, OPENED, getattr_reply(), m.Rread(b"hello"))
     assert at.session.fid_count == 2
     assert at.session.in_flight == 0
+
+
+def test_a_fid_with_less_is_made_in_a_compound_and_undone_with_it() -> None:
+    at = bench()
+    less = m.Rattenuate(STORED)
+    assert answered(at, [LESS, m.Tlopen(5, 0)], [less, OPENED]) == (less, OPENED)
+    assert at.session.fid_count == 2
+    at = bench()
+    assert answered(at, [LESS, m.Tlopen(5, 0)], [less, E.ACCES])[0] == less
+    assert at.session.fid_count == 1
+
+
+def test_no_token_is_made_in_a_compound_whose_answer_may_not_tell_of_it() -> None:
+    with pytest.raises(Misuse):
+        encode(m.Tcomp((m.Tmint(0, 1, 1, 60, "pi"),)), 1, NG)
+    plain = b"".join(encode(m.Tmint(0, 1, 1, 60, "pi"), 1, NG))
+    at = bench()
+    at.session.feed((9 + len(plain)).to_bytes(4, "little") + b"\xa4\1\0\1\0" + plain)
+    (event,) = at.events()
+    assert at.error(event) == E.NOSYS.errno
+
+
+def test_a_server_without_tokens_does_not_agree_on_them() -> None:
+    at = Bench(NG)
+    at.session = ServerSession(Limits(MSIZE), without=(MINT,))
+    at.feed(m.Tversion(MSIZE, NG.value), NOTAG)
+    at.events()
+    at.feed(m.Tcaps(wanted(MSIZE)), 1)
+    ((_, agreed),) = at.sent()
+    assert agreed == m.Rcaps(tuple(feature for feature in wanted(MSIZE) if feature.name != MINT))
+    at.fid(0, FidState.DIR)
+    (event,) = at.ask(m.Tmint(0, 1, 1, 60, "pi"))
+    assert at.error(event) == E.NOSYS.errno
+
+
+def test_a_token_that_came_is_in_no_text_of_its_message() -> None:
+    assert "secret" not in repr(m.Rmint(60, "secret"))
 
 
 def test_each_part_says_what_follows() -> None:
@@ -368,7 +407,7 @@ def test_what_may_not_be_in_a_compound_can_be_neither_sent_nor_received_in_one(m
     values: dict[type[Message], Message] = {
         m.Tversion: m.Tversion(300, "x"), m.Rversion: m.Rversion(300, "x"), m.Tauth: m.Tauth(1, "", ""),
         m.Rauth: m.Rauth(DIR), m.Tflush: m.Tflush(1), m.Rflush: m.Rflush(), m.Tcaps: m.Tcaps(()), m.Rcaps: m.Rcaps(()),
-        m.Tcomp: m.Tcomp(()), m.Rcomp: m.Rcomp(()),
+        m.Tcomp: m.Tcomp(()), m.Rcomp: m.Rcomp(()), m.Tmint: m.Tmint(1, 1, 1, 1, ""), m.Rmint: m.Rmint(1, ""),
     }  # fmt: skip
     part = values[message]
     asks = message.__name__.startswith("T")

@@ -7,7 +7,7 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.ninep import messages as m
 from cognu.ninep.codec import messages_of
-from cognu.ninep.compound import LIST
+from cognu.ninep.compound import wanted
 from cognu.ninep.messages import OLD_STYLE, Dialect, Request
 from cognu.ninep.moves import MOVES, FidState
 from cognu.ninep.server import Called
@@ -56,6 +56,9 @@ Trenameat.olddirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Trenameat.newdirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Tunlinkat.dirfid    BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Tlist.fid           BADF   NOTDIR BADUSE NOTDIR .      BADUSE BADUSE
+Tattenuate.fid      BADF   .      .      .      .      BADUSE BADUSE
+Tattenuate.newfid   .      DUPFID DUPFID DUPFID DUPFID DUPFID DUPFID
+Tmint.fid           BADF   .      .      .      .      BADUSE BADUSE
 """
 COLUMNS = [
     FidState.FREE,
@@ -106,6 +109,9 @@ SAMPLES: dict[str, Request] = {
     "Trenameat.newdirfid": m.Trenameat(20, "a", 10, "b"),
     "Tunlinkat.dirfid": m.Tunlinkat(10, "a", 0),
     "Tlist.fid": m.Tlist(10, 0, 1),
+    "Tattenuate.fid": m.Tattenuate(10, 21, 1),
+    "Tattenuate.newfid": m.Tattenuate(20, 10, 1),
+    "Tmint.fid": m.Tmint(10, 1, 1, 60, "peer"),
 }
 
 
@@ -129,7 +135,7 @@ def test_every_message_against_every_state(row: str, dialect: Dialect) -> None:
             cell = "ISDIR"  # 9P2000.L reads directories with Treaddir alone
         bench = Bench(dialect)
         if dialect is Dialect.NG:
-            bench.ask(m.Tcaps((m.Feature(LIST, 1),)))
+            bench.ask(m.Tcaps(wanted(65_536)))
         bench.fid(20, FidState.DIR)
         bench.fid(10, state)
         before = bench.session.fid_count

@@ -10,11 +10,11 @@ import pytest
 from cognu.errors import E
 from cognu.ninep import messages as m
 from cognu.ninep.codec import decode, encode
-from cognu.ninep.compound import BYTES, LIST, MOST_PARTS, PARTS, wanted
+from cognu.ninep.compound import ATTENUATE, BYTES, LIST, MINT, MOST_PARTS, MOST_SECONDS, PARTS, wanted
 from cognu.ninep.listed import unpack_listed
 from cognu.ninep.messages import Dialect, Feature, Message
 from cognu.ninep.table import TABLE, Row
-from cognu.ninep.types import Dirent, Qid
+from cognu.ninep.types import NOFID, NONUNAME, RIGHT_EXECUTE, RIGHT_READ, Dirent, Qid
 
 TEXT = (Path(__file__).parents[2] / "docs" / "9p-ng.md").read_text()
 FILE = Qid(0, 7, 1)
@@ -26,6 +26,13 @@ EXAMPLES: list[tuple[int, Message]] = [
     (2, m.Tcomp((m.Twalk(0, 5, ("f",)), m.Tlopen(5, 0)))),
     (2, m.Rcomp((m.Rwalk((FILE,)), m.Rngerror(E.ACCES.errno, "ACCES", "f", "")))),
     (3, m.Tlist(5, 0, 4096)),
+]
+LESS: list[tuple[int, Message]] = [
+    (4, m.Tattenuate(5, 6, RIGHT_READ | RIGHT_EXECUTE)),
+    (4, m.Rattenuate(Qid(0x80, 7, 1))),
+    (5, m.Tmint(6, RIGHT_READ | RIGHT_EXECUTE, 1, 600, "k7")),
+    (5, m.Rmint(600, "mfxgizlzgi2dimrsgqzdinbuge2tmmrw")),
+    (1, m.Tattach(0, NOFID, "", "cap:mfxgizlzgi2dimrsgqzdinbuge2tmmrw", NONUNAME)),
 ]
 
 
@@ -40,7 +47,11 @@ def in_the_document() -> list[bytes]:
 
 
 def test_every_example_is_what_it_says_byte_by_byte() -> None:
-    *examples, listing = in_the_document()
+    found = in_the_document()
+    less = found[-len(LESS) :]
+    assert [decode(memoryview(wire), Dialect.NG) for wire in less] == LESS
+    assert [b"".join(encode(message, tag, Dialect.NG)) for tag, message in LESS] == less
+    *examples, listing = found[: len(EXAMPLES) + 1]
     assert [decode(memoryview(wire), Dialect.NG) for wire in examples] == EXAMPLES
     assert [b"".join(encode(message, tag, Dialect.NG)) for tag, message in EXAMPLES] == examples
     tag, message = decode(memoryview(listing), Dialect.NG)
@@ -57,7 +68,8 @@ def test_every_message_beyond_9p2000_l_is_in_it_with_its_number_and_layout(row: 
 
 
 def test_the_features_and_their_values_are_in_it() -> None:
-    assert {feature.name for feature in wanted(8192)} == {PARTS, BYTES, LIST}
+    assert {feature.name for feature in wanted(8192)} == {PARTS, BYTES, LIST, ATTENUATE, MINT}
     assert f"| `{PARTS}` | most parts of a Tcomp, Cognu's {MOST_PARTS} | Tcomp |" in TEXT
-    for name in (BYTES, LIST):
+    assert f"| `{MINT}` | most seconds that a token may be redeemed, Cognu's {MOST_SECONDS} | Tmint |" in TEXT
+    for name in (BYTES, LIST, ATTENUATE):
         assert f"| `{name}` |" in TEXT

@@ -23,8 +23,9 @@ from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.export_locks import find_lock, new_session, take_lock
 from cognu.files.exportdirs import ReadStats, read_entries, read_listing, read_stats
+from cognu.files.handing import Lessened, Minter, rights_of_wire
 from cognu.files.process import Descriptors, Process
-from cognu.files.server import OAPPEND, OEXCL, Then
+from cognu.files.server import OAPPEND, OEXCL, HandOn, Then
 from cognu.files.special import (
     SPECIAL,
     create_special,
@@ -47,6 +48,7 @@ from cognu.ninep.attrs import (
     wire_stat,
 )
 from cognu.ninep.codec import number_of
+from cognu.ninep.compound import MINT
 from cognu.ninep.messages import Dialect, Request
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
 from cognu.ninep.types import (
@@ -101,6 +103,7 @@ class Export:
     """Serves one connection with the namespace of `process` until the client goes away or breaks the protocol.
 
     `descriptors`, if given, holds the client's open fids under their numbers, so that the process can hand them on.
+    `minter` makes tokens: with it the client may hand on what it has (Tmint).
     """
 
     def __init__(
@@ -111,12 +114,15 @@ class Export:
         descriptors: Descriptors | None = None,
         limits: Limits | None = None,
         dialects: tuple[Dialect, ...] = tuple(Dialect),
+        minter: Minter | None = None,
     ) -> None:
         self.process = process
+        self._minter = minter
+        self._lessened = Lessened()
         self._stream = stream
         self._attach = attach
         self.descriptors = descriptors
-        self._session = ServerSession(limits or Limits(), dialects)
+        self._session = ServerSession(limits or Limits(), dialects, () if minter else (MINT,))
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stopping: set[int] = set()  # tags of calls that the session asked to stop
         self._out: deque[_Unsent] = deque()
@@ -136,7 +142,7 @@ class Export:
             m.Tremove: self._remove, m.Tstat: self._stat, m.Twstat: self._wstat, m.Tlopen: self._lopen,
             m.Tlcreate: self._lcreate, m.Tsymlink: self._symlink, m.Treadlink: self._readlink,
             m.Tgetattr: self._getattr, m.Tsetattr: self._setattr, m.Treaddir: self._readdir, m.Tfsync: self._fsync,
-            m.Tlist: self._list,
+            m.Tlist: self._list, m.Tattenuate: self._attenuate, m.Tmint: self._mint,
             m.Tlink: self._link, m.Tmkdir: self._mkdir, m.Trename: self._rename, m.Trenameat: self._renameat,
             m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs, m.Tmknod: self._mknod,
             m.Tlock: self._lock, m.Tgetlock: self._getlock, m.Txattrwalk: self._xattrwalk,
@@ -490,6 +496,17 @@ class Export:
     def _list(self, message: m.Tlist, chan: Chan, _: object) -> Steps[Answer]:
         return (yield from read_listing(self.process, chan, message)), None
 
+    def _attenuate(self, message: m.Tattenuate, chan: Chan, _: object) -> Steps[Answer]:
+        less = self._lessened.attenuate(self.process.namespace, chan, message.rights)
+        return m.Rattenuate(less.qid), less
+        yield
+
+    def _mint(self, message: m.Tmint, chan: Chan, _: object) -> Steps[Answer]:
+        assert self._minter is not None  # it was not agreed on else
+        what = HandOn(rights_of_wire(message.rights), message.uses, message.seconds, message.peer)
+        made = yield from self._minter(self.process, chan, what)
+        return m.Rmint(made.seconds, made.text), None
+
     def _write(self, message: m.Twrite, chan: Chan | AttributeFid, _: object) -> Steps[Answer]:
         data = memoryview(message.data)
         if isinstance(chan, AttributeFid):
@@ -582,10 +599,12 @@ class Export:
     def _above(self, chan: Chan) -> Steps[Chan]:
         """The directory that the file was found in. Raises STALE if its name is not its any more, PERM for a root."""
         namespace, parent = self.process.namespace, chan.path.parent
-        if parent is None:
+        if chan.path.top or parent is None:
             raise FileError(E.PERM, str(chan.path))
         if chan.qid.type & QTDIR:
             return (yield from namespace.walk(chan, [".."], self.process))
+        if chan.path.device:
+            raise FileError(E.NOTSUP, str(chan.path), "by its directory it can be renamed: Trenameat")
         above = yield from namespace.find(str(parent), self.process.cwd, self.process)
         found = yield from namespace.walk(above, [chan.path.name], self.process, follow=False)
         if found.key != chan.key and namespace.cross(found)[0].key != chan.key:

@@ -21,10 +21,11 @@ from cognu.files.farcalls import FarCalls
 from cognu.files.fardirs import read_entries, read_stats
 from cognu.files.farfid import FarFid as FarFid
 from cognu.files.farfid import Root
+from cognu.files.handing import wire_rights
 from cognu.files.late import Kept, Late, take_kept
 from cognu.files.mount_linux import LinuxCalls, names_of
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, Lock, Then, Walk
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, HandOn, Lock, Then, Token, Walk
 from cognu.files.trips import Trips
 from cognu.files.users import Users
 from cognu.files.writebehind import BehindOfAll, WriteBehind, may_write_behind
@@ -556,6 +557,33 @@ class MountServer(FarCalls):
         else:
             wire = wire_of_setstat(SetStat(), self._clock.now())
             await self._call(m.Twstat(fid.number, wire), m.Rwstat)
+
+    async def attenuate(self, fid: Fid, rights: int) -> Fid:
+        """The same file as the root of a tree, under a capability with `rights` alone, which the server made.
+
+        Raises NOSYS if the server has no such thing, ACCES for rights that the fid has not.
+        """
+        assert isinstance(fid, FarFid)
+        self._must_be_ng("attenuate")
+        number = self._session.new_fid()
+        late: Late = lambda reply: self._give_back(number, reply is not None)  # noqa: E731
+        try:
+            reply = await self._call(m.Tattenuate(fid.number, number, wire_rights(rights)), m.Rattenuate, late)
+        except FileError:
+            self._free(number)
+            raise
+        return FarFid(reply.qid, number, Root(number, reply.qid), ())
+
+    async def hand_on(self, fid: Fid, what: HandOn) -> Token:
+        """Cancelled, it may leave a token that nobody knows; that one expires."""
+        self._must_be_ng("hand on")
+        request = m.Tmint(_number(fid), wire_rights(what.rights), what.uses, what.seconds, what.peer)
+        reply = await self._call(request, m.Rmint)
+        return Token(reply.token, reply.seconds)
+
+    def _must_be_ng(self, what: str) -> None:
+        if self.dialect is not Dialect.NG:
+            raise FileError(E.NOSYS, what, f"the server speaks {self.dialect.value}")
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         return await self._linux.space(_number(fid))

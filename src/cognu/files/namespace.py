@@ -295,7 +295,7 @@ class Namespace:
     def _walk_up(self, chan: Chan, caller: Caller) -> Steps[Chan]:
         if chan.path.mounted_on is not None:
             chan = chan.path.mounted_on
-        if chan.path.parent is None:
+        if chan.path.top or chan.path.parent is None:
             return chan.share()  # the root, which may be deep in its server's tree: nothing leads out
         walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [".."], caller)
         path = chan.path.parent
@@ -445,8 +445,8 @@ class Namespace:
     def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
         """Change attributes. A mount point can't be renamed (MOUNTPOINT). `chan` goes by its new name afterwards."""
         target, head = self.cross(chan)
-        if head is not None and change.name is not None:
-            raise FileError(E.MOUNTPOINT, str(chan.path))
+        if change.name is not None:
+            _check_not_held(chan, head)
         yield from dispatch(target, WRITE, target.server.wstat, target.fid, change)
         if change.name is not None:
             chan.renamed(change.name)
@@ -454,8 +454,7 @@ class Namespace:
     def remove(self, chan: Chan, caller: Caller) -> Steps[None]:
         """Remove the file. A mount point can't be removed (MOUNTPOINT)."""
         target, head = self.cross(chan)
-        if head is not None:
-            raise FileError(E.MOUNTPOINT, str(chan.path))
+        _check_not_held(chan, head)
         own = yield from self._own(target, caller)
         try:
             return (yield from dispatch(own, WRITE, own.server.remove, own.fid))
@@ -614,6 +613,14 @@ def _member(chan: Chan, create: bool, order: int, turn: int) -> Member:
     twin = chan.share()
     twin.union = None
     return Member(twin, create, order, turn)
+
+
+def _check_not_held(chan: Chan, head: MountHead | None) -> None:
+    """Raises MOUNTPOINT, or PERM for the top of a tree of its own: its name is in a directory that is not in it."""
+    if head is not None:
+        raise FileError(E.MOUNTPOINT, str(chan.path))
+    if chan.path.top and chan.path.parent is not None:
+        raise FileError(E.PERM, str(chan.path), "nothing above it may be used")
 
 
 def check_no_gain(source: Chan, target: Chan) -> None:

@@ -108,6 +108,25 @@ class Lock(NamedTuple):
     owner: Owner
 
 
+class HandOn(NamedTuple):
+    """What a token is to be for: `rights` of the kernel's, for the node `peer`, `uses` times, within `seconds`."""
+
+    rights: int
+    uses: int
+    seconds: int
+    peer: str
+
+
+class Token(NamedTuple):
+    """`text` is a secret. It may be redeemed within `seconds` from when it was made."""
+
+    text: str
+    seconds: int
+
+    def __repr__(self) -> str:
+        return f"Token(…, {self.seconds})"
+
+
 class FileServer:
     """A tree of files. `spec` is how a namespace names it: `#` and a letter, as Plan 9's devices (`#c`)."""
 
@@ -241,6 +260,13 @@ class FileServer:
     def find_lock(self, fid: Fid, lock: Lock) -> MaybeAsync[Lock | None]:
         """The first that is in the way of `lock`, if any is."""
         raise FileError(E.NOTSUP, "lock")
+
+    def hand_on(self, fid: Fid, what: HandOn) -> MaybeAsync[Token]:
+        """A token for the file, and what is below it, made by whoever the file really is of: servers that are far ask.
+
+        Raises NOTSUP where that is this node itself, and what is refused there.
+        """
+        raise FileError(E.NOTSUP, "hand on")
 
     def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
         raise FileError(E.NOTSUP, "statfs")

@@ -19,7 +19,7 @@ from hashlib import blake2b
 
 from cognu.errors import LACKING, THERE, E, FileError, LinkBroken, ProtocolError
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.server import Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Then, Walk
+from cognu.files.server import Caller, Entry, Fid, FileServer, HandOn, Lock, MaybeAsync, Then, Token, Walk
 from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, SetStat, Stat
 
 Dial = Callable[[str], Awaitable[MountServer]]
@@ -419,6 +419,11 @@ class NetworkServer(FileServer):
     async def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:
         peer, far = _far(fid)
         return await peer.mount.find_lock(far, lock)
+
+    async def hand_on(self, fid: Fid, what: HandOn) -> Token:
+        peer, far = await self._real(fid)
+        with self._asked(peer, far.names):
+            return await peer.mount.hand_on(far, what)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         if not isinstance(fid, _ImportFid | _TopFid):

@@ -1,14 +1,15 @@
-"""What `.ng` adds to 9P2000.L: whole errors, features to agree on, several requests in one trip, whole listings.
+"""What `.ng` adds to 9P2000.L: whole errors, features to agree on, several requests in one trip, whole listings,
+less authority to work under or to hand on.
 
 docs/9p-ng.md has the layouts and the rules; `compound` and `listed` what goes with them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .types import Buffer
+from .types import Buffer, Qid
 
 if TYPE_CHECKING:
     from .messages import Reply, Request
@@ -66,8 +67,41 @@ class Rlist:
     data: Buffer
 
 
-AddedRequest = Tcaps | Tcomp | Tlist
-AddedReply = Rngerror | Rcaps | Rcomp | Rlist
+@dataclass(frozen=True, slots=True)
+class Tattenuate:
+    """`rights` are bits of `types.RIGHT_*`."""
+
+    fid: int
+    newfid: int
+    rights: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rattenuate:
+    qid: Qid
+
+
+@dataclass(frozen=True, slots=True)
+class Tmint:
+    """`peer` is the node id of who may redeem it, at most `uses` times within `seconds`."""
+
+    fid: int
+    rights: int
+    uses: int
+    seconds: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rmint:
+    """`seconds` from now on it may be redeemed: at most those asked for. The token is never shown."""
+
+    seconds: int
+    token: str = field(repr=False)
+
+
+AddedRequest = Tcaps | Tcomp | Tlist | Tattenuate | Tmint
+AddedReply = Rngerror | Rcaps | Rcomp | Rlist | Rattenuate | Rmint
 
 ADDED: tuple[tuple[int, type[AddedRequest | AddedReply], str], ...] = (
     (161, Rngerror, "4 s s s"),
@@ -77,5 +111,9 @@ ADDED: tuple[tuple[int, type[AddedRequest | AddedReply], str], ...] = (
     (165, Rcomp, "C"),
     (166, Tlist, "4 8 4"),
     (167, Rlist, "1 d"),
+    (172, Tattenuate, "4 4 4"),
+    (173, Rattenuate, "q"),
+    (174, Tmint, "4 4 4 4 s"),
+    (175, Rmint, "4 s"),
 )
 """Their rows in `table.TABLE`: number, message, layout. 160 (Tngerror) is a number that nobody may send."""

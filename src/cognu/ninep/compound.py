@@ -22,8 +22,15 @@ BYTES = "comp.bytes"
 """Feature: an Rcomp has at most `value` bytes."""
 LIST = "list"
 """Feature: Tlist; the value is 1."""
+ATTENUATE = "attenuate"
+"""Feature: Tattenuate; the value is 1."""
+MINT = "mint"
+"""Feature: Tmint, of tokens that may be redeemed within at most `value` seconds."""
+NEEDED: dict[type[Request], str] = {m.Tlist: LIST, m.Tattenuate: ATTENUATE, m.Tmint: MINT}
+"""What must be agreed on for a request."""
 
 MOST_PARTS = 64
+MOST_SECONDS = 86_400
 HEADER_SIZE = 9
 """Bytes of an Rcomp before its parts: size[4] type[1] tag[2] n[2]."""
 LEAST_ROOM = 256
@@ -38,7 +45,8 @@ _REGULAR, _KIND = 0o100000, 0o170000  # S_IFREG, S_IFMT
 
 def wanted(msize: int) -> tuple[Feature, ...]:
     """What this side asks for, and the most that it grants, on a connection of that msize."""
-    return Feature(PARTS, MOST_PARTS), Feature(BYTES, msize), Feature(LIST, 1)
+    trips = Feature(PARTS, MOST_PARTS), Feature(BYTES, msize), Feature(LIST, 1)
+    return *trips, Feature(ATTENUATE, 1), Feature(MINT, MOST_SECONDS)
 
 
 def granted(asked: Iterable[Feature], offered: Iterable[Feature]) -> tuple[Feature, ...]:
@@ -101,7 +109,7 @@ class Compound:
                     self.made.append(newfid)
                 if not self._failed and qids and qids[-1].type & QTSYMLINK:
                     self._parts.clear()  # where it leads is for the client to say
-            case m.Tattach(fid=fid) | m.Txattrwalk(newfid=fid), _:
+            case m.Tattach(fid=fid) | m.Txattrwalk(newfid=fid) | m.Tattenuate(newfid=fid), _:
                 self.made.append(fid)
             case ((m.Tclunk(fid=fid) | m.Tremove(fid=fid)), _):
                 self._gone(fid)

@@ -14,13 +14,17 @@ from typing import NamedTuple
 
 from .additions import AddedReply, AddedRequest
 from .additions import Feature as Feature
+from .additions import Rattenuate as Rattenuate
 from .additions import Rcaps as Rcaps
 from .additions import Rcomp as Rcomp
 from .additions import Rlist as Rlist
+from .additions import Rmint as Rmint
 from .additions import Rngerror as Rngerror
+from .additions import Tattenuate as Tattenuate
 from .additions import Tcaps as Tcaps
 from .additions import Tcomp as Tcomp
 from .additions import Tlist as Tlist
+from .additions import Tmint as Tmint
 from .types import NONUNAME, Buffer, Qid
 
 

@@ -94,6 +94,8 @@ MOVES: dict[type[Request], tuple[Use, ...]] = {
     m.Tcaps: (),
     m.Tcomp: (),
     m.Tlist: (Use("fid", frozenset({FidState.OPENDIR})),),
+    m.Tattenuate: (Use("fid", _FILES), Use("newfid", _FREE, exclusive=True)),
+    m.Tmint: _FID,
 }
 
 # Walks with names start at an unopened directory; with none they clone, open fids too.

@@ -19,14 +19,14 @@ Sources: Plan 9 manual section 5, above all flush(5) and version(5).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..errors import CognuError, E, FileError, Misuse, ProtocolError
 from . import messages as m
 from .codec import Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
-from .compound import BYTES, DATA_HEADER, LIST, PARTS, Compound, granted, wanted
+from .compound import BYTES, DATA_HEADER, NEEDED, PARTS, Compound, granted, wanted
 from .fids import Call, FidTable
 from .messages import Dialect, Message, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
@@ -111,12 +111,18 @@ _OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
 class ServerSession:
     """One client's connection. `dialect` is None and `msize` the limit until a version was agreed."""
 
-    def __init__(self, limits: Limits = Limits(), dialects: tuple[Dialect, ...] = tuple(Dialect)) -> None:  # noqa: B008
-        """`dialects` are those it may agree to."""
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008
+        dialects: tuple[Dialect, ...] = tuple(Dialect),
+        without: Container[str] = (),
+    ) -> None:
+        """`dialects` are those it may agree to; `without`: features of `.ng` that it has not."""
         if not MIN_MSIZE <= limits.msize <= MAX_MSIZE:
             raise Misuse(E.INVAL, f"msize {limits.msize}")
         self.limits = limits
         self._dialects = dialects
+        self._without = without
         self.dialect: Dialect | None = None
         self.msize = limits.msize
         self._frames = Frames(min(limits.msize, FIRST_SIZE))
@@ -297,14 +303,15 @@ class ServerSession:
         ends = isinstance(message, _ENDS_FID)
         if len(self._calls) >= self.limits.calls and not ends:  # a refused clunk would leave the fid behind
             return self._refuse(tag, FileError(E.AGAIN))
+        needed = NEEDED.get(type(message))
+        if needed is not None and needed not in self._features:
+            return self._refuse(tag, FileError(E.NOSYS, type(message).__name__, "Tcaps did not agree on it"))
         wrong = bad_name(message)
         if wrong is not None:
             return self._refuse(tag, FileError(wrong, type(message).__name__))
         if isinstance(message, m.Tread | m.Treaddir) and message.count > self.msize - READ_HEADER:
             message = replace(message, count=self.msize - READ_HEADER)
         elif isinstance(message, m.Tlist):
-            if LIST not in self._features:
-                return self._refuse(tag, FileError(E.NOSYS, "Tlist", "Tcaps did not agree on it"))
             message = replace(message, count=min(message.count, self.msize - DATA_HEADER))
         named = [(getattr(message, use.field), use) for use in uses(message, dialect)]
         if isinstance(message, m.Tattach) and message.afid == NOFID:
@@ -352,7 +359,8 @@ class ServerSession:
     # -- compounds --
 
     def _agree(self, tag: int, message: m.Tcaps) -> None:
-        features = granted(message.features, wanted(self.msize))
+        offered = [feature for feature in wanted(self.msize) if feature.name not in self._without]
+        features = granted(message.features, offered)
         self._features = dict(features)
         self._send(encode(m.Rcaps(features), tag, Dialect.NG))
 
@@ -451,6 +459,8 @@ class ServerSession:
                 self._commit_walk(request, qids, made)
             case m.Txattrwalk(newfid=fid), _:
                 self._fids.bind(fid, FidState.XATTR, made)
+            case m.Tattenuate(newfid=fid), m.Rattenuate(qid=qid):
+                self._fids.bind(fid, _unopened(qid), made)
             case m.Txattrcreate(fid=fid), _:
                 self._rebind(fid, FidState.XATTR, made)
             case m.Topen(fid=fid) | m.Tlopen(fid=fid), m.Ropen(qid=qid) | m.Rlopen(qid=qid):
@@ -612,7 +622,7 @@ def _check_reply(request: Request, reply: Message, made: object) -> None:
     allowed = isinstance(request, (*_OPENS, m.Txattrcreate))
     wrong = False
     match request, reply:
-        case m.Tattach() | m.Tauth() | m.Txattrwalk(), _:
+        case m.Tattach() | m.Tauth() | m.Txattrwalk() | m.Tattenuate(), _:
             needed = True
         case m.Twalk(), m.Rwalk():
             got, asked = len(reply.qids), len(request.names)

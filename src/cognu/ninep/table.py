@@ -111,5 +111,5 @@ TABLE: tuple[Row, ...] = (
 
 
 NOT_IN_COMPOUNDS: frozenset[type[Message]] = frozenset(
-    {m.Tversion, m.Rversion, m.Tauth, m.Rauth, m.Tflush, m.Rflush, m.Tcaps, m.Rcaps, m.Tcomp, m.Rcomp}
+    {m.Tversion, m.Rversion, m.Tauth, m.Rauth, m.Tflush, m.Rflush, m.Tcaps, m.Rcaps, m.Tcomp, m.Rcomp, m.Tmint, m.Rmint}
 )
