@@ -35,7 +35,8 @@ class Node:
     def stat(self, name: str) -> Stat:
         kind = DMDIR if self.children is not None else DMSYMLINK if self.link is not None else 0
         mode = kind | (0o755 if kind else 0o644)
-        return Stat(name, Qid(kind >> 24, 0, self.number), mode, len(self.data), self.mtime, user="me", group="us")
+        qid = Qid(kind >> 24, 0 if kind else 1, self.number)  # what is stored has a version
+        return Stat(name, qid, mode, len(self.data), self.mtime, user="me", group="us")
 
 
 class FakeFile:

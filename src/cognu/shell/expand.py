@@ -6,17 +6,20 @@ bytes that are no UTF-8 pass through as surrogate escapes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, DMSYMLINK, Stat
+from cognu.shell.ahead import Work, ahead
 from cognu.shell.arithmetic import calculate
 from cognu.shell.lexer import is_name
 from cognu.shell.pattern import MAGIC, Step, compile_pattern, matches
 from cognu.shell.syntax import Arithmetic, Literal, Parameter, Part, Script, Substitution, Word
 from cognu.shell.system import System
 
+T = TypeVar("T")
 Field = list[tuple[str, bool]]
 """Pieces of one field as (text, quoted)."""
 
@@ -224,25 +227,36 @@ async def _find(components: Sequence[Field], system: System) -> list[str]:
             continue
         steps = compile_pattern(component)
         found: list[str] = []
-        for path in paths:
-            for entry in await _entries(path, system):
+        unsure = False  # what is listed is there
+        async for path, entries in _asked(paths, partial(_entries, system)):
+            for entry in entries:
                 if matches(steps, entry.name) and (last or entry.mode & (DMDIR | DMSYMLINK)):
                     found.append(path + entry.name + slash)
                     unsure = unsure or bool(entry.mode & DMSYMLINK)
         paths = found
     if unsure:
-        paths = [path for path in paths if await _exists(path, system)]
+        paths = [path async for path, there in _asked(paths, partial(_exists, system)) if there]
     return sorted(set(paths))
 
 
-async def _entries(path: str, system: System) -> list[Stat]:
+async def _asked(paths: Sequence[str], ask: Work[str, T]) -> AsyncGenerator[tuple[str, T]]:
+    """Each path, in order, with what is answered about it; many are asked about at once."""
+    if len(paths) == 1:
+        yield paths[0], await ask(paths[0])
+        return
+    async with ahead(paths, ask) as done:
+        async for path, task in done:
+            yield path, task.result()
+
+
+async def _entries(system: System, path: str) -> list[Stat]:
     try:
         return await system.list(path or ".")
     except FileError:
         return []
 
 
-async def _exists(path: str, system: System) -> bool:
+async def _exists(system: System, path: str) -> bool:
     try:
         stat = await system.stat(path.rstrip("/") or "/", follow=path.endswith("/"))
     except FileError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from itertools import pairwise
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import (
@@ -20,7 +23,19 @@ from cognu.ninep.types import (
     SetStat,
     Stat,
 )
-from cognu.shell.commands.reading import DEEPEST, base_name, chunks, join, opened, unique, walk
+from cognu.shell.ahead import AT_ONCE, ahead, all_of
+from cognu.shell.commands.early import each_ahead, read_small
+from cognu.shell.commands.reading import (
+    DEEPEST,
+    LISTED_AHEAD,
+    base_name,
+    chunks,
+    closing,
+    join,
+    opened,
+    unique,
+    walk,
+)
 from cognu.shell.state import Call
 from cognu.shell.system import System, absolute, is_terminal
 
@@ -71,32 +86,32 @@ async def ls(call: Call) -> int:
     files: list[tuple[str, Stat]] = []
     directories: list[str] = []
 
-    async def look(path: str) -> None:
-        stat = await call.system.stat(path, follow=not ("l" in call.options or "d" in call.options))
+    async def look(path: str) -> Stat:
+        return await call.system.stat(path, follow=not ("l" in call.options or "d" in call.options))
+
+    async def sort_in(path: str, stat: Stat) -> None:
         if stat.is_dir and "d" not in call.options:
             directories.append(path)
         else:
             files.append((path, stat))
 
-    status = await call.each(call.operands or ["."], look)
+    status = await each_ahead(call, call.operands or ["."], look, sort_in)
     records: list[dict[str, object]] = []
     await _show(call, files, records)
     headed = len(files) + len(directories) > 1 or status != 0
     shown = bool(files)
 
-    async def show_directory(path: str) -> None:
+    async def show_directory(path: str, listed: list[Stat]) -> None:
         nonlocal shown
         entries = [
-            (entry.name, entry)
-            for entry in unique(await call.system.list(path))
-            if "a" in call.options or not entry.name.startswith(".")
+            (entry.name, entry) for entry in unique(listed) if "a" in call.options or not entry.name.startswith(".")
         ]
         if headed and "json" not in call.options:
             await call.print(*([""] if shown else []), f"{path}:")
         shown = True
         await _show(call, entries, records, path)
 
-    status = max(status, await call.each(directories, show_directory))
+    status = max(status, await each_ahead(call, directories, call.system.list, show_directory, LISTED_AHEAD))
     if "json" in call.options:
         await call.print(json.dumps(records))
     return status
@@ -154,15 +169,17 @@ def _columns(names: Sequence[str], width: int) -> list[str]:
 async def stat(call: Call) -> int:
     records: list[dict[str, object]] = []
 
-    async def one(path: str) -> None:
-        found = await call.system.stat(path, follow=False)
+    async def look(path: str) -> Stat:
+        return await call.system.stat(path, follow=False)
+
+    async def one(path: str, found: Stat) -> None:
         record = record_of(path, found)
         record["qid"] = {"type": found.qid.type, "version": found.qid.version, "path": found.qid.path}
         records.append(record)
         if "json" not in call.options:
             await call.print(*described(path, found))
 
-    status = await call.each(call.operands, one)
+    status = await each_ahead(call, call.operands, look, one)
     if "json" in call.options:
         await call.print(json.dumps(records))
     return status
@@ -191,16 +208,18 @@ async def mkdir(call: Call) -> int:
     return await call.each(call.operands, one)
 
 
-async def _mkdir_if_missing(system: System, path: str) -> None:
+async def _mkdir_if_missing(system: System, path: str) -> bool:
+    """Whether it was made."""
     try:
         there = await system.stat(path)
     except FileError as error:
         if error.error is not E.NOENT:
             raise
         await system.mkdir(path)
-        return
+        return True
     if not there.is_dir:
         raise FileError(E.NOTDIR, path)
+    return False
 
 
 async def touch(call: Call) -> int:
@@ -218,7 +237,8 @@ async def touch(call: Call) -> int:
 
 
 async def rm(call: Call) -> int:
-    async def one(path: str) -> None:
+    async def one(path: str) -> Stat | None:
+        """Remove it, unless it is a directory."""
         here = absolute(call.system.cwd, path)
         if here == "/" or base_name(path) in (".", "..") or f"{call.system.cwd}/".startswith(f"{here}/"):
             raise FileError(E.INVAL, path, "the working directory and what is above it stay")
@@ -226,22 +246,66 @@ async def rm(call: Call) -> int:
             found = await call.system.stat(path, follow=False)
         except FileError as error:
             if error.error is E.NOENT and "f" in call.options:
-                return
+                return None
             raise
-        if not found.is_dir:
-            await call.system.remove(path)
-        elif "r" in call.options:
-            await remove_tree(call.system, path)
-        else:
+        if found.is_dir:
+            return found
+        await call.system.remove(path)
+        return None
+
+    async def directory(path: str, found: Stat | None) -> None:
+        if found is None:
+            return
+        if "r" not in call.options:
             raise FileError(E.ISDIR, path, "rm -r removes directories")
+        await remove_tree(call.system, path)
 
     if not call.operands and "f" not in call.options:
         raise call.usage("which file?")
-    return await call.each(call.operands, one)
+    return await each_ahead(call, call.operands, one, directory, _at_once(call.system, call.operands))
+
+
+def _at_once(system: System, paths: Sequence[str]) -> int:
+    """How many of the paths may be worked on together: those that have nothing to do with each other."""
+    tree = sorted([name for name in absolute(system.cwd, path).split("/") if name] for path in paths)
+    # What is in a directory comes right after it.
+    apart = all(below[: len(above)] != above for above, below in pairwise(tree))
+    return AT_ONCE if apart else 1
 
 
 async def remove_tree(system: System, top: str) -> None:
     """Remove a directory and everything in it; links are removed, not followed."""
+    levels: list[list[str]] = [[top]]
+    doubled: set[str] = set()
+
+    async def files(level: list[str], below: list[str]) -> AsyncIterator[str]:
+        async with ahead(level, system.list, LISTED_AHEAD) as listings:
+            async for directory, listed in listings:
+                entries = unique(listed.result())
+                if len(entries) < len(listed.result()):
+                    doubled.add(directory)
+                paths = [(join(directory, entry.name), entry.is_dir) for entry in entries]
+                below += [path for path, is_directory in paths if is_directory]
+                for path, is_directory in paths:
+                    if not is_directory:
+                        yield path
+
+    while levels[-1]:
+        if len(levels) > DEEPEST:
+            raise FileError(E.LOOP, levels[-1][0])
+        below: list[str] = []
+        await all_of(files(levels[-1], below), system.remove)
+        levels.append(below)
+
+    async def emptied(path: str) -> None:
+        await (_remove_in_turn(system, path) if path in doubled else system.remove(path))
+
+    for level in reversed(levels):
+        await all_of(level, emptied)
+
+
+async def _remove_in_turn(system: System, top: str) -> None:
+    """What is in a directory once more: of a name that a union holds twice the second has come to light."""
     waiting: list[tuple[str, bool, int]] = [(top, False, 0)]
     while waiting:
         path, emptied, depth = waiting.pop()
@@ -251,7 +315,6 @@ async def remove_tree(system: System, top: str) -> None:
         if depth > DEEPEST:
             raise FileError(E.LOOP, path)
         waiting.append((path, True, depth))
-        # A name that a union holds twice is removed twice: behind the first the second comes to light.
         for entry in await system.list(path):
             below = join(path, entry.name)
             if entry.is_dir:
@@ -279,17 +342,27 @@ async def _target(system: System, operands: Sequence[str]) -> tuple[str, bool]:
 async def cp(call: Call) -> int:
     target, into = await _target(call.system, call.operands)
 
-    async def one(path: str) -> None:
-        to = join(target, base_name(absolute(call.system.cwd, path))) if into else target
-        found = await call.system.stat(path)
-        if not found.is_dir:
-            await copy_file(call.system, path, to)
-        elif "r" in call.options:
-            await copy_tree(call.system, path, to)
-        else:
-            raise FileError(E.ISDIR, path, "cp -r copies directories")
+    def place(path: str) -> str:
+        return join(target, base_name(absolute(call.system.cwd, path))) if into else target
 
-    return await call.each(call.operands[:-1], one)
+    async def one(path: str) -> Stat | None:
+        """Copy it, unless it is a directory."""
+        found = await call.system.stat(path)
+        if found.is_dir:
+            return found
+        await copy_file(call.system, path, place(path), found)
+        return None
+
+    async def directory(path: str, found: Stat | None) -> None:
+        if found is None:
+            return
+        if "r" not in call.options:
+            raise FileError(E.ISDIR, path, "cp -r copies directories")
+        await copy_tree(call.system, path, place(path))
+
+    sources = call.operands[:-1]
+    most = _at_once(call.system, [*sources, *(map(place, sources))])
+    return await each_ahead(call, sources, one, directory, most)
 
 
 async def _refuse_same(system: System, path: str, to: str) -> None:
@@ -313,28 +386,64 @@ async def _refuse_same(system: System, path: str, to: str) -> None:
         raise FileError(E.INVAL, to, f"it is the same file as {path}")
 
 
-async def copy_file(system: System, path: str, to: str) -> None:
-    """Copy one file's bytes. When it returns they are written and the copy is closed."""
-    await _refuse_same(system, path, to)
-    async with opened(system, path, "r") as source, opened(system, to, "w") as copy:
+async def copy_file(system: System, path: str, to: str, found: Stat | None = None, new: bool = False) -> None:
+    """Copy one file's bytes. When it returns they are written and the copy is closed.
+
+    `found`: what is known of it. `new`: nothing is at `to`.
+    """
+    if not new:
+        await _refuse_same(system, path, to)
+    held = None if found is None else await read_small(system, path, found)
+    async with closing(held or await system.open(path, "r")) as source, opened(system, to, "w") as copy:
         async for data in chunks(source):
             await copy.write(data)
 
 
 async def copy_tree(system: System, path: str, to: str) -> None:
-    """Copy a directory and everything in it into `to`, which may be there. Links to files become files."""
+    """Copy a directory and everything in it into `to`, which may be there. Links to files become files.
+
+    After a refusal what is being copied is finished, and nothing more is begun. Raises the first, in order.
+    """
     source, target = absolute(system.cwd, path), absolute(system.cwd, to)
     if f"{target}/".startswith(f"{source.rstrip('/')}/"):
         raise FileError(E.INVAL, to, f"it is inside {path}")
-    await _mkdir_if_missing(system, to)
-    async for below, entry in walk(system, path):
+    made: dict[str, asyncio.Future[bool | None]] = {}
+    """For each directory of the copy whether it is new; None if it is refused, which is told once."""
+
+    async def directory(copy: str, in_new: bool) -> bool:
+        if not in_new:
+            return await _mkdir_if_missing(system, copy)
+        await system.mkdir(copy)
+        return True
+
+    async def one(found: tuple[str, Stat]) -> None:
+        below, entry = found
         copy = join(to, below[len(path) :].lstrip("/"))
-        if entry.is_dir:
-            await _mkdir_if_missing(system, copy)
-        elif entry.is_symlink and (await system.stat(below)).is_dir:
-            raise FileError(E.NOTSUP, below, "a link to a directory is not copied")
-        else:
-            await copy_file(system, below, copy)
+        in_new = await made[copy.rpartition("/")[0]]
+        if in_new is None:
+            return
+        if not entry.is_dir:
+            if entry.is_symlink and (await system.stat(below)).is_dir:
+                raise FileError(E.NOTSUP, below, "a link to a directory is not copied")
+            await copy_file(system, below, copy, entry, in_new)
+            return
+        try:
+            made[copy].set_result(await directory(copy, in_new))
+        finally:
+            if not made[copy].done():
+                made[copy].set_result(None)
+
+    async def found() -> AsyncIterator[tuple[str, Stat]]:
+        async with aclosing(walk(system, path)) as entries:
+            async for below, entry in entries:
+                if entry.is_dir:
+                    made[join(to, below[len(path) :].lstrip("/"))] = asyncio.get_running_loop().create_future()
+                yield below, entry
+
+    top = asyncio.get_running_loop().create_future()
+    top.set_result(await _mkdir_if_missing(system, to))
+    made[join(to, "x").rpartition("/")[0]] = top
+    await all_of(found(), one)
 
 
 async def mv(call: Call) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from cognu.errors import CognuError, E, FileError
 from cognu.ninep.types import Stat
+from cognu.shell.commands.early import each_ahead, look_and_read
 from cognu.shell.state import Call
 from cognu.shell.system import File, Mode, System
 
@@ -16,11 +18,20 @@ LONGEST_LINE = 16 << 20
 DEEPEST = 200
 """Levels of directories that a walk goes down; a tree bound into itself has no end."""
 
+LISTED_AHEAD, LISTED_IN_ALL = 16, 128
+"""Of the directories that a walk comes to next, how many are listed before; how many listings it holds or waits for."""
+
 
 @asynccontextmanager
 async def opened(system: System, path: str, mode: Mode) -> AsyncIterator[File]:
     """A file that is closed at the end. What closing turns up is raised, unless something else is on its way."""
-    file = await system.open(path, mode)
+    async with closing(await system.open(path, mode)) as file:
+        yield file
+
+
+@asynccontextmanager
+async def closing(file: File) -> AsyncIterator[File]:
+    """As `opened`, for a file that is open."""
     try:
         yield file
     except BaseException:
@@ -60,17 +71,22 @@ async def lines(file: File) -> AsyncIterator[bytes]:
 async def each_input(call: Call, action: Callable[[str, File], Awaitable[None]]) -> int:
     """Do `action(name, file)` to every operand's file, or to the standard input for `-` and if there is none.
 
-    The status is 0, or 1 if a file could not be read; the others were read all the same.
+    The status is 0, or 1 if a file could not be read; the others were read all the same. Of several, small stored files
+    are read before their turn.
     """
+    several = len(call.operands) > 1
 
-    async def one(path: str) -> None:
+    async def early(path: str) -> File | None:
+        return await look_and_read(call.system, path) if several and path != "-" else None
+
+    async def one(path: str, held: File | None) -> None:
         if path == "-":
             await action(path, call.streams.stdin)
             return
-        async with opened(call.system, path, "r") as file:
+        async with closing(held or await call.system.open(path, "r")) as file:
             await action(path, file)
 
-    return await call.each(call.operands or ["-"], one)
+    return await each_ahead(call, call.operands or ["-"], early, one)
 
 
 def join(directory: str, name: str) -> str:
@@ -89,20 +105,40 @@ def unique(entries: list[Stat]) -> list[Stat]:
     return [found[name] for name in sorted(found)]
 
 
-async def walk(system: System, top: str) -> AsyncIterator[tuple[str, Stat]]:
+async def walk(system: System, top: str) -> AsyncGenerator[tuple[str, Stat]]:
     """Everything below the directory `top`, a directory before what is in it. Links are not followed.
 
+    The directories that come next are listed before their turn. Who does not take all of it closes the generator.
     Raises `FileError(LOOP)` more than `DEEPEST` levels down.
     """
     waiting: list[tuple[str, int]] = [(top, 0)]
-    while waiting:
-        directory, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise FileError(E.LOOP, directory)
-        below: list[tuple[str, int]] = []
-        for entry in unique(await system.list(directory)):
-            path = join(directory, entry.name)
-            yield path, entry
-            if entry.is_dir:
-                below.append((path, depth + 1))
-        waiting.extend(reversed(below))
+    listing: dict[str, asyncio.Task[list[Stat]]] = {}
+
+    async def look(directory: str) -> list[Stat]:
+        entries = unique(await system.list(directory))
+        begin([join(directory, entry.name) for entry in entries if entry.is_dir])
+        return entries
+
+    def begin(directories: list[str]) -> None:
+        for path in directories[:LISTED_AHEAD]:
+            if path not in listing and len(listing) < LISTED_IN_ALL:
+                listing[path] = asyncio.create_task(look(path))
+
+    try:
+        while waiting:
+            directory, depth = waiting.pop()
+            if depth > DEEPEST:
+                raise FileError(E.LOOP, directory)
+            begun = listing.get(directory)
+            entries = await (look(directory) if begun is None else begun)
+            listing.pop(directory, None)
+            below = [(join(directory, entry.name), depth + 1) for entry in entries if entry.is_dir]
+            waiting.extend(reversed(below))
+            begin([path for path, _ in reversed(waiting[-LISTED_AHEAD:])])
+            for entry in entries:
+                yield join(directory, entry.name), entry
+    finally:
+        while listing:
+            _, task = listing.popitem()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

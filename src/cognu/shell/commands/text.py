@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from cognu.errors import E, FileError
-from cognu.shell.commands.reading import chunks, each_input, lines, opened, walk
+from cognu.ninep.types import Stat
+from cognu.shell.ahead import ahead
+from cognu.shell.commands.early import look_and_read, read_small
+from cognu.shell.commands.reading import chunks, closing, each_input, lines, walk
 from cognu.shell.commands.regex import compile_fixed, compile_regex
 from cognu.shell.options import parse_count
 from cognu.shell.state import Call, decode, encode
@@ -216,12 +219,24 @@ class _Grep:
         if "c" in options:
             await self.call.write(prefix + b"%d\n" % count)
 
-    async def path(self, path: str) -> None:
+    async def paths(self, paths: list[str]) -> None:
+        async def early(path: str) -> File | None:
+            return await look_and_read(self.call.system, path) if path != "-" else None
+
+        if len(paths) == 1:
+            await self.path(paths[0])
+            return
+        async with ahead(paths, early) as done:
+            async for path, task in done:
+                await self.path(path, task.result())
+
+    async def path(self, path: str, held: File | None = None) -> None:
+        """`held`: what was read of it before its turn, if anything was."""
         try:
             if path == "-":
                 await self.file("(standard input)", self.call.streams.stdin)
                 return
-            async with opened(self.call.system, path, "r") as file:
+            async with closing(held or await self.call.system.open(path, "r")) as file:
                 await self.file(path, file)
         except FileError as error:
             if error.error is E.PIPE:
@@ -229,14 +244,18 @@ class _Grep:
             self.refused = True
             await self.call.complain(error)
 
+    async def _early(self, found: tuple[str, Stat]) -> File | None:
+        return await read_small(self.call.system, *found)
+
     async def tree(self, path: str) -> None:
         try:
             if not (await self.call.system.stat(path)).is_dir:
                 await self.path(path)
                 return
-            async for below, entry in walk(self.call.system, path):
-                if not entry.is_dir and not entry.is_symlink:
-                    await self.path(below)
+            async with ahead(walk(self.call.system, path), self._early) as done:
+                async for (below, entry), task in done:
+                    if not entry.is_dir and not entry.is_symlink:
+                        await self.path(below, task.result())
         except FileError as error:
             if error.error is E.PIPE:
                 raise
@@ -255,8 +274,11 @@ async def grep(call: Call) -> int:
         pattern = compile_regex(typed, "E" in call.options, ignore_case)
     work = _Grep(call, pattern, len(paths) > 1 or recursive)
     try:
-        for path in paths or (["."] if recursive else ["-"]):
-            await (work.tree(path) if recursive else work.path(path))
+        if not recursive:
+            await work.paths(paths or ["-"])
+        else:
+            for path in paths or ["."]:
+                await work.tree(path)
     except _Found:
         return 0
     return 2 if work.refused else int(not work.matched)

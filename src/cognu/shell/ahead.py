@@ -1,0 +1,105 @@
+"""Work on many files, begun before its turn, so that files on another machine are not one round trip after another.
+
+What commands do to a list of paths or to a tree they do in order, and so it looks from outside: output, refusals and
+status are as if nothing was begun early. What is under way or waits for its turn is bounded. Cancelling who asked for
+it cancels and awaits all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+from cognu.errors import FileError
+
+AT_ONCE = 64
+"""Pieces of work that are under way or wait for their turn."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+Work = Callable[[T], Coroutine[Any, Any, R]]
+Done = AsyncIterator[tuple[T, "asyncio.Task[R]"]]
+
+
+@asynccontextmanager
+async def ahead(
+    items: AsyncIterable[T] | Iterable[T], work: Work[T, R], most: int = AT_ONCE
+) -> AsyncIterator[Done[T, R]]:
+    """Do `work` to every item, to `most` of them at once: an iterator of items with their tasks, done, in order.
+
+    Raises what `items` raises, after all that came before. At the end what is left is cancelled and awaited. Work that
+    nobody asked about is not heard of: what it made must not need closing.
+    """
+    room = asyncio.Semaphore(most)
+    begun: asyncio.Queue[tuple[T, asyncio.Task[R]] | None] = asyncio.Queue()
+    tasks: set[asyncio.Task[R]] = set()
+
+    async def begin() -> None:
+        try:
+            async with aclosing(_each(items)) as each:
+                async for item in each:
+                    await room.acquire()
+                    task = asyncio.create_task(work(item))
+                    tasks.add(task)
+                    begun.put_nowait((item, task))
+        finally:
+            begun.put_nowait(None)
+
+    async def finished() -> AsyncGenerator[tuple[T, asyncio.Task[R]]]:
+        while (found := await begun.get()) is not None:
+            await asyncio.wait([found[1]])
+            tasks.discard(found[1])
+            yield found
+            room.release()
+        await beginning
+
+    beginning = asyncio.create_task(begin())
+    try:
+        async with aclosing(finished()) as results:
+            yield results
+    finally:
+        beginning.cancel()
+        await asyncio.gather(beginning, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def all_of(items: AsyncIterable[T] | Iterable[T], work: Work[T, None], most: int = AT_ONCE) -> None:
+    """Do `work` to every item. After the first, in order, that is refused, no other is begun; those that are end first.
+
+    Raises its refusal.
+    """
+    refused = False
+
+    async def unless_refused(item: T) -> None:
+        nonlocal refused
+        if refused:
+            return
+        try:
+            await work(item)
+        except FileError:
+            refused = True
+            raise
+
+    first: FileError | None = None
+    async with ahead(items, unless_refused, most) as done:
+        async for _, task in done:
+            failed = task.exception()
+            if isinstance(failed, FileError):
+                first = first or failed
+            elif failed is not None:
+                raise failed
+    if first is not None:
+        raise first

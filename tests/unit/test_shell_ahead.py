@@ -1,0 +1,428 @@
+"""What commands of the shell begin before its turn: how many trips it takes, and that nobody can tell otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from cognu.errors import E, FileError, LinkBroken
+from cognu.ninep import messages as m
+from cognu.ninep.codec import Frames, decode
+from cognu.ninep.messages import Dialect
+from cognu.ninep.types import Qid, SetStat, Stat
+from cognu.shell.ahead import AT_ONCE, ahead, all_of
+from cognu.shell.commands.early import SMALL, read_small
+from cognu.shell.commands.reading import LISTED_IN_ALL, walk
+from cognu.shell.interactive import run_once
+from cognu.shell.state import Shell
+from cognu.shell.system import File, Mode
+from joined import idle
+from sessions import nothing_open, served
+from shell_fake import Bench, FakeSystem, FakeWorld, Result
+from streams import MemoryStream
+
+T = TypeVar("T")
+
+
+class FarSystem(FakeSystem):
+    """Each call waits for the next trip; those that wait go together. `opened` are the paths in the order of asking."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        super().__init__(world)
+        self.waiting: list[asyncio.Future[None]] = []
+        self.most = 0
+        self.opened: list[str] = []
+        self.cut = False
+
+    async def trip(self) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self.waiting.append(place)
+        await place
+        if self.cut:
+            raise LinkBroken(E.NONODE, "pi")
+
+    async def open(self, path: str, mode: Mode) -> File:
+        if mode == "r":
+            self.opened.append(path)
+        await self.trip()
+        return await super().open(path, mode)
+
+    async def stat(self, path: str, follow: bool = True) -> Stat:
+        await self.trip()
+        return await super().stat(path, follow)
+
+    async def list(self, path: str) -> list[Stat]:
+        await self.trip()
+        return await super().list(path)
+
+    async def mkdir(self, path: str) -> None:
+        await self.trip()
+        await super().mkdir(path)
+
+    async def remove(self, path: str) -> None:
+        await self.trip()
+        await super().remove(path)
+
+    async def wstat(self, path: str, change: SetStat) -> None:
+        await self.trip()
+        await super().wstat(path, change)
+
+    async def answer(self) -> bool:
+        """One trip: what waits is answered, once nothing else goes on. False if nothing waits."""
+        seen = -1
+        for _ in range(40):
+            await idle()
+            if seen == len(self.waiting) > 0:
+                break
+            seen = len(self.waiting)
+        waiting, self.waiting = self.waiting, []
+        self.most = max(self.most, len(waiting))
+        for place in waiting:
+            if not place.done():
+                place.set_result(None)
+        return bool(waiting)
+
+    async def trips(self, work: Awaitable[T], stop: Callable[[int], None] = lambda done: None) -> tuple[T, int]:
+        """What `work` comes to, and how many trips it took; `stop` is called after each."""
+        task = asyncio.ensure_future(work)
+        count = 0
+        while not task.done():
+            if await self.answer():
+                count += 1
+                stop(count)
+            else:
+                assert task.done(), "it waits for something else than an answer"
+        return await task, count
+
+
+class FarBench(Bench):
+    def __init__(self) -> None:
+        super().__init__()
+        self.far = FarSystem(self.system.world)
+        self.system = self.far
+        self.shell = Shell(self.system, {"HOME": "/home/me"}, ("sh",))
+
+    async def count(self, text: str, stop: Callable[[int], None] = lambda done: None) -> tuple[Result, int]:
+        return await self.far.trips(self.run(text), stop)
+
+
+@pytest.fixture
+def bench() -> FarBench:
+    return FarBench()
+
+
+def make_tree(bench: Bench, directories: int, files: int) -> None:
+    for directory in range(directories):
+        for file in range(files):
+            bench.system.make(f"tree/d{directory}/f{file}", f"{directory}.{file}\n".encode())
+
+
+# -- trips ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tree_is_read_in_few_trips(bench: FarBench) -> None:
+    make_tree(bench, 10, 30)
+    result, trips = await bench.count("grep -r . tree")
+    assert result.out.splitlines() == [f"tree/d{d}/f{f}:{d}.{f}" for d in range(10) for f in sorted(range(30), key=str)]
+    # The tree's attributes, its listing, those of the directories; then 300 files, 64 at a time.
+    assert trips <= 4 + 2 * (310 // AT_ONCE + 1)
+    assert bench.far.most <= AT_ONCE + LISTED_IN_ALL
+
+
+async def test_a_tree_is_copied_in_few_trips(bench: FarBench) -> None:
+    make_tree(bench, 10, 30)
+    result, trips = await bench.count("cp -r tree copy")
+    assert (result.status, result.err) == (0, "")
+    assert all(bench.system.data(f"copy/d{d}/f{f}") == f"{d}.{f}\n".encode() for d in range(10) for f in range(30))
+    assert trips <= 30  # one by one it is six for each file, 1,800
+
+
+async def test_a_tree_is_removed_in_few_trips(bench: FarBench) -> None:
+    make_tree(bench, 10, 30)
+    result, trips = await bench.count("rm -r tree")
+    assert (result.status, bench.system.has("tree")) == (0, False)
+    assert trips <= 16
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("cat tree/d0/*", 8), ("wc tree/d0/*", 8), ("ls -l tree/d0/*", 6), ("stat tree/d0/*", 6), ("rm tree/d0/*", 8)],
+)
+async def test_many_operands_are_few_trips(bench: FarBench, text: str, most: int) -> None:
+    make_tree(bench, 1, 60)
+    result, trips = await bench.count(text)
+    assert (result.status, result.err) == (0, "")
+    assert trips <= most
+
+
+async def test_many_operands_are_copied_in_few_trips(bench: FarBench) -> None:
+    make_tree(bench, 1, 60)
+    bench.system.make("to")
+    result, trips = await bench.count("cp tree/d0/* to")
+    assert (result.status, bench.system.data("to/f59")) == (0, b"0.59\n")
+    assert trips <= 12
+
+
+async def test_deep_and_wide_trees_are_listed_ahead_and_no_more_than_is_said(bench: FarBench) -> None:
+    for number in range(400):
+        bench.system.make(f"tree/d{number}/e/f", b"x")
+    result, trips = await bench.count("grep -rl x tree")
+    assert len(result.out.splitlines()) == 400
+    assert trips <= 120  # one by one it is two for each directory and two for each file
+
+
+# -- as if nothing was begun early ------------------------------------------------------------------------------------
+
+
+async def test_what_is_refused_is_told_in_its_turn_and_the_others_are_read(bench: FarBench) -> None:
+    for name in "abc":
+        bench.system.make(name, name.encode())
+    bench.system.make("b", b"").refuse = E.ACCES
+    result, _ = await bench.count("cat a b none c 2>&1")
+    assert result.status == 1
+    assert result.out == "acat: b: permission denied\ncat: none: file does not exist\nc"
+
+
+async def test_a_file_that_goes_meanwhile_is_missing(bench: FarBench) -> None:
+    for name in "abc":
+        bench.system.make(name, name.encode())
+
+    def remove(done: int) -> None:
+        if done == 1:  # their attributes are there
+            home = bench.system._find("/home/me").children
+            assert home is not None
+            del home["b"]
+
+    result, _ = await bench.count("cat a b c", remove)
+    assert (result.out, result.status) == ("ac", 1)
+    assert result.err == "cat: b: file does not exist\n"
+
+
+async def test_what_may_be_a_stream_is_opened_in_its_turn(bench: FarBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up, empty, large = (bench.system.make(name, b"x") for name in ("made-up", "empty", "large"))
+    monkeypatch.setattr(made_up, "stat", lambda name: Stat(name, Qid(0, 0, 7), 0o644, 1, 0))
+    empty.data.clear()
+    large.data += b"y" * SMALL
+    bench.system.make("small", b"small")
+    await bench.count("cat made-up empty large small")
+    assert bench.far.opened == ["small", "made-up", "empty", "large"]
+
+
+async def test_what_is_read_early_is_no_more_than_it_was_said_to_be() -> None:
+    """A file that grew is for who opens it: its beginning alone is not held."""
+    bench = Bench()
+    bench.system.make("f", b"x" * (SMALL + 1))
+    stat = replace(await bench.system.stat("f"), length=10)
+    assert await read_small(bench.system, "f", stat) is None
+    bench.system.make("g", b"x" * SMALL)
+    held = await read_small(bench.system, "g", await bench.system.stat("g"))
+    assert held is not None
+    assert (await held.read(3), len(await held.read(SMALL)), await held.read()) == (b"xxx", SMALL - 3, b"")
+    with pytest.raises(FileError):
+        await held.write(b"")
+    assert not bench.world.open_files
+
+
+async def test_after_a_refusal_a_copy_begins_nothing_more_and_tells_the_first(bench: FarBench) -> None:
+    make_tree(bench, 5, 100)
+    bench.system.make("tree/d1/f0", b"").refuse = E.ACCES
+    result, _ = await bench.count("cp -r tree copy")
+    assert result.status == 1
+    assert result.err == "cp: tree/d1/f0: permission denied\n"
+    assert bench.system.data("copy/d1/f1") == b"1.1\n"  # was under way
+    assert not bench.system.has("copy/d4/f99")
+
+
+async def test_a_directory_that_can_not_be_made_is_told_once(bench: FarBench) -> None:
+    make_tree(bench, 3, 20)
+    bench.system.make("copy/tree/d1", b"in the way")
+    result, _ = await bench.count("cp -r tree copy")
+    assert result.status == 1
+    assert result.err == "cp: copy/tree/d1: not a directory\n"
+
+
+async def test_names_that_meet_are_copied_one_after_the_other(bench: FarBench) -> None:
+    for directory in "ab":
+        bench.system.make(f"{directory}/x", directory.encode() * 1000)
+    bench.system.make("to")
+    result, _ = await bench.count("cp a/x b/x to")
+    assert (result.status, bench.system.data("to/x")) == (0, b"b" * 1000)
+
+
+async def test_a_name_removed_twice_is_missing_the_second_time(bench: FarBench) -> None:
+    bench.system.make("d/x", b"x")
+    result, _ = await bench.count("rm -r d/x d d/x")
+    assert (result.status, result.err) == (1, "rm: d/x: file does not exist\n")
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["grep -r . tree", "cp -r tree copy", "rm -r tree", "cat tree/d0/*", "ls -l tree/*"])
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+async def test_cancelled_or_cut_off_it_leaves_nothing_open_or_running(bench: FarBench, text: str, after: int) -> None:
+    make_tree(bench, 5, 30)
+    streams, _, _ = bench.streams()
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(run_once(bench.shell, text, streams))
+    for _ in range(after):
+        await bench.far.answer()
+    running.cancel()
+    await asyncio.wait([running])
+    assert asyncio.all_tasks() == before
+    await bench.close(streams)
+
+    def cut(done: int) -> None:
+        bench.far.cut = done >= after
+
+    make_tree(bench, 5, 30)
+    result, _ = await bench.count(text, cut)
+    assert result.status != 0 or not bench.far.cut
+    assert asyncio.all_tasks() == before
+
+
+async def test_grep_that_has_found_it_leaves_nothing_running(bench: FarBench) -> None:
+    make_tree(bench, 5, 30)
+    before = asyncio.all_tasks()
+    result, _ = await bench.count("grep -rq . tree")
+    assert result.status == 0
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_walk_that_is_left_cancels_its_listings(bench: FarBench) -> None:
+    make_tree(bench, 30, 1)
+    before = asyncio.all_tasks()
+    entries = walk(bench.system, "tree")
+    _, _ = await bench.far.trips(anext(entries))
+    assert len(asyncio.all_tasks()) > len(before)
+    await entries.aclose()
+    assert asyncio.all_tasks() == before
+
+
+# -- the parts --------------------------------------------------------------------------------------------------------
+
+
+async def test_results_come_in_order_and_no_more_is_begun_than_is_said() -> None:
+    begun: list[int] = []
+    gates = [asyncio.Event() for _ in range(9)]
+
+    async def work(item: int) -> int:
+        begun.append(item)
+        await gates[item].wait()
+        return item * item
+
+    async with ahead(range(9), work, 3) as done:
+        await idle()
+        assert begun == [0, 1, 2]
+        gates[1].set()
+        gates[2].set()
+        await idle()
+        assert begun == [0, 1, 2]  # they wait for their turn
+        for gate in gates:
+            gate.set()
+        assert [(item, task.result()) async for item, task in done] == [(n, n * n) for n in range(9)]
+
+
+async def test_what_the_items_raise_comes_after_what_came_before() -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        raise FileError(E.IO, "3")
+
+    async def work(item: int) -> int:
+        return item
+
+    seen: list[int] = []
+
+    async def all_() -> None:
+        async with ahead(items(), work) as done:
+            async for item, _ in done:
+                seen.append(item)
+
+    with pytest.raises(FileError):
+        await all_()
+    assert seen == [1, 2]
+
+
+async def test_the_first_refusal_in_order_is_raised_whichever_came_first() -> None:
+    order = [asyncio.Event(), asyncio.Event()]
+
+    async def work(item: int) -> None:
+        await order[item].wait()
+        order[0].set()
+        raise FileError(E.IO, str(item))
+
+    order[1].set()
+    with pytest.raises(FileError) as caught:
+        await all_of([0, 1], work)
+    assert caught.value.subject == "0"
+
+
+# -- on the wire ------------------------------------------------------------------------------------------------------
+
+
+class Counting(MemoryStream):
+    """Counts what is asked and answered, by name, and how much was on its way at once."""
+
+    def prepare(self) -> None:
+        self.frames = {True: Frames(1 << 24), False: Frames(1 << 24)}
+        self.names: dict[str, int] = {}
+        self.under_way = self.most = 0
+
+    def note(self, data: bytes, ours: bool) -> None:
+        for frame in self.frames[ours].feed(data):
+            message = decode(frame, Dialect.NG)[1]
+            if isinstance(message, m.Tcomp):
+                name = " ".join(type(part).__name__ for part in message.parts)
+            else:
+                name = type(message).__name__
+            self.names[name] = self.names.get(name, 0) + 1
+            self.under_way += 1 if ours else -1
+            self.most = max(self.most, self.under_way)
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        self.note(b"".join(buffers), True)
+        await super().write(*buffers)
+
+    async def read(self, count: int) -> bytes:
+        data = await super().read(count)
+        self.note(data, False)
+        return data
+
+
+async def test_over_9p_a_tree_is_a_compound_for_each_file_with_many_under_way() -> None:
+    async with served() as at:
+        session = await at.session()
+        (end,) = at.ends
+        tree = at.place / "tree"
+        tree.mkdir()
+        for number in range(200):
+            (tree / f"f{number}").write_bytes(b"some text\n")
+        end.__class__ = Counting
+        assert isinstance(end, Counting)
+        end.prepare()
+        entries = walk(session, str(tree))
+
+        async def read(found: tuple[str, Stat]) -> bytes:
+            held = await read_small(session, *found)
+            assert held is not None
+            return await held.read()
+
+        async with ahead(entries, read) as done:
+            assert [task.result() async for _, task in done] == [b"some text\n"] * 200
+        await nothing_open(session)
+        assert end.names["Twalk Tlopen Tgetattr Tread"] == 200
+        assert end.names["Twalk Tlopen Tlist"] == 1
+        assert end.most >= AT_ONCE // 2
+        await session.close()
+
+
+def test_each_command_says_nothing_of_how_many_at_once() -> None:
+    """The bound is one, so that no command has more under way than a server takes of one client."""
+    assert inspect.signature(ahead).parameters["most"].default == AT_ONCE
+    assert AT_ONCE + LISTED_IN_ALL < 4096
