@@ -118,7 +118,17 @@ def test_always_is_kept_by_the_programs_hash_and_never_refuses_without_asking(de
         assert CHOICES not in before
     kept = desk.asks("grants", "list")["programs"]
     assert [(row["name"], row["allow"], row["never"]) for row in kept] == [("show.wasm", [], [f"{secret}:r"])]
-    assert desk.run("run", "show.wasm", "--file=secret").stderr.decode() == f"show: secret: {ABSENT}\n"
+    how = f"grants revoke show.wasm {secret}:r"
+    told = f"show.wasm: {secret}: {E.NOTGIVEN.text}: that is kept as never; {how} takes that back\n"
+    for isolated in ((), ("--isolate",), ("--on", "pi")):
+        done = desk.run("run", *isolated, "show.wasm", "--file=secret")
+        assert (done.returncode, done.stderr.decode()) == (1, f"show: secret: {ABSENT}\n{told}")
+        for granted in (f"{secret}:rw", str(desk.work)):
+            done = desk.run("run", *isolated, "--grant", granted, "show.wasm", "--file=secret")
+            assert done.returncode == 126
+            assert f"{E.CONFLICT.text}: this node keeps: never {secret}:r, of show.wasm; {how}" in done.stderr.decode()
+    desk.says(*how.split())
+    assert desk.says("run", "--grant", secret, "show.wasm", "--file=secret") == "of desk\n"
 
 
 def test_grants_are_set_for_a_file_a_hash_and_a_name_and_contradictions_refused(desk: Machine) -> None:

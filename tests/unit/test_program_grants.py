@@ -216,11 +216,49 @@ async def test_what_is_remembered_of_the_hash_is_there_without_a_question(desk: 
     assert await desk.run("r", "/etc/motd") == [f"r: {ABSENT}"]
 
 
-async def test_never_is_refused_without_a_question_and_what_is_typed_counts_more(desk: Desk) -> None:
-    desk.book.add(desk.program, never=[Grant("/etc", "r")])
+async def test_never_is_refused_without_a_question_and_noted_for_the_user(desk: Desk) -> None:
+    never = Grant("/etc", "r")
+    desk.book.add(desk.program, never=[never])
     assert await desk.run("r", "/etc/motd", answer=yes) == [f"r: {ABSENT}"]
-    assert "/etc/motd" not in {path for path, _ in desk.asked}
-    assert await desk.run("r", "/etc/motd", answer=yes, grants=[Grant("/etc/motd", "r")]) == ["r: hello", ""]
+    assert ("/etc/motd", "r") in desk.asked  # told, and the yes counts for nothing
+    process = await desk.start("r", "/etc/motd", "r", "/etc/motd")
+    await process.ended.wait()
+    assert (await desk.machine.result(process)).out.decode() == f"r: {ABSENT}\n" * 2
+    assert process.wants is not None
+    found: list[Want] = []
+    while (want := await process.wants.next(len(found))) is not None:
+        found.append(want)
+    assert ("/etc/motd", "r", never) in [want[1:] for want in found]
+    assert len({want[1:] for want in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("launch", "meant"),
+    [(Launch(grants=[Grant("/etc/dir", "rw")]), "/etc/dir:rw"),
+     (Launch(grants=[Grant("/etc/dir/a", "r")]), "/etc/dir/a:r"),
+     (Launch(grants=[Grant("/etc", "r")]), "/etc:r"), (Launch(grants=[Grant("/", "rwx")]), "/:rwx"),
+     (Launch(grants=[Grant(f"{HOME}/../../etc/dir", "r")]), "/etc/dir:r"),
+     (Launch(directories=[Mapping("/etc", "/here")]), "/etc:rw"),
+     (Launch(grant_files=["/rules"]), "/etc/dir/b:r")],
+)  # fmt: skip
+async def test_what_is_kept_as_never_stops_a_grant_of_it_or_of_a_tree_above_or_below(
+    desk: Desk, launch: Launch, meant: str
+) -> None:
+    await desk.machine.make("/rules", b"allow /etc/dir/b r\n")
+    desk.book.add(desk.program, "wants.wasm", never=[Grant("/etc/dir", "r")])
+    with pytest.raises(FileError) as caught:
+        await desk.start("r", "/etc/motd", launch=launch)
+    assert caught.value.error is E.CONFLICT
+    assert "grants revoke wants.wasm /etc/dir:r" in caught.value.detail
+    assert meant in caught.value.subject or ".." in launch.grants[0].path
+    desk.book.remove(desk.program)
+    process = await desk.start("r", "/etc/motd", launch=launch)
+    await process.ended.wait()
+
+
+async def test_what_is_kept_as_never_stops_no_grant_of_another_right_or_tree(desk: Desk) -> None:
+    desk.book.add(desk.program, never=[Grant("/etc/dir", "w"), Grant("/et", "r")])
+    assert await desk.run("r", "/etc/dir/a", grants=[Grant("/etc/dir", "r"), Grant("/etc/motd", "rw")]) == ["r: ok"]
 
 
 async def test_a_file_of_grants_is_for_one_run(desk: Desk) -> None:
@@ -374,6 +412,14 @@ async def test_what_is_remembered_is_where_a_path_led_not_where_a_link_leads_sin
     await link(desk, "/etc/motd", "../secret")
     for path in ("/etc/motd", "alias", f"{HOME}/alias"):
         assert await desk.run("r", path) == [f"r: {ABSENT}"]
+
+
+async def test_what_is_kept_as_never_is_refused_by_any_name(desk: Desk) -> None:
+    desk.book.add(desk.program, never=[Grant("/etc/motd", "r")])
+    await link(desk, f"{HOME}/alias", "/etc/motd")
+    with pytest.raises(FileError) as caught:
+        await desk.start("r", "alias", launch=Launch(grants=[Grant(f"{HOME}/alias", "r")]))
+    assert caught.value.error is E.CONFLICT
 
 
 async def test_a_grant_by_another_name_is_taken_back_with_what_it_is(desk: Desk) -> None:

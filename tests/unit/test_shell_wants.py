@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -56,7 +57,7 @@ def program(bench: Bench, *wants: Want, status: int = 1) -> None:
         child.wanted += wants
         if running.options.asks:
             for count in range(1, len(wants) + 1):
-                while len(child.answers) < count:
+                while len(child.answers) < count - sum(want.never is not None for want in wants):
                     await child.answered.wait()
                     child.answered.clear()
         return status
@@ -102,6 +103,17 @@ async def test_each_answer_does_what_it_says(bench: Bench, typed: bytes, yes: bo
     grant = Grant("/home/me/notes", "r")
     assert remembered(bench) == ([] if kept is None else [("remember", "bafkr4ihash", "prog", grant, kept)])
     assert child_of(bench).closed
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_is_kept_as_never_is_no_question_and_told_when_the_program_failed(bench: Bench, asked: bool) -> None:
+    program(bench, replace(NOTES, never=Grant("/home/me", "rw")), Want(1, "/gone", "r", "h", never=Grant("/gone", "r")))
+    shown = asks(bench) if asked else None
+    result = await bench.run("prog")
+    assert shown is None or shown.text == ""
+    told = "that is kept as never; grants revoke prog /home/me:rw takes that back"
+    assert result.err == f"prog: /home/me/notes: {E.NOTGIVEN.text}: {told}\n"
+    assert answered(bench) == []
 
 
 async def test_a_name_can_not_steer_the_terminal_at_which_it_is_asked_about(bench: Bench) -> None:

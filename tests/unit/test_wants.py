@@ -146,8 +146,11 @@ async def test_what_was_said_before_needs_no_question() -> None:
     assert not await desk.wants.reach("/kept/late", "r")
     desk.failure = None
     assert await desk.wants.reach("/kept/late", "r")  # now it is there
-    asked = await desk.asked("/never/below", "w")
-    await desk.wants.answer(desk, 0, False)
+    assert not await desk.wants.reach("/a", "rw")
+    assert await desk.wants.next(0) == Want(0, "/a", "rw", Grant("/a", "w"))  # told, by what is kept
+    await desk.wants.answer(desk, 0, True)  # it is no question
+    asked = await desk.asked("/never/below", "w", 1)
+    await desk.wants.answer(desk, 1, False)
     assert not await asked
 
 

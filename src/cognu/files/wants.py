@@ -47,11 +47,15 @@ class Means(NamedTuple):
 
 
 class Want(NamedTuple):
-    """`number` names it in the answer; `path` is the process's own, `rights` letters out of `rwxc`."""
+    """`number` names it in the answer; `path` is the process's own, `rights` letters out of `rwxc`.
+
+    `never` is what was said for good by which it was refused, which is no question then.
+    """
 
     number: int
     path: str
     rights: str
+    never: Grant | None = None
 
 
 class Said(NamedTuple):
@@ -121,8 +125,12 @@ class Wants:
         path, rights = whole(path, rights)
         if not _is_clean(path) or self._means is None or not self._means.lacks(path, rights):
             return False  # what is not clean could be shown to nobody as what it is
-        if any(denies(grant, path, rights) for grant in (*self._run.never, *self.kept.never)):
+        if any(denies(grant, path, rights) for grant in self._run.never):
             return False
+        for never in self.kept.never:
+            if denies(never, path, rights):
+                self._note(path, rights, never)
+                return False
         if _allows(self._run.allow, path, rights):
             return await self._admitted(self._means, path, rights, "")
         if self.kept.allow:
@@ -130,24 +138,28 @@ class Wants:
             real = await self._means.real(path)
             if real and _allows(self.kept.allow, real, rights):
                 return await self._admitted(self._means, path, rights, real)
-        if self._ended or (path, rights) in self._known:
+        number = self._note(path, rights)
+        if number is None or self._asker is None:
             return False
-        if len(self._noted) >= MOST or self._size + len(path) > MOST_BYTES:
-            return False
-        want = Want(len(self._noted), path, rights)
-        self._known.add((path, rights))
-        self._size += len(path)
-        self._noted.append(want)
-        answer: asyncio.Future[bool] | None = None
-        if self._asker is not None:
-            answer = self._waiting[want.number] = asyncio.get_running_loop().create_future()
-        self._wake()
-        if answer is None:
-            return False
+        answer: asyncio.Future[bool]
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             return await answer
         finally:
-            self._waiting.pop(want.number, None)
+            self._waiting.pop(number, None)
+
+    def _note(self, path: str, rights: str, never: Grant | None = None) -> int | None:
+        """The number of a new want; None if it is none, or one too many."""
+        if self._ended or (path, rights) in self._known:
+            return None
+        if len(self._noted) >= MOST or self._size + len(path) > MOST_BYTES:
+            return None
+        number = len(self._noted)
+        self._known.add((path, rights))
+        self._size += len(path)
+        self._noted.append(Want(number, path, rights, never))
+        self._wake()
+        return number
 
     async def _admitted(self, means: Means, path: str, rights: str, real: str) -> bool:
         """What was allowed for good may not have been there when the process began."""

@@ -5,9 +5,10 @@ All are derived from what the program's parent has at that moment, so none is mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from posixpath import normpath
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
@@ -15,6 +16,7 @@ from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import Grant, Launch
 from cognu.files.mounts import MAFTER, MCREATE, MREPL
+from cognu.files.nstext import quote
 from cognu.files.process import Process, State
 from cognu.files.server import OEXCL
 from cognu.files.steps import Steps, finish
@@ -27,12 +29,15 @@ from cognu.node.programs import (
     ProgramBook,
     ProgramGrants,
     conflict,
+    grant_text,
     less,
     parse_grants_text,
     with_grants,
 )
 from cognu.runtime.launch import RIGHTS, rights_of
 
+MAPPED = "rw"
+"""What a mapped directory may be used for."""
 NEW_FILE = 0o644
 """Permissions of a file that a program was allowed to make."""
 PIECE = 1 << 16
@@ -42,7 +47,7 @@ async def prepared(process: Process, launch: Launch, program: str, book: Program
     """The launch with what the grants files and `book` say of `program`; from now on the process's wants are noted.
 
     What is remembered of a path that is not there, or that the parent may not use itself, is left out. Raises what is
-    wrong with a file of grants.
+    wrong with a file of grants, and CONFLICT for what the program is never to have by what `book` says.
     """
     row = ProgramGrants(program)
     for path in launch.grant_files:
@@ -50,6 +55,9 @@ async def prepared(process: Process, launch: Launch, program: str, book: Program
         for key in (ANY, program):
             if key in found:
                 row = with_grants(row, found[key].allow, found[key].never)
+    if book is not None:
+        explicit = [*launch.grants, *row.allow, *(Grant(each.source, MAPPED) for each in launch.directories)]
+        await _check_never(process, explicit, book, program)
     # Of a program whose directories are mapped nothing is remembered: its paths are its own, and mean nothing here.
     kept = ProgramGrants(program) if book is None or launch.directories else book.get(program)
     # What was said for this run counts for more than what is remembered.
@@ -67,6 +75,30 @@ async def prepared(process: Process, launch: Launch, program: str, book: Program
         )
         process.reach = wants.reach
     return replace(launch, grants=grants, grant_files=[])
+
+
+async def _check_never(process: Process, grants: Sequence[Grant], book: ProgramBook, program: str) -> None:
+    """Raises CONFLICT for what is typed for this run and refused for good, itself or by a tree above or below it."""
+    refused = book.get(program).never
+    for grant in grants if refused else ():
+        path = grant.path if grant.path.startswith("/") else f"{process.cwd.path}/{grant.path}"
+        path = "/" + normpath(path).lstrip("/")
+        places = (path, await _found(process, path))
+        for never in refused:
+            meant = any(is_within(place, never.path) or is_within(never.path, place) for place in places)
+            if meant and set(never.rights) & set(grant.rights):
+                text, name = quote(grant_text(never)), quote(book.called(program))
+                detail = f"this node keeps: never {text}, of {name}; grants revoke {name} {text} takes that back"
+                raise FileError(E.CONFLICT, f"grant {grant_text(grant)}", detail)
+
+
+async def _found(process: Process, path: str) -> str:
+    """Where it leads, symbolic links and all; the path itself if nowhere."""
+    namespace = process.namespace
+    try:
+        return str((await finish(namespace.find(path, namespace.root, process))).path)
+    except FileError:
+        return path
 
 
 async def _text(process: Process, path: str) -> bytes:

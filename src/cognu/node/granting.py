@@ -11,15 +11,13 @@ from cognu.errors import E, FileError
 from cognu.files.launch import Grant
 from cognu.files.process import Process, State
 from cognu.files.wants import Said, is_within
-from cognu.node.admitting import deny, withdraw
+from cognu.node.admitting import MAPPED, deny, withdraw
 from cognu.node.grants import parse_grant
 from cognu.node.node import Node
 from cognu.node.programs import ProgramGrants, grant_text, less, parse_grant_text
 from cognu.store.names import check_name, is_prefix
 
 Arguments = dict[str, Any]
-MAPPED_LETTERS = "rw"
-"""What a mapped directory may be used for."""
 
 
 async def _programs(node: Node, arguments: Arguments) -> Any:
@@ -63,7 +61,7 @@ def _mapped(process: Process, grant: Grant) -> list[Grant]:
     """The mapped directories by which a program has what is at that path or below. It has them under its own names."""
     sources = ["/" + normpath(mapping.source).lstrip("/") for mapping in process.launch.directories]
     found = [each for each in sources if is_within(each, grant.path) or is_within(grant.path, each)]
-    return [Grant(each, MAPPED_LETTERS) for each in found if set(grant.rights) & set(MAPPED_LETTERS)]
+    return [Grant(each, MAPPED) for each in found if set(grant.rights) & set(MAPPED)]
 
 
 async def _grant_peer(node: Node, name: str, texts: list[str]) -> Any:

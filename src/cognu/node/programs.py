@@ -220,6 +220,11 @@ class ProgramBook:
     def get(self, program: str) -> ProgramGrants:
         return self._rows.get(program) or ProgramGrants(program)
 
+    def called(self, program: str) -> str:
+        """The name by which it can be told from others here, else its hash."""
+        name = self.get(program).name
+        return name if name and [row.name for row in self._rows.values()].count(name) == 1 else program
+
     def add(
         self, program: str, name: str = "", allow: Iterable[Grant] = (), never: Iterable[Grant] = ()
     ) -> ProgramGrants:

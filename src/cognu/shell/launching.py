@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cognu.errors import CognuError, E, FileError
 from cognu.files.nstext import quote, split_words
 from cognu.shell.connection import NodeFile
-from cognu.shell.system import Note, RunOptions, Want
+from cognu.shell.system import Grant, Note, RunOptions, Want
 
 AT_ONCE = 256 * 1024
 """Bytes of lines that are written at once; no line may be longer."""
@@ -114,8 +114,13 @@ class NodeChild:
         if not line:
             return None
         try:
-            number, path, rights, program = split_words(line)
-            return Want(int(number), path, rights, program)
+            number, path, rights, program, *more = split_words(line)
+            if not more:
+                return Want(int(number), path, rights, program)
+            never, place, letters = more
+            if never == "never":
+                return Want(int(number), path, rights, program, never=Grant(place, letters))
+            raise ValueError(never)
         except ValueError:
             raise FileError(E.BADMESSAGE, f"/proc/{self._pid}/wants") from None
 

@@ -119,7 +119,8 @@ class RunOptions:
 class Want:
     """What a program wanted and has no grant for: a path, with letters of `rwxc` (`c`: to be made if it isn't there).
 
-    `program` is its hash, `real` where the path leads, symbolic links and all.
+    `program` is its hash, `real` where the path leads, symbolic links and all. `never` is what is kept of the program
+    by which it was refused, without a question.
     """
 
     number: int
@@ -127,6 +128,7 @@ class Want:
     rights: str
     program: str
     real: str = ""
+    never: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)

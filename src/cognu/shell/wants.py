@@ -86,10 +86,10 @@ class Attendant:
     async def _attend(self) -> None:
         while (want := await self._child.want()) is not None:
             there = await _existing(self._call.system, want)
-            if there is not None and (self._call.shell.ask is None or _steers(there)):
+            if there is not None and (self._call.shell.ask is None or there.never is not None or _steers(there)):
                 self._refused.append(there)
                 there = None
-            if self._call.shell.ask is not None:
+            if want.never is None and self._call.shell.ask is not None:
                 await self._answer(there or want, there is not None and await self._may_have(there))
 
     async def _answer(self, want: Want, yes: bool) -> None:
@@ -124,9 +124,10 @@ class Attendant:
             text = CHOICES
 
     async def _tell(self, want: Want) -> None:
-        grant = grant_of(want)
-        flag = NET if grant.path == NETWORK else f"{grant.path}:{grant.rights}"
-        error = FileError(E.NOTGIVEN, f"{self._name}: {want.path}", f"run --grant {flag}")
+        remedy = f"run --grant {_typed(grant_of(want))}"
+        if want.never is not None:
+            remedy = f"that is kept as never; grants revoke {self._name} {_typed(want.never)} takes that back"
+        error = FileError(E.NOTGIVEN, f"{self._name}: {want.path}", remedy)
         with suppress(FileError):
             await self._call.streams.stderr.write(encode(f"{error}\n"))
 
@@ -146,6 +147,11 @@ def grant_of(want: Want) -> Grant:
     if CREATING in want.rights:
         return Grant(dirname(want.path), "rw")
     return Grant(want.path, want.rights)
+
+
+def _typed(grant: Grant) -> str:
+    """As run(1) and grants(1) take it."""
+    return NET if grant.path == NETWORK else f"{grant.path}:{grant.rights}"
 
 
 def _deed(want: Want) -> str:
