@@ -51,6 +51,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_module = ""
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """So does what a module of tests kept for all of its own, as the parsed source: nothing of a test is about now."""
+    global _module
+    module = nodeid.partition("::")[0]
+    if module != _module:
+        _module = module
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
