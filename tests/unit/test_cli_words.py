@@ -21,7 +21,7 @@ from cognu.cli.daemon import NodeRefused, answers, log_line, make_home, start
 from cognu.cli.main import VERBS, run, verbs
 from cognu.cli.peers import host_grants
 from cognu.cli.setting import Setting, table
-from cognu.cli.shells import host_run
+from cognu.cli.shells import called_otherwise, host_run
 from cognu.errors import E, FileError
 from cognu.shell.commands import COMMANDS
 from sessions import short_place
@@ -128,6 +128,29 @@ def test_words_of_the_host_are_translated_for_run(tmp_path: Path, monkeypatch: p
     with pytest.raises(FileError) as caught:
         host_run(["--nonsense", "p"])
     assert caught.value.error is E.USAGE
+
+
+def test_a_grant_that_a_program_has_by_another_name_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    words = [
+        "--grant",
+        "/",
+        "--grant",
+        f"{tmp_path}:rw",
+        "--grant",
+        f"{tmp_path}/f",
+        "--grant=/usr:r",
+        "--grant",
+        "net",
+        "p",
+    ]
+    whole, directory, file = called_otherwise([*words, "--grant", "/bin"])
+    own = "; the node's own {} is granted in its shell, cognu sh"
+    assert whole == f"--grant /: this host's / is /mnt/host to a program{own.format('/')}"
+    there, there_too = f"/mnt/host{tmp_path} to a program", f"; --dir {tmp_path} gives it that as {tmp_path}"
+    assert directory == f"--grant {tmp_path}:rw: this host's {tmp_path} is {there}{there_too}{own.format(tmp_path)}"
+    assert "--dir" not in file
+    assert called_otherwise(["--grant", "/n/pi", "--grant", "notes:r", "p"]) == []
 
 
 def test_grants_of_the_host_are_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,22 @@ async def test_a_grant_with_rights_that_are_none_is_a_wrong_usage(bench: Bench) 
     assert bench.world.calls == []
 
 
+async def test_a_grant_of_a_tree_says_what_is_mounted_in_it_and_left_out(bench: Bench) -> None:
+    async def program(running: Running) -> int:
+        return 0
+
+    bench.program("prog", program)
+    binds = "".join(f"bind '#U/{name}' /{name}\n" for name in ("etc", "home", "opt", "usr", "var"))
+    bench.system.make("/proc/7/ns", f"{binds}bind -c '#n' /mnt/node\nmount -b /srv/x /mnt\ncd /home/me\n".encode())
+    said = "without what is mounted in it, which takes a grant of its own"
+    result = await bench.run("run --grant / --grant /mnt --grant /home:rw --grant /m prog")
+    assert result.err == (
+        f"run: --grant /: {said}: /etc, /home, /mnt, /mnt/node, /opt, /usr and 1 more\n"
+        f"run: --grant /mnt: {said}: /mnt/node\n"
+    )
+    assert (await bench.run("run prog")).err == ""
+
+
 async def test_what_is_put_has_a_name_that_can_be_typed(bench: Bench) -> None:
     bench.system.make("notes", b"")
     for name in ("a/b", "..", "''"):

@@ -178,6 +178,7 @@ async def test_what_steers_the_node_is_never_given_by_an_answer(bench: Bench, pl
         assert answered(bench) == [(path, False)]
         assert shown.text == ""
         assert f"run --grant {path}:rw" in result.err
+        assert ("in a shell of the node: cognu sh" in result.err) == path.startswith("/proc/")  # the host has that too
 
 
 async def test_a_link_is_shown_with_what_it_is_and_that_is_what_is_allowed(bench: Bench) -> None:

@@ -74,6 +74,7 @@ class ShellVerb(click.Command):
         runs = name in ("run", "cpu", "top")  # what uses the terminal
         if name == "run":
             need_node(setting)
+            sys.stderr.writelines(f"cognu: {line}\n" for line in called_otherwise(words))
             words = host_run(words)
         elif name == "cpu":
             words = host_cpu(words)
@@ -101,6 +102,21 @@ def host_run(words: list[str]) -> list[str]:
             value = _host_directory(value)
         translated.append(f"--{name}={value}" if f"{name}=" in (command.options or ()) else f"--{name}")
     return [*translated, "--", *translate_all(options.operands)]
+
+
+def called_otherwise(words: list[str]) -> list[str]:
+    """What to say of the grants of `run` that a program has by another name than was typed. Raises USAGE."""
+    command = COMMANDS["run"]
+    options = parse_options(words, ("help", *command.options), mixed=False)  # type: ignore[misc]  # it has options
+    told = []
+    for text in options.values("grant"):
+        path = text if os.path.lexists(text) else text.rpartition(":")[0]
+        there = translate(path)
+        if there != path:
+            same = f"; --dir {path} gives it that as {path}" if path != "/" and os.path.isdir(path) else ""
+            own = f"; the node's own {path} is granted in its shell, cognu sh"
+            told.append(f"--grant {text}: this host's {path} is {there} to a program{same}{own}")
+    return told
 
 
 def host_cpu(words: list[str]) -> list[str]:

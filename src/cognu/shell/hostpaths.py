@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 OURS = frozenset(("bin", "dev", "env", "fd", "mnt", "n", "net", "proc", "srv", "tmp"))
 """Top-level names of the namespace that are not the host's."""
+TWICE = ("bin", "dev", "env", "fd", "proc", "srv", "tmp")
+"""Those of them that a host may have too: there the same path is another file."""
 HOST = "/mnt/host"
 """Where the whole host is."""
 

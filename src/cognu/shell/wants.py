@@ -15,6 +15,7 @@ from typing import Any
 
 from cognu.errors import CognuError, E, FileError
 from cognu.files.wants import CREATING, NETWORK
+from cognu.shell.hostpaths import TWICE
 from cognu.shell.state import Call, decode, encode, end_tasks
 from cognu.shell.system import Child, File, Grant, System, Want
 
@@ -124,7 +125,10 @@ class Attendant:
             text = CHOICES
 
     async def _tell(self, want: Want) -> None:
-        remedy = f"run --grant {_typed(grant_of(want))}"
+        grant = grant_of(want)
+        # Typed on the host it would be the host's own.
+        where = ", in a shell of the node: cognu sh" if grant.path.split("/")[1] in TWICE else ""
+        remedy = f"run --grant {_typed(grant)}{where}"
         if want.never is not None:
             remedy = f"that is kept as never; grants revoke {self._name} {_typed(want.never)} takes that back"
         error = FileError(E.NOTGIVEN, f"{self._name}: {want.path}", remedy)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from posixpath import normpath
 
 from cognu.errors import E, FileError
-from cognu.files.wants import NETWORK, NETWORK_RIGHTS
+from cognu.files.nstext import split_commands
+from cognu.files.wants import NETWORK, NETWORK_RIGHTS, is_within
+from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count, parse_seconds, parse_size
 from cognu.shell.programs import run_program, serve_program
-from cognu.shell.state import Call, ExitShell
+from cognu.shell.state import Call, ExitShell, decode, encode
 from cognu.shell.system import Directory, Grant, Note, RunOptions, absolute
 from cognu.shell.wants import NET
 
@@ -25,6 +28,9 @@ _NOTES: dict[str, Note] = {
     "9": "kill",
 }
 """Guests take no signals, so to be asked to end is to be ended."""
+
+SHOWN = 6
+"""Mount points at most that are named."""
 
 
 async def run(call: Call) -> int:
@@ -41,10 +47,29 @@ async def run(call: Call) -> int:
         isolate="isolate" in options,
         handles=tuple(options.values("handle")),
     )
+    await _tell_of_mounts(call, wanted.grants)
     call, name = replace(call, environment=environment), options.value("serve")
     if name is not None:
         return await serve_program(call, call.operands, wanted, name)
     return await run_program(call, call.operands, wanted, here=True)
+
+
+async def _tell_of_mounts(call: Call, grants: Sequence[Grant]) -> None:
+    """A grant is of a tree of one server: what is mounted in it is none of it, and may be all that was meant."""
+    if not grants:
+        return
+    try:
+        async with opened(call.system, f"/proc/{call.system.pid}/ns", "r") as file:
+            text = decode(b"".join([data async for data in chunks(file)]))
+    except FileError:
+        return  # it may not see its own process; nothing is granted by this
+    places = [command.words[-1] for command in split_commands(text) if command.words[0] in ("bind", "mount")]
+    for grant in grants:
+        below = sorted({place for place in places if place != grant.path and is_within(place, grant.path)})
+        if below:
+            more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
+            said = f"without what is mounted in it, which takes a grant of its own: {', '.join(below[:SHOWN])}{more}"
+            await call.streams.stderr.write(encode(f"{call.argv[0]}: --grant {grant.path}: {said}\n"))
 
 
 def _variable(text: str) -> tuple[str, str]:
