@@ -47,14 +47,14 @@ Rows = dict[str, dict[str, str]]
 CONTRACT = _words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
     "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock walk_to accept "
-    "settle hand_on"
+    "settle hand_on watch"
 )
 """The methods of a file server."""
 
 NEEDED = {
     "read": "READ", "readdir": "READ", "write": "WRITE", "wstat": "WRITE", "remove": "WRITE",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
-    "accept": "WRITE", "mknod": "CREATE",
+    "accept": "WRITE", "mknod": "CREATE", "watch": "READ",
     "hand_on": "GRANT", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
@@ -67,6 +67,7 @@ NO_SERVERS = frozenset({
     "_connected()", "_begun()", "_ready", "_taken", "_waiting", "_events", "_listeners", "book", "_book",
     "_sessions[peer]", "part", "putting", "os", "_trips", "behind", "held", "made",
     "_announcement", "kernel", "_authority", "_session", "Sessions(node)", "program", "_program", "replaced",
+    "_watches", "ring", "event", "reply", "mounter",
 })  # fmt: skip
 """Last names of what has methods that are called like a server's and is none."""
 
@@ -113,6 +114,7 @@ HELD = {
         "root.server": "the mount that is to be ended with its file",
         "chan.server": "whether it is a mount",
     },
+    "files/watching.py": {"self.chan.server.watch": "called by dispatch, with READ, under this chan"},
     "node/admitting.py": {
         "namespace.root.server": "the tree of what leads to grants, to add to it",
         "process.namespace.root.server": "the same, to see whether it is one",
@@ -152,6 +154,7 @@ THROUGH = {
     ("files/namespace.py", "server.walk"): "of the member that is named",
     ("files/namespace.py", "server.walk_to"): "the same",
     ("files/namespace.py", "method"): "the rights are those of the mode, or of both directories",
+    ("files/watching.py", "part.begin"): "which asks the member that is named, and keeps what ends the watch",
     ("runtime/wasi/sockets.py", "server.read"): "of the chan that is named",
 }
 """What `dispatch` is given otherwise than as CHAN, RIGHTS, CHAN.server.METHOD."""
@@ -286,6 +289,7 @@ CAPS = {
     "files/post.py": {"letter.cap"},  # of a message
     "files/reach.py": {"root.cap"},
     "files/services.py": {"each.cap"},  # watched: a mount ends with what it was made by
+    "files/watching.py": {"part.chan.cap"},  # under which the watch is registered
     "node/admitting.py": {"chan.cap", "now.cap"},
     "node/capabilities.py": {"chan.cap", "device.cap"},  # to show
     "node/explaining.py": {"chan.cap"},  # to show

@@ -463,7 +463,7 @@ LATER = {"walk_to", "accept", "settle"}
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    rest = {"readdir", "symlink", "sync", "statfs", "mknod", "hand_on", *LOCKS, *ATTRIBUTES, *LATER}
+    rest = {"readdir", "symlink", "sync", "statfs", "mknod", "hand_on", "watch", *LOCKS, *ATTRIBUTES, *LATER}
     assert CONTRACT - {"clunk", "place"} - tried == rest
 
 

@@ -408,6 +408,7 @@ def test_what_may_not_be_in_a_compound_can_be_neither_sent_nor_received_in_one(m
         m.Tversion: m.Tversion(300, "x"), m.Rversion: m.Rversion(300, "x"), m.Tauth: m.Tauth(1, "", ""),
         m.Rauth: m.Rauth(DIR), m.Tflush: m.Tflush(1), m.Rflush: m.Rflush(), m.Tcaps: m.Tcaps(()), m.Rcaps: m.Rcaps(()),
         m.Tcomp: m.Tcomp(()), m.Rcomp: m.Rcomp(()), m.Tmint: m.Tmint(1, 1, 1, 1, ""), m.Rmint: m.Rmint(1, ""),
+        m.Twatch: m.Twatch(1, 0), m.Rwatch: m.Rwatch(1), m.Tevent: m.Tevent(0, 99), m.Revent: m.Revent(b""),
     }  # fmt: skip
     part = values[message]
     asks = message.__name__.startswith("T")

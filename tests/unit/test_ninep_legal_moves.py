@@ -56,6 +56,7 @@ Trenameat.olddirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Trenameat.newdirfid BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Tunlinkat.dirfid    BADF   NOTDIR .      NOTDIR .      BADUSE BADUSE
 Tlist.fid           BADF   NOTDIR BADUSE NOTDIR .      BADUSE BADUSE
+Twatch.fid          BADF   .      .      .      .      BADUSE BADUSE
 Tattenuate.fid      BADF   .      .      .      .      BADUSE BADUSE
 Tattenuate.newfid   .      DUPFID DUPFID DUPFID DUPFID DUPFID DUPFID
 Tmint.fid           BADF   .      .      .      .      BADUSE BADUSE
@@ -109,6 +110,7 @@ SAMPLES: dict[str, Request] = {
     "Trenameat.newdirfid": m.Trenameat(20, "a", 10, "b"),
     "Tunlinkat.dirfid": m.Tunlinkat(10, "a", 0),
     "Tlist.fid": m.Tlist(10, 0, 1),
+    "Twatch.fid": m.Twatch(10, 1),
     "Tattenuate.fid": m.Tattenuate(10, 21, 1),
     "Tattenuate.newfid": m.Tattenuate(20, 10, 1),
     "Tmint.fid": m.Tmint(10, 1, 1, 60, "peer"),

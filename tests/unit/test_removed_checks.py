@@ -122,6 +122,20 @@ REMOVED = [
         "unit/test_doors.py::test_a_link_can_not_name_a_device",
     ),
     Removed(
+        "who may not read a file is not told of its changes",
+        "files/watching.py",
+        "dispatch(member, READ, part.begin, kinds)",
+        "dispatch(member, 0, part.begin, kinds)",
+        "unit/test_watching.py::test_without_the_right_to_read_nobody_watches",
+    ),
+    Removed(
+        "an event that waits to be sent is held back when it is revoked",
+        "files/export.py",
+        "number_of(Dialect.NG, m.Rcomp), number_of(Dialect.NG, m.Revent))",
+        "number_of(Dialect.NG, m.Rcomp))",
+        "unit/test_watching.py::test_what_waits_to_be_sent_when_its_right_is_revoked_is_refused_and_the_rest_comes",
+    ),
+    Removed(
         "what waits to be sent is held back when it is revoked",
         "files/export.py",
         "            source.domain.check(source.cap, 0)\n",

@@ -18,8 +18,9 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
-from cognu.files.server import Caller, MaybeAsync
-from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
+from cognu.files.server import Caller, End, MaybeAsync, Tell
+from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer, Watchers
+from cognu.ninep.watches import CONTENT
 
 KEPT_LINES = 4096
 KEPT_BYTES = 1 << 20
@@ -52,6 +53,7 @@ class Ring:
         self._bytes = 0
         self.first = 0  # the number of the oldest line kept
         self._waiting: set[asyncio.Event] = set()
+        self.watchers = Watchers()
 
     @property
     def end(self) -> int:
@@ -67,6 +69,7 @@ class Ring:
             self.first += 1
         for event in self._waiting:
             event.set()
+        self.watchers.tell(CONTENT)
 
     def line(self, number: int) -> bytes:
         """A line that is kept."""
@@ -128,6 +131,9 @@ class Log(Node):
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
         fid.state = _Place(self._ring.first)
+
+    def watch(self, tell: Tell) -> End:
+        return self._ring.watchers.add(tell)
 
     def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         """The offset doesn't matter: it is a stream."""

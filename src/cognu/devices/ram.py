@@ -39,6 +39,7 @@ from cognu.ninep.types import (
     Stat,
     qid_type,
 )
+from cognu.ninep.watches import ATTRIBUTES, CONTENT, RENAMED
 from cognu.world import Clock
 
 BLOCK = 4096
@@ -72,6 +73,8 @@ class _Store:
 class _RamNode(Node):
     """What files, directories and links have in common."""
 
+    tells = True
+
     store: _Store
     opens = 0
     gone = False  # removed from its directory
@@ -90,6 +93,8 @@ class _RamNode(Node):
         self.qid = self.qid._replace(version=self.qid.version + 1 & 0xFFFFFFFF)
         if user is not None:
             self.muid = user
+        if not self.is_directory:
+            self.happened(CONTENT)
 
     def stat(self) -> Stat:
         return Stat(
@@ -138,6 +143,8 @@ class _RamNode(Node):
         if change.atime is not None or change.atime_now:
             self.atime = now if change.atime_now or change.atime is None else change.atime
         self.ctime = now
+        if change != SetStat(name=change.name, length=change.length):
+            self.happened(ATTRIBUTES)
 
     def resize(self, length: int) -> None:
         if length != 0 or not self.is_directory:
@@ -174,6 +181,7 @@ class _RamNode(Node):
         self._take(size - _size(self.attributes))
         self.attributes = changed
         self.ctime = self.store.clock.now()
+        self.happened(ATTRIBUTES)
 
     def free(self) -> None:
         self.store.files -= 1
@@ -317,9 +325,11 @@ class RamDirectory(_RamNode, Directory):
 
     def rename(self, node: Node, name: str) -> None:
         """A rename within this directory, to a name nobody has."""
+        old = node.name
         self.children = {(name if child is node else key): child for key, child in self.children.items()}
         node.name = name
         self.changed()
+        self.happened(RENAMED, old, name)
 
 
 def check_name(name: str) -> None:
@@ -436,7 +446,7 @@ class RamServer(TreeServer):
         if source is target:
             source.rename(node, new_name)
             return
-        source.discard(name)
+        source.discard(name, moved=True)
         source.changed()
         node.name = new_name
         target.add(node)

@@ -22,6 +22,7 @@ from cognu.files.attributes import AttributeFid, AttributeFids, end_attribute, r
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.export_locks import find_lock, new_session, take_lock
+from cognu.files.export_watch import Watches
 from cognu.files.exportdirs import ReadStats, read_entries, read_listing, read_stats
 from cognu.files.handing import Lessened, Minter, rights_of_wire
 from cognu.files.process import Descriptors, Process
@@ -77,7 +78,7 @@ BATCH = 1 << 18
 WHOLE_READS = 64
 """Requests under way from which on reads give at most `SHORT_READ` bytes: each may end in memory at the same time."""
 SHORT_READ = 1 << 14
-WITH_DATA = (number_of(Dialect.L, m.Rread), number_of(Dialect.NG, m.Rcomp))
+WITH_DATA = (number_of(Dialect.L, m.Rread), number_of(Dialect.NG, m.Rcomp), number_of(Dialect.NG, m.Revent))
 _TAG = 0xFFFF
 """What of a call's tag is on the wire: the parts of a compound have more."""
 TURN = 32
@@ -136,13 +137,14 @@ class Export:
         self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
         self._number = new_session()
         self._attributes = AttributeFids()
+        self._watches = Watches(self._session, self._parts_read, self._wake)
         self._handlers: dict[type, Callable[[Any, Any, Any], Steps[Answer]]] = {
             m.Tauth: self._auth, m.Tattach: self._attached, m.Twalk: self._walk, m.Topen: self._open,
             m.Tcreate: self._create, m.Tread: self._read, m.Twrite: self._write, m.Tclunk: self._clunk,
             m.Tremove: self._remove, m.Tstat: self._stat, m.Twstat: self._wstat, m.Tlopen: self._lopen,
             m.Tlcreate: self._lcreate, m.Tsymlink: self._symlink, m.Treadlink: self._readlink,
             m.Tgetattr: self._getattr, m.Tsetattr: self._setattr, m.Treaddir: self._readdir, m.Tfsync: self._fsync,
-            m.Tlist: self._list, m.Tattenuate: self._attenuate, m.Tmint: self._mint,
+            m.Tlist: self._list, m.Twatch: self._watch, m.Tattenuate: self._attenuate, m.Tmint: self._mint,
             m.Tlink: self._link, m.Tmkdir: self._mkdir, m.Trename: self._rename, m.Trenameat: self._renameat,
             m.Tunlinkat: self._unlinkat, m.Tstatfs: self._statfs, m.Tmknod: self._mknod,
             m.Tlock: self._lock, m.Tgetlock: self._getlock, m.Txattrwalk: self._xattrwalk,
@@ -185,6 +187,8 @@ class Export:
                 case Send(buffers, made):
                     self._queue(buffers, made)  # type: ignore[arg-type]  # extents are never given to this session
                 case Cancel(tag):
+                    if self._watches.stop(tag):
+                        self._session.cancelled(tag)
                     task = self._tasks.get(tag)
                     if task is not None:
                         # A task cancelled before its first step would never run, nor clean up: its first step is
@@ -194,12 +198,20 @@ class Export:
                 case Release(targets):
                     for target in targets:
                         self._release(target)
+                    if not self._session.fid_count:
+                        self._watches.end()
         return True
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
     def _begin(self, called: Called) -> None:
         handler = self._handlers.get(type(called.message))
+        if isinstance(called.message, m.Tevent):
+            try:
+                self._watches.ask(called.tag, called.message)
+            except FileError as error:
+                self._session.error(called.tag, error)
+            return
         if handler is None:
             self._session.error(called.tag, FileError(E.NOTSUP, type(called.message).__name__))
             return
@@ -263,6 +275,10 @@ class Export:
         if tag > _TAG:
             self._forget_read(tag)
         self._session.error(tag, error)
+
+    def _wake(self) -> None:
+        """Something was answered in the midst of anything; it is sent when that is over."""
+        asyncio.get_running_loop().call_soon(self._after_call)
 
     def _after_call(self) -> None:
         """Carry on with what a finished call allows, and send what is due, from outside the reading task."""
@@ -347,6 +363,7 @@ class Export:
 
     async def _close(self) -> None:
         self._session.close()
+        self._watches.end()
         self._forget_unsent()
         while True:
             try:
@@ -514,7 +531,11 @@ class Export:
         count = yield from dispatch(chan, WRITE, chan.server.write, chan.fid, message.offset, data)
         return m.Rwrite(count), None
 
+    def _watch(self, message: m.Twatch, chan: Chan, _: object) -> Steps[Answer]:
+        return (yield from self._watches.watch(self.process.namespace, chan, message)), None
+
     def _clunk(self, message: m.Tclunk, chan: object, _: object) -> Steps[Answer]:
+        self._watches.end_fid(message.fid)
         if isinstance(chan, AttributeFid):
             yield from end_attribute(chan)
         else:
@@ -522,6 +543,7 @@ class Export:
         return m.Rclunk(), None
 
     def _remove(self, message: m.Tremove, chan: Chan | AttributeFid, _: object) -> Steps[Answer]:
+        self._watches.end_fid(message.fid)
         try:
             if isinstance(chan, AttributeFid):
                 raise FileError(E.BADUSE, f"fid {message.fid}", "an attribute is removed by Txattrcreate")

@@ -181,8 +181,11 @@ class FarCalls(FileServer):
         tag, buffers = self._session.request(self._session.caps())
         future: asyncio.Future[Reply] = self._loop.create_future()
         future.cancel()
-        self._calls[tag] = Call(m.Tcaps(()), future, None)
+        self._calls[tag] = Call(m.Tcaps(()), future, lambda _: self._caps_came())
         self._send(buffers)
+
+    def _caps_came(self) -> None:
+        """It is known what the server can do, or the connection is lost."""
 
     def _give_up(self, tag: int, call: Call) -> None:
         call.future.cancel()

@@ -16,16 +16,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from cognu.errors import E, FileError, LinkBroken
+from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.farcalls import FarCalls
 from cognu.files.fardirs import read_entries, read_stats
 from cognu.files.farfid import FarFid as FarFid
 from cognu.files.farfid import Root
+from cognu.files.farwatch import FarWatches
 from cognu.files.handing import wire_rights
 from cognu.files.late import Kept, Late, take_kept
 from cognu.files.mount_linux import LinuxCalls, names_of
 from cognu.files.readahead import AheadOfAll, ReadAhead, is_plain, may_read_ahead
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, HandOn, Lock, Then, Token, Walk
+from cognu.files.server import OAPPEND, Caller, End, Entry, Fid, HandOn, Lock, Tell, Then, Token, Walk
 from cognu.files.trips import Trips
 from cognu.files.users import Users
 from cognu.files.writebehind import BehindOfAll, WriteBehind, may_write_behind
@@ -74,6 +75,7 @@ class MountServer(FarCalls):
         self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard, self._give_back)
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
         self._behind = BehindOfAll(self._write)
+        self._watches = FarWatches(session, self._ask_watch, self._clone, self._discard, self._break)
         self._trips = Trips(
             session,
             clock,
@@ -116,7 +118,7 @@ class MountServer(FarCalls):
     async def close(self) -> None:
         """End the connection. Calls under way end as if the link had broken. May be called twice."""
         self._break(LinkBroken(E.SESSIONLOST, self._stream.peer, "closed on this side"))
-        for task in (self._reader, self._writing, *self._ahead.tasks, *self._behind.tasks):
+        for task in (self._reader, self._writing, self._watches.asking, *self._ahead.tasks, *self._behind.tasks):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
                 await asyncio.wait([task])
@@ -124,6 +126,18 @@ class MountServer(FarCalls):
 
     def _distrust(self) -> None:
         self._ahead.drop()
+
+    def _caps_came(self) -> None:
+        self._watches.settled.set()
+
+    def _break(self, reason: CognuError) -> None:
+        super()._break(reason)
+        self._watches.broken()
+
+    async def _ask_watch(
+        self, reply_type: type[m.Rwatch] | type[m.Revent], request: m.Twatch | m.Tevent
+    ) -> m.Rwatch | m.Revent:
+        return await self._call(request, reply_type)
 
     async def _change(self, path: int, request: Request, reply_type: type[_R]) -> _R:
         """`_call` of what changes a file: what was read of it ahead may be of before, until it is over."""
@@ -584,6 +598,11 @@ class MountServer(FarCalls):
     def _must_be_ng(self, what: str) -> None:
         if self.dialect is not Dialect.NG:
             raise FileError(E.NOSYS, what, f"the server speaks {self.dialect.value}")
+
+    async def watch(self, fid: Fid, kinds: int, tell: Tell) -> End:
+        if self.dialect is not Dialect.NG:
+            raise FileError(E.NOTSUP, "watch", f"the server speaks {self.dialect.value}")
+        return await self._watches.watch(_number(fid), kinds, tell)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         return await self._linux.space(_number(fid))

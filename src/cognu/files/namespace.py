@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from cognu.errors import E, FileError
 from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Origin, Path
 from cognu.files.dispatch import dispatch, may
 from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREPL, ChanMover, Device, Member, MountHead
-from cognu.files.server import OEXCL, Caller, Entry, FileServer, Then, Walk
+from cognu.files.server import OEXCL, Caller, Entry, FileServer, Notice, Then, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import (
@@ -76,6 +77,12 @@ def split_path(path: str) -> tuple[str, list[str]]:
     return begin, [name for name in rest.split("/") if name not in ("", ".")]
 
 
+class Watched(Protocol):
+    """A watch of something in a namespace (`files.watching`)."""
+
+    def mounts_changed(self, key: object) -> None: ...
+
+
 class Namespace:
     """A mount table with its root, the devices it may attach, and the domain whose capabilities it uses."""
 
@@ -89,6 +96,7 @@ class Namespace:
         }
         self.heads: dict[tuple[FileServer, int], MountHead] = {}
         self.no_mount = False
+        self.watchings: set[Watched] = set()
         self._users = 1
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -465,6 +473,14 @@ class Namespace:
         """Those of a directory's entries that whoever reads it here is to see: all, but in a `ShownNamespace`."""
         return entries
 
+    def shown_notice(self, directory: Chan, notice: Notice) -> Notice:
+        """What whoever watches a directory here is told: all, but for names that are not shown."""
+        return notice
+
+    def _mounts_changed(self, key: object) -> None:
+        for watching in tuple(self.watchings):
+            watching.mounts_changed(key)
+
     def creator(self, directory: Chan, name: str = "") -> Chan:
         """The member of the directory that new entries go to: the first that allows creation. Raises NOCREATE.
 
@@ -567,6 +583,7 @@ class Namespace:
             head.members = added + head.members
         for member in replaced:
             member.chan.close()
+        self._mounts_changed(place.key)
 
     def unmount(self, source: str | None, place: str, cwd: Chan, caller: Caller) -> Steps[None]:
         """Take `source`, or everything, off `place` (chan.c, cunmount()). Raises NOTMOUNTED, NOTINUNION."""
@@ -584,6 +601,7 @@ class Namespace:
         if what is None:
             del self.heads[key]
             head.close()
+            self._mounts_changed(key)
             return
         gone = next((member for member in head.members if member.chan.key == what.key), None)
         if gone is None:
@@ -591,9 +609,10 @@ class Namespace:
         if len(head.members) == 1:
             del self.heads[key]
             head.close()
-            return
-        head.members = [member for member in head.members if member is not gone]
-        gone.chan.close()
+        else:
+            head.members = [member for member in head.members if member is not gone]
+            gone.chan.close()
+        self._mounts_changed(key)
 
     def _may_mount(self, flags: int) -> None:
         if self.no_mount:

@@ -11,7 +11,7 @@ checks its own permissions beyond that (a file's mode, who the caller is). A can
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -127,6 +127,23 @@ class Token(NamedTuple):
         return f"Token(…, {self.seconds})"
 
 
+class Notice(NamedTuple):
+    """That something happened to a file that is watched: a kind of `ninep.watches`, and of an entry its name.
+
+    `other` is the name that it has now. An empty name is one that is not told.
+    """
+
+    kind: int
+    name: str = ""
+    other: str = ""
+
+
+Tell = Callable[[Notice], None]
+"""Is told of each. It only notes what it is told: it asks nothing of any server, and never raises or waits."""
+End = Callable[[], None]
+"""Ends what it was returned by. May be called again."""
+
+
 class FileServer:
     """A tree of files. `spec` is how a namespace names it: `#` and a letter, as Plan 9's devices (`#c`)."""
 
@@ -206,6 +223,14 @@ class FileServer:
 
     def clunk(self, fid: Fid) -> None:
         """The fid is gone. Never awaited and never fails; a far server is told without waiting for its answer."""
+
+    def watch(self, fid: Fid, kinds: int, tell: Tell) -> MaybeAsync[End]:
+        """Have `tell` called, on the loop's thread, whenever something of `kinds` happens to the file; or of any kind.
+
+        Until what is returned is called, or a notice says that the watch is over; whatever becomes of `fid`. Raises
+        NOTSUP where the server does not learn of changes: then one has to look.
+        """
+        raise FileError(E.NOTSUP, "watch")
 
     # What 9P2000.L has beyond 9P2000.
 

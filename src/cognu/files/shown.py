@@ -15,7 +15,7 @@ from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.namespace import Namespace
 from cognu.files.nstext import quote, split_words
-from cognu.files.server import Caller, Entry
+from cognu.files.server import Caller, Entry, Notice
 from cognu.files.steps import Steps
 from cognu.ninep.types import DMDIR, Qid, SetStat
 
@@ -249,6 +249,14 @@ class ShownNamespace(Namespace):
     def shown(self, directory: Chan, entries: list[Entry]) -> list[Entry]:
         names = directory.path.names()
         return [entry for entry in entries if self.filter.allows((*names, entry.name), entry.qid.is_dir)]
+
+    def shown_notice(self, directory: Chan, notice: Notice) -> Notice:
+        """Without a name if one of them would not be shown, be it a file's or a directory's."""
+        above = directory.path.names()
+        names = [(*above, name) for name in (notice.name, notice.other) if name]
+        if all(self.filter.allows(way, False) for way in names):
+            return notice
+        return Notice(notice.kind)
 
     def _allows(self, chan: Chan) -> bool:
         return self.filter.allows(chan.path.names(), self.cross(chan)[0].qid.is_dir)

@@ -18,11 +18,36 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from cognu.errors import E, FileError
-from cognu.files.server import Caller, Entry, Fid, FileServer, MaybeAsync, Walk
+from cognu.files.server import Caller, End, Entry, Fid, FileServer, MaybeAsync, Notice, Tell, Walk
 from cognu.files.steps import Steps, is_awaitable, ready, start
 from cognu.ninep.types import DMDIR, OACCESS, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
+from cognu.ninep.watches import ENDS, GONE, MADE, REMOVED
 
 _numbers = itertools.count(1)
+
+
+class Watchers:
+    """Who is told what happens to one file."""
+
+    def __init__(self) -> None:
+        self._tells: dict[int, Tell] = {}
+        self._numbers = itertools.count()
+
+    def add(self, tell: Tell) -> End:
+        number = next(self._numbers)
+        self._tells[number] = tell
+
+        def end() -> None:
+            self._tells.pop(number, None)
+
+        return end
+
+    def tell(self, kind: int, name: str = "", other: str = "") -> None:
+        notice = Notice(kind, name, other)
+        for tell in tuple(self._tells.values()):
+            tell(notice)
+        if kind & ENDS:
+            self._tells.clear()
 
 
 class TreeFid(Fid):
@@ -54,6 +79,7 @@ class Node:
         self.qid = Qid(qid_type, 0, next(_numbers))
         self.user = self.group = "cognu"
         self.mtime = self.atime = 0
+        self._watchers: Watchers | None = None  # made with the first watch
 
     @property
     def is_directory(self) -> bool:
@@ -87,6 +113,24 @@ class Node:
 
     def close(self, fid: TreeFid) -> None:
         """An open fid is gone."""
+
+    # change notices
+
+    tells = False
+    """Whether all that happens to files of this kind is told by `happened`."""
+
+    def watch(self, tell: Tell) -> End:
+        """Raises NOTSUP."""
+        if not self.tells:
+            raise FileError(E.NOTSUP, self.name or "/", "changes of it are not told")
+        if self._watchers is None:
+            self._watchers = Watchers()
+        return self._watchers.add(tell)
+
+    def happened(self, kind: int, name: str = "", other: str = "") -> None:
+        """Tell who watches; see `ninep.watches` for the kinds."""
+        if self._watchers is not None:
+            self._watchers.tell(kind, name, other)
 
     # attributes
 
@@ -127,7 +171,9 @@ def check_for_writing(node: Node, mode: int) -> None:
 
 
 class Directory(Node):
-    """A directory whose children are kept here."""
+    """A directory whose children are kept here. One that finds others as well does not tell of changes."""
+
+    tells = True
 
     def __init__(self, name: str, children: Sequence[Node] = (), mode: int = 0o555) -> None:
         super().__init__(name, mode, qid_type=QTDIR)
@@ -138,12 +184,17 @@ class Directory(Node):
     def add(self, child: Node) -> Node:
         self.children[child.name] = child
         child.parent = self
+        self.happened(MADE, child.name)
         return child
 
-    def discard(self, name: str) -> None:
+    def discard(self, name: str, moved: bool = False) -> None:
+        """Take the child out; unless it is `moved` elsewhere, it is gone."""
         child = self.children.pop(name, None)
         if child is not None:
             child.parent = None
+            self.happened(REMOVED, name)
+            if not moved:
+                child.happened(GONE)
 
     def find(self, name: str, caller: Caller) -> MaybeAsync[Node]:
         child = self.children.get(name)
@@ -264,6 +315,10 @@ class TreeServer(FileServer):
             fid.snapshot = list(fid.node.entries(fid.caller))
         batch = fid.snapshot[cookie : cookie + count]
         return [Entry(cookie + index, node.qid, node.name, node.stat()) for index, node in enumerate(batch, 1)]
+
+    def watch(self, fid: Fid, kinds: int, tell: Tell) -> MaybeAsync[End]:
+        assert isinstance(fid, TreeFid)
+        return fid.node.watch(tell)
 
     def stat(self, fid: Fid) -> MaybeAsync[Stat]:
         assert isinstance(fid, TreeFid)

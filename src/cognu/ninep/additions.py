@@ -68,6 +68,32 @@ class Rlist:
 
 
 @dataclass(frozen=True, slots=True)
+class Twatch:
+    """`mask`: the kinds of events that are asked for; see `watches`."""
+
+    fid: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rwatch:
+    watch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tevent:
+    """`cursor`: of the last event that came, 0 for none."""
+
+    cursor: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revent:
+    data: Buffer
+
+
+@dataclass(frozen=True, slots=True)
 class Tattenuate:
     """`rights` are bits of `types.RIGHT_*`."""
 
@@ -100,8 +126,8 @@ class Rmint:
     token: str = field(repr=False)
 
 
-AddedRequest = Tcaps | Tcomp | Tlist | Tattenuate | Tmint
-AddedReply = Rngerror | Rcaps | Rcomp | Rlist | Rattenuate | Rmint
+AddedRequest = Tcaps | Tcomp | Tlist | Twatch | Tevent | Tattenuate | Tmint
+AddedReply = Rngerror | Rcaps | Rcomp | Rlist | Rwatch | Revent | Rattenuate | Rmint
 
 ADDED: tuple[tuple[int, type[AddedRequest | AddedReply], str], ...] = (
     (161, Rngerror, "4 s s s"),
@@ -111,6 +137,10 @@ ADDED: tuple[tuple[int, type[AddedRequest | AddedReply], str], ...] = (
     (165, Rcomp, "C"),
     (166, Tlist, "4 8 4"),
     (167, Rlist, "1 d"),
+    (168, Twatch, "4 4"),
+    (169, Rwatch, "4"),
+    (170, Tevent, "8 4"),
+    (171, Revent, "d"),
     (172, Tattenuate, "4 4 4"),
     (173, Rattenuate, "q"),
     (174, Tmint, "4 4 4 4 s"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..errors import E, FileError, Misuse, ProtocolError, from_errno, from_text
 from . import messages as m
 from .codec import Frames, bad, decode, encode, expected_reply, number_of, peek
-from .compound import BYTES, LIST, PARTS, granted, wanted, wrong_reply
+from .compound import BYTES, LIST, PARTS, WATCH, granted, wanted, wrong_reply
 from .messages import Dialect, Message, Reply, Request
 from .types import IOHDRSZ, MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, Buffer
 
@@ -187,6 +187,11 @@ class ClientSession:
         return LIST in self._features
 
     @property
+    def watches(self) -> int:
+        """The most watches (Twatch); 0 if the server has it not, or has not said so yet."""
+        return self._features.get(WATCH, 0)
+
+    @property
     def compound_limit(self) -> int:
         """The most bytes of an Rcomp."""
         return min(self.msize, self._features.get(BYTES, self.msize))
@@ -286,7 +291,7 @@ class ClientSession:
         if type(reply) is not expected:
             raise bad(type(reply).__name__, f"{expected.__name__} is due")
         match request, reply:
-            case (m.Tread() | m.Treaddir() | m.Tlist(), m.Rread() | m.Rreaddir() | m.Rlist()):
+            case (m.Tread() | m.Treaddir() | m.Tlist() | m.Tevent(), m.Rread() | m.Rreaddir() | m.Rlist() | m.Revent()):
                 if len(reply.data) > request.count:
                     raise bad(expected.__name__, f"{len(reply.data)} bytes, {request.count} were asked for")
             case m.Twrite(), m.Rwrite():

@@ -41,7 +41,8 @@ def bad(subject: str, detail: str = "") -> ProtocolError:
 # -- parts of a message: each reads from (view, offset), appends to values, and returns the next offset --
 
 
-def _read_text(view: memoryview, at: int, values: list[Any]) -> int:
+def read_text(view: memoryview, at: int, values: list[Any]) -> int:
+    """A text, size[2] and UTF-8, added to `values`; where it ends. Raises `ProtocolError`, `struct.error` if cut."""
     start = at + 2
     size: int = _U16.unpack_from(view, at)[0]
     end = start + size
@@ -58,7 +59,8 @@ def _read_text(view: memoryview, at: int, values: list[Any]) -> int:
     return end
 
 
-def _write_text(text: str, parts: list[Buffer]) -> None:
+def write_text(text: str, parts: list[Buffer]) -> None:
+    """Raises `Misuse`: ILSEQ, NAMETOOLONG."""
     try:
         raw = text.encode()
     except UnicodeEncodeError:
@@ -78,7 +80,7 @@ def _read_texts(view: memoryview, at: int, values: list[Any]) -> int:
         raise bad("list of names", f"{count} announced, {len(view) - at} bytes there")
     texts: list[str] = []
     for _ in range(count):
-        at = _read_text(view, at, texts)
+        at = read_text(view, at, texts)
     values.append(tuple(texts))
     return at
 
@@ -86,7 +88,7 @@ def _read_texts(view: memoryview, at: int, values: list[Any]) -> int:
 def _write_texts(texts: tuple[str, ...], parts: list[Buffer]) -> None:
     parts.append(_U16.pack(len(texts)))
     for text in texts:
-        _write_text(text, parts)
+        write_text(text, parts)
 
 
 def _read_qids(view: memoryview, at: int, values: list[Any]) -> int:
@@ -112,7 +114,7 @@ def _read_features(view: memoryview, at: int, values: list[Any]) -> int:
     features: list[Feature] = []
     for _ in range(count):
         name: list[str] = []
-        at = _read_text(view, at, name)
+        at = read_text(view, at, name)
         features.append(Feature(name[0], _U64.unpack_from(view, at)[0]))
         at += 8
     values.append(tuple(features))
@@ -122,7 +124,7 @@ def _read_features(view: memoryview, at: int, values: list[Any]) -> int:
 def _write_features(features: tuple[Feature, ...], parts: list[Buffer]) -> None:
     parts.append(_U16.pack(len(features)))
     for name, value in features:
-        _write_text(name, parts)
+        write_text(name, parts)
         parts.append(_U64.pack(value))
 
 
@@ -172,7 +174,7 @@ def _unpack_stat(view: memoryview, at: int, extended: bool) -> tuple[WireStat, i
     names: list[Any] = []
     body, at = view[:end], start + _STAT.size
     for _ in range(5 if extended else 4):
-        at = _read_text(body, at, names)
+        at = read_text(body, at, names)
     owners = _OWNERS.unpack_from(body, at) if extended else ()
     at += 4 * len(owners)
     if at != end:
@@ -186,9 +188,9 @@ def pack_stat(stat: WireStat, extended: bool = False) -> bytes:
     try:
         parts.append(_STAT.pack(stat.type, stat.dev, *stat.qid, *stat[3:7]))
         for text in (stat.name, stat.uid, stat.gid, stat.muid):
-            _write_text(text, parts)
+            write_text(text, parts)
         if extended:
-            _write_text(stat.extension, parts)
+            write_text(stat.extension, parts)
             parts.append(_OWNERS.pack(stat.n_uid, stat.n_gid, stat.n_muid))
     except StructError as error:
         raise Misuse(E.OVERFLOW, "stat", str(error)) from None
@@ -221,7 +223,7 @@ def pack_dirent(entry: Dirent) -> bytes:
         parts.append(_DIRENT.pack(*entry.qid, entry.offset, entry.type))
     except StructError as error:
         raise Misuse(E.OVERFLOW, "directory entry", str(error)) from None
-    _write_text(entry.name, parts)
+    write_text(entry.name, parts)
     return b"".join(parts)
 
 
@@ -229,7 +231,7 @@ def unpack_dirent(view: memoryview, at: int) -> tuple[Dirent, int]:
     """The entry at `at`, and where it ends. Raises `ProtocolError`, and `struct.error` if it is cut."""
     qtype, qversion, qpath, offset, kind = _DIRENT.unpack_from(view, at)
     name: list[str] = []
-    at = _read_text(view, at + _DIRENT.size, name)
+    at = read_text(view, at + _DIRENT.size, name)
     return Dirent(Qid(qtype, qversion, qpath), offset, kind, name[0]), at
 
 
@@ -247,7 +249,7 @@ def unpack_dirents(data: Buffer) -> list[Dirent]:
 
 
 _VARIABLE: dict[str, tuple[_Read, _Write]] = {
-    "s": (_read_text, _write_text),
+    "s": (read_text, write_text),
     "S": (_read_texts, _write_texts),
     "Q": (_read_qids, _write_qids),
     "d": (_read_data, _write_data),

@@ -26,11 +26,20 @@ ATTENUATE = "attenuate"
 """Feature: Tattenuate; the value is 1."""
 MINT = "mint"
 """Feature: Tmint, of tokens that may be redeemed within at most `value` seconds."""
-NEEDED: dict[type[Request], str] = {m.Tlist: LIST, m.Tattenuate: ATTENUATE, m.Tmint: MINT}
+WATCH = "watch"
+"""Feature: Twatch and Tevent, of at most `value` watches."""
+NEEDED: dict[type[Request], str] = {
+    m.Tlist: LIST,
+    m.Tattenuate: ATTENUATE,
+    m.Tmint: MINT,
+    m.Twatch: WATCH,
+    m.Tevent: WATCH,
+}
 """What must be agreed on for a request."""
 
 MOST_PARTS = 64
 MOST_SECONDS = 86_400
+MOST_WATCHES = 4096
 HEADER_SIZE = 9
 """Bytes of an Rcomp before its parts: size[4] type[1] tag[2] n[2]."""
 LEAST_ROOM = 256
@@ -46,7 +55,7 @@ _REGULAR, _KIND = 0o100000, 0o170000  # S_IFREG, S_IFMT
 def wanted(msize: int) -> tuple[Feature, ...]:
     """What this side asks for, and the most that it grants, on a connection of that msize."""
     trips = Feature(PARTS, MOST_PARTS), Feature(BYTES, msize), Feature(LIST, 1)
-    return *trips, Feature(ATTENUATE, 1), Feature(MINT, MOST_SECONDS)
+    return *trips, Feature(ATTENUATE, 1), Feature(MINT, MOST_SECONDS), Feature(WATCH, MOST_WATCHES)
 
 
 def granted(asked: Iterable[Feature], offered: Iterable[Feature]) -> tuple[Feature, ...]:

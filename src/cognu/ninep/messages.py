@@ -17,14 +17,18 @@ from .additions import Feature as Feature
 from .additions import Rattenuate as Rattenuate
 from .additions import Rcaps as Rcaps
 from .additions import Rcomp as Rcomp
+from .additions import Revent as Revent
 from .additions import Rlist as Rlist
 from .additions import Rmint as Rmint
 from .additions import Rngerror as Rngerror
+from .additions import Rwatch as Rwatch
 from .additions import Tattenuate as Tattenuate
 from .additions import Tcaps as Tcaps
 from .additions import Tcomp as Tcomp
+from .additions import Tevent as Tevent
 from .additions import Tlist as Tlist
 from .additions import Tmint as Tmint
+from .additions import Twatch as Twatch
 from .types import NONUNAME, Buffer, Qid
 
 

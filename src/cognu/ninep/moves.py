@@ -96,6 +96,8 @@ MOVES: dict[type[Request], tuple[Use, ...]] = {
     m.Tlist: (Use("fid", frozenset({FidState.OPENDIR})),),
     m.Tattenuate: (Use("fid", _FILES), Use("newfid", _FREE, exclusive=True)),
     m.Tmint: _FID,
+    m.Twatch: _FID,
+    m.Tevent: (),
 }
 
 # Walks with names start at an unopened directory; with none they clone, open fids too.

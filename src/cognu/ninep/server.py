@@ -26,7 +26,7 @@ from typing import NamedTuple
 from ..errors import CognuError, E, FileError, Misuse, ProtocolError
 from . import messages as m
 from .codec import Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
-from .compound import BYTES, DATA_HEADER, NEEDED, PARTS, Compound, granted, wanted
+from .compound import BYTES, DATA_HEADER, NEEDED, PARTS, WATCH, Compound, granted, wanted
 from .fids import Call, FidTable
 from .messages import Dialect, Message, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
@@ -103,7 +103,13 @@ _UNDOING = 1 << 17
 """Added to the number of a fid: the tag of a clunk that the session itself asks for."""
 _TAG = PART - 1
 _ENDS_FID = (m.Tclunk, m.Tremove)
-_CHECKED = MAKES_FID | {m.Tread, m.Treaddir, m.Tlist, m.Twrite}  # requests whose replies can say too much or too little
+_CHECKED = MAKES_FID | {
+    m.Tread,
+    m.Treaddir,
+    m.Tlist,
+    m.Tevent,
+    m.Twrite,
+}  # requests whose replies can say too much or too little
 _CHANGES_FID = MAKES_FID | {kind for kind, moves in MOVES.items() if any(use.exclusive for use in moves)}
 _OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
 
@@ -258,6 +264,11 @@ class ServerSession:
         return self._fids.target(fid)
 
     @property
+    def most_watches(self) -> int:
+        """How many watches the client may have, as it agreed to by Tcaps."""
+        return self._features.get(WATCH, 0)
+
+    @property
     def in_flight(self) -> int:
         """Calls and flushes not answered yet."""
         return len(self._calls)
@@ -311,7 +322,7 @@ class ServerSession:
             return self._refuse(tag, FileError(wrong, type(message).__name__))
         if isinstance(message, m.Tread | m.Treaddir) and message.count > self.msize - READ_HEADER:
             message = replace(message, count=self.msize - READ_HEADER)
-        elif isinstance(message, m.Tlist):
+        elif isinstance(message, m.Tlist | m.Tevent):
             message = replace(message, count=min(message.count, self.msize - DATA_HEADER))
         named = [(getattr(message, use.field), use) for use in uses(message, dialect)]
         if isinstance(message, m.Tattach) and message.afid == NOFID:
@@ -338,7 +349,8 @@ class ServerSession:
         compound = self._compound_of(call.tag)
         following = () if compound is None else compound.following
         other = targets[1] if len(targets) > 1 else None
-        self._events.append(Called(call.tag, call.message, targets[0], other, following))
+        first = targets[0] if targets else None
+        self._events.append(Called(call.tag, call.message, first, other, following))
 
     def _flush(self, tag: int, oldtag: int) -> None:
         assert self.dialect is not None
@@ -628,7 +640,7 @@ def _check_reply(request: Request, reply: Message, made: object) -> None:
             got, asked = len(reply.qids), len(request.names)
             wrong = got > asked or (asked > 0 and got == 0)
             needed = got == asked and (asked > 0 or request.newfid != request.fid)
-        case (m.Tread() | m.Treaddir() | m.Tlist(), m.Rread() | m.Rreaddir() | m.Rlist()):
+        case (m.Tread() | m.Treaddir() | m.Tlist() | m.Tevent(), m.Rread() | m.Rreaddir() | m.Rlist() | m.Revent()):
             wrong = len(reply.data) > request.count
         case m.Twrite(), m.Rwrite():
             wrong = reply.count > len(request.data)

@@ -112,4 +112,5 @@ TABLE: tuple[Row, ...] = (
 
 NOT_IN_COMPOUNDS: frozenset[type[Message]] = frozenset(
     {m.Tversion, m.Rversion, m.Tauth, m.Rauth, m.Tflush, m.Rflush, m.Tcaps, m.Rcaps, m.Tcomp, m.Rcomp, m.Tmint, m.Rmint}
+    | {m.Twatch, m.Rwatch, m.Tevent, m.Revent}
 )
