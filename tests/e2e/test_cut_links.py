@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
 
+import pytest
+
 from cognu.errors import E
 from e2e.harness import LOOPBACK, Client, NodeProcess, Pair, end, join, log_trouble, refused
 from mesh_support import Forwarder
@@ -118,6 +120,7 @@ async def converse(client: Client, two: Pair, cut: asyncio.Event, over: asyncio.
     return [*said, ended.output]
 
 
+@pytest.mark.long
 async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(place: Path) -> None:
     async with over_a_line(place, "read:{shared}", "run") as (two, line):
         (two.notes / "notes.txt").write_text("of desk\n")
@@ -143,6 +146,7 @@ async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(pla
             await refused(talking.list("/n/pi/etc"), E.NOENT)
 
 
+@pytest.mark.long
 async def test_what_would_begin_on_a_machine_that_is_away_is_refused_and_what_runs_there_goes_on(place: Path) -> None:
     async with over_a_line(place, "read:{shared}", "run") as (two, line), two.desk.client() as desk:
         shell = await desk.start("cpu", on="pi")

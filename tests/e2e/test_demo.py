@@ -48,6 +48,7 @@ def handlers() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.long
 def test_all_ten_steps_check_out_and_nothing_is_left() -> None:
     with start() as running:
         text, _ = running.communicate()

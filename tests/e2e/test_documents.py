@@ -46,6 +46,7 @@ def user() -> Iterator[dict[str, str]]:
     shutil.rmtree(home)
 
 
+@pytest.mark.long
 def test_the_tutorial_does_what_it_says(user: dict[str, str]) -> None:
     steps = blocks((ROOT / "docs/tutorial.md").read_text())
     assert len(steps) > 10

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cognu.errors import E, FileError
 from e2e.harness import LOOPBACK, NodeProcess, end, join, pair, refused, until
 from programs.build import build
@@ -146,6 +148,7 @@ async def test_without_the_grant_it_is_refused_and_the_grant_named(place: Path) 
         assert running["processes"] == 2  # the node's own and this session's
 
 
+@pytest.mark.long
 async def test_a_program_lost_with_its_peer_ends_with_an_error_whether_the_peer_comes_back_or_not(place: Path) -> None:
     async def lose(home: Path, comes_back: bool) -> None:
         async with pair(home, "run") as two, two.desk.client() as desk:

@@ -1,4 +1,7 @@
-"""The proof of the kernel: it holds, it can fail, and it is of the kernel that runs. All mutants: `make soak`."""
+"""The proof of the kernel: it holds, it can fail, and it is of the kernel that runs.
+
+The proof itself and all mutants are for `make interop`; `make test` sees that the record is of this kernel and proof.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ FIXED = (
     "create_process: processes.used[creator] += quota + 1 has -",
     "emit_answer: messages.state[message] = ANSWERED has CANCELLED",
 )
-"""The mutants that are examined here: of each operation, and of what they share. All of them in `make soak`."""
+"""The mutants that are examined here: of each operation, and of what they share. All of them in `make interop`."""
 
 
 def silent(_part: float, _seconds: float) -> None:
@@ -68,6 +71,7 @@ def silent_place() -> None:
     """Is told whenever a mutant's place is come by."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_kernel_is_proved() -> None:
     results = verify.verify(silent)
@@ -88,7 +92,7 @@ def test_every_operation_of_the_kernel_is_proved() -> None:
     assert operations == set(PARAMETERS) == set(EFFECTS) == set(CHEAP_FIRST)
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_the_proof_fails_for_every_mutant() -> None:
     outcomes = verify.mutate(silent)

@@ -119,15 +119,20 @@ class IsRefusedAtTheEnd(Kernel):
         return super().bind(process, slot, generation, interface) - (Code.BUSY if interface == 3 else 0)
 
 
+LONG = pytest.mark.long  # the operation with most paths
+
+
 @pytest.mark.parametrize(
     ("kernel", "operation", "broken"),
     [
         (TurnsBackInItsOwnCut, "revoke_step", "with none but its own steps due a step succeeds"),
         (NeverReaps, "reap_step", "with none but its own steps due a step succeeds"),
         (NeverEndsWhoSent, "end_process_step", "with none but its own steps due a step succeeds"),
-        (GivesWhatIsSpareToAChild, "end_process_step", "of another process the creator alone changes"),
-        (TakesFromAChild, "end_process_step", "of another process the creator alone changes"),
-        (KeepsOneBack, "end_process_step", "the quota of the ending falls by what passes on"),
+        pytest.param(
+            GivesWhatIsSpareToAChild, "end_process_step", "of another process the creator alone changes", marks=LONG
+        ),
+        pytest.param(TakesFromAChild, "end_process_step", "of another process the creator alone changes", marks=LONG),
+        pytest.param(KeepsOneBack, "end_process_step", "the quota of the ending falls by what passes on", marks=LONG),
         (TakesANumberAgain, "create_process", "the number of a process is never used again"),
         (TakesAnEndpointAgain, "create_endpoint", "the number of an endpoint is never used again"),
         (MovingToOneselfGivesTheParentsRights, "move", "a capability is gained only from a holder"),

@@ -270,6 +270,7 @@ def run(source: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *paths], cwd=TOP, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_what_is_to_fail_passes_as_long_as_nothing_is_removed(copy: Path) -> None:
     tests = sorted({removed.test for removed in REMOVED})
     ended = run(copy, *tests)
@@ -287,6 +288,13 @@ def test_the_list_is_what_the_page_on_assurance_says() -> None:
     assert page.partition("## Checks removed")[2].partition("\n## ")[0].count("\n| ") == len(REMOVED) + 1
 
 
+@pytest.mark.parametrize("removed", REMOVED, ids=lambda removed: removed.promise)
+def test_the_check_stands_where_the_list_says(removed: Removed) -> None:
+    assert (TOP / "src" / "cognu" / removed.module).read_text().count(removed.before) == 1, "mend this list"
+    assert (TOP / "tests" / removed.test.partition("::")[0]).is_file()
+
+
+@pytest.mark.long
 def test_the_copy_is_what_is_tested(copy: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     code = "import cognu.files.dispatch as d; print(d.__file__)"
@@ -294,6 +302,7 @@ def test_the_copy_is_what_is_tested(copy: Path) -> None:
     assert said.stdout.startswith(str(copy))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("removed", REMOVED, ids=lambda removed: removed.promise)
 def test_without_the_check_the_named_test_fails(copy: Path, removed: Removed) -> None:
     path = copy / "cognu" / removed.module
