@@ -21,7 +21,7 @@ BENCHMARKS = {
     "kernel": "operations on capabilities and messages, beside a small kernel; file operations, beside no check",
     "link": "a channel between two nodes on loopback, beside a blocking TLS socket and plain TCP",
     "ninep": "a node's 9P server over a directory of the host, beside diod",
-    "trips": "far files over a link with a delay: in compounds, beside single requests",
+    "trips": "far files over links with a delay, beside diod, sshfs and single requests",
     "node": "from nothing to a node that answers, to a prompt; memory of an idle node",
 }
 

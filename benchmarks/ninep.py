@@ -24,8 +24,11 @@ SMALL_MSIZE = 65_536
 LARGE_MSIZE = 1 << 20
 IN_FLIGHT = 32
 READS_IN_FLIGHT = 8
-FILE, SMALL_FILE = 1, 2
-"""Fids: 0 is the root; FILE is the large file, open; SMALL_FILE is free."""
+FILE, SMALL_FILE, WRITTEN = 1, 2, 3
+"""Fids: 0 is the root; FILE is the large file, open; WRITTEN is open to be written; SMALL_FILE is free."""
+
+SAME, TWICE, FASTER = "level", "2", "1.3"
+"""Aims, for the ratios."""
 
 Work = Callable[[Wire], float]
 """One run of a case on one connection."""
@@ -33,79 +36,102 @@ Pair = tuple[Measure, Measure | None]
 
 
 async def run(bench: Bench) -> None:
-    size = bench.size(64 << 20, 1 << 20)
+    size, files = bench.size(256 << 20, 1 << 20), bench.size(1000, 5)
+    bench.note("TCP", "no writes: over TCP a node lets nobody write but its peers")
     with TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
         served = directory / "served"
         served.mkdir()
-        (served / "large").write_bytes(bytes(range(256)) * (size // 256))
-        for number in range(100):
-            (served / f"small-{number}").write_bytes(b"a small file\n")
+        fill(served, size, files)
         program = servers.find_diod()
         ours = stack.enter_context(servers.cognu(directory, served))
         theirs = stack.enter_context(servers.diod(program, directory, served)) if program else None
         if theirs is None:
-            bench.miss("diod", "no such program; on Debian and Ubuntu: apt-get install diod")
-        await bench.measure(_cases(bench, stack, ours, theirs, size))
+            bench.miss("diod", servers.NO_DIOD)
+        else:
+            bench.note("diod", servers.version_of(theirs))
+        await bench.measure(_cases(bench, stack, ours, theirs, size, files))
 
 
-def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, size: int) -> list[Case]:
+def fill(served: Path, size: int, files: int) -> None:
+    """What is served: a file of `size` bytes, one to be written, and small files."""
+    (served / "large").write_bytes(bytes(range(256)) * (size // 256))
+    (served / "written").write_bytes(bytes(size))
+    for number in range(files):
+        (served / f"small-{number}").write_bytes(b"a small file\n")
+
+
+def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, size: int, files: int) -> list[Case]:
     """Every kind of work over both kinds of socket. Without the peer, ours alone: figures without ratios."""
-    operations, files = bench.size(2000, 20), bench.size(100, 5)
+    operations = bench.size(2000, 20)
     per_second, mb = Unit.PER_SECOND, Unit.MB_PER_SECOND
     cases = []
     for tcp in (False, True):
         kind = "TCP" if tcp else "Unix"
 
-        def both(work: Work, free: bool = False, large: bool = False, tcp: bool = tcp, cpu: bool = False) -> Pair:
+        def both(
+            work: Work, free: bool = False, large: bool = False, tcp: bool = tcp, cpu: bool = False, write: bool = False
+        ) -> Pair:
             pair = []
             for server in (ours, theirs):
                 if server is not None:
-                    connection = stack.enter_context(_open(server, tcp, LARGE_MSIZE if large else SMALL_MSIZE))
+                    connection = stack.enter_context(_open(server, tcp, LARGE_MSIZE if large else SMALL_MSIZE, write))
                     pair.append(_measure(work, connection, server.pid, free, cpu))
             return pair[0], pair[1] if len(pair) > 1 else None
 
         def getattrs(c: Wire) -> float:
-            return _getattr(c, operations)
+            return getattr_one(c, operations)
 
         def flight(c: Wire) -> float:
-            return _getattr_flight(c, operations * 2)
+            return getattr_flight(c, operations * 2)
 
         def bytes_(c: Wire) -> float:
             return _read_byte(c, operations)
 
         def opens(c: Wire) -> float:
-            return _small_files(c, files)
+            return small_files(c, files)
 
         def reads(c: Wire) -> float:
-            return _read_all(c, size, 1)
+            return read_all(c, size, 1)
 
-        rows: list[tuple[str, Unit, Pair]] = [
-            ("getattr", per_second, both(getattrs)),
-            ("getattr, 32 in flight", per_second, both(flight)),
-            ("getattr, 32 in flight, free", per_second, both(flight, free=True)),
-            ("read 1 byte", per_second, both(bytes_)),
-            ("walk, open, read, clunk", per_second, both(opens)),
-            ("read 64 MiB, msize 64 KiB", mb, both(reads)),
-            ("read 64 MiB, each its own msize", mb, both(reads, large=True)),
-            ("read 64 MiB, 8 in flight, free", mb, both(lambda c: _read_all(c, size, READS_IN_FLIGHT), True, True)),
+        def writes(c: Wire) -> float:
+            return write_all(c, size)
+
+        rows: list[tuple[str, Unit, str, Pair]] = [
+            ("getattr", per_second, SAME, both(getattrs)),
+            ("getattr, 32 in flight", per_second, TWICE, both(flight)),
+            ("getattr, 32 in flight, free", per_second, "", both(flight, free=True)),
+            ("read 1 byte", per_second, SAME, both(bytes_)),
+            ("tree of 1,000: walk, open, read, clunk", per_second, SAME, both(opens)),
+            ("read 256 MiB, msize 64 KiB", mb, "", both(reads)),
+            ("read 256 MiB, each its own msize", mb, FASTER, both(reads, large=True)),
+            ("read 256 MiB, 8 in flight, free", mb, "", both(lambda c: read_all(c, size, READS_IN_FLIGHT), True, True)),
         ]
+        if not tcp:  # over TCP a node lets nobody write but its peers
+            rows += [
+                ("write 256 MiB, msize 64 KiB", mb, "", both(writes, write=True)),
+                ("write 256 MiB, each its own msize", mb, FASTER, both(writes, large=True, write=True)),
+            ]
         if CAN_ACCOUNT:
             rows += [
-                ("server's CPU per getattr", Unit.US, both(getattrs, cpu=True)),
-                ("server's CPU per read of 1 byte", Unit.US, both(bytes_, cpu=True)),
-                ("server's CPU per small file", Unit.US, both(opens, cpu=True)),
+                ("server's CPU per getattr", Unit.US, "", both(getattrs, cpu=True)),
+                ("server's CPU per read of 1 byte", Unit.US, "", both(bytes_, cpu=True)),
+                ("server's CPU per small file", Unit.US, "", both(opens, cpu=True)),
             ]
-        for name, unit, (mine, peer) in rows:
-            cases.append(Case(f"{kind}: {name}", unit, mine, "diod", peer, runs=7))
+        for name, unit, aim, (mine, peer) in rows:
+            cases.append(Case(f"{kind}: {name}", unit, mine, "diod", peer, runs=7, aim=aim))
     return cases
 
 
-def _open(server: Server, tcp: bool, msize: int) -> Wire:
-    """A connection with the large file open as FILE."""
-    connection = server.connect(tcp, msize)
-    connection.call(wire.walk(0, FILE, ["large"]))
-    connection.call(wire.open_(FILE))
+def _open(server: Server, tcp: bool, msize: int, write: bool) -> Wire:
+    """A connection with the large file open as FILE, or the other one as WRITTEN."""
+    return prepared(server.connect_to_write(msize) if write else server.connect(tcp, msize), write)
+
+
+def prepared(connection: Wire, write: bool) -> Wire:
+    fid, name, flags = (WRITTEN, "written", servers.RDWR) if write else (FILE, "large", 0)
+    connection.call(wire.walk(0, fid, [name]))
+    connection.call(wire.open_(fid, flags))
     return connection
 
 
@@ -127,13 +153,13 @@ def _measure(work: Work, connection: Wire, server: int, free: bool, cpu: bool) -
 # -- the work ---------------------------------------------------------------------------------------------------------
 
 
-def _getattr(connection: Wire, count: int) -> float:
+def getattr_one(connection: Wire, count: int) -> float:
     began = time.perf_counter()
     connection.repeat(wire.getattr_(FILE), count)
     return count / (time.perf_counter() - began)
 
 
-def _getattr_flight(connection: Wire, count: int) -> float:
+def getattr_flight(connection: Wire, count: int) -> float:
     requests = [wire.getattr_(FILE, number % 4096) for number in range(count)]
     began = time.perf_counter()
     connection.stream(requests, IN_FLIGHT)
@@ -146,7 +172,7 @@ def _read_byte(connection: Wire, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def _small_files(connection: Wire, count: int) -> float:
+def small_files(connection: Wire, count: int) -> float:
     """Files per second, each other than the one before."""
     open_, read, clunk = wire.open_(SMALL_FILE), wire.read(SMALL_FILE, 0, 4096), wire.clunk(SMALL_FILE)
     began = time.perf_counter()
@@ -158,7 +184,7 @@ def _small_files(connection: Wire, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def _read_all(connection: Wire, size: int, window: int) -> float:
+def read_all(connection: Wire, size: int, window: int) -> float:
     """MB per second of one file, in pieces as large as msize allows."""
     piece = connection.msize - READ_ROOM
     requests = [
@@ -172,4 +198,23 @@ def _read_all(connection: Wire, size: int, window: int) -> float:
             raise RuntimeError(f"{received} bytes of {size} came")
     else:
         connection.stream(requests, window)
+    return size / (time.perf_counter() - began) / 1e6
+
+
+def write_all(connection: Wire, size: int, window: int = 1) -> float:
+    """MB per second into one file, in pieces as large as msize allows."""
+    piece = connection.msize - READ_ROOM
+    data = memoryview(bytes(piece))
+    headers = [
+        (wire.write_header(WRITTEN, offset, min(piece, size - offset), number % 4096), min(piece, size - offset))
+        for number, offset in enumerate(range(0, size, piece))
+    ]
+    if window > 1:
+        messages = [header + data[:count] for header, count in headers]
+        began = time.perf_counter()
+        connection.stream(messages, window)
+        return size / (time.perf_counter() - began) / 1e6
+    began = time.perf_counter()
+    for header, count in headers:
+        connection.put(header, data[:count])
     return size / (time.perf_counter() - began) / 1e6

@@ -10,12 +10,14 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.delay import PIECE, listen
 from benchmarks.wire import WRITE, Wire, open_, read, request, walk
 
 PATIENCE = 30.0
@@ -24,13 +26,20 @@ RDWR = 2
 
 
 class Server(NamedTuple):
-    """A 9P server over a directory: its process, a Unix socket and a TCP port, and the attach names that they want."""
+    """A 9P server over a directory: its process, a Unix socket and a TCP port, and the attach names that they want.
+
+    `said`: the program, as it was called. `control`: a node's own socket, for a shell; `control_aname`: the same tree
+    there, to be written, which a node serves nobody else by itself.
+    """
 
     pid: int
     path: str
     path_aname: str
     port: int
     port_aname: str
+    said: str = ""
+    control: str = ""
+    control_aname: str = ""
 
     def connect(self, tcp: bool, msize: int) -> Wire:
         if tcp:
@@ -38,6 +47,11 @@ class Server(NamedTuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return Wire(sock, self.port_aname, msize)
         return Wire(_unix(self.path), self.path_aname, msize)
+
+    def connect_to_write(self, msize: int) -> Wire:
+        if self.control:
+            return Wire(_unix(self.control), self.control_aname, msize)
+        return self.connect(False, msize)
 
 
 def _unix(path: str) -> socket.socket:
@@ -103,7 +117,10 @@ def cognu(directory: Path, served: Path) -> Iterator[Server]:
         unix = rpc(directory / "home", "listen", address=str(directory / "node-9p"), path=path)
         tcp = rpc(directory / "home", "listen", address="127.0.0.1:0", path=path)
         port = int(tcp["address"].rpartition(":")[2])
-        yield Server(process.pid, unix["address"], "", port, tcp["token"])
+        control = str(directory / "home" / "node.sock")
+        yield Server(
+            process.pid, unix["address"], "", port, tcp["token"], "cognu listen", control, f"tree:write path {path}"
+        )
     finally:
         end(process)
 
@@ -111,20 +128,50 @@ def cognu(directory: Path, served: Path) -> Iterator[Server]:
 # -- theirs -----------------------------------------------------------------------------------------------------------
 
 
+NO_DIOD = "no such program; on Debian and Ubuntu: apt-get install diod"
+
+
 def find_diod() -> str | None:
     """Its program, which Debian keeps where only root looks."""
     return shutil.which("diod", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
+WORKERS = "1"
+"""Threads of diod: of 1, 2, 4 and 16 (its own choice) what served most of these cases best."""
+
+
+def version_of(server: Server) -> str:
+    """diod as it was called, with its version as Debian's package has it, and the msize that it grants of 1 MiB."""
+    found = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Version}", "diod"], capture_output=True, text=True, check=False
+    )
+    with server.connect(False, 1 << 20) as connection:
+        return f"{found.stdout or 'unknown version'}; {server.said}; msize {connection.msize:,}"
+
+
 @contextmanager
 def diod(program: str, directory: Path, served: Path) -> Iterator[Server]:
     """diod, without authentication, over the same directory."""
-    path, port = str(directory / "diod-9p"), _free_port()
-    command = [program, "-f", "-n", "-L", "stderr", "-l", path, "-l", f"127.0.0.1:{port}", "-e", str(served)]
+    path, port = str(directory / "diod-9p"), free_port()
+    command = [
+        program,
+        "-f",
+        "-n",
+        "-N",
+        f"--nwthreads={WORKERS}",
+        "-L",
+        "stderr",
+        "-l",
+        path,
+        "-l",
+        f"127.0.0.1:{port}",
+        "-e",
+        str(served),
+    ]
     with (directory / "diod.log").open("w+") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
-            server = Server(process.pid, path, str(served), port, str(served))
+            server = Server(process.pid, path, str(served), port, str(served), " ".join(command))
             until = time.monotonic() + PATIENCE
             while True:
                 try:
@@ -140,7 +187,105 @@ def diod(program: str, directory: Path, served: Path) -> Iterator[Server]:
             end(process)
 
 
-def _free_port() -> int:
+# -- sshfs ------------------------------------------------------------------------------------------------------------
+
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+
+
+def sftp_missing() -> str:
+    """Why sshfs can't be measured here; empty if it can."""
+    if not shutil.which("sshfs") or not Path(SFTP_SERVER).exists():
+        return "no such program; on Debian and Ubuntu: apt-get install sshfs openssh-sftp-server"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "this host lets no program of its user mount (/dev/fuse)"
+    return ""
+
+
+@contextmanager
+def sftp() -> Iterator[int]:
+    """OpenSSH's SFTP server on a TCP port of 127.0.0.1, a process for each connection, without ssh and its cipher."""
+    children: list[subprocess.Popen[bytes]] = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = door.accept()
+                except OSError:
+                    return  # closed: it is over
+                with connection:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    children.append(
+                        subprocess.Popen([SFTP_SERVER], stdin=connection.fileno(), stdout=connection.fileno())
+                    )
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            port: int = door.getsockname()[1]
+            yield port
+        finally:
+            door.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for child in children:
+                end(child)
+
+
+@contextmanager
+def sshfs(port: int, served: Path, place: Path) -> Iterator[str]:
+    """What is served at `port`, mounted anew at `place`; the command, as it was called."""
+    place.mkdir(exist_ok=True)
+    command = ["sshfs", "-f", "-o", f"directport={port}", f"127.0.0.1:{served}", str(place)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + PATIENCE
+    try:
+        while not place.is_mount():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"sshfs does not come up: status {process.returncode}")
+            time.sleep(0.02)
+        yield " ".join(command)
+    finally:
+        subprocess.run(["fusermount3", "-u", "-z", str(place)], check=False, stderr=subprocess.DEVNULL)
+        end(process)
+
+
+# -- a delay ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def echo(path: str) -> Iterator[None]:
+    """What gives one connection at a Unix socket back what it sends."""
+    with listen(path) as door:
+
+        def serve() -> None:
+            with door.accept()[0] as connection:
+                while data := connection.recv(PIECE):
+                    connection.sendall(data)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        thread.join(PATIENCE)
+
+
+@contextmanager
+def delayed(milliseconds: float, *doors: tuple[str, str]) -> Iterator[None]:
+    """Each (LISTEN, TARGET) of `doors` by a proxy that gives on what passes so much later, both ways."""
+    command = [sys.executable, "-m", "benchmarks.delay", str(milliseconds), *(part for door in doors for part in door)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the delay proxy does not come up")
+        yield
+    finally:
+        end(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

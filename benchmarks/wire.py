@@ -14,7 +14,7 @@ from collections.abc import Sequence
 VERSION, ATTACH, WALK, LOPEN, GETATTR, READ, WRITE, CLUNK = 100, 104, 110, 12, 24, 116, 118, 120
 RLERROR = 7
 NOTAG, NOFID = 0xFFFF, 0xFFFFFFFF
-READ_HEADER = 11
+READ_HEADER, WRITE_HEADER = 11, 23
 READ_ROOM = 24
 """What clients leave of msize for the headers of reads and writes (Plan 9's IOHDRSZ)."""
 ALL_ATTRIBUTES = 0x7FF
@@ -44,6 +44,11 @@ def getattr_(fid: int, tag: int = 0) -> bytes:
 
 def read(fid: int, offset: int, count: int, tag: int = 0) -> bytes:
     return request(READ, struct.pack("<IQI", fid, offset, count), tag)
+
+
+def write_header(fid: int, offset: int, count: int, tag: int = 0) -> bytes:
+    """What goes before the data of a write."""
+    return _SEVENTH.pack(WRITE_HEADER + count, WRITE, tag) + struct.pack("<IQI", fid, offset, count)
 
 
 def clunk(fid: int) -> bytes:
@@ -78,6 +83,15 @@ class Wire:
     def call(self, message: bytes) -> memoryview:
         """One request and its whole reply, which is valid until the next call. Raises `RuntimeError` for an error."""
         self._socket.sendall(message)
+        return self._reply()
+
+    def put(self, header: bytes, data: memoryview) -> memoryview:
+        """`call` of a write, whose data are not copied to be sent."""
+        rest = len(data) - (self._socket.sendmsg([header, data]) - len(header))
+        if rest > len(data):
+            raise RuntimeError("the socket takes not even a header")
+        if rest:
+            self._socket.sendall(data[len(data) - rest :])
         return self._reply()
 
     def _reply(self) -> memoryview:
