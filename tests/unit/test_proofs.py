@@ -1,6 +1,6 @@
 """The proof of the kernel: it holds, it can fail, and it is of the kernel that runs.
 
-The proof itself and all mutants are for `make interop`; `make test` sees that the record is of this kernel and proof.
+All mutants are for `make interop`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ def silent_place() -> None:
     """Is told whenever a mutant's place is come by."""
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_kernel_is_proved() -> None:
     results = verify.verify(silent)
