@@ -64,14 +64,14 @@ class E(Enum):
     FBIG = Row(27, "file too large", "the server does not take files of that size")
     NOSPC = Row(28, "file system full", "make room on the disk or raise the quota")
     SPIPE = Row(29, "seek on a stream", "streams are read and written in order only")
-    ROFS = Row(30, "file system is read only", "import or grant it with :rw if you may")
+    ROFS = Row(30, "read only file system", "import or grant it with :rw if you may")
     PIPE = Row(32, "write on closed pipe", "the reader went away")
     RANGE = Row(34, "result too large", "pass a larger buffer")
     DEADLK = Row(35, "would wait for itself", "two programs wait for each other's locks; let one end or unlock")
     NAMETOOLONG = Row(36, "file name too long", "a name has at most 255 bytes")
     NOLCK = Row(37, "no locks available", "the server refuses locks, or one client has too many; unlock some")
     NOSYS = Row(38, "function not supported by this server", "the server or dialect can't do this")
-    NOTEMPTY = Row(39, "directory not empty", "remove what is in it first: rm -r")
+    NOTEMPTY = Row(39, "directory is not empty", "remove what is in it first: rm -r")
     LOOP = Row(40, "too many symbolic links", "a link points round in a circle")
     OVERFLOW = Row(75, "value too large", "the value does not fit the field")
     ILSEQ = Row(84, "bad character in file name", "names are UTF-8 without NUL and slash")
@@ -224,7 +224,8 @@ _BY_NAME = {
     "ECONNABORTED": E.CONNRESET,
     "ESHUTDOWN": E.PIPE,
 }
-_BY_TEXT = {member.text: member for member in E}
+_BY_TEXT = {member.text: member for member in E} | {"directory not empty": E.NOTEMPTY}
+"""With what Inferno says; ours is what Linux's client of plain 9P2000 knows (net/9p/error.c)."""
 
 
 def from_errno(number: int, subject: str = "", detail: str = "") -> FileError:

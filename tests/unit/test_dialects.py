@@ -18,9 +18,9 @@ from cognu.devices.ram import RamServer
 from cognu.errors import E
 from cognu.files.chan import Chan
 from cognu.files.export import Export
-from cognu.files.mount import MountServer
+from cognu.files.mount import FarFid, MountServer
 from cognu.files.process import Process
-from cognu.files.server import LOCK_END, HandOn, Lock, Owner, Token
+from cognu.files.server import LOCK_END, OAPPEND, HandOn, Lock, Owner, Token
 from cognu.files.steps import Steps
 from cognu.kernel import READ
 from cognu.ninep import messages as m
@@ -47,6 +47,7 @@ from cognu.ninep.types import (
     OWRITE,
     QTAPPEND,
     QTEXCL,
+    U_APPEND,
     UNLINK_DIRECTORY,
     SetStat,
 )
@@ -360,6 +361,40 @@ async def test_a_twstat_that_is_refused_in_part_does_nothing(dialect: Dialect) -
             assert isinstance((await ask(raw, m.Twstat(1, wrong)))[0], m.Rerror)
         assert await local.stat("f") == before
         assert await local.read("f") == b"hello"
+
+
+async def test_9p2000_u_has_a_bit_to_append_as_linux_asks_for_it() -> None:
+    async with memory(U, 2) as (local, raws):
+        await local.put("f", b"0")
+        for raw in raws:
+            assert isinstance((await ask(raw, m.Twalk(0, 1, ("f",)), m.Topen(1, OWRITE | U_APPEND)))[1], m.Ropen)
+        for raw in raws:
+            assert await ask(raw, m.Twrite(1, 1, b"one"), m.Twrite(1, 1, b"two")) == [m.Rwrite(3)] * 2
+        assert await local.read("f") == b"0onetwoonetwo"
+        made = await ask(raws[0], m.Twalk(0, 2, ()), m.Tcreate(2, "new", 0o644, OWRITE | U_APPEND))
+        assert isinstance(made[1], m.Rcreate)
+        assert await ask(raws[0], m.Twrite(2, 7, b"x"), m.Twrite(2, 7, b"y")) == [m.Rwrite(1)] * 2
+        assert await local.read("new") == b"xy"
+
+
+async def test_the_mount_driver_appends_by_that_bit() -> None:
+    server = RamServer(RealClock())
+    here, there = pair(1 << 16)
+    process = local_process(server)
+    serving = asyncio.ensure_future(Export(there, process, attach_to(process)).serve())
+    mount = await MountServer.connect(here, RealClock(), offer=U)
+    far, local = Client(mount, ME), Client(server)
+    await local.put("f", b"0")
+    fid = await far.open("f", OWRITE | OAPPEND)
+    await local.write("f", b"longer")
+    assert isinstance(fid, FarFid)
+    assert (await mount._call(m.Twrite(fid.number, 0, b", and more"), m.Rwrite)).count == 10
+    assert await local.read("f") == b"longer, and more"
+    mount.clunk(fid)
+    far.close()
+    local.close()
+    await mount.close()
+    await serving
 
 
 async def test_a_rename_replaces_in_one_step_and_who_has_the_old_file_open_keeps_it() -> None:

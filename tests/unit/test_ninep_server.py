@@ -260,7 +260,7 @@ def test_a_failed_clunk_or_remove_ends_the_fid_all_the_same() -> None:
         bench.fid(0, FidState.FILE)
         bench.ask(request)
         bench.session.error(1, FileError(E.PERM, "f"))
-        assert bench.sent() == [(1, m.Rerror("f: operation not permitted"))]
+        assert bench.sent() == [(1, m.Rerror("operation not permitted"))]
         assert bench.session.fid_count == 0
 
 
@@ -516,7 +516,8 @@ def test_a_result_that_the_wire_can_not_carry_is_an_error_and_what_was_made_come
 
 
 ERRORS = [
-    (FileError(E.NOENT, "f"), "f: file does not exist", 2),
+    (FileError(E.NOENT, "f"), "file does not exist", 2),
+    (FileError(E.PERM, "f", "owners don't change here"), "operation not permitted: owners don't change here", 1),
     (FileError(E.STALE), "file is gone at its server", 116),
     (FileError(E.NOENT, "x" * 200), "file does not exist", 2),
     (FileError(E.NOENT, "\udc80"), "file does not exist", 2),

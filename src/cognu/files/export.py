@@ -60,6 +60,7 @@ from cognu.ninep.types import (
     L_RDONLY,
     OREAD,
     QTDIR,
+    U_APPEND,
     UNLINK_DIRECTORY,
     Buffer,
     FileSystemStat,
@@ -462,8 +463,12 @@ class Export:
         return m.Rwalk(tuple(trail)), found
 
     def _open(self, message: m.Topen, chan: Chan, _: object) -> Steps[Answer]:
-        opened = yield from self.process.namespace.open(chan, message.mode, self.process)
+        opened = yield from self.process.namespace.open(chan, self._mode(message.mode), self.process)
         return m.Ropen(opened.qid, 0), self._opened(message.fid, opened, chan)
+
+    def _mode(self, wire: int) -> int:
+        """What a Topen or Tcreate asks for. Linux's client of 9P2000.u has a bit for O_APPEND."""
+        return wire & ~U_APPEND | OAPPEND if self._extended and wire & U_APPEND else wire
 
     def _lopen(self, message: m.Tlopen, chan: Chan, _: object) -> Steps[Answer]:
         opened = yield from self.process.namespace.open(chan, _mode_of_flags(message.flags), self.process)
@@ -476,7 +481,7 @@ class Export:
             made = yield from create_special(self.process, chan, message, linked)
             return m.Rcreate(made.qid, 0), made
         # create(5) refuses a name that is taken; to truncate what is there instead is the client's part.
-        mode = message.mode | OEXCL
+        mode = self._mode(message.mode) | OEXCL
         made = yield from self.process.namespace.create(chan, message.name, message.perm, mode, self.process)
         return m.Rcreate(made.qid, 0), self._opened(message.fid, made, chan)
 

@@ -45,10 +45,13 @@ def take_lock(session: int, chan: Chan, message: m.Tlock) -> Steps[m.Rlock]:
 
 
 def find_lock(session: int, chan: Chan, message: m.Tgetlock) -> Steps[m.Rgetlock]:
-    """What is in the way of a lock, or the range asked about as UNLCK. Raises INVAL."""
+    """What is in the way of a lock, or the range asked about as UNLCK. Raises INVAL.
+
+    Linux's client does not say which kind of lock it asks about, but UNLCK; it is told of any.
+    """
     lock = _lock(session, message)
     if message.type == LOCK_UNLCK:
-        raise FileError(E.INVAL, "lock", "what an unlock would meet")
+        lock = lock._replace(exclusive=True)
     found = yield from dispatch(chan, 0, chan.server.find_lock, chan.fid, lock)
     if found is None:
         return m.Rgetlock(LOCK_UNLCK, message.start, message.length, message.proc_id, message.client_id)

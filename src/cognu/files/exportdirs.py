@@ -18,13 +18,19 @@ from cognu.ninep.codec import pack_dirent, pack_stat
 from cognu.ninep.listed import LISTED_SIZE, pack_listed
 from cognu.ninep.types import GETATTR_ALL, QTDIR, QTSYMLINK, Dirent
 
+BATCH = 64
+"""Entries asked for at once."""
+MOST_STATS = 1 << 16
+"""Bytes of stats that one read of plain 9P2000 or 9P2000.u looks for, give or take a batch."""
+
 
 class ReadStats:
     """How far an open directory was read on plain 9P2000, which only reads on from where it stopped."""
 
-    __slots__ = ("cookie", "filling", "held", "offset")
+    __slots__ = ("asked", "cookie", "filling", "held", "offset")
 
     def __init__(self) -> None:
+        self.asked = 0  # bytes that the read before asked for
         self.offset = 0
         self.cookie = 0
         self.held: deque[tuple[int, bytes]] = deque()  # cookies and stats of what was read and not sent
@@ -72,15 +78,17 @@ def read_listing(process: Process, chan: Chan, message: m.Tlist) -> Steps[m.Rlis
 def read_stats(process: Process, chan: Chan, at: ReadStats, offset: int, count: int, extended: bool) -> Steps[bytes]:
     """read(5) of a directory: whole stats, from the start or from where the last read ended.
 
-    `extended`: as 9P2000.u has them.
+    `extended`: as 9P2000.u has them. Raises INVAL for another offset, or a count too small for the next stat; but
+    a client that asks for what is left of its buffer, as Linux's does, has nothing then, and asks again.
     """
+    asked, at.asked = at.asked, count
     if offset == 0:
         at.offset = at.cookie = 0
         at.held.clear()
     elif offset != at.offset:
         raise FileError(E.INVAL, str(chan.path), "a directory is read on from where the last read ended")
     # What must wait comes first, so that a flushed read has taken nothing.
-    yield from _fill(process, chan, at, extended)
+    yield from _fill(process, chan, at, extended, min(count, MOST_STATS))
     packed: list[bytes] = []
     room = count
     while at.held and len(at.held[0][1]) <= room:
@@ -88,24 +96,26 @@ def read_stats(process: Process, chan: Chan, at: ReadStats, offset: int, count: 
         room -= len(piece)
         at.offset += len(piece)
         packed.append(piece)
-    if not packed and at.held:
+    if not packed and at.held and (offset == 0 or count >= asked):
         raise FileError(E.INVAL, str(chan.path), "count is too small for the next entry")
     return b"".join(packed)
 
 
-def _fill(process: Process, chan: Chan, at: ReadStats, extended: bool) -> Steps[None]:
-    """Have some entries at hand that may be sent, unless the directory is at its end."""
+def _fill(process: Process, chan: Chan, at: ReadStats, extended: bool, wanted: int) -> Steps[None]:
+    """Have entries at hand that may be sent: some, unless the directory is at its end, and about `wanted` bytes."""
     if at.filling:
         raise FileError(E.BUSY, str(chan.path), "the read before is not answered yet")
     at.filling = True
     try:
+        whole = True
         while True:
             at.held = deque(each for each in at.held if may_be_had_again(chan, each[0]))
-            if at.held:
+            if at.held and (not whole or sum(len(piece) for _, piece in at.held) >= wanted):
                 return
-            entries = yield from read_directory(process.namespace, chan, at.cookie, 64, process)
+            entries = yield from read_directory(process.namespace, chan, at.cookie, BATCH, process)
             if not entries:
                 return
+            whole = len(entries) == BATCH
             for entry in entries:
                 packed = yield from _entry_stat(process, chan, entry, extended)
                 if packed is not None:

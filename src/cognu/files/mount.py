@@ -53,6 +53,7 @@ from cognu.ninep.types import (
     OREAD,
     OTRUNC,
     QTDIR,
+    U_APPEND,
     FileSystemStat,
     Qid,
     SetStat,
@@ -269,13 +270,17 @@ class MountServer(FarCalls):
             flags = open_flags(mode) | _appending(mode)
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid
         else:
-            fid.qid = (await self._call(m.Topen(fid.number, mode & 0xFF), m.Ropen)).qid
+            fid.qid = (await self._call(m.Topen(fid.number, self._old_mode(mode)), m.Ropen)).qid
         self._now_open(fid, mode)
         if mode & OTRUNC:
             self._ahead.changed(fid.qid.path)
         if may_read_ahead(fid.qid, mode):
             fid.ahead = ReadAhead(self._ahead, fid.number, fid.qid.path, self._session.io_limit)
         return fid
+
+    def _old_mode(self, mode: int) -> int:
+        """`mode` as Topen and Tcreate have it."""
+        return mode & 0xFF | (U_APPEND if mode & OAPPEND and self.dialect is Dialect.U else 0)
 
     async def _open_opened(self, fid: FarFid, mode: int) -> None:
         """The far fid is open for reading already. If that is not what is wanted, another takes its place."""
@@ -313,7 +318,7 @@ class MountServer(FarCalls):
         assert isinstance(clone, FarFid)
         try:
             if legacy:
-                request = m.Tcreate(clone.number, name, perm, mode & 0xFF)
+                request = m.Tcreate(clone.number, name, perm, self._old_mode(mode))
                 clone.qid = (await self._call(request, m.Rcreate)).qid
             else:
                 flags = open_flags(mode) | L_CREAT | L_EXCL | _appending(mode)
@@ -384,7 +389,7 @@ class MountServer(FarCalls):
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, FarFid)
         if (fid.mode or 0) & OAPPEND and self.dialect in OLD_STYLE:
-            # 9P2000 can't ask for appending: as near as it gets, at the end as it is now.
+            # 9P2000 can't ask for appending, and not each server of .u knows its bit: at the end as it is now.
             offset = (await self.stat(fid)).length
         if fid.behind is not None:
             await fid.behind.settle()

@@ -544,7 +544,8 @@ class ServerSession:
             return encode(m.Rlerror(error.errno), tag, Dialect.L)
         dialect = self.dialect or Dialect.LEGACY
         try:
-            text = str(error)
+            # Linux's client of plain 9P2000 has only texts, and knows them whole (net/9p/error.c).
+            text = str(error if self.dialect is Dialect.U else FileError(error.error, "", error.detail))
             if len(text.encode()) < ERRMAX:
                 return encode(m.Rerror(text, error.errno), tag, dialect)
         except (UnicodeEncodeError, Misuse):

@@ -47,6 +47,8 @@ OEXEC = 0x03
 OTRUNC = 0x10
 OCEXEC = 0x20
 ORCLOSE = 0x40
+U_APPEND = 0x80
+"""In 9P2000.u, as Linux's client has it (fs/9p/vfs_inode.c, P9_OAPPEND): every write goes to the end."""
 OACCESS = 0x03  # the bits that hold one of OREAD, OWRITE, ORDWR, OEXEC
 
 # Tlopen.flags and Tlcreate.flags: Linux numbers on every host (diod protocol.md, lopen).
