@@ -1,11 +1,9 @@
-"""What a module's source may have of the outside and of file servers: the rules, and who may have more, with reasons.
+"""What a module's source may have of the outside and of file servers: who may have more than others, with reasons.
 
-`findings` is given a source text and the place where it would stand, so that what it finds can itself be tested
-(`unit/test_doors_source.py`). It does not follow values. It holds where they come from: a part of a `World`, a file
-server and what makes either can be had by certain names alone; such a name may be read, called or not, only where
-a table here says so; and what reads attributes without naming them (`vars`, `getattr` of a name that is worked out,
-`eval`, a star import) may not be used at all. What Python lets a hostile author do is more than any such list; this is
-for one who forgot.
+`door_rules.findings` looks for what has no row here. It does not follow values. It holds where they come from: a part
+of a `World`, a file server and what makes either can be had by certain names alone; such a name may be read, called or
+not, only where a table here says so. What Python lets a hostile author do is more than any such list; this is for one
+who forgot.
 
 The same holds of who may do what: the kernel's tables are written by the kernel alone, what a domain and a chan stand
 for is said once, and what reads a chan's capability, mints, or mounts is named. Rows are for one module; those of what
@@ -14,25 +12,12 @@ leads outside or makes authority are for one function of it, as another in the s
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 SOURCE = Path(__file__).parents[1] / "src" / "cognu"
 
 
-class Finding(NamedTuple):
-    """What is where it may not be: which rule says so, the line, and the text."""
-
-    rule: str
-    line: int
-    text: str
-
-
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -44,7 +29,7 @@ Rows = dict[str, dict[str, str]]
 
 # -- the tables -------------------------------------------------------------------------------------------------------
 
-CONTRACT = _words(
+CONTRACT = words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
     "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock walk_to accept "
     "settle hand_on watch"
@@ -199,7 +184,7 @@ OF_THE_WORLD: Rows = {
 TASKS = frozenset({"self.spawn", "self._spawn", "node.spawn", "self._node.spawn", "self._runners.spawn"})
 """What starts a task of the loop. Nobody can keep a World's `spawn` there without having read it."""
 
-OPENING = _words(
+OPENING = words(
     "connect_tcp connect_tls connect_unix announce_tcp open_udp listen_tcp listen_tls listen_unix start_joined "
     "start tree local_addresses own_pid"
 )
@@ -238,7 +223,7 @@ OPENED: Rows = {
 }
 """By module and function, as it is written: what opens something outside, and what is called alike."""
 
-AUTHORITY = _words("mint new_server new_process inherit lessen")
+AUTHORITY = words("mint new_server new_process inherit lessen")
 AUTHORISED: Rows = {
     "files/attach.py": {"attach_own": "authority.new_server authority.mint"},
     "files/authority.py": {"Authority.mint": "self.kernel.mint"},
@@ -275,7 +260,7 @@ READ_WHOLE = {
     "node/capabilities.py": {"slots.interface"},  # to show them
 }
 MOUNTS = frozenset({"mount", "heads", "_kernel"})
-KERNELS_TABLES = _words("slots processes endpoints messages bindings")
+KERNELS_TABLES = words("slots processes endpoints messages bindings")
 CAPS = {
     "devices/srv.py": {"chan.cap"},
     "files/attributes.py": {"target.cap", "fid.chan.cap"},
@@ -303,8 +288,8 @@ CAPS = {
     "runtime/wasi/streams.py": {"self._chan.cap"},
 }
 """By module: whose capability is read; where nothing else is said, to check it, or mint from it with its domain."""
-FROZEN = _words("pid domain cap kernel authority handle heads generations admitted lacking")
-OF_OTHERS = _words("root namespace cwd devices")
+FROZEN = words("pid domain cap kernel authority handle heads generations admitted lacking")
+OF_OTHERS = words("root namespace cwd devices")
 """What an object says of itself as often as it likes, and nobody says of another but where a row says so."""
 SAID_ONCE: Rows = {
     "devices/procctl.py": {"_import": "to.process.launch.cwd"},  # a path
@@ -365,7 +350,7 @@ MOUNTING: Rows = {
     "runtime/launch.py": {"_bind": "namespace.mount"},
 }
 """By module and function: what mounts, and whose table of mounts is looked at."""
-LOGGING = _words("Formatter Handler INFO LogRecord StreamHandler getLogger")
+LOGGING = words("Formatter Handler INFO LogRecord StreamHandler getLogger")
 """What is used of logging: nothing that opens a file or a socket by itself."""
 BEGINNING = "node/__main__.py"
 """Where the log is set up."""
@@ -405,7 +390,7 @@ WORLDS = {
 }
 """Who imports what makes a World's parts."""
 
-HARMLESS = _words(
+HARMLESS = words(
     "__future__ argparse asyncio base64 binascii blake3 cognu collections contextlib cryptography dataclasses "
     "datetime enum errno functools getpass hashlib heapq hmac inspect ipaddress itertools json logging math "
     "operator posixpath re string struct types typing weakref"
@@ -423,17 +408,17 @@ IMPORTED = {
     "runtime/scheduler.py": {"os", "queue", "threading"},
 }  # fmt: skip
 """Reasons are in `unit/test_imports.py`."""
-ASYNCIO = _words(
+ASYNCIO = words(
     "CancelledError Event FIRST_COMPLETED Future Lock Task create_task current_task ensure_future gather "
     "get_running_loop run shield sleep wait"
 )
 """What is used of asyncio: nothing that opens a socket or starts a process."""
-OF_LOOPS = _words(
+OF_LOOPS = words(
     "create_connection create_server create_unix_connection create_unix_server create_datagram_endpoint "
     "connect_accepted_socket subprocess_exec subprocess_shell sock_connect run_in_executor add_reader add_writer "
     "connect_read_pipe connect_write_pipe create_subprocess_exec create_subprocess_shell"
 )
-BY_THE_WAY = _words(
+BY_THE_WAY = words(
     "os sys socket subprocess ssl pty builtins modules handlers ctypes importlib selectors posix multiprocessing "
     "asyncio logging"
 )
@@ -441,7 +426,7 @@ BY_THE_WAY = _words(
 CALLS_OF_OS = frozenset({"open", "system", "popen", "posix_spawn", "posix_spawnp", "startfile", "openpty"})
 """Of module os, with those that begin with `fork`, `exec` or `spawn`."""
 
-ALIASES = _words("MappingOf SessionLimits StreamOrder StructError d describe_open f logarithm m t")
+ALIASES = words("MappingOf SessionLimits StreamOrder StructError d describe_open f logarithm m t")
 """The names that something imported has here besides its own: none of them hides a door."""
 BLIND = frozenset({
     "eval", "exec", "compile", "__import__", "globals", "locals", "vars", "breakpoint", "__builtins__", "astuple",
@@ -470,405 +455,3 @@ SOCKETS = frozenset({"home", "self"})
 OPEN = ("man/__init__.py",)
 """Where the host's files are opened by hand: the manual's pages."""
 DUNDERS = frozenset({"__init__", "__name__", "__members__", "__setitem__", "__hash__", "__dataclass_fields__"})
-
-
-# -- the rules --------------------------------------------------------------------------------------------------------
-
-
-def findings(module: str, source: str) -> list[Finding]:
-    """What is wrong with `source` as the module at `module`, a path below `src/cognu`."""
-    nodes, parents, where, bound = _parsed(module, source)
-    found = []
-    for node in nodes:
-        at = Place(module, where.get(node, ""))
-        said = [
-            *_imports(module, node), *_shown_by_ours(module, node, bound), *_blind(module, node), *_world(at, node),
-            *_servers(module, node, parents), *_authority(at, node, parents),
-        ]  # fmt: skip
-        found += [Finding(rule, getattr(node, "lineno", 0), text) for rule, text in said]
-    return sorted(found, key=lambda finding: finding.line)
-
-
-class Place(NamedTuple):
-    """A module and a function of it, as tables name them."""
-
-    module: str
-    function: str
-
-    def may(self, rows: Rows) -> list[str]:
-        """The texts that the place has rows for."""
-        mine = rows.get(self.module, {})
-        return [*mine.get(self.function, "").split(), *mine.get(ANY, "").split()]
-
-
-class Parsed(NamedTuple):
-    """A source: its nodes, what each is in, the function each is in, the names that stand for modules of ours."""
-
-    nodes: list[ast.AST]
-    parents: dict[ast.AST, ast.AST]
-    where: dict[ast.AST, str]
-    bound: dict[str, str]
-
-
-@cache
-def _parsed(module: str, source: str) -> Parsed:
-    tree = ast.parse(source)
-    nodes = list(ast.walk(tree))
-    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
-    return Parsed(nodes, parents, _functions(tree), _bound(module, tree))
-
-
-@cache
-def _text(node: ast.AST) -> str:
-    return ast.unparse(node)
-
-
-def _functions(tree: ast.AST) -> dict[ast.AST, str]:
-    """For each node the function or class that it is in."""
-    found: dict[ast.AST, str] = {}
-    waiting = [(tree, "")]
-    while waiting:
-        node, name = waiting.pop()
-        for child in ast.iter_child_nodes(node):
-            here = name
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                here = f"{name}.{child.name}".strip(".")
-            found[child] = here
-            waiting.append((child, here))
-    return found
-
-
-Said = Iterator[tuple[str, str]]
-
-
-def _imports(module: str, node: ast.AST) -> Said:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            if not _may_import(module, alias.name) or (alias.asname and alias.name == "asyncio"):
-                yield "import", alias.name
-    if isinstance(node, ast.ImportFrom):
-        name = _source_of(module, node)
-        for alias in node.names:
-            if (
-                not _may_import(module, name)
-                or not _may_import(module, f"{name}.{alias.name}", part=True)
-                or alias.name == "*"
-                or (name == "asyncio" and alias.name not in ASYNCIO)
-                or (name == "logging" and alias.name not in LOGGING and module != BEGINNING)
-                or (alias.name in BY_THE_WAY and name.partition(".")[0] != "cognu")
-            ):
-                yield "import", f"{name}.{alias.name}"
-            elif name.startswith("cognu.world") and alias.name in TYPES - GIVEN.get(module, set()):
-                yield "given", alias.name
-            elif alias.name in BLIND or (alias.name == "attrgetter" and module not in NAMED_LATER):
-                yield "blind", alias.name
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        if node.value.id == "asyncio" and node.attr not in ASYNCIO:
-            yield "import", _text(node)
-        if node.value.id == "logging" and node.attr not in LOGGING and module != BEGINNING:
-            yield "import", _text(node)
-        if node.value.id == "os" and (node.attr in CALLS_OF_OS or node.attr.startswith(("fork", "exec", "spawn"))):
-            yield "import", _text(node)
-
-
-def _shown(name: str, part: str) -> bool:
-    """Whether it is a module that another one imported."""
-    return part in BY_THE_WAY and name.partition(".")[0] != "cognu"
-
-
-def _may_import(module: str, name: str, part: bool = False) -> bool:
-    """`part` if it is perhaps no module, but something in one."""
-    first, _, rest = name.partition(".")
-    if first == "cognu":
-        makers = ("cognu.world.real", "cognu.world.net", "cognu.world.tls", "cognu.world.disk", "cognu.world.host_tree",
-                  "cognu.world.calls", "cognu.world.cached")  # fmt: skip
-        return name not in makers or name in WORLDS.get(module, {})
-    mine = IMPORTED.get(module, set())
-    if part:
-        return name != "logging.handlers" or name in mine
-    return name in mine or (first in HARMLESS and name != "logging.handlers") or (not rest and first in mine)
-
-
-def _blind(module: str, node: ast.AST) -> Said:
-    if isinstance(node, ast.alias) and node.asname and node.asname not in ALIASES | {node.name}:
-        yield "import", f"{node.name} as {node.asname}"
-    if isinstance(node, ast.Name) and node.id == "asdict" and module not in AS_DICT:
-        yield "blind", node.id
-    if isinstance(node, ast.Call) and _text(node.func) == "asdict":
-        told = [_text(argument) for argument in node.args]
-        yield from [("blind", _text(node))] if told != [AS_DICT.get(module)] else []
-    if isinstance(node, ast.Name):
-        if node.id in BLIND or (node.id == "open" and module not in OPEN):
-            yield "blind", node.id
-        if node.id == "attrgetter" and module not in NAMED_LATER:
-            yield "blind", node.id
-    if isinstance(node, ast.Attribute):
-        dunder = node.attr.startswith("__") and node.attr.endswith("__")
-        if (dunder and node.attr not in DUNDERS) or node.attr in (BLIND | {"attrgetter", "asdict"}) - {"compile"}:
-            yield "blind", _text(node)
-        path = node.attr == "socket" and _text(node.value).rpartition(".")[2] in SOCKETS
-        own = node.attr == "socket" and module == "runtime/runner.py"
-        if node.attr in BY_THE_WAY | OF_LOOPS and not path and not own:
-            yield "import", _text(node)
-    if isinstance(node, ast.MatchClass) and isinstance(node.cls, ast.Name):
-        parts = [part for part in node.kwd_attrs if part in PARTS | OPENING | CONTRACT | {"server"}]
-        if parts or (node.patterns and node.cls.id in TYPES | {"Parts"}):
-            yield "blind", _text(node)
-
-
-def _attribute(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
-    """An attribute that is read by `getattr`, as (what it is of, its name)."""
-    if isinstance(node, ast.Name) and node.id == "getattr":
-        call = parents.get(node)
-        if not isinstance(call, ast.Call) or call.func is not node or len(call.args) < 2:
-            yield "", "getattr itself"
-        elif isinstance(call.args[1], ast.Constant):
-            yield _text(call.args[0]), str(call.args[1].value)
-        elif module not in NAMED_LATER:
-            yield "", "getattr of a name that is worked out"
-
-
-def _world(at: Place, node: ast.AST) -> Said:
-    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-        text = _text(node) if node.attr in PARTS | OPENING else ""
-        if node.attr in PARTS and text not in {*TASKS, *at.may(OF_THE_WORLD)}:
-            yield "world", text
-        if node.attr in OPENING and text not in at.may(OPENED):
-            yield "opening", text
-
-
-def _authority(at: Place, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
-    """Who may do what is for the kernel to say: see the tables."""
-    if at.module.startswith("kernel/"):
-        return
-    if isinstance(node, ast.Name) and node.id in ("setattr", "delattr") and at.module not in SET_LATER:
-        yield "authority", node.id
-    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
-        known = isinstance(node.value, ast.Attribute) and node.value.attr == "generations"  # as domains call it
-        if known or _is_kernels(node.value):
-            yield "authority", f"written: {_text(node)}"
-    if not isinstance(node, ast.Attribute) or not (
-        node.attr in AUTHORITY | FROZEN | OF_OTHERS | MOUNTS or _is_kernels(node)
-    ):
-        return
-    text = _text(node)
-    if not isinstance(node.ctx, ast.Load):
-        frozen = node.attr in FROZEN or (node.attr in OF_OTHERS and text != f"self.{node.attr}")
-        if (frozen and text not in at.may(SAID_ONCE)) or _is_kernels(node):
-            yield "authority", f"changed: {text}"
-        return
-    if _is_kernels(node) and not isinstance(parents[node], ast.Subscript) and text not in READ_WHOLE.get(at.module, {}):
-        yield "authority", f"a table of the kernel: {text}"
-    rows = {
-        "kernel": KERNEL.get(at.module, set()), "_kernel": KERNEL.get(at.module, set()),
-        "cap": CAPS.get(at.module, set()), "mount": at.may(MOUNTING), "heads": at.may(MOUNTING),
-        **dict.fromkeys(AUTHORITY, at.may(AUTHORISED)),
-    }  # fmt: skip
-    if text not in rows.get(node.attr, {text}):
-        yield "authority", text
-
-
-def _is_kernels(node: ast.AST) -> bool:
-    """Whether it is a table of the kernel, as `slots.rights`."""
-    above = node.value if isinstance(node, ast.Attribute) else None
-    name = above.attr if isinstance(above, ast.Attribute) else above.id if isinstance(above, ast.Name) else ""
-    return name in KERNELS_TABLES and isinstance(node, ast.Attribute) and node.attr in _fields()
-
-
-@cache
-def _fields() -> frozenset[str]:
-    """What the kernel's tables have."""
-    tree = ast.parse((SOURCE / "kernel" / "state.py").read_text())
-    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
-    return frozenset(node.attr for node in assigned)
-
-
-# -- what other modules of ours show ----------------------------------------------------------------------------------
-
-
-@cache
-def _defined(module: str) -> frozenset[str] | None:
-    """The names that a module of ours, `cognu.…`, has of its own or shows on purpose; None if there is no such one."""
-    path = SOURCE.joinpath(*module.split(".")[1:])
-    file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-    if not file.is_file():
-        return None
-    found = {child.stem for child in file.parent.iterdir()} if file.name == "__init__.py" else set()
-    on_purpose: set[str] = set()
-    tops: list[ast.stmt] = list(ast.parse(file.read_text()).body)
-    while tops:
-        node = tops.pop()
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                found.add(node.name)
-            case ast.Assign() | ast.AnnAssign():
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
-                found |= {each.id for each in names}
-                if "__all__" in {each.id for each in names} and node.value is not None:
-                    on_purpose |= set(ast.literal_eval(node.value))
-            case ast.ImportFrom(module=str(source)) if node.level or source.startswith("cognu"):
-                found |= {alias.name for alias in node.names if alias.asname == alias.name}
-            case ast.If() | ast.Try():
-                tops += [*node.body, *node.orelse]
-    return frozenset(found | on_purpose)
-
-
-def _bound(module: str, tree: ast.AST) -> dict[str, str]:
-    """Names that stand for modules of ours in a source."""
-    found = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            source = _source_of(module, node)
-            for alias in node.names:
-                if source.startswith("cognu") and _defined(f"{source}.{alias.name}") is not None:
-                    found[alias.asname or alias.name] = f"{source}.{alias.name}"
-    return found
-
-
-def _source_of(module: str, node: ast.ImportFrom) -> str:
-    """The whole name of what an import is from."""
-    if not node.level:
-        return node.module or ""
-    return ".".join(("cognu", *module.split("/")[: -node.level], *filter(None, [node.module])))
-
-
-def _shown_by_ours(module: str, node: ast.AST, bound: dict[str, str]) -> Said:
-    """A module of ours is asked for what is its own, not for what it imported itself."""
-    if isinstance(node, ast.Import):
-        yield from [("import", alias.name) for alias in node.names if alias.name.partition(".")[0] == "cognu"]
-    if isinstance(node, ast.ImportFrom):
-        source = _source_of(module, node)
-        own = _defined(source) if source.partition(".")[0] == "cognu" else None
-        if own is not None:
-            yield from [("import", f"{source}.{alias.name}") for alias in node.names if alias.name not in own]
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bound:
-        own = _defined(bound[node.value.id])
-        if own is not None and node.attr not in own and not node.attr.startswith("__"):
-            yield "import", _text(node)
-
-
-def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
-    for of, name in _attribute(module, node, parents):
-        if not of or name in PARTS | OPENING | CONTRACT | OF_LOOPS | BY_THE_WAY | {"server"} or name.startswith("__"):
-            yield "blind", f"{of}.{name}" if of else name
-    if isinstance(node, ast.Name) and node.id == "dispatch":
-        call = parents.get(node)
-        if not isinstance(call, ast.Call) or call.func is not node:
-            yield "dispatch", "dispatch itself"
-        elif said := _dispatched(module, call):
-            yield "dispatch", said
-    for name in _disguised(node):
-        yield "server", f"{name} is a server"
-    if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
-        return
-    if node.attr not in CONTRACT | {"devices", "dispatch", "server"}:
-        return
-    base, text = _text(node.value), _text(node)
-    if node.attr == "devices" and text not in DEVICES.get(module, set()):
-        yield "server", text
-    if node.attr == "dispatch":
-        yield "dispatch", _text(node)
-    if node.attr == "server" and base not in NO_FILE_SERVER.get(module, set()):
-        around = parents[node]
-        method = f"{text}.{around.attr}" if isinstance(around, ast.Attribute) else text
-        if not (_in_dispatch(around, parents) or _compared(around) or method in HELD.get(module, {})):
-            yield "server", method
-    if node.attr in CONTRACT and not _in_dispatch(node, parents):
-        known = base.rpartition(".")[2] in NO_SERVERS or base in STRANGERS.get(module, {})
-        if not known and text not in HELD.get(module, {}):
-            yield "contract", text
-
-
-def _disguised(node: ast.AST) -> list[str]:
-    """Names of what is no server, given to one that was just made, or declared as one."""
-    targets: list[ast.expr] = []
-    of = ""
-    match node:
-        case ast.arg(annotation=ast.expr()):
-            of, targets = _text(node.annotation or node), [ast.Name(node.arg)]
-        case ast.AnnAssign():
-            of, targets = _text(node.annotation), [node.target]
-        case ast.Assign(value=ast.Call(func=called)):
-            of, targets = _text(called), node.targets
-        case ast.NamedExpr(value=ast.Call(func=called)):
-            of, targets = _text(called), [node.target]
-    made = re.search(r"(Server|_server)( \| None)?$", of) is not None
-    names = [_text(target).rpartition(".")[2] for target in targets]
-    return [name for name in names if made and name in NO_SERVERS]
-
-
-def _in_dispatch(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
-    call = parents.get(node)
-    called = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "dispatch"
-    return called and isinstance(call, ast.Call) and len(call.args) > 2 and call.args[2] is node
-
-
-def _compared(node: ast.AST) -> bool:
-    """Whether it is the same, or of a class: nothing is had of it."""
-    if isinstance(node, ast.Compare):
-        return all(isinstance(how, ast.Is | ast.IsNot) for how in node.ops)
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance"
-
-
-def _dispatched(module: str, call: ast.Call) -> str:
-    """What is wrong with a call of `dispatch`, or ""."""
-    if len(call.args) < 3 or any(isinstance(argument, ast.Starred) for argument in call.args[:3]):
-        return _text(call)
-    chan, rights, method = (_text(argument) for argument in call.args[:3])
-    if (module, method) in THROUGH:
-        return ""
-    of, _, name = method.rpartition(".")
-    if name not in CONTRACT or of != f"{chan}.server":
-        return f"another's method: {_text(call)}"
-    if name in NEEDED and NEEDED[name] not in rights.split(" | "):
-        return f"without {NEEDED[name]}: {_text(call)}"
-    return ""
-
-
-# -- what is used -----------------------------------------------------------------------------------------------------
-
-
-def used(source: str) -> list[tuple[str, str]]:
-    """Names and attributes that a source reads as values, as they are written, each after the function that it is in.
-
-    Types are no values. Left out: annotations, subscripts, bases of classes, patterns, and what `isinstance` and `cast`
-    are told.
-    """
-    tree = ast.parse(source)
-    where = _functions(tree)
-    found: list[tuple[str, str]] = []
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
-            found.append((where[node], ast.unparse(node)))
-        waiting += _values(node)
-    return found
-
-
-def _values(node: ast.AST) -> list[ast.AST]:
-    """The parts of a node that are values."""
-    left_out: list[ast.AST | None] = []
-    match node:
-        case ast.arg() | ast.AnnAssign():
-            left_out = [node.annotation]
-        case ast.FunctionDef() | ast.AsyncFunctionDef():
-            left_out = [node.returns]
-        case ast.Subscript() if not isinstance(node.slice, ast.Slice):
-            left_out = [node.slice] if ast.unparse(node.value) in SUBSCRIPTED else []
-        case ast.ClassDef():
-            left_out = [*node.bases]
-        case ast.MatchClass():
-            left_out = [node.cls]
-        case ast.Call(func=ast.Name(id="isinstance")):
-            left_out = [*node.args[1:]]
-        case ast.Call(func=ast.Name(id="cast")):
-            left_out = [*node.args[:1]]
-        case ast.ExceptHandler():
-            left_out = [node.type]
-    return [child for child in ast.iter_child_nodes(node) if not any(child is one for one in left_out)]
-
-
-SUBSCRIPTED = _words("Callable Steps Awaitable Sequence Mapping Iterable list dict set tuple frozenset type")
-"""Types of types, in an alias of one."""

@@ -2,8 +2,8 @@
 
 The first half reads the source. What makes a file server reachable, a process, a socket or a way to another machine
 is named, called or not, where the tables here say so, with the capability that is in hand there; anywhere else it fails
-this test, until somebody has thought about who may do that and written it down here. `doors.findings` has the rules
-for what needs no capability, and by function (`test_doors_source.py`). The second half tries the doors that are
+this test, until somebody has thought about who may do that and written it down here. `door_rules.findings` has the
+rules for what needs no capability, and by function (`test_doors_source.py`). The second half tries the doors that are
 operations on trees of files; `test_doors_tried.py` tries the others.
 """
 
@@ -31,7 +31,8 @@ from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, WRITE, Cap
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import DMDIR, DMNAMEDPIPE, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world.real import RealClock
-from doors import CONTRACT, used
+from door_rules import used
+from doors import CONTRACT
 from joined import ME, bring, joined, tree
 from serving import Client, Somebody
 

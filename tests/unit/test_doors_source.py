@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 import doors
-from doors import Finding, findings
+from door_rules import Finding, findings
 
 SOURCE = Path(__file__).parents[2] / "src" / "cognu"
 FACES = ("cli", "shell")
