@@ -317,10 +317,10 @@ def _servers(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Sai
             or name.startswith("__")
         ):
             yield "blind", f"{of}.{name}" if of else name
-    if isinstance(node, ast.Name) and node.id == "dispatch":
+    if isinstance(node, ast.Name) and node.id in doors.CALLERS:
         call = parents.get(node)
         if not isinstance(call, ast.Call) or call.func is not node:
-            yield "dispatch", "dispatch itself"
+            yield "dispatch", f"{node.id} itself"
         elif said := _dispatched(module, call):
             yield "dispatch", said
     for name in _disguised(node):
@@ -365,7 +365,7 @@ def _disguised(node: ast.AST) -> list[str]:
 
 def _in_dispatch(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     call = parents.get(node)
-    called = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "dispatch"
+    called = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in doors.CALLERS
     return called and isinstance(call, ast.Call) and len(call.args) > 2 and call.args[2] is node
 
 

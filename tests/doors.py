@@ -32,12 +32,16 @@ Rows = dict[str, dict[str, str]]
 CONTRACT = words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
     "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock walk_to accept "
-    "settle hand_on watch"
+    "settle hand_on watch walk_now open_now read_now stored_now stat_now"
 )
 """The methods of a file server."""
 
+CALLERS = ("dispatch", "at_once")
+"""What may call them."""
+
 NEEDED = {
     "read": "READ", "readdir": "READ", "write": "WRITE", "wstat": "WRITE", "remove": "WRITE",
+    "read_now": "READ", "stored_now": "READ",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
     "accept": "WRITE", "mknod": "CREATE", "watch": "READ",
     "hand_on": "GRANT", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
@@ -93,6 +97,10 @@ HELD = {
         "device.server": "attached under the capability of the device",
         "chan.server.clunk": "of a fid that nobody saw",
         "member.server": "a place in the table of mounts",
+    },
+    "files/plain.py": {
+        "chan.server": "a place in the table of mounts",
+        "chan.server.clunk": "of a fid that nobody saw",
     },
     "files/reach.py": {"root.server": "attached under the capability of the process's domain"},
     "files/services.py": {
@@ -330,6 +338,7 @@ MOUNTING: Rows = {
     "files/namespace.py": {ANY: "self.heads twin.heads", "Namespace.bind": "self.mount"},
     "files/nscommands.py": {"_mount": "namespace.mount"},
     "files/nstext.py": {"describe": "namespace.heads"},
+    "files/plain.py": {ANY: "namespace.heads"},
     "files/process.py": {"ProcessTable._fork_into": "how.mount"},  # whether it still may
     "files/shown.py": {"ShownNamespace.of": "namespace.heads"},
     "mesh/imports.py": {ANY: "old.mount peer.mount fid.real.peer.mount fid.peer.mount"},  # a peer's tree

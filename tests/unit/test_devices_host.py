@@ -568,7 +568,7 @@ async def test_the_hosts_processes_do_not_exist() -> None:
     ],
 )
 def test_raw_memory_and_raw_disks_are_hidden(kind: str, number: tuple[int, int], hides: bool) -> None:
-    assert Secrets().hides(replace(stat_of((1, 2)), kind=kind, number=number)) is hides
+    assert Secrets().hides(stat_of((1, 2))._replace(kind=kind, number=number)) is hides
 
 
 def test_a_file_system_is_judged_each_time_it_is_entered() -> None:

@@ -461,10 +461,14 @@ LATER = {"walk_to", "accept", "settle"}
 """As walk and write, with the same right, and the wait for what was accepted."""
 
 
+AT_ONCE = {"walk_now", "open_now", "read_now", "stored_now", "stat_now"}
+"""As walk, open, read and stat; `test_plain.py` tries them when they are revoked."""
+
+
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    rest = {"readdir", "symlink", "sync", "statfs", "mknod", "hand_on", "watch", *LOCKS, *ATTRIBUTES, *LATER}
+    rest = {"readdir", "symlink", "sync", "statfs", "mknod", "hand_on", "watch", *LOCKS, *ATTRIBUTES, *LATER, *AT_ONCE}
     assert CONTRACT - {"clunk", "place"} - tried == rest
 
 

@@ -17,10 +17,10 @@ from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
-from cognu.files.export import BATCH
 from cognu.files.mounts import MAFTER, MREPL, ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.nstext import describe
+from cognu.files.plain import BATCH
 from cognu.files.process import Fork, Process, ProcessTable, Share, State
 from cognu.files.server import Caller, Fid, MaybeAsync, Walk
 from cognu.files.steps import Steps, finish, start

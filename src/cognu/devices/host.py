@@ -36,7 +36,7 @@ from cognu.devices.hostcalls import (
 from cognu.errors import E, FileError
 from cognu.files.attributes import check_attribute
 from cognu.files.locks import LockTable
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, MaybeAsync, Walk
+from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, MaybeAsync, StoredBytes, Walk
 from cognu.ninep.attrs import device_number
 from cognu.ninep.types import (
     DMAPPEND,
@@ -213,15 +213,24 @@ class HostServer(FileServer):
         if not names:
             return Walk([], HostFid(fid.qid, fid.held, fid.way))
         steps, wanted = self._quick, list(names)
+        if wanted != [".."]:
+            return self.walk_now(fid, wanted, caller) or self._walk(fid, wanted)
         if steps is not None:
             try:
-                if wanted == [".."]:
-                    way, place = self._way_up(fid)
-                    return self._walked_up(way, walk_from_root(steps, place, way.identity))
-                return self._walked(fid, wanted, *walk_names(steps, fid.held.node, wanted))
+                way, place = self._way_up(fid)
+                return self._walked_up(way, walk_from_root(steps, place, way.identity))
             except WouldWait:
                 pass
-        return self._walk_up(fid) if wanted == [".."] else self._walk(fid, wanted)
+        return self._walk_up(fid)
+
+    def walk_now(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk | None:
+        assert isinstance(fid, HostFid)
+        if self._quick is None:
+            return None
+        try:
+            return self._walked(fid, names, *walk_names(self._quick, fid.held.node, names))
+        except WouldWait:
+            return None
 
     async def _walk(self, fid: HostFid, names: list[str]) -> Walk:
         stats, node = await self._hop(
@@ -230,7 +239,7 @@ class HostServer(FileServer):
         )
         return self._walked(fid, names, stats, node)
 
-    def _walked(self, fid: HostFid, names: list[str], stats: list[HostStat], node: HostNode | None) -> Walk:
+    def _walked(self, fid: HostFid, names: Sequence[str], stats: list[HostStat], node: HostNode | None) -> Walk:
         qids = [self._qid(stat) for stat in stats]
         if node is None:
             return Walk(qids, None)
@@ -267,12 +276,19 @@ class HostServer(FileServer):
             raise FileError(E.LOOP, fid.place.name)
         if writes or mode & (OTRUNC | ORCLOSE):
             self._may_write(fid.place.name)
-        elif self._quick is not None:
-            try:
-                return self._opened(fid, mode, *open_file(self._quick, fid.held.node, True, False, False))
-            except WouldWait:
-                pass
+        elif self.open_now(fid, mode, caller):
+            return fid
         return self._open(fid, mode)
+
+    def open_now(self, fid: Fid, mode: int, caller: Caller) -> bool:
+        assert isinstance(fid, HostFid)
+        if self._quick is None:
+            return False
+        try:
+            self._opened(fid, mode, *open_file(self._quick, fid.held.node, True, False, False))
+        except WouldWait:
+            return False
+        return True
 
     async def _open(self, fid: HostFid, mode: int) -> Fid:
         access = mode & OACCESS
@@ -323,7 +339,14 @@ class HostServer(FileServer):
 
     def read(self, fid: Fid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         assert isinstance(fid, HostFid)
-        file = _file(fid, fid.mode is not None and fid.mode & OACCESS != OWRITE)
+        data = self.read_now(fid, offset, count)
+        if data is not None:
+            return data
+        return self._world.threads.run(_readable(fid).pread, offset, min(count, READ_LIMIT))
+
+    def read_now(self, fid: Fid, offset: int, count: int) -> bytes | memoryview | None:
+        assert isinstance(fid, HostFid)
+        file = _readable(fid)
         count = min(count, READ_LIMIT)
         # A hop to a thread costs ten times what copying cached bytes does. Of an odd file an empty answer says nothing.
         # Room for what there is, not for what would be taken: most files are smaller than what is asked for.
@@ -331,9 +354,15 @@ class HostServer(FileServer):
         data = file.pread_now(offset, room)
         if data is not None and len(data) == room < count:
             fid.size = offset + 3 * room  # it grew: room for twice as much next time
-        if data or (data is not None and fid.plain):
-            return data
-        return self._world.threads.run(file.pread, offset, count)
+        return data if data or fid.plain else None
+
+    def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
+        assert isinstance(fid, HostFid)
+        if not fid.plain or fid.size - offset <= SMALL:
+            return None
+        file = _readable(fid)
+        found = file.stored_now(offset, min(count, READ_LIMIT))
+        return None if found is None else StoredBytes(*found)
 
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, HostFid)
@@ -353,7 +382,7 @@ class HostServer(FileServer):
         fid.listing, found = await self._world.threads.run(
             list_some, self.tree, fid.held.node, known, cookie, min(count, LIST_LIMIT)
         )
-        return [Entry(at, self._qid(stat), name, self._stat(stat, name)) for at, name, stat in found]
+        return [self._entry(*listed) for listed in found]
 
     async def sync(self, fid: Fid, data_only: bool) -> None:
         assert isinstance(fid, HostFid)
@@ -374,12 +403,16 @@ class HostServer(FileServer):
 
     def stat(self, fid: Fid) -> MaybeAsync[Stat]:
         assert isinstance(fid, HostFid)
-        if self._quick is not None:
-            try:
-                return self._present(fid, present(self._quick, fid.held.node, fid.mode is not None))
-            except WouldWait:
-                pass
-        return self._ask_stat(fid)
+        return self.stat_now(fid) or self._ask_stat(fid)
+
+    def stat_now(self, fid: Fid) -> Stat | None:
+        assert isinstance(fid, HostFid)
+        if self._quick is None:
+            return None
+        try:
+            return self._present(fid, present(self._quick, fid.held.node, fid.mode is not None))
+        except WouldWait:
+            return None
 
     async def _ask_stat(self, fid: HostFid) -> Stat:
         stat = await self._world.threads.run(present, self.tree, fid.held.node, fid.mode is not None)
@@ -387,7 +420,7 @@ class HostServer(FileServer):
 
     def _present(self, fid: HostFid, stat: HostStat) -> Stat:
         fid.qid = self._qid(stat)
-        return self._stat(stat, fid.place.name or "/")
+        return self._stat(stat, fid.way.place.name or "/", fid.qid)
 
     async def wstat(self, fid: Fid, change: SetStat) -> None:
         """A new name must be free (EXIST), as stat(5) has it; owners stay as they are (PERM)."""
@@ -493,6 +526,10 @@ class HostServer(FileServer):
         version = (stat.mtime ^ stat.mtime >> 32) + stat.size & 0xFFFFFFFF if stored else 0
         return Qid(qid_type(kind_bits(stat)), version, self._number(stat.identity))
 
+    def _entry(self, cookie: int, name: str, stat: HostStat) -> Entry:
+        qid = self._qid(stat)
+        return Entry(cookie, qid, name, self._stat(stat, name, qid))
+
     def _number(self, identity: tuple[int, int]) -> int:
         """One number for each (device, inode): small inodes as they are, others counted in the upper half."""
         device, inode = identity
@@ -501,23 +538,28 @@ class HostServer(FileServer):
             return index << _INODE_BITS | inode
         return 1 << 63 | self._odd.setdefault(identity, len(self._odd))
 
-    def _stat(self, stat: HostStat, name: str) -> Stat:
+    def _stat(self, stat: HostStat, name: str, qid: Qid) -> Stat:
         return Stat(
-            name=name,
-            qid=self._qid(stat),
-            mode=kind_bits(stat) | stat.mode & 0o777,
-            length=0 if stat.kind == "d" else stat.size,
-            mtime=stat.mtime,
-            atime=stat.atime,
-            ctime=stat.ctime,
-            user=stat.user,
-            group=stat.group,
-            muid=stat.user,
-            uid=stat.uid,
-            gid=stat.gid,
-            links=stat.links,
-            rdev=device_number(*stat.number) if stat.kind in "cb" else 0,
+            name,
+            qid,
+            kind_bits(stat) | stat.mode & 0o777,
+            0 if stat.kind == "d" else stat.size,
+            stat.mtime,
+            stat.atime,
+            stat.ctime,
+            None,
+            stat.user,
+            stat.group,
+            stat.user,
+            stat.uid,
+            stat.gid,
+            stat.links,
+            device_number(*stat.number) if stat.kind in "cb" else 0,
         )
+
+
+def _readable(fid: HostFid) -> HostFile:
+    return _file(fid, fid.mode is not None and fid.mode & OACCESS != OWRITE)
 
 
 def _file(fid: HostFid, allowed: bool) -> HostFile:

@@ -64,6 +64,20 @@ def dispatch(
     return result
 
 
+def at_once(chan: Held, rights: int, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """As `dispatch`, of a method that answers now or gives None. None too if it is refused: `dispatch` says by whom.
+
+    For whoever uses the answer in the same step, so that nothing can be revoked between the check and that.
+    """
+    domain = chan.domain
+    if domain.authority.orphans or domain.generations[chan.cap[0]] != chan.admitted or rights & chan.lacking:
+        return None  # `dispatch` asks the kernel
+    try:
+        return method(*args, **kwargs)
+    except FileError:
+        return None
+
+
 async def _guarded(chan: Held, pending: Awaitable[T]) -> T:
     """Await under registration. A revocation cancels this task's wait alone, as asyncio.timeout() does with its own."""
     task = asyncio.current_task()

@@ -25,6 +25,7 @@ from cognu.files.export_locks import find_lock, new_session, take_lock
 from cognu.files.export_watch import Watches
 from cognu.files.exportdirs import ReadStats, read_entries, read_listing, read_stats
 from cognu.files.handing import Lessened, Minter, rights_of_wire
+from cognu.files.plain import BATCH, PlainAnswers
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, OEXCL, HandOn, Then
 from cognu.files.special import (
@@ -67,15 +68,13 @@ from cognu.ninep.types import (
     SetStat,
     Stat,
 )
-from cognu.world import Stream
+from cognu.world import DirectStream, Stream
 
 log = logging.getLogger("cognu.export")
 
 READ_SIZE = 256 * 1024
 UNSENT = 4 << 20
 """Bytes of answers that may wait to be sent before further requests have to."""
-BATCH = 1 << 18
-"""Bytes handed to the stream at once. What waits here can still be held back, should its capability be revoked."""
 WHOLE_READS = 64
 """Requests under way from which on reads give at most `SHORT_READ` bytes: each may end in memory at the same time."""
 SHORT_READ = 1 << 14
@@ -133,6 +132,8 @@ class Export:
         self._reads: dict[int, Chan] = {}  # by tag: what a read under way, or one answered and not sent, is from
         self._parts_read: dict[int, list[Chan]] = {}  # by a compound's tag: what its parts have read so far
         self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
+        self._plain = PlainAnswers(stream, self._session, self) if isinstance(stream, DirectStream) else None
+        self._fed = False  # what the reading task is being woken for is with the session already
         self._sending = False  # somebody is in `_write_out`
         self._reading: dict[Chan, ReadStats] = {}
         self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
@@ -154,9 +155,14 @@ class Export:
 
     async def serve(self) -> None:
         """Until the connection ends. Everything the client held is released when this returns; cancel it to stop."""
+        if isinstance(self._stream, DirectStream):
+            self._stream.look_first(self._look)
         try:
             while data := await self._stream.read(READ_SIZE):
-                self._session.feed(data)
+                if self._fed:
+                    self._fed = False
+                else:
+                    self._session.feed(data)
                 await self._take_turns()
         except ProtocolError as error:
             log.warning("%s: %s", self._stream.peer, error)
@@ -175,6 +181,7 @@ class Export:
 
     def _carry_out(self, most: int) -> bool:
         """Handle up to `most` events; whether there may be more. Raises `ProtocolError`."""
+        most -= self._answer_plain(most)
         for _ in range(most):
             self._held_up = self._unsent > UNSENT
             if self._held_up:
@@ -202,6 +209,22 @@ class Export:
                     if not self._session.fid_count:
                         self._watches.end()
         return True
+
+    # -- plain requests: see `files/plain.py` ---------------------------------------------------------------------
+
+    def _look(self, data: bytes) -> bool:
+        """Answer what came while the reading task waits; False to wake it, for what is left."""
+        if self._plain is None or self._out or self._writing is not None or not self._session.idle:
+            return False
+        self._session.feed(data)
+        self._plain.answer(TURN)
+        self._fed = self._plain.blocked or not self._session.idle
+        return not self._fed
+
+    def _answer_plain(self, most: int) -> int:
+        if self._plain is None or self._out or self._writing is not None or self._sending:
+            return 0
+        return self._plain.answer(most)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -297,6 +320,8 @@ class Export:
 
     async def _drain(self) -> None:
         """Wait until all is sent. Calls that end meanwhile may start the writer too: there is never more than one."""
+        if self._plain is not None:
+            await self._plain.drain()
         while self._out or self._writing is not None:
             if self._writing is not None:
                 await asyncio.shield(self._writing)
@@ -390,6 +415,11 @@ class Export:
         self._stream.close()
 
     # -- fids -----------------------------------------------------------------------------------------------------
+
+    def clunked(self, fid: int, chan: Chan) -> None:
+        """A plain Tclunk is carried out."""
+        self._watches.end_fid(fid)
+        self._release(chan)
 
     def _release(self, target: object) -> None:
         """No fid stands for the chan any more: close it, and the descriptor that it was."""

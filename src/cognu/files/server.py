@@ -76,6 +76,16 @@ class Entry(NamedTuple):
     kind: int = 0
 
 
+class StoredBytes(NamedTuple):
+    """`size` bytes from where they were asked for, which the host has in memory: in the open file of that number.
+
+    The number is good until whoever asked gives way to others.
+    """
+
+    number: int
+    size: int
+
+
 class Then(Enum):
     """What whoever walks to a file does next, so that a far server can be asked for it in the same trip.
 
@@ -295,3 +305,24 @@ class FileServer:
 
     def statfs(self, fid: Fid) -> MaybeAsync[FileSystemStat]:
         raise FileError(E.NOTSUP, "statfs")
+
+    # The same as above for whoever can't wait: the answer if it is there at once, or None, with nothing changed. A
+    # server that has none of these, or None, is asked the other way. An error raised here is None to whoever asks.
+
+    def walk_now(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk | None:
+        """There is at least one name, and no `..`."""
+        return None
+
+    def open_now(self, fid: Fid, mode: int, caller: Caller) -> bool:
+        """Whether `fid` itself, which is no directory, is ready for I/O now; `mode` is OREAD."""
+        return False
+
+    def read_now(self, fid: Fid, offset: int, count: int) -> bytes | memoryview | None:
+        return None
+
+    def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
+        """What `read` would give, if it is a host's file, with one byte at least."""
+        return None
+
+    def stat_now(self, fid: Fid) -> Stat | None:
+        return None

@@ -6,9 +6,10 @@ docs/9p-ng.md has the layouts and the rules; `compound` and `listed` what goes w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..values import dataclass
 from .types import Buffer, Qid
 
 if TYPE_CHECKING:

@@ -493,6 +493,9 @@ def data_header(number: int, tag: int, count: int) -> bytes:
         raise Misuse(E.OVERFLOW, "data", str(error)) from None
 
 
+_NOTHING = memoryview(b"")
+
+
 class Frames:
     """Cuts a byte stream into messages by their size[4].
 
@@ -504,7 +507,7 @@ class Frames:
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
-        self._chunk = memoryview(b"")
+        self._chunk = _NOTHING
         self._at = 0
         self._partial = bytearray()
 
@@ -525,6 +528,14 @@ class Frames:
         else:
             self._chunk = memoryview(bytes(data))
         self._at = 0
+
+    def look(self) -> tuple[memoryview, int]:
+        """What was added last and where in it the next message begins; nothing if that is kept in pieces."""
+        return (_NOTHING, 0) if self._partial else (self._chunk, self._at)
+
+    def skip(self, size: int) -> None:
+        """Take the next message, of `size` bytes, which `look` showed to be whole."""
+        self._at += size
 
     def take(self) -> memoryview | None:
         """The next whole message, read-only, or None if more bytes are needed. Raises `ProtocolError`."""

@@ -49,7 +49,9 @@ class Call:
         self.flushes: list[int] = []  # tags of the Tflush that wait for its end
 
 
-class _Fid:
+class Entry:
+    """What a fid stands for, and whose turn it is."""
+
     __slots__ = ("exclusive", "holders", "state", "target", "waiting")
 
     def __init__(self) -> None:
@@ -64,7 +66,7 @@ class FidTable:
     """Fid numbers to what the embedding attached to them (`target`)."""
 
     def __init__(self) -> None:
-        self._fids: dict[int, _Fid] = {}
+        self._fids: dict[int, Entry] = {}
         self.bound = 0  # fids that are not FREE
 
     def state(self, fid: int) -> FidState:
@@ -75,6 +77,26 @@ class FidTable:
         """What the fid stands for; None if it is FREE."""
         entry = self._fids.get(fid)
         return None if entry is None else entry.target
+
+    def still(self, fid: int) -> Entry | None:
+        """The entry of a fid that stands for something and that no call is changing or waits to change."""
+        entry = self._fids.get(fid)
+        return None if entry is None or entry.exclusive or entry.waiting else entry
+
+    def is_free(self, fid: int) -> bool:
+        """Whether the fid names nothing, and no call is about to change that."""
+        return fid not in self._fids
+
+    def put(self, fid: int, state: FidState, target: object) -> None:
+        """Let a fid that names nothing, and that no call holds, stand for something."""
+        entry = self._fids[fid] = Entry()
+        entry.state, entry.target = state, target
+        self.bound += 1
+
+    def drop(self, fid: int) -> None:
+        """Unbind a fid that no call holds."""
+        del self._fids[fid]
+        self.bound -= 1
 
     def bind(self, fid: int, state: FidState, target: object) -> object:
         """Let a fid that a call holds stand for something; FREE unbinds. Returns what it stood for before."""
@@ -88,7 +110,7 @@ class FidTable:
         for fid, exclusive in call.locks.items():
             entry = self._fids.get(fid)
             if entry is None:
-                entry = self._fids[fid] = _Fid()
+                entry = self._fids[fid] = Entry()
             if entry.waiting or entry.exclusive or (exclusive and entry.holders):
                 entry.waiting[call.tag] = call
                 call.missing += 1
@@ -112,7 +134,7 @@ class FidTable:
         return ready
 
     @staticmethod
-    def _grant(fid: int, entry: _Fid, ready: list[Call]) -> None:
+    def _grant(fid: int, entry: Entry, ready: list[Call]) -> None:
         while entry.waiting and not entry.exclusive:
             call = next(iter(entry.waiting.values()))
             exclusive = call.locks[fid]

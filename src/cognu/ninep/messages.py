@@ -8,10 +8,10 @@ the buffer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from ..values import dataclass
 from .additions import AddedReply, AddedRequest
 from .additions import Feature as Feature
 from .additions import Rattenuate as Rattenuate

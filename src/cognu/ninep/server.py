@@ -20,16 +20,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..errors import CognuError, E, FileError, Misuse, ProtocolError
+from ..values import dataclass
 from . import messages as m
-from .codec import Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
+from .codec import HEADER, Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
 from .compound import BYTES, DATA_HEADER, NEEDED, PARTS, WATCH, Compound, granted, wanted
 from .fids import Call, FidTable
 from .messages import Dialect, Message, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
+from .plain import DIALECTS, WALK, Fields, Plain, parse
 from .types import MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, READ_HEADER, Buffer, Extent, Qid
 
 VERSION = 100  # Tversion's number, the same in all dialects
@@ -173,6 +175,54 @@ class ServerSession:
             if frame is None:
                 return None
             self._arrive(frame)
+
+    # -- plain requests: see `plain` --
+
+    @property
+    def idle(self) -> bool:
+        """A version was agreed, and there is nothing to do until more is fed or a call ends."""
+        return self.dialect is not None and not (
+            self._events or self._ready or self._version or self._closed or self._frames.pending
+        )
+
+    def glance(self) -> Plain | None:
+        """The next request, if that comes next and is plain. It stays the next until one of the four below is called.
+
+        None in any other case: then `next_event` says what there is to do.
+        """
+        if self._events or self._ready or self.dialect not in DIALECTS or self._version is not None or self._closed:
+            return None
+        chunk, at = self._frames.look()
+        if len(chunk) - at < HEADER.size:
+            return None
+        plain = parse(chunk, at, self._fids)
+        if plain is None:
+            return None
+        fields = plain[1]
+        if fields[0] > self._frames.max_size or fields[2] in self._calls or fields[2] == NOTAG:
+            return None
+        if fields[1] == WALK and self._fids.bound + self._making >= self.limits.fids:
+            return None
+        return plain if len(self._calls) < self.limits.calls else None
+
+    def taken(self, fields: Fields) -> None:
+        """The request that `glance` showed is answered, and changed no fid."""
+        self._frames.skip(fields[0])
+
+    def walked(self, fields: Fields, qid: Qid, made: object) -> None:
+        """A Twalk is answered that went all the way, to a file of that qid; its new fid stands for `made`."""
+        self._frames.skip(fields[0])
+        self._fids.put(fields[4], _unopened(qid), made)
+
+    def opened(self, fields: Fields, qid: Qid) -> None:
+        """A Tlopen is answered; what the fid stands for is open."""
+        self._frames.skip(fields[0])
+        self._rebind(fields[3], _opened(qid), None)
+
+    def clunked(self, fields: Fields) -> None:
+        """A Tclunk is answered; the embedding releases what the fid stood for."""
+        self._frames.skip(fields[0])
+        self._fids.drop(fields[3])
 
     def reply(self, tag: int, message: Reply, made: object = None) -> None:
         """Answer a call with its result.

@@ -6,8 +6,9 @@ Times are integers in nanoseconds since 1970 everywhere; only the codec knows th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from ..values import dataclass
 
 Buffer = bytes | bytearray | memoryview
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from cognu.errors import LinkBroken
 
@@ -59,6 +59,29 @@ class Stream(Protocol):
         """End both directions now; a waiting `read` returns `b""` or raises. May be called twice."""
 
     async def wait_closed(self) -> None: ...
+
+
+@runtime_checkable
+class DirectStream(Stream, Protocol):
+    """A stream that can be used from the loop's callbacks too, without a task."""
+
+    def look_first(self, look: Callable[[bytes], bool]) -> None:
+        """Show `look` what comes while a `read` waits. If it gives True that was for it, and the read goes on waiting.
+
+        It must not raise.
+        """
+
+    def offer(self, *buffers: bytes | memoryview) -> bool:
+        """Give all of `buffers`, which never change, to the host as far as it takes them now; the rest follows.
+
+        True if it took everything. After an error or `close`, which whoever reads is told, nothing goes anywhere.
+        """
+
+    def offer_file(self, header: bytes, number: int, offset: int, count: int) -> bool:
+        """As `offer`, of `header` and `count` bytes of the open file of that number, which the host has in memory.
+
+        What the host does not take now is read into memory now. If the file has fewer, the stream is closed.
+        """
 
 
 class TcpStream(Stream, Protocol):
@@ -245,8 +268,7 @@ class Disk(Protocol):
         """A directory of the host as a tree that nothing leads out of. See `HostTree`."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostStat:
+class HostStat(NamedTuple):
     """What a host says of a file. `kind` is one of `-dlpscb`, as ls prints; times in ns;
     `identity` is (device, inode)."""
 
@@ -279,6 +301,9 @@ class HostFile(Protocol):
 
     def pread_now(self, offset: int, count: int) -> memoryview | None:
         """As `pread` if the host has the bytes in memory, else None: never waits for a disk. They don't change."""
+
+    def stored_now(self, offset: int, count: int) -> tuple[int, int] | None:
+        """The file's number and how many of those bytes it has, if the host has them in memory and there is one."""
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int: ...
 

@@ -2,7 +2,8 @@
 
 openat2(2) with RESOLVE_CACHED walks a name only through what is in memory. fstat(2) and open(2) of a file that is held
 already wait for nothing on a local file system, but may ask the server on others; which is which, statfs(2) tells.
-Python has neither call, so they are made by `ctypes`, under the interpreter's lock: they take about a microsecond.
+cachestat(2) counts the pages of a file that are in memory. Python has none of these calls, so they are made by
+`ctypes`, under the interpreter's lock: they take about a microsecond.
 """
 
 from __future__ import annotations
@@ -41,6 +42,23 @@ _LOCAL = frozenset(
 """File systems (statfs(2)) whose inodes, once held, are in memory. Not procfs and the like: their files run code."""
 
 
+_CACHESTAT = 451
+"""Linux 6.5's, likewise the same everywhere."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class _Range(ctypes.Structure):
+    """struct cachestat_range, cachestat(2)."""
+
+    _fields_ = [("off", ctypes.c_uint64), ("len", ctypes.c_uint64)]
+
+
+class _Counts(ctypes.Structure):
+    """struct cachestat: pages of the range that are in the cache, and what else is known of them."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("cache", "dirty", "writeback", "evicted", "recently_evicted")]
+
+
 class _OpenHow(ctypes.Structure):
     """struct open_how, openat2(2)."""
 
@@ -69,6 +87,20 @@ if sys.platform == "linux":
             raise WouldWait
         raise OSError(number, os.strerror(number))
 
+    _cachestat = ctypes.PyDLL(None, use_errno=True).syscall
+    _cachestat.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
+    _cachestat.restype = ctypes.c_long
+    _RANGE, _COUNTS = _Range(), _Counts()  # of the one call at a time that holds the interpreter's lock
+    _RANGE_AT, _COUNTS_AT = ctypes.addressof(_RANGE), ctypes.addressof(_COUNTS)
+
+    def is_cached(descriptor: int, offset: int, count: int) -> bool:
+        """Whether the host has all pages of these bytes of a file in memory. False too if it does not tell."""
+        _RANGE.off, _RANGE.len = offset, count
+        if _cachestat(_CACHESTAT, descriptor, _RANGE_AT, _COUNTS_AT, 0) != 0:
+            return False
+        pages: int = (offset + count - 1) // _PAGE - offset // _PAGE + 1
+        return bool(_COUNTS.cache >= pages)
+
     def is_local(descriptor: int) -> bool:
         """Whether a file is on a file system of this machine's own, by statfs(2), which may wait. False in doubt."""
         room = ctypes.create_string_buffer(_STATFS_ROOM)
@@ -91,6 +123,9 @@ else:
 
     def open_cached(directory: int, name: bytes) -> int:
         raise WouldWait
+
+    def is_cached(descriptor: int, offset: int, count: int) -> bool:
+        return False
 
     def is_local(descriptor: int) -> bool:
         return False

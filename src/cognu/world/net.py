@@ -35,6 +35,8 @@ BURST = 32
 others.
 """
 IOV_LIMIT = 512
+_MORE = getattr(socket, "MSG_MORE", 0)
+"""More follows at once: of TCP, no segment for the header alone."""
 BACKLOG = 1024
 ACCEPT_BURST = 64
 ACCEPT_PAUSE = 0.1
@@ -71,6 +73,7 @@ class SocketStream:
         self._queue: deque[memoryview] = deque()
         self._writers: list[asyncio.Future[None]] = []
         self._write_error: E | None = None
+        self._look: Callable[[bytes], bool] | None = None
 
     @property
     def peer(self) -> str:
@@ -141,6 +144,53 @@ class SocketStream:
             if waiter in self._writers:
                 self._writers.remove(waiter)
 
+    def look_first(self, look: Callable[[bytes], bool]) -> None:
+        """See `world.DirectStream`. Data that a `read` finds at once, without waiting, are not shown."""
+        self._look = look
+
+    def offer(self, *buffers: bytes | memoryview) -> bool:
+        """See `world.DirectStream`; `write` may be used beside it."""
+        if self._queue or self._write_error is not None:
+            if self._write_error is None:
+                self._queue.extend(map(memoryview, buffers))
+            return False
+        try:
+            sent = self._socket.send(buffers[0]) if len(buffers) == 1 else self._socket.sendmsg(buffers)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._write_error = from_oserror(error).error
+            return False
+        if sent == sum(map(len, buffers)):
+            return True
+        for buffer in buffers:
+            if sent < len(buffer):
+                self._queue.append(memoryview(buffer)[sent:])
+            sent = max(sent - len(buffer), 0)
+        self._loop.add_writer(self._fd, self._on_writable)
+        return False
+
+    def offer_file(self, header: bytes, number: int, offset: int, count: int) -> bool:
+        """See `world.DirectStream`."""
+        sent = 0
+        if not self._queue and self._write_error is None:
+            try:
+                if self._socket.send(header, _MORE) == len(header):
+                    header = b""
+                    sent = os.sendfile(self._fd, number, offset, count)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._write_error = from_oserror(error).error
+                return False
+            if sent == count:
+                return True
+        rest = os.pread(number, count - sent, offset + sent)
+        if len(rest) < count - sent:
+            self.close()
+            return False
+        return self.offer(header, rest)
+
     def close(self) -> None:
         """A waiting read returns `b""`, waiting writes raise `LinkBroken(PIPE)`; what they had queued is
         dropped.
@@ -206,7 +256,7 @@ class SocketStream:
         except LinkBroken as error:
             waiter.set_exception(error)
         else:
-            if received is not None:
+            if received is not None and not (self._look is not None and received and self._look(received)):
                 waiter.set_result(received)
 
     def _flush(self) -> None:

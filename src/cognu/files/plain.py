@@ -1,0 +1,217 @@
+"""Answers to plain requests (`ninep/plain.py`): those that a file's server has at once.
+
+They pass the same checks as any other. What must be waited for, what something is mounted on, and whatever is refused
+or wrong is not answered here: nothing has changed then, and the request goes the long way.
+
+The answer goes to the host in the same step in which the capability was checked, so there is no second check. What the
+host does not take at once waits in the stream, like any answer that was handed over, and no plain request is answered
+until that is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from cognu.files.chan import Chan, Origin
+from cognu.files.dispatch import at_once
+from cognu.files.namespace import Namespace
+from cognu.files.process import Descriptors, Process
+from cognu.files.server import StoredBytes
+from cognu.kernel import READ
+from cognu.ninep import plain
+from cognu.ninep.server import ServerSession
+from cognu.ninep.types import L_LARGEFILE, L_RDONLY, OREAD, READ_HEADER, Qid, Stat
+from cognu.world import DirectStream
+
+log = logging.getLogger("cognu.export")
+
+BATCH = 1 << 18
+"""Bytes handed to the stream at once. What waits here can still be held back, should its capability be revoked."""
+SMALL = 1 << 14
+"""Bytes of replies that are joined to one buffer. The data of a Tread of more are not copied to a header."""
+MOST_COPIED = 1 << 17
+"""Of a Tread of more, the host sends the file itself (sendfile(2)); below, that costs more than a copy."""
+
+
+class Owner(Protocol):
+    """Whose connection it is."""
+
+    process: Process
+    descriptors: Descriptors | None
+
+    def clunked(self, fid: int, chan: Chan) -> None:
+        """The fid, which stood for the chan, is gone."""
+
+
+class PlainAnswers:
+    """What answers the plain requests of one session. `blocked`: the host has not taken all of it yet."""
+
+    def __init__(self, stream: DirectStream, session: ServerSession, owner: Owner) -> None:
+        self._stream = stream
+        self._session = session
+        self._owner = owner
+        self._replies: list[bytes | memoryview] = []  # of the requests that are being answered
+        self.blocked = False
+        self._passed = False  # the request that comes next was tried already
+
+    def answer(self, most: int) -> int:
+        """Answer up to `most` requests, as long as they are plain; how many of `most` are used up.
+
+        All of them are if there was as much to send as one turn may have.
+        """
+        if self.blocked or self._passed:
+            self._passed = False
+            return 0
+        count = size = 0
+        glance = self._session.glance
+        try:
+            while count < most and (request := glance()) is not None:
+                target, fields, names = request
+                if not isinstance(target, Chan):
+                    break
+                if fields[1] == plain.READ and fields[5] > SMALL:
+                    sent = self._send_data(target, fields)
+                else:
+                    sent = self._answer(target, fields, names)
+                if not sent:
+                    self._passed = True
+                    break
+                size += sent
+                count = most if size > BATCH or self.blocked else count + 1
+        except Exception as error:
+            # It was not answered, so it comes again by the long way, which answers with the failure if it fails again.
+            self._passed = True
+            log.error("a plain request failed on this side", exc_info=error)
+        self._give()
+        return count
+
+    async def drain(self) -> None:
+        """Wait until the host has all of it. Raises `LinkBroken`."""
+        if self.blocked:
+            self.blocked = False
+            await self._stream.write()
+
+    def _give(self) -> None:
+        replies, self._replies = self._replies, []
+        if len(replies) > 1 and sum(map(len, replies)) <= SMALL:
+            replies = [b"".join(replies)]
+        if replies and not self._stream.offer(*replies):
+            self.blocked = True
+
+    def _answer(self, chan: Chan, fields: plain.Fields, names: tuple[str, ...]) -> int:
+        """Add a reply to those to be sent; its size, or 0 if the answer is not there at once."""
+        session, kind, tag, reply = self._session, fields[1], fields[2], None
+        if kind == plain.GETATTR:
+            stat = attributes(self._owner.process, chan)
+            if stat is not None and (reply := plain.pack_getattr(tag, stat, fields[4])) is not None:
+                session.taken(fields)
+        elif kind == plain.READ:
+            found = data(chan, fields[4], min(fields[5], session.msize - READ_HEADER))
+            if found is not None:
+                reply = plain.pack_read(tag, len(found)) + found
+                session.taken(fields)
+        elif kind == plain.WALK:
+            reply = self._walk(chan, fields, names)
+        elif kind == plain.LOPEN:
+            # A descriptor of the process's too is made the long way.
+            if self._owner.descriptors is None and opened(self._owner.process, chan, fields[4]):
+                reply = plain.pack_lopen(tag, chan.qid)
+                session.opened(fields, chan.qid)
+        else:
+            reply = plain.pack_clunk(tag)
+            session.clunked(fields)
+            self._owner.clunked(fields[3], chan)
+        if reply is None:
+            return 0
+        self._replies.append(reply)
+        return len(reply)
+
+    def _walk(self, chan: Chan, fields: plain.Fields, names: tuple[str, ...]) -> bytes | None:
+        walked = walk(self._owner.process, chan, names)
+        if walked is None:
+            return None
+        qids, found = walked
+        reply = plain.pack_walk(fields[2], qids)
+        if found is None:
+            self._session.taken(fields)
+        else:
+            self._session.walked(fields, qids[-1], found)
+        return reply
+
+    def _send_data(self, chan: Chan, fields: plain.Fields) -> int:
+        """Answer a larger Tread, after what is to be sent before it; the bytes that takes, 0 for the long way."""
+        session, tag, offset = self._session, fields[2], fields[4]
+        count = min(fields[5], session.msize - READ_HEADER)
+        whole = stored(chan, offset, count) if count > MOST_COPIED else None
+        if whole is None:
+            found = data(chan, offset, count)
+            if found is None:
+                return 0
+            session.taken(fields)
+            self._replies += [plain.pack_read(tag, len(found)), found]
+            return READ_HEADER + len(found)
+        session.taken(fields)
+        self._give()
+        if not self._stream.offer_file(plain.pack_read(tag, whole.size), whole.number, offset, whole.size):
+            self.blocked = True
+        return READ_HEADER + whole.size
+
+
+# -- what a request comes to, or None if that is not there at once; nothing has changed then --------------------------
+
+
+def attributes(process: Process, chan: Chan) -> Stat | None:
+    namespace = process.namespace
+    if chan.handle.mode is None and not _is_crossed(namespace, chan):
+        return None
+    stat = at_once(chan, 0, chan.server.stat_now, chan.fid)
+    return None if stat is None else namespace.domain.authority.users.numbered(stat)
+
+
+def data(chan: Chan, offset: int, count: int) -> bytes | memoryview | None:
+    return at_once(chan, READ, chan.server.read_now, chan.fid, offset, count)
+
+
+def stored(chan: Chan, offset: int, count: int) -> StoredBytes | None:
+    return at_once(chan, READ, chan.server.stored_now, chan.fid, offset, count)
+
+
+def walk(process: Process, chan: Chan, names: tuple[str, ...]) -> tuple[list[Qid], Chan | None] | None:
+    """The qids of the names that were reached, and if that is all of them, the file at the end."""
+    namespace = process.namespace
+    if type(namespace) is not Namespace or not _is_crossed(namespace, chan):
+        return None
+    walked = at_once(chan, 0, chan.server.walk_now, chan.fid, names, process)
+    if walked is None:
+        return None
+    qids, fid = walked
+    heads, device = namespace.heads, chan.path.device
+    if heads and not device and any((chan.server, qid.path) in heads for qid in qids):
+        if fid is not None:
+            chan.server.clunk(fid)
+        return None
+    if fid is None:
+        return qids, None
+    origin = Origin(chan.origin.spec, (*chan.origin.names, *names))
+    return qids, chan.at(fid, chan.path.step(names), origin)
+
+
+def opened(process: Process, chan: Chan, flags: int) -> bool:
+    """Whether the file, which is no directory, is open for reading now. If so, nobody else uses its fid."""
+    handle, namespace = chan.handle, process.namespace
+    if flags & ~L_LARGEFILE != L_RDONLY or handle.uses != 1 or handle.mode is not None:
+        return False
+    if chan.path.mounted_on is not None or not _is_crossed(namespace, chan):
+        return False
+    if not at_once(chan, READ, chan.server.open_now, chan.fid, OREAD, process):
+        return False
+    handle.mode = OREAD
+    return True
+
+
+def _is_crossed(namespace: Namespace, chan: Chan) -> bool:
+    """Whether nothing is mounted on the file, or it is what is mounted there (`Namespace.cross`)."""
+    if chan.path.mounted_on is not None or not namespace.heads:
+        return chan.union is None
+    return chan.path.device or chan.key not in namespace.heads

@@ -1,0 +1,492 @@
+"""Plain requests, answered from the loop's callback: the bytes and checks of the long way, in no more memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cognu.devices.host import HostServer
+from cognu.errors import E, FileError
+from cognu.files.authority import Authority
+from cognu.files.chan import Chan, Domain, Handle, Origin
+from cognu.files.chan import Path as ChanPath
+from cognu.files.export import Export
+from cognu.files.namespace import Namespace
+from cognu.files.plain import BATCH
+from cognu.files.process import Process, ProcessTable
+from cognu.files.server import Caller, Fid, FileServer, StoredBytes, Walk
+from cognu.files.tree import TreeFid
+from cognu.kernel import ALL_RIGHTS, WRITE
+from cognu.ninep import messages as m
+from cognu.ninep import plain
+from cognu.ninep.attrs import getattr_of_stat
+from cognu.ninep.codec import decode, encode
+from cognu.ninep.fids import FidTable
+from cognu.ninep.messages import Dialect
+from cognu.ninep.moves import FidState
+from cognu.ninep.types import GETATTR_ALL, GETATTR_BASIC, L_DIRECTORY, L_RDWR, NOFID, NOTAG, Qid, Stat
+from cognu.world.host_tree import RealHostTree
+from cognu.world.net import SocketStream
+from cognu.world.real import real_world
+from joined import CountingServer, Slow, attach_to, idle
+from memfs import MemDirectory, MemFile
+from serving import Somebody, done
+
+L = Dialect.L
+LARGE = bytes(range(256)) * 2000
+MSIZE = 1 << 20
+
+
+class LongWay:
+    """A stream that is no more than a stream."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self.read, self.write, self.close, self.wait_closed = (
+            stream.read,
+            stream.write,
+            stream.close,
+            stream.wait_closed,
+        )
+        self.peer = stream.peer
+
+
+class Ends:
+    """A client's socket, and what is at the other end."""
+
+    def __init__(self, process: Process, revoke: Callable[[], object], direct: bool) -> None:
+        self.process = process
+        self.revoke = revoke
+        near, far = socket.socketpair()
+        self.client, self.stream = SocketStream(near, "client"), SocketStream(far, "server")
+        self.export = Export(self.stream if direct else LongWay(self.stream), process, attach_to(process))
+        self.serving = asyncio.get_running_loop().create_task(self.export.serve())
+        self._kept = b""
+
+    async def send(self, *requests: tuple[m.Message, int]) -> None:
+        await self.client.write(b"".join(wire(message, tag) for message, tag in requests))
+
+    async def replies(self, count: int) -> list[bytes]:
+        """So many frames."""
+        found: list[bytes] = []
+        while len(found) < count:
+            size = int.from_bytes(self._kept[:4], "little")
+            if len(self._kept) >= 4 and len(self._kept) >= size:
+                found.append(self._kept[:size])
+                self._kept = self._kept[size:]
+                continue
+            data = await self.client.read(1 << 20)
+            assert data, "the server ended the connection"
+            self._kept += data
+        return found
+
+    async def ask(self, message: m.Message, tag: int = 1) -> bytes:
+        await self.send((message, tag))
+        return (await self.replies(1))[0]
+
+    async def call(self, message: m.Message) -> m.Message:
+        return decode(memoryview(await self.ask(message)), L)[1]
+
+    async def begin(self) -> None:
+        """Attached: fid 0 is the root."""
+        await self.ask(m.Tversion(MSIZE, L.value), NOTAG)
+        await self.ask(m.Tattach(0, NOFID, "glenda", ""), 0)
+
+    async def open(self, fid: int, *names: str) -> None:
+        assert isinstance(await self.call(m.Twalk(0, fid, names)), m.Rwalk)
+        assert isinstance(await self.call(m.Tlopen(fid, 0)), m.Rlopen)
+
+    async def close(self) -> None:
+        self.client.close()
+        await self.serving
+
+
+def wire(message: m.Message, tag: int) -> bytes:
+    return b"".join(map(bytes, encode(message, tag, L)))
+
+
+class Prompt(CountingServer):
+    """A tree in memory that has its answers at once, and counts those that it was asked for so."""
+
+    def __init__(self, large: Path | None = None) -> None:
+        """`large`: a file of the host that stands for what `large` holds."""
+        super().__init__("#1")
+        for path, data in [("/d", None), ("/d/x", "d/x" * 1000), ("/d/deep", None), ("/d/deep/y", "")]:
+            self.plant(path, data)
+        self.plant("/large", "")
+        if large is not None:
+            node = self.at("/large")
+            assert isinstance(node, MemFile)
+            node.data = large.read_bytes()
+        self.plant_link("/link", "d/x")
+        self.asked = 0
+        self._large = None if large is None else large.open("rb")
+
+    def close(self) -> None:
+        if self._large is not None:
+            self._large.close()
+
+    def walk_now(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk | None:
+        self.asked += 1
+        walked = self.walk(fid, list(names), caller)
+        return walked if isinstance(walked, Walk) else None
+
+    def open_now(self, fid: Fid, mode: int, caller: Caller) -> bool:
+        self.asked += 1
+        return self.open(fid, mode, caller) is fid
+
+    def read_now(self, fid: Fid, offset: int, count: int) -> bytes | memoryview | None:
+        self.asked += 1
+        if not isinstance(fid, TreeFid) or not isinstance(fid.node, MemFile):
+            return None
+        data = self.read(fid, offset, count)
+        return data if isinstance(data, bytes) else None
+
+    def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
+        self.asked += 1
+        if self._large is None:
+            return None
+        size = min(count, os.fstat(self._large.fileno()).st_size - offset)
+        return StoredBytes(self._large.fileno(), size) if size > 0 else None
+
+    def stat_now(self, fid: Fid) -> Stat | None:
+        self.asked += 1
+        stat = self.stat(fid)
+        return stat if isinstance(stat, Stat) else None
+
+
+async def start(server: FileServer) -> tuple[Process, Callable[[], object]]:
+    """A process whose namespace is the server's tree, and what revokes it."""
+    authority = Authority()
+    domain = Domain(authority)
+    endpoint, cap = authority.new_server()
+    mine = authority.mint(0, cap, ALL_RIGHTS, domain.pid)
+    fid = await done(server.attach(Somebody(), ""))
+    root = Chan(Handle(server, fid), domain, mine, ChanPath(None, "/"), Origin("#1", ()))
+    namespace = Namespace(domain, root, {})
+    return ProcessTable(lambda: 0).add("glenda", namespace, root.share()), lambda: authority.end_server(endpoint)
+
+
+@asynccontextmanager
+async def served(server: FileServer, direct: bool = True) -> AsyncIterator[Ends]:
+    ends = Ends(*await start(server), direct)
+    await ends.begin()
+    try:
+        yield ends
+    finally:
+        await ends.close()
+
+
+@asynccontextmanager
+async def prompt(large: Path | None = None) -> AsyncIterator[tuple[Prompt, Ends]]:
+    server = Prompt(large)
+    try:
+        async with served(server) as ends:
+            yield server, ends
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "d" / "deep").mkdir(parents=True)
+    (root / "d" / "x").write_bytes(b"d/x" * 1000)
+    (root / "d" / "deep" / "y").write_bytes(b"")
+    (root / "large").write_bytes(LARGE)
+    (root / "link").symlink_to("d/x")
+    return root
+
+
+# -- what is parsed and packed ----------------------------------------------------------------------------------------
+
+
+def fids() -> FidTable:
+    table = FidTable()
+    for fid, state in enumerate([FidState.DIR, FidState.FILE, FidState.OPEN, FidState.OPENDIR]):
+        table.put(fid, state, f"target {fid}")
+    return table
+
+
+NAMES = st.sampled_from(["x", "d", "..", ".", "a/b", "", "é", "n" * 256, "\0"])
+FIDS = st.integers(0, 5) | st.just(NOFID)
+REQUESTS = st.one_of(
+    st.builds(m.Tgetattr, FIDS, st.integers(0, (1 << 64) - 1)),
+    st.builds(m.Tread, FIDS, st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 32) - 1)),
+    st.builds(m.Twalk, FIDS, FIDS, st.lists(NAMES.filter(lambda name: name != "\0"), max_size=17).map(tuple)),
+    st.builds(m.Tlopen, FIDS, st.sampled_from([0, L_RDWR, L_DIRECTORY])),
+    st.builds(m.Tclunk, FIDS),
+    st.builds(m.Tstatfs, FIDS),
+)
+
+
+@given(REQUESTS, st.integers(0, 0xFFFE), st.binary(max_size=30))
+def test_what_is_shown_as_plain_is_what_the_codec_makes_of_it(request: m.Request, tag: int, rest: bytes) -> None:
+    raw = wire(request, tag)
+    shown = plain.parse(memoryview(raw + rest), 0, fids())
+    if shown is None:
+        return
+    target, fields, names = shown
+    assert fields[:3] == (len(raw), raw[4], tag)
+    assert target == f"target {fields[3]}"
+    match decode(memoryview(raw), L)[1]:
+        case m.Twalk(fid=fid, newfid=newfid, names=asked):
+            assert (fields[3:], names) == ((fid, newfid, len(asked)), asked)
+        case m.Tgetattr(fid=fid, request_mask=last) | m.Tlopen(fid=fid, flags=last):
+            assert (fields[3:], names) == ((fid, last), ())
+        case m.Tread(fid=fid, offset=offset, count=count):
+            assert (fields[3:], names) == ((fid, offset, count), ())
+        case m.Tclunk(fid=fid):
+            assert (fields[3:], names) == ((fid,), ())
+        case other:
+            raise AssertionError(other)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [m.Tgetattr(1, 5), m.Tread(2, 7, 9), m.Twalk(0, 9, ("a", "b" * 255)), m.Tlopen(1, 0), m.Tclunk(3)],
+    ids=lambda request: type(request).__name__,
+)
+def test_each_of_the_five_is_plain_whole_and_not_when_it_is_cut(request_: m.Request) -> None:
+    raw = wire(request_, 3)
+    assert plain.parse(memoryview(raw), 0, fids()) is not None
+    for end in range(7, len(raw)):
+        assert plain.parse(memoryview(raw[:end]), 0, fids()) is None
+
+
+@given(st.binary(min_size=7, max_size=80) | st.builds(lambda n, rest: bytes([40, 0, 0, 0, n]) + rest,
+       st.sampled_from([24, 116, 110, 12, 120]), st.binary(min_size=2, max_size=60)))  # fmt: skip
+def test_any_bytes_are_plain_or_not(raw: bytes) -> None:
+    shown = plain.parse(memoryview(raw), 0, fids())
+    assert shown is None or shown[1][0] <= len(raw)
+
+
+NUMBERS = st.integers(-(1 << 63), 1 << 63)
+STATS = st.builds(
+    Stat,
+    st.just("f"),
+    st.builds(Qid, st.integers(0, 255), st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)),
+    st.integers(0, (1 << 32) - 1),
+    length=st.integers(0, 1 << 63),
+    mtime=NUMBERS,
+    atime=NUMBERS,
+    ctime=NUMBERS,
+    btime=st.none() | NUMBERS,
+    uid=st.integers(0, (1 << 32) - 1),
+    gid=st.integers(0, (1 << 32) - 1),
+    links=st.integers(0, 1 << 40),
+    rdev=st.integers(0, (1 << 64) - 1),
+    blocks=st.none() | st.integers(0, 1 << 60),
+)
+
+
+@given(STATS, st.sampled_from([0, GETATTR_BASIC, GETATTR_ALL]), st.integers(0, 0xFFFE))
+def test_attributes_are_packed_as_the_codec_does(stat: Stat, mask: int, tag: int) -> None:
+    assert plain.pack_getattr(tag, stat, mask) == wire(getattr_of_stat(stat, mask), tag)
+
+
+def test_a_number_that_does_not_fit_is_left_to_the_codec() -> None:
+    assert plain.pack_getattr(1, Stat("f", Qid(0, 1 << 32, 0), 0), 0) is None
+    assert plain.pack_walk(1, [Qid(0, 0, -1)]) is None
+    assert plain.pack_lopen(1, Qid(256, 0, 0)) is None
+
+
+@given(st.lists(st.builds(Qid, st.integers(0, 255), st.integers(0, 9), st.integers(0, 1 << 63)), max_size=16))
+def test_the_other_replies_are_packed_as_the_codec_does(qids: Sequence[Qid]) -> None:
+    assert plain.pack_walk(7, qids) == wire(m.Rwalk(tuple(qids)), 7)
+    assert plain.pack_clunk(7) == wire(m.Rclunk(), 7)
+    assert plain.pack_read(7, 3) + b"abc" == wire(m.Rread(b"abc"), 7)
+    for qid in qids[:1]:
+        assert plain.pack_lopen(7, qid) == wire(m.Rlopen(qid, 0), 7)
+
+
+# -- both ways --------------------------------------------------------------------------------------------------------
+
+LIVE_FIDS = st.integers(0, 3)
+STEPS = st.one_of(
+    st.builds(m.Tgetattr, LIVE_FIDS, st.sampled_from([GETATTR_BASIC, GETATTR_ALL])),
+    st.builds(m.Tread, LIVE_FIDS, st.sampled_from([0, 1, 5000, 1 << 40]), st.sampled_from([0, 1, 20_000, 400_000])),
+    st.builds(m.Twalk, LIVE_FIDS, LIVE_FIDS, st.lists(
+        st.sampled_from(["d", "x", "deep", "y", "large", "link", "..", "absent"]), max_size=3).map(tuple)),
+    st.builds(m.Tlopen, LIVE_FIDS, st.sampled_from([0, L_RDWR, 0o100000])),
+    st.builds(m.Tclunk, st.integers(1, 3)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["host", "memory"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, max_size=25))
+def test_whatever_is_asked_the_answers_are_those_of_the_long_way(tree: Path, kind: str, steps: list[m.Request]) -> None:
+    async def compare() -> None:
+        server = HostServer(real_world(), RealHostTree(str(tree))) if kind == "host" else Prompt(tree / "large")
+        async with served(server) as short, served(server, direct=False) as long:
+            for step in [m.Twalk(0, 1, ("d", "x")), m.Tlopen(1, 0), m.Twalk(0, 2, ("large",)), *steps]:
+                assert await short.ask(step) == await long.ask(step)
+        if isinstance(server, Prompt):
+            server.close()
+
+    asyncio.run(compare())
+
+
+async def test_the_five_are_answered_without_the_reading_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with prompt() as (server, ends):
+        await ends.call(m.Tgetattr(0, 0))  # the kernel is asked once by the long way
+        monkeypatch.setattr(ends.export, "_begin", None)  # which would be called now
+        before = server.asked
+        walked = await ends.call(m.Twalk(0, 1, ("d", "x")))
+        assert isinstance(walked, m.Rwalk)
+        assert len(walked.qids) == 2
+        opened = await ends.call(m.Tlopen(1, 0))
+        assert isinstance(opened, m.Rlopen)
+        assert await ends.call(m.Tread(1, 3, 6)) == m.Rread(b"d/xd/x")
+        assert isinstance(await ends.call(m.Tgetattr(1, 0)), m.Rgetattr)
+        assert await ends.call(m.Tclunk(1)) == m.Rclunk()
+        assert server.asked == before + 4
+    assert len(server.live) == 1
+
+
+async def test_many_that_come_in_one_piece_are_answered_in_order_and_the_rest_goes_on(tree: Path) -> None:
+    async with prompt() as (_, ends):
+        await ends.open(1, "d", "x")
+        asked = [(m.Tread(1, n, 3), n) for n in range(200)] + [(m.Tstatfs(1), 200)] + [(m.Tread(1, 5, 3), 201)]
+        await ends.send(*asked)
+        replies = [decode(memoryview(raw), L) for raw in await ends.replies(202)]
+        data = b"d/x" * 1000
+        assert replies[:200] == [(n, m.Rread(data[n : n + 3])) for n in range(200)]
+        assert {tag for tag, _ in replies[200:]} == {200, 201}
+
+
+async def test_a_request_that_comes_byte_by_byte_is_answered() -> None:
+    async with prompt() as (_, ends):
+        await ends.open(1, "d", "x")
+        for byte in wire(m.Tread(1, 0, 3), 9):
+            await ends.client.write(bytes([byte]))
+            await idle()
+        assert await ends.replies(1) == [wire(m.Rread(b"d/x"), 9)]
+
+
+async def test_what_was_revoked_is_refused_by_the_short_way_too() -> None:
+    async with prompt() as (server, ends):
+        await ends.open(1, "d", "x")
+        await ends.call(m.Twalk(0, 2, ("d",)))
+        await ends.call(m.Twalk(0, 3, ("d", "x")))
+        assert await ends.call(m.Tread(1, 0, 3)) == m.Rread(b"d/x")
+        asked = server.asked
+        ends.revoke()
+        refusal = m.Rlerror(FileError(E.REVOKED).errno)
+        for message in (
+            m.Tread(1, 0, 3),
+            m.Tgetattr(1, 0),
+            m.Twalk(2, 4, ("x",)),
+            m.Tlopen(3, 0),
+            m.Tread(1, 0, 1 << 19),
+        ):
+            assert await ends.call(message) == refusal
+        assert server.asked == asked, "a server was asked without a capability"
+
+
+async def test_a_right_that_is_missing_is_missing_by_the_short_way_too() -> None:
+    async with prompt() as (server, ends):
+        await ends.call(m.Twalk(0, 1, ("d", "x")))
+        root = ends.process.namespace.root
+        authority = root.domain.authority
+        ends.process.namespace.root.lessen(authority.mint(root.domain.pid, root.cap, WRITE, root.domain.pid))
+        await ends.call(m.Tattach(5, NOFID, "glenda", ""))
+        await ends.call(m.Twalk(5, 6, ("d", "x")))
+        asked = server.asked
+        assert await ends.call(m.Tlopen(6, 0)) == m.Rlerror(FileError(E.ACCES).errno)
+        assert server.asked == asked
+
+
+async def test_a_read_under_way_keeps_its_fid_from_being_clunked_at_once() -> None:
+    async with prompt() as (server, ends):
+        assert isinstance(server.root, MemDirectory)
+        slow = Slow("slow")
+        server.root.add(slow)
+        await ends.call(m.Twalk(0, 1, ("slow",)))
+        assert isinstance(await ends.call(m.Tlopen(1, 0)), m.Rlopen)
+        await ends.send((m.Tread(1, 0, 3), 5))
+        await slow.parked(1)
+        await ends.send((m.Tclunk(1), 6))
+        assert [decode(memoryview(raw), L) for raw in await ends.replies(2)] == [
+            (5, m.Rlerror(FileError(E.INTR).errno)),
+            (6, m.Rclunk()),
+        ]
+
+
+async def test_a_server_that_fails_at_once_is_asked_again_and_the_failure_is_the_answer(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with prompt() as (server, ends):
+        await ends.open(1, "d", "x")
+
+        def fail(*_: object) -> bytes:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(server, "read", fail)
+        monkeypatch.setattr(server, "read_now", fail)
+        assert await ends.call(m.Tread(1, 0, 3)) == m.Rlerror(FileError(E.IO).errno)
+        assert await ends.call(m.Tclunk(1)) == m.Rclunk()
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "a plain request failed on this side",
+        "request failed on this side",
+    ]
+
+
+# -- who reads slowly, and files that change --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [9000, 100_000, 400_000], ids=["joined", "copied", "sent by the host"])
+async def test_who_does_not_read_is_owed_one_turns_answers_at_most_and_gets_all_in_the_end(
+    tree: Path, count: int
+) -> None:
+    async with prompt(tree / "large") as (server, ends):
+        await ends.open(1, "large")
+        await ends.call(m.Tread(1, 0, 1))
+        most = 0
+
+        def offered(stream: SocketStream) -> None:
+            nonlocal most
+            most = max(most, sum(map(len, stream._queue)))
+
+        total = 3000 if count == 9000 else 200
+        sending = asyncio.get_running_loop().create_task(ends.send(*[(m.Tread(1, n, count), n) for n in range(total)]))
+        await sending
+        for _ in range(500):
+            await asyncio.sleep(0)
+            offered(ends.stream)
+        asked = server.asked
+        assert asked < total, "more is answered than anybody takes"
+        assert most <= BATCH + MSIZE
+        for n in range(total):
+            (raw,) = await ends.replies(1)
+            assert decode(memoryview(raw), L) == (n, m.Rread(LARGE[n : n + count]))
+
+
+async def test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_other_bytes(tree: Path) -> None:
+    class Late(Prompt):
+        def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
+            found = super().stored_now(fid, offset, count)
+            os.truncate(tree / "large", 1000)
+            return found
+
+    server = Late(tree / "large")
+    async with served(server) as ends:
+        await ends.open(1, "large")
+        await ends.call(m.Tread(1, 0, 1))
+        await ends.send((m.Tread(1, 0, 300_000), 5))
+        got = b""
+        while data := await ends.client.read(1 << 20):
+            got += data
+        assert got[:11] == plain.pack_read(5, 300_000)
+        assert got[11:] == LARGE[: len(got) - 11]
+        assert len(got) <= 11 + 1000
+        await ends.serving
+    server.close()
