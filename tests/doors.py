@@ -82,10 +82,6 @@ HELD = {
         "self.handle.server": "what a chan is of",
         "handle.server.clunk": "the last holder is gone; a fid that nobody could use is given back",
     },
-    "files/handing.py": {
-        "place.server": "whether what is mounted there is in the tree that is handed on",
-        "target.server": "the same",
-    },
     "files/listing.py": {
         "chan.server": "whose names are looked up in the table of mounts",
         "member.server": "the same",
@@ -113,6 +109,7 @@ HELD = {
         "process.namespace.root.server": "the same, to see whether it is one",
     },
     "node/launcher.py": {"device.server": "handed on under a capability minted from the device's"},
+    "node/handing.py": {"chan.server.peer": "whose tree it is, to say so"},
     "node/lending.py": {"descriptors.server": "attached under one minted for the lent process"},
     "node/peers.py": {"namespace.root.server": "the tree of what leads to grants, to add to it"},
     "runtime/wasi/descriptors.py": {"entry.chan.server": "numbered, for a program's st_dev"},
@@ -250,6 +247,7 @@ AUTHORISED: Rows = {
     "node/base.py": {"_attachable": "domain.authority.new_server domain.authority.mint"},
     "node/launcher.py": {"Launcher._add_devices": "base.domain.mint node.authority.new_server"},
     "node/lending.py": {"attach_lent": "descriptors.domain.mint"},
+    "node/tokens.py": {"Tokens.make": "chan.domain.mint"},
     "runtime/launch.py": {"_bind": "chan.domain.mint", "_hand_streams": "chan.domain.mint"},
 }
 """By module and function: what makes a capability, or a space for them. Reasons are in `unit/test_doors.py`."""
@@ -290,6 +288,7 @@ CAPS = {
     "node/lending.py": {"descriptors.cap"},  # minted from
     "node/lent_view.py": {"chan.cap"},
     "node/peers.py": {"chan.cap"},
+    "node/tokens.py": {"chan.cap", "handed.chan.cap"},  # minted from, and taken back
     "runtime/launch.py": {"chan.cap"},
     "runtime/runner.py": {"found.cap"},
     "runtime/wasi/files.py": {"chan.cap", "directory.cap", "to_directory.cap"},
@@ -350,6 +349,7 @@ MOUNTING: Rows = {
     },
     "node/capabilities.py": {"chans_of": "namespace.heads"},
     "node/exporting.py": {"_keep_own": "namespace.heads"},
+    "node/handing.py": {"_redeem": "namespace.mount"},
     "node/launcher.py": {"Launcher._shell_for_peer": "namespace.mount"},
     "node/peers.py": {
         "PeerExports._hide": "namespace.heads",

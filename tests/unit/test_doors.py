@@ -90,6 +90,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "files/handing.py": ("Lessened.attenuate", "under one minted from the chan's, with fewer rights"),
             "files/mounts.py": ("ChanMover._move", "under one minted from the chan's that is handed on"),
             "node/admitting.py": ("_bind", "under one minted from the parent's, for a grant that was answered for"),
+            "node/tokens.py": ("Tokens.make", "under one minted from the maker's of a token, for the table"),
             "runtime/launch.py": (
                 " _bind _hand_streams",
                 "under one minted from the starter's, for a grant or a stream",
@@ -131,6 +132,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "attach_lent",
                 "from what the node's process holds of descriptors, for those of one lent process",
             ),
+            "node/tokens.py": ("Tokens.make", "from what the maker of a token holds, with GRANT"),
             "runtime/launch.py": ("_bind _hand_streams", "from what the starter of a program holds"),
         },
     ),
@@ -138,8 +140,8 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         r"(^|\.)\w*Export",
         {
             "node/channels.py": (
-                "Channels._serve_lent Channels._serve_store Channels.answer",
-                "to a peer: of its grants, of what was lent to it by a token, of the shared objects",
+                "Channels._serve_lent Channels._serve_store _PeerTree.__init__",
+                "to a peer: of its grants or what a token is for, of what was lent to it, of the shared objects",
             ),
             "node/listening.py": (
                 "_Guest.__init__",
@@ -161,7 +163,10 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         {
             "devices/proc.py": ("Clone.open", "clone, opened under a capability for /proc: below whoever opened it"),
             "node/base.py": ("make_base", "the node's own, when it begins"),
-            "node/channels.py": ("Channels._serve_store", "for a peer's connection for objects, within its quota"),
+            "node/channels.py": (
+                "Channels._serve_store _PeerTree._redeemed",
+                "for a peer's connection for objects, or by a token for one tree, within its quota",
+            ),
             "node/exporting.py": (
                 "exported",
                 "for a 9P client that attached with the token, or that a user of the node confined",
@@ -214,6 +219,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "Channels._read_object Channels.dial",
                 "for /n/PEER, walked to under a capability for /n; for objects by their hash",
             ),
+            "node/handing.py": ("_redeem", "for what a token is for, on behalf of a user of the node who has it"),
             "node/launcher.py": ("Launcher._lent", "for what a peer lent with its token"),
             "node/telling.py": ("_ask", "to tell a peer what it may do here now, and to hear it"),
         },

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
-from cognu.cli.asking import with_session
+from cognu.cli.asking import ask, with_session
 from cognu.cli.daemon import answers, make_home
 from cognu.cli.setting import Setting, verb
 from cognu.errors import E, FileError, from_oserror
 from cognu.files.nstext import parse_options, quote, split_words
+from cognu.shell.commands.mesh import token_of
 from cognu.shell.session import NodeSession
 from cognu.shell.system import absolute
 
@@ -91,14 +93,23 @@ async def _take_off(session: NodeSession, lines: list[str]) -> list[str]:
 
 
 @verb("import", "cognu import pi /home/me /n/photos")
+@click.option("--token", "source", metavar="FILE", help="What a token in FILE (- is the input) is for, at PATH here.")
 @click.argument("node")
 @click.argument("path")
 @click.argument("at", required=False)
-def import_verb(setting: Setting, node: str, path: str, at: str | None) -> None:
+def import_verb(setting: Setting, source: str | None, node: str, path: str, at: str | None) -> None:
     """Have another machine's tree at AT in the node's base namespace, now and at every start.
 
-    Without AT it is where it always is, below /n/NODE, and this says whether it can be reached.
+    Without AT it is where it always is, below /n/NODE, and this says whether it can be reached. What a token is for is
+    there until this node stops.
     """
+    if source is not None:
+        if at is not None:
+            raise click.UsageError("import --token FILE NODE PATH")
+        place = absolute("/", path)
+        ask(setting, "redeem", peer=node, token=_read_token(source), at=place, pid=1)
+        setting.show({"path": place, "kept": False}, f"{place}: there, in shells started from now on")
+        return
     there = absolute(f"/n/{node}", path.lstrip("/") or ".")
     if at is not None and absolute("/", at) != f"/n/{node}":
         try:
@@ -110,6 +121,19 @@ def import_verb(setting: Setting, node: str, path: str, at: str | None) -> None:
         return
     with_session(setting, lambda session: session.import_tree(node, path, f"/n/{node}"))
     setting.show({"path": there, "kept": False}, f"{there}: there already, in every shell; with AT it is there as well")
+
+
+def _read_token(source: str) -> str:
+    """From a file of the host, the input, or the terminal, where nobody sees it."""
+    if source != "-":
+        try:
+            with open(source, "rb") as file:
+                return token_of(file.readline(1024))
+        except OSError as error:
+            raise from_oserror(error, source) from None
+    if sys.stdin.isatty():
+        return token_of(str(click.prompt("token", hide_input=True, err=True)).encode())
+    return token_of(sys.stdin.buffer.readline(1024))
 
 
 def read_script(setting: Setting) -> list[str]:

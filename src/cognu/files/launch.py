@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
 TOKEN_LABEL = "cap:"
@@ -15,6 +16,13 @@ TOKEN_VARIABLE = "COGNU_TOKEN"
 
 SHELL = "cpu"
 """The program's name that, run on a peer or for one, means a shell, with the lent namespace at /mnt/term."""
+
+
+def told(aname: str) -> str:
+    """An attach name as people are told of it: of a token, which is a secret, no more than tells two apart."""
+    if not aname.startswith(TOKEN_LABEL):
+        return aname
+    return TOKEN_LABEL + sha256(aname.encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
 class Grant(NamedTuple):

@@ -169,5 +169,6 @@ class ChanMover:
             under = node.mounted_on
             # Without the chan under a mount point, `..` would lead on in the mounted tree: so this raises instead.
             moved = self._move(under) if under is not None else None
-            self._paths[node] = Path(parent, node.name, moved)
+            self._paths[node] = copy = Path(parent, node.name, moved)
+            copy.device, copy.top = node.device, node.top
         return self._paths[path]

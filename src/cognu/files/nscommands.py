@@ -7,7 +7,8 @@ from typing import Protocol
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
-from cognu.files.nstext import MAX_TEXT, parse_options, split_commands
+from cognu.files.launch import TOKEN_LABEL, told
+from cognu.files.nstext import MAX_TEXT, Command, parse_options, split_commands
 from cognu.files.process import Process
 from cognu.files.steps import Steps
 from cognu.ninep.types import ORDWR, QTDIR
@@ -35,7 +36,7 @@ def apply(process: Process, text: str, mounter: Mounter) -> Steps[None]:
         try:
             yield from command(process, line.words, mounter)
         except FileError as error:
-            raise FileError(error.error, f"line {line.line}: {line.text}", _reason(error)) from None
+            raise FileError(error.error, f"line {line.line}: {_told(line)}", _reason(error)) from None
 
 
 def command(process: Process, words: list[str], mounter: Mounter) -> Steps[None]:
@@ -85,6 +86,12 @@ def _mount(process: Process, service: str, place: str, aname: str, flags: int, m
             where.close()
     finally:
         root.close()
+
+
+def _told(line: Command) -> str:
+    """Its text without the secret in it, if there is one."""
+    secret = any(TOKEN_LABEL in word for word in line.words)
+    return " ".join(map(told, line.words)) if secret else line.text
 
 
 def _reason(error: FileError) -> str:

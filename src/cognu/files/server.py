@@ -16,6 +16,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.launch import told
 from cognu.ninep.types import QTDIR, QTSYMLINK, FileSystemStat, Qid, SetStat, Stat
 
 OEXCL = 0x1000
@@ -166,7 +167,7 @@ class FileServer:
 
     def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
         """A fid at the root of the tree `aname` (usually ""). Raises NOATTACH."""
-        raise FileError(E.NOATTACH, self.spec + aname)
+        raise FileError(E.NOATTACH, self.spec + told(aname))
 
     def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
         """Walk from `fid` (which stays as it is) through `names`, at most 16; no names clones the fid.

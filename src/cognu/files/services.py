@@ -11,6 +11,7 @@ from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Handle, Path
 from cognu.files.dispatch import dispatch
+from cognu.files.launch import told
 from cognu.files.mount import MountServer
 from cognu.files.mounts import lent_by
 from cognu.files.nstext import SERVED
@@ -148,7 +149,7 @@ class Services:
         try:
             mounter.watch(by)
             for aname in anames:
-                spec = f"{SERVED}{name}{' ' + aname if aname else ''}"
+                spec = f"{SERVED}{name}{' ' + told(aname) if aname else ''}"
                 roots.append(await finish(attach(mount, domain, cap, caller, aname, spec, spec)))
         except BaseException:
             for root in roots:

@@ -62,6 +62,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         node.store.fetch_from(channels.sources)
         node.exports = PeerExports(node.base, node.processes)
         stack.callback(node.exports.close)
+        stack.callback(node.tokens.close)
         node.script = BaseScript(world, node.base, home.namespace, node)
         await node.script.begin()
         await _open_doors(node, stack, listening)

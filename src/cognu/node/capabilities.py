@@ -62,6 +62,10 @@ class View:
         for peer, text, chan in node.exports.held():
             self.holders.setdefault(chan.domain.pid, Holder("grant", f"{text} of {self._peer(peer)}"))
             self._use(chan, str(chan.path))
+        for handed in node.tokens.all():
+            name = f"token:{handed.number} of {self._peer(handed.peer)}"
+            self.holders.setdefault(handed.chan.domain.pid, Holder("grant", name))
+            self._use(handed.chan, handed.path)
 
     def _peer(self, fingerprint: str) -> str:
         known = self.node.book.get(fingerprint)

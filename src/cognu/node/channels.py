@@ -9,11 +9,13 @@ from cognu.errors import E, FileError
 from cognu.files.attach import attach_own
 from cognu.files.chan import Chan, Domain
 from cognu.files.export import Export
-from cognu.files.launch import TOKEN_LABEL
+from cognu.files.launch import TOKEN_LABEL, told
 from cognu.files.limits import Quota
 from cognu.files.mount import MountServer
+from cognu.files.mounts import ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, State
+from cognu.files.shown import Filter, ShownNamespace
 from cognu.files.steps import Steps, finish
 from cognu.kernel import EXECUTE, GRANT, READ
 from cognu.mesh.identity import Peer
@@ -21,14 +23,14 @@ from cognu.mesh.session import Channel
 from cognu.ninep.server import Limits
 from cognu.ninep.types import OREAD
 from cognu.node import telling
+from cognu.node.handing import TREE, minter
 from cognu.node.launcher import CHUNK
 from cognu.node.lending import attach_lent
 from cognu.node.node import Node
+from cognu.node.tokens import Handed
 from cognu.store.objects import Source
 from cognu.store.server import shared_server
 
-TREE = "9p"
-"""The label of a channel that asks for what the peer was granted."""
 STORE = "store"
 """The label for objects by hash."""
 STORE_LIMITS = Limits(fids=64, calls=64)
@@ -83,7 +85,7 @@ class Channels:
         if label == TREE:
             session = await self._node.exports.connect(peer.fingerprint, peer.name)
             try:
-                await Export(channel, session, _root_only(session)).serve()
+                await _PeerTree(self._node, peer, channel, session).serve()
             finally:
                 self._node.exports.disconnect(peer.fingerprint, session)
         elif label == STORE:
@@ -129,10 +131,71 @@ class Channels:
             self._node.processes.end(session, 0)
 
 
+class _PeerTree:
+    """A peer's connection: its first attach says whether it is for what the peer was granted, or for what a token is.
+
+    What was handed on is a process of its own, whose namespace is that tree.
+    """
+
+    def __init__(self, node: Node, peer: Peer, channel: Channel, session: Process) -> None:
+        self._node = node
+        self._peer = peer
+        self._session = session
+        self._attached = False
+        self._handed: tuple[Handed, Process] | None = None
+        self._export = Export(channel, session, self._attach, minter=minter(node, peer.fingerprint))
+
+    async def serve(self) -> None:
+        try:
+            await self._export.serve()
+        finally:
+            if self._handed is not None:
+                handed, process = self._handed
+                self._node.processes.end(process, 0)
+                self._node.tokens.leave(handed)
+
+    def _attach(self, uname: str, aname: str) -> Steps[Chan]:
+        if aname.startswith(TOKEN_LABEL) and not self._attached:
+            self._attached = True
+            return self._redeemed(aname).namespace.root.share()
+        if aname or self._handed is not None:
+            raise FileError(E.NOATTACH, told(aname))
+        self._attached = True
+        return self._session.namespace.root.share()
+        yield
+
+    def _redeemed(self, aname: str) -> Process:
+        """Raises NOATTACH; whatever fails, a use of the token is gone, and nothing else is left."""
+        node, peer = self._node, self._peer
+        handed = node.tokens.redeem(aname, peer.fingerprint)
+        try:
+            domain = Domain(node.authority, node.base.namespace.domain)
+            try:
+                namespace = Namespace(domain, ChanMover(domain, handed.rights).move(handed.chan))
+            except BaseException:
+                domain.release()
+                raise
+            if handed.shown != Filter():
+                namespace = ShownNamespace.of(namespace, handed.shown)
+            quota = Quota(node.exports.quota(peer.fingerprint, peer.name))
+            try:
+                process = node.processes.add(peer.name, namespace, namespace.root.share(), node.base, quota=quota)
+            except BaseException:
+                namespace.release()
+                raise
+        except BaseException:
+            node.tokens.leave(handed)
+            raise
+        process.args, process.state = ["peer", peer.name], State.RUNNING
+        self._handed = (handed, process)
+        self._export.process = process
+        return process
+
+
 def _root_only(session: Process) -> Callable[[str, str], Steps[Chan]]:
     def attach(uname: str, aname: str) -> Steps[Chan]:
         if aname:
-            raise FileError(E.NOATTACH, aname)
+            raise FileError(E.NOATTACH, told(aname))
         return session.namespace.root.share()
         yield
 

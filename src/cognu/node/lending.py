@@ -15,7 +15,7 @@ from hashlib import sha256
 from cognu.errors import E, FileError
 from cognu.files.attach import attach
 from cognu.files.chan import Chan
-from cognu.files.launch import TOKEN_LABEL
+from cognu.files.launch import TOKEN_LABEL, told
 from cognu.files.mounts import Device
 from cognu.files.process import Process, State
 from cognu.files.reach import WANTS, reach_root
@@ -106,6 +106,6 @@ def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan
     if aname == WANTS and process.reach is not None:
         return (yield from reach_root(process, process.reach))
     if aname != STREAMS:
-        raise FileError(E.NOATTACH, aname)
+        raise FileError(E.NOATTACH, told(aname))
     cap = descriptors.domain.mint(descriptors.cap, READ | WRITE, domain)
     return (yield from attach(descriptors.server, domain, cap, process, name=STREAMS))

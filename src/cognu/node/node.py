@@ -23,6 +23,7 @@ from cognu.node.programs import ProgramBook
 from cognu.node.proved import verdict
 from cognu.node.script import BaseScript
 from cognu.node.settings import Home, Settings
+from cognu.node.tokens import Tokens
 from cognu.store.objects import Store
 from cognu.world import World
 
@@ -44,6 +45,7 @@ class Node:
         self.processes = ProcessTable(world.clock.now)
         self.services = Services(world.clock)
         self.lending = Lending(world.random)
+        self.tokens = Tokens(world, self.authority)
         self.lent_objects = LentObjects()
         self.base: Process
         self.store: Store

@@ -27,13 +27,13 @@ from cognu.node.grants import RUN, PeerGrant, parse_grant
 
 log = logging.getLogger("cognu.peers")
 
-_REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p")
+REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p")
 """Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes."""
 
 
 def _may_lend(chan: Chan) -> bool:
     """Not what came from elsewhere either: then no grant can hold itself, by way of other machines (export(4))."""
-    return chan.origin.spec not in _REFUSED and not is_from_elsewhere(chan)
+    return chan.origin.spec not in REFUSED and not is_from_elsewhere(chan)
 
 
 @dataclass(eq=False)

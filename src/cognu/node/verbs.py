@@ -18,6 +18,7 @@ from cognu.node.control import Verb
 from cognu.node.explaining import explain
 from cognu.node.granting import GRANTING
 from cognu.node.grants import describe_grant, parse_grant, parse_grants
+from cognu.node.handing import HANDING
 from cognu.node.listening import Listening
 from cognu.node.node import Node
 from cognu.node.telling import refresh, say_goodbye
@@ -101,6 +102,7 @@ async def _drop(node: Node, arguments: Arguments) -> Any:
     # The record first: who is dropped stays so, whatever becomes of the goodbye, or of this node.
     node.book.remove(peer.fingerprint)
     node.exports.forget(peer.fingerprint)
+    node.tokens.forget(peer.fingerprint)
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     node.spawn(_part(node, peer, told))  # it goes on if whoever asked for it is gone
     return {"told": await told}
@@ -137,6 +139,10 @@ async def _grants(node: Node, arguments: Arguments) -> Any:
 
 async def _revoke(node: Node, arguments: Arguments) -> Any:
     peer = node.book.find(arguments["peer"])
+    kind, _, number = str(arguments["grant"]).partition(":")
+    if kind == "token" and number.isdigit():
+        node.tokens.revoke(peer.fingerprint, int(number))
+        return {}
     text = parse_grant(arguments["grant"]).text
     if text not in peer.granted:
         raise FileError(E.NOGRANT, text, f"{peer.name} has {', '.join(peer.granted) or 'none'}")
@@ -183,6 +189,7 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "grants": _grants,
     "revoke": _revoke,
     **GRANTING,
+    **HANDING,
     "caps": _caps,
     "why": _why,
 }

@@ -39,11 +39,13 @@ async def grants(call: Call) -> int:
 async def _list(call: Call) -> int:
     peers: dict[str, list[str]] = await call.system.rpc("grants")
     programs: list[Row] = await call.system.rpc("programs")
+    tokens: list[Row] = await call.system.rpc("tokens")
     if "json" in call.options:
-        await call.print(json.dumps({"peers": peers, "programs": programs}))
+        await call.print(json.dumps({"peers": peers, "programs": programs, "tokens": tokens}))
         return 0
     rows = [["KIND", "WHO", "GRANT"]]
     rows += [["peer", peer, text] for peer, texts in peers.items() for text in texts]
+    rows += [["token", token["peer"], _token_text(token)] for token in tokens]
     for program in programs:
         name = program["name"] or program["program"]
         rows += [["program", name, text] for text in program["allow"]]
@@ -52,6 +54,14 @@ async def _list(call: Call) -> int:
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     await call.print(*(line.rstrip() for line in lines))
     return 0
+
+
+def _token_text(token: Row) -> str:
+    """What a token gives, by what it is taken back, and how it stands."""
+    by = f", asked for by {token['by']}" if token["by"] else ""
+    used = f", in use {token['open']} times" if token["open"] else ""
+    left = f", to be redeemed {token['uses']} times within {token['seconds']} s" if token["uses"] else ""
+    return f"token:{token['number']} {token['path']} ({token['rights']}){by}{used}{left}"
 
 
 async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 
-from cognu.errors import FileError
+from cognu.errors import E, FileError
+from cognu.files.launch import TOKEN_LABEL
 from cognu.shell.commands.processes import typed_grants
-from cognu.shell.commands.reading import chunks
+from cognu.shell.commands.reading import chunks, lines, opened
 from cognu.shell.lexer import is_name
+from cognu.shell.options import parse_count
 from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
 from cognu.shell.state import PROMPT_VARIABLE, Call, encode
-from cognu.shell.system import File, is_terminal
+from cognu.shell.system import File, absolute, is_terminal
 
+TOKEN = re.compile("[a-z2-7]{32}")
 SCRIPT = "-"
 """In place of a command: the input is a script."""
 
@@ -48,8 +52,60 @@ async def fetch(call: Call) -> int:
 
 
 async def import_tree(call: Call) -> int:
+    source = call.options.value("token")
+    if source is not None:
+        if len(call.operands) != 2:
+            raise call.usage("import --token FILE NODE PATH")
+        node, place = call.operands
+        token = await _token_in(call, source)
+        await call.system.rpc(
+            "redeem", peer=node, token=token, at=absolute(call.system.cwd, place), pid=call.system.pid
+        )
+        return 0
     node, path, *at = call.operands
     await call.system.import_tree(node, path, at[0] if at else f"/n/{node}")
+    return 0
+
+
+async def _token_in(call: Call, source: str) -> str:
+    """The token in a file, or, for `-`, in the input; it is asked for at a terminal. Never told in an error."""
+    if source != "-":
+        async with opened(call.system, source, "r") as file:
+            return token_of(await _first_line(file))
+    if is_terminal(call.streams.stdin):
+        await call.streams.stderr.write(b"token: ")
+    return token_of(await _first_line(call.streams.stdin))
+
+
+async def _first_line(file: File) -> bytes:
+    async for line in lines(file):
+        return line
+    return b""
+
+
+def token_of(line: bytes) -> str:
+    """Raises USAGE for what is no token."""
+    text = line.decode("ascii", "replace").strip().removeprefix(TOKEN_LABEL)
+    if not TOKEN.fullmatch(text):
+        raise FileError(E.USAGE, "token", "a line that `export --token` printed is asked for")
+    return text
+
+
+async def _export_token(call: Call, path: str, node: str, write: bool) -> int:
+    """The token alone is the output, so that it can go where it is needed; who may use it and where is said beside."""
+    options = call.options
+    made = await call.system.rpc(
+        "mint", path=absolute(call.system.cwd, path), peer=node, write=write,
+        uses=parse_count(options.value("uses") or "1"), seconds=parse_count(options.value("for") or "600"),
+        hide=options.values("hide"), show=options.values("show"),
+    )  # fmt: skip
+    if "json" in options:
+        await call.print(json.dumps(made))
+        return 0
+    times = "once" if made["uses"] == 1 else f"{made['uses']} times"
+    note = f"for {made['peer']}, {times} within {made['seconds']} s; there: import --token FILE {made['at']} PLACE\n"
+    await call.streams.stderr.write(encode(note))
+    await call.print(made["token"])
     return 0
 
 
@@ -65,6 +121,12 @@ async def export_tree(call: Call) -> int:
         raise call.usage("export PATH [NODE] [:rw]", rest[-1])
     if rest and rest[0].endswith((":rw", ":r")):
         raise call.usage("with a blank before it: export PATH NODE :rw", rest[0])
+    if "token" in call.options:
+        if not rest:
+            raise call.usage("a token is for one machine: export --token PATH NODE", path)
+        return await _export_token(call, path, rest[0], write)
+    if any(name in call.options for name in ("uses", "for", "hide", "show")):
+        raise call.usage("--uses, --for, --hide and --show go with --token", path)
     said = await call.system.export_tree(path, rest[0] if rest else None, write)
     if "json" in call.options:
         await call.print(json.dumps(said))
