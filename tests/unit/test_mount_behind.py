@@ -13,16 +13,24 @@ from cognu.errors import E, FileError
 from cognu.files.mount import FarFid
 from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
 from cognu.files.tree import Node, TreeFid
-from cognu.files.writebehind import BEHIND_BYTES, FIRST_BYTES, may_write_behind
+from cognu.files.writebehind import BEHIND_BYTES, FIRST_BYTES, SLOW, may_write_behind
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTAPPEND, Qid, SetStat, Stat
-from joined import ME, CountingServer, Joined, bring, idle, joined, only_the_roots_are_left
+from joined import ME, CountingServer, Joined, StoppedClock, bring, idle, joined, only_the_roots_are_left
 from memfs import MemDirectory
 from serving import Client
 
 STORED = Qid(0, 7, 1)
 MSIZE = 1 << 16
 PIECE = 30_000
+
+
+class TimedClock(StoppedClock):
+    def __init__(self) -> None:
+        self.time = 0
+
+    def monotonic(self) -> int:
+        return self.time
 
 
 class Held(Node):
@@ -261,6 +269,26 @@ async def test_what_is_on_its_way_is_bounded_by_a_window_that_grows() -> None:
         node.answer_all()
         await ends.mount.settle(fid)
         assert len(node.data) == 120 * PIECE
+
+
+@pytest.mark.parametrize(("took", "more"), [(0, True), (SLOW + 1, False)])
+async def test_the_window_does_not_grow_over_a_link_that_is_slow(took: int, more: bool) -> None:
+    """What else is asked over the same link would wait behind all of it."""
+    async with at_work() as (ends, node, fid):
+        clock = ends.mount._behind.clock = TimedClock()
+        most, at = 0, 0
+        for _ in range(40):
+            writing = asyncio.create_task(ends.mount.accept(fid, at, bytes(PIECE)))
+            at += PIECE
+            await idle()
+            most = max(most, len(node.waiting))
+            if not writing.done():
+                clock.time += took
+                node.answer()
+                await writing
+        assert (most > 2 * FIRST_BYTES // PIECE) is more  # once it grows before anything is answered
+        node.answer_all()
+        await ends.mount.settle(fid)
 
 
 async def test_who_gives_up_waiting_for_room_has_written_nothing_and_loses_nothing() -> None:

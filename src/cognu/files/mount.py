@@ -75,7 +75,7 @@ class MountServer(FarCalls):
         self._clock = clock
         self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard, self._give_back)
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
-        self._behind = BehindOfAll(self._write)
+        self._behind = BehindOfAll(self._write, clock)
         self._watches = FarWatches(session, self._ask_watch, self._clone, self._discard, self._break)
         self._trips = Trips(
             session,

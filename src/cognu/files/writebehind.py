@@ -6,8 +6,9 @@ whoever closes a file does. The first write that fails is told once, by the next
 comes first; if nobody asks before the fid is gone, the log says so.
 
 What is on its way is bounded, for one file by a window that doubles whenever it held the writer up, as reading ahead
-goes further. Two writes of the same bytes are never on their way together, for a server carries out what it has in any
-order; and whatever else is asked about the file through the same mount waits until they are answered.
+goes further, but not over a link that is slow. Two writes of the same bytes are never on their way together, for a
+server carries out what it has in any order; and whatever else is asked about the file through the same mount waits
+until they are answered.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from typing import Any
 from cognu.errors import E, FileError
 from cognu.files.server import OAPPEND, OEXCL
 from cognu.ninep.types import OACCESS, ORCLOSE, ORDWR, OWRITE, Qid
+from cognu.world import Clock
 
 log = logging.getLogger("cognu.mount")
 
-FIRST_BYTES = 1 << 17
+FIRST_BYTES = 1 << 18
 """What may be on its way of one file before it is known that more is worth it."""
-BEHIND_BYTES = 1 << 20
+BEHIND_BYTES = 1 << 23
 """The most of one file."""
+SLOW = 1_000_000_000
+"""Nanoseconds: no more is worth it where an answer takes so long, and whatever else is asked would wait as long."""
 ALL_BYTES = 1 << 24
 """The most of all files of one mount, but for one write of each."""
 
@@ -37,8 +41,9 @@ Ask = Callable[[int, int, int, bytes], Coroutine[Any, Any, int]]
 class BehindOfAll:
     """What the writes of one mount share."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, clock: Clock) -> None:
         self.ask = ask
+        self.clock = clock
         self.room = ALL_BYTES
         self.tasks: set[asyncio.Task[None]] = set()
         self.files: dict[int, set[WriteBehind]] = {}  # by the file's qid.path: those that have something on its way
@@ -57,7 +62,7 @@ class BehindOfAll:
 class WriteBehind:
     """The writes through one open file. `under_way` has those not answered."""
 
-    __slots__ = ("_all", "_bytes", "_failed", "_fid", "_path", "_window", "under_way")
+    __slots__ = ("_all", "_bytes", "_failed", "_fid", "_path", "_slow", "_window", "under_way")
 
     def __init__(self, shared: BehindOfAll, fid: int, path: int) -> None:
         self.under_way: dict[asyncio.Task[None], range] = {}
@@ -66,6 +71,7 @@ class WriteBehind:
         self._path = path
         self._bytes = 0
         self._window = FIRST_BYTES
+        self._slow = False  # the last write that was answered
         self._failed: FileError | None = None
 
     async def write(self, offset: int, data: bytes) -> int:
@@ -111,7 +117,8 @@ class WriteBehind:
         """Whether so many bytes more may be on their way; if not, more may from now on. One write always fits."""
         if not self.under_way or (self._bytes + size <= self._window and size <= self._all.room):
             return True
-        self._window = min(BEHIND_BYTES, 2 * self._window)
+        if not self._slow:
+            self._window = min(BEHIND_BYTES, 2 * self._window)
         return False
 
     def _tell(self) -> None:
@@ -120,12 +127,13 @@ class WriteBehind:
             raise failed
 
     async def _send(self, offset: int, data: bytes) -> None:
-        done = 0
+        done, began = 0, self._all.clock.monotonic()
         while done < len(data):
             taken = await self._all.ask(self._fid, self._path, offset + done, data[done:])
             if not taken:
                 raise FileError(E.IO, "write", "nothing was taken")
             done += taken
+        self._slow = self._all.clock.monotonic() - began > SLOW
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         size = len(self.under_way.pop(task))
