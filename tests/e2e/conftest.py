@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sessions import short_place
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
-    yield path
-    shutil.rmtree(path)
+    with short_place() as path:
+        yield path

@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -307,6 +307,20 @@ async def confined(node: NodeProcess, shown: Shown) -> AsyncIterator[MountServer
 def far(fid: object) -> FarFid:
     assert isinstance(fid, FarFid)
     return fid
+
+
+@contextmanager
+def daemon(path: Path) -> Iterator[NodeProcess]:
+    """A node that `cognu up` made, with its home in `path`, for all tests of a module; it may log no trouble."""
+    node = NodeProcess(path / "home", "desk")
+    node.errors.touch()
+    up = [*node.argv("up"), "--name", "desk", "--listen", "127.0.0.1:0"]
+    subprocess.run(up, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    try:
+        yield node
+    finally:
+        subprocess.run(node.argv("down"), capture_output=True)
+    assert log_trouble(node) == []
 
 
 class NodeProcess:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,27 +14,20 @@ from cognu.errors import E, FileError
 from cognu.files.shown import Shown
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OTRUNC, OWRITE
-from e2e.harness import Client, Me, NodeProcess, confined, end, far, log_trouble, pair, refused, until
+from e2e.harness import Client, Me, NodeProcess, confined, daemon, end, far, pair, refused, until
+from sessions import short_place
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[NodeProcess]:
     """One for all tests, with a directory `tree` beside its home."""
-    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
-    made = NodeProcess(path / "home", "desk")
-    made.errors.touch()
-    (path / "tree/deep").mkdir(parents=True)
-    (path / "tree/letter").write_text("Dear desk,\n")
-    (path / "tree/id.key").write_text("secret")
-    (path / "tree/deep/leaf").write_text("leaf\n")
-    up = [*made.argv("up"), "--name", "desk", "--listen", "127.0.0.1:0"]
-    subprocess.run(up, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    try:
-        yield made
-    finally:
-        subprocess.run(made.argv("down"), capture_output=True)
-    assert log_trouble(made) == []
-    shutil.rmtree(path)
+    with short_place() as path:
+        (path / "tree/deep").mkdir(parents=True)
+        (path / "tree/letter").write_text("Dear desk,\n")
+        (path / "tree/id.key").write_text("secret")
+        (path / "tree/deep/leaf").write_text("leaf\n")
+        with daemon(path) as made:
+            yield made
 
 
 def tree_of(node: NodeProcess) -> Path:

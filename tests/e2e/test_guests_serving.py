@@ -4,9 +4,6 @@ ruin alone."""
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +16,9 @@ from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, SetStat
 from cognu.shell.program import Start, connect
 from cognu.shell.system import Child, Program, RunOptions
-from e2e.harness import Client, NodeProcess, end, log_trouble, refused, until
+from e2e.harness import Client, NodeProcess, daemon, end, refused, until
 from programs.build import build
+from sessions import short_place
 
 AT = "/tmp/mem"
 
@@ -28,18 +26,10 @@ AT = "/tmp/mem"
 @pytest.fixture(scope="module")
 def node() -> Iterator[NodeProcess]:
     """One for all tests, with programs beside its home."""
-    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
-    made = NodeProcess(path / "home", "desk")
-    made.errors.touch()
-    put_programs(path)
-    up = [*made.argv("up"), "--name", "desk", "--listen", "127.0.0.1:0"]
-    subprocess.run(up, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    try:
-        yield made
-    finally:
-        subprocess.run(made.argv("down"), capture_output=True)
-    assert log_trouble(made) == []
-    shutil.rmtree(path)
+    with short_place() as path:
+        put_programs(path)
+        with daemon(path) as made:
+            yield made
 
 
 def put_programs(place: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -21,31 +19,15 @@ from cognu.ninep.types import DMNAMEDPIPE, ORDWR, OREAD, XATTR_CREATE, SetStat
 from cognu.world.net import SocketStream
 from cognu.world.real import RealClock
 from e2e.harness import Me, NodeProcess, end
+from interop.diods import NAMES, TEXT, place_with_files, program
 
 pytestmark = pytest.mark.interop
-
-# Debian has diod and its clients where only root's PATH looks.
-SEARCH = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
-TEXT = b"near and far\n" * 50_000
-"""More than one read of any size that was agreed on."""
-
-
-def program(name: str) -> str:
-    path = shutil.which(name, path=SEARCH)
-    assert path is not None, f"{name} is not here; make interop installs it, or says how"
-    return path
 
 
 @pytest.fixture
 def tree() -> Iterator[Path]:
-    """A directory outside of /tmp, where each node has its own."""
-    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
-    (path / "files/deep").mkdir(parents=True)
-    (path / "files/text").write_bytes(TEXT)
-    (path / "files/empty").write_bytes(b"")
-    (path / "files/deep/leaf").write_bytes(b"leaf\n")
-    yield path
-    shutil.rmtree(path)
+    with place_with_files() as path:
+        yield path
 
 
 async def run(name: str, *arguments: str) -> tuple[int, bytes, bytes]:
@@ -76,7 +58,7 @@ async def listening(tree: Path) -> AsyncIterator[list[str]]:
 async def test_diodls_lists_our_directory(listening: list[str]) -> None:
     status, out, err = await run("diodls", *listening)
     assert (status, err) == (0, b"")
-    assert sorted(out.decode().split()) == ["deep", "empty", "text"]
+    assert sorted(out.decode().split()) == NAMES
 
 
 async def test_diodcat_reads_our_files_whole(listening: list[str]) -> None:
@@ -147,7 +129,7 @@ async def test_we_list_and_read_what_diod_serves(mounted: MountServer, tree: Pat
     entries: list[Entry] = []
     while batch := await mounted.readdir(opened, entries[-1].cookie if entries else 0, 100):
         entries += batch
-    assert sorted(entry.name for entry in entries if entry.name not in (".", "..")) == ["deep", "empty", "text"]
+    assert sorted(entry.name for entry in entries if entry.name not in (".", "..")) == NAMES
     text = await walk(mounted, root, "text")
     assert (await mounted.stat(text)).length == len(TEXT)
     await mounted.open(text, OREAD, Me())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from pyroute2.plan9.client import Plan9ClientSocket
 
 from cognu.ninep.types import OREAD, OTRUNC, OWRITE
 from e2e.harness import LOOPBACK, NodeProcess, end, until
+from sessions import short_place
 
 pytestmark = pytest.mark.interop
 
@@ -25,11 +24,9 @@ TEXT = b"written by another client\n" * 200
 
 @pytest.fixture
 def tree() -> Iterator[Path]:
-    """A directory outside of /tmp, where each node has its own."""
-    path = Path(tempfile.mkdtemp(prefix="cognu-", dir="/var/tmp")).resolve()
-    (path / "file").write_bytes(b"before")
-    yield path
-    shutil.rmtree(path)
+    with short_place() as path:
+        (path / "file").write_bytes(b"before")
+        yield path
 
 
 @asynccontextmanager
