@@ -193,9 +193,14 @@ def read_all(connection: Wire, size: int, window: int) -> float:
     ]
     began = time.perf_counter()
     if window == 1:
-        received = sum(len(connection.call(message)) - wire.READ_HEADER for message in requests)
-        if received != size:
-            raise RuntimeError(f"{received} bytes of {size} came")
+        for number, message in enumerate(requests):
+            at, end = number * piece, min(size, (number + 1) * piece)
+            at += len(connection.call(message)) - wire.READ_HEADER
+            while at < end:  # a server may give less than there is, as ours does of what is not all in memory
+                got = len(connection.call(wire.read(FILE, at, end - at))) - wire.READ_HEADER
+                if not got:
+                    raise RuntimeError(f"{at} bytes of {size} came")
+                at += got
     else:
         connection.stream(requests, window)
     return size / (time.perf_counter() - began) / 1e6
