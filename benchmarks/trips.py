@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -120,7 +121,7 @@ def behind(stack: ExitStack, delay: int, directory: Path, ours: Server, diod: Se
 
 
 def echo_ms(stack: ExitStack, delay: int, directory: Path) -> float:
-    """What a trip through the proxy takes, the median in ms. Raises `RuntimeError` if one takes less than twice it."""
+    """What a trip of one byte through the proxy takes, the median in ms; see `median_trip`."""
     with ExitStack() as inner:
         target, door = str(directory / "echo"), str(directory / "echo-late")
         inner.enter_context(servers.echo(target))
@@ -132,9 +133,14 @@ def echo_ms(stack: ExitStack, delay: int, directory: Path) -> float:
                 sock.sendall(b"x")
                 sock.recv(1)
                 took.append((time.perf_counter() - began) * 1000)
+    return median_trip(took, delay)
+
+
+def median_trip(took: Sequence[float], delay: float) -> float:
+    """All in ms; `delay` is one way. Raises `RuntimeError` if a trip took less than twice that."""
     if min(took) < 2 * delay:
         raise RuntimeError(f"the proxy delays {min(took) / 2:.2f} ms, not {delay}")
-    return sorted(took)[ECHOES // 2]
+    return median(took)
 
 
 # -- the load generator's ---------------------------------------------------------------------------------------------

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import servers
 from benchmarks.__main__ import BENCHMARKS
+from benchmarks.delay import connect, listen
 from benchmarks.measure import Bench, Case, Unit
+from benchmarks.servers import delayed
+from benchmarks.trips import median_trip
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_DIOD = """\
@@ -102,3 +107,37 @@ async def test_runs_are_taken_in_turn_and_the_median_of_the_pairs_ratios_counts(
     assert order == ["ours", "theirs"] * 4
     assert bench.results.ratios == {"case": 5.0}
     assert bench.results.cases["case"]["runs"] == 3
+
+
+def test_the_delay_proxy_gives_on_all_in_order_both_ways(tmp_path: Path) -> None:
+    sent = [bytes([number]) * (1 + number * 7) for number in range(200)]
+    door, target = str(tmp_path / "door"), str(tmp_path / "target")
+    with listen(target) as far, delayed(2, (door, target)), connect(door) as near:
+        reached, _ = far.accept()
+        with reached:
+            for there, here in ((near, reached), (reached, near)):
+                for piece in sent:
+                    there.sendall(piece)
+                there.shutdown(socket.SHUT_WR)
+                came = b""
+                while data := here.recv(1 << 16):
+                    came += data
+                assert came == b"".join(sent)
+
+
+def test_a_proxy_that_delays_less_than_it_says_measures_nothing() -> None:
+    """Each run looks how long a trip took before it measures."""
+    assert median_trip([20.0, 20.5, 31.0], 10) == 20.5
+    with pytest.raises(RuntimeError, match=r"delays 9\.95 ms, not 10"):
+        median_trip([19.9, 20.5, 31.0], 10)
+
+
+def test_the_delay_proxy_ends_a_connection_whose_target_is_not_there(tmp_path: Path) -> None:
+    door = str(tmp_path / "door")
+    with delayed(0, (door, str(tmp_path / "nothing"))), connect(door) as near:
+        assert near.recv(1) == b""
+
+
+def test_an_sshfs_that_is_not_there_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "SFTP_SERVER", "/nothing/of/that/name")
+    assert "apt-get install" in servers.sftp_missing()
