@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from cognu.mesh.join_messages import (
     parse_refusal,
     parse_request,
 )
-from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, parse_ticket
+from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, parse_ticket, ticket_number
 from cognu.world import Clock, SecureStream, TlsKeys
 from cognu.world.tls import connect_tls, listen_tls
 from mesh_support import Node, read_exactly
@@ -181,6 +182,45 @@ async def test_a_withdrawn_ticket_says_so(tmp_path: Path) -> None:
         await desk.inviter.withdraw(ticket)
         assert await refused(pi.join(ticket)) == Refusal.WITHDRAWN.detail
         assert await refused(desk.inviter.withdraw(ticket)) == Refusal.WITHDRAWN.detail
+
+
+async def test_an_open_invitation_is_withdrawn_by_the_beginning_of_its_number(tmp_path: Path) -> None:
+    async with hosts(tmp_path, "desk", "pi") as (desk, pi):
+        ticket = await desk.inviter.invite()
+        number = ticket_number(ticket)
+        other = ticket_number(await desk.inviter.invite())
+        assert [row.number for row in desk.inviter.invitations.open()] == [number, other]
+        with pytest.raises(FileError) as caught:
+            await desk.inviter.withdraw("")
+        assert caught.value.error is E.BADTICKET
+        assert await desk.inviter.withdraw(number[:6].upper()) == number
+        assert [row.number for row in desk.inviter.invitations.open()] == [other]
+        assert await refused(pi.join(ticket)) == Refusal.WITHDRAWN.detail
+        for _ in range(17):  # more than there are digits to begin with
+            await desk.inviter.invite()
+        digits = [row.number[0] for row in desk.inviter.invitations.open()]
+        with pytest.raises(FileError) as caught:
+            await desk.inviter.withdraw(next(digit for digit in digits if digits.count(digit) > 1))
+        assert caught.value.error is E.AMBIGUOUS
+        with pytest.raises(FileError) as caught:
+            await desk.inviter.withdraw(number)
+        assert caught.value.error is E.BADTICKET
+
+
+async def test_who_joined_by_which_invitation_is_logged_without_the_secret(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "cognu.audit")
+    async with hosts(tmp_path, "desk", "pi") as (desk, pi):
+        ticket = await desk.inviter.invite(("net",))
+        parsed = parse_ticket(ticket)
+        await pi.join(ticket, "run")
+        [line] = [record.getMessage() for record in caplog.records if record.name == "cognu.audit"]
+        assert line.startswith(f"pi ({pi.me.identity.fingerprint}), from 127.0.0.1:")
+        number = ticket_number(ticket)
+        assert line.endswith(f": joined by invitation {number}; it may here: net; this machine there: run")
+        assert ticket not in caplog.text
+        assert parsed.secret.hex() not in caplog.text
 
 
 async def test_invitations_and_their_ends_survive_a_restart(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from cognu.cli.setting import Setting, filter_options, table, verb
 from cognu.errors import E, FileError
 from cognu.shell.hostpaths import translate
 
+SHOWN = 8
+"""Digits of an invitation's number that are shown; more are taken."""
 _GRANT = click.option(
     "--grant", "grants", multiple=True, metavar="GRANT[,...]",
     help="Something it may do here: read:PATH, write:PATH, net, run.",
@@ -40,8 +42,19 @@ def _may(name: str, described: list[str], other: str) -> list[str]:
 
 @verb("invite", "cognu invite --grant read:/home/me,net,run")
 @_GRANT
-def invite_verb(setting: Setting, grants: tuple[str, ...]) -> None:
+@click.option("--list", "listed", is_flag=True, help="The invitations that are open, by number.")
+@click.option("--withdraw", metavar="NUMBER|TICKET", help="End one that is open; the beginning of its number will do.")
+def invite_verb(setting: Setting, grants: tuple[str, ...], listed: bool, withdraw: str | None) -> None:
     """Make a ticket. It works once and for ten minutes, and grants nothing unless you say so."""
+    if listed or withdraw is not None:
+        if grants or (listed and withdraw is not None):
+            raise click.UsageError("--list and --withdraw are for themselves")
+        if withdraw is None:
+            _list_invitations(setting)
+        else:
+            done: dict[str, Any] = ask(setting, "withdraw", invitation=withdraw)
+            setting.show(done, f"withdrawn: {done['number'][:SHOWN]}; nobody can join with its ticket any more")
+        return
     made: dict[str, Any] = ask(setting, "invite", grants=host_grants(grants))
     until = time_text(made["expires"] * 10**9)
     setting.show(
@@ -50,6 +63,15 @@ def invite_verb(setting: Setting, grants: tuple[str, ...]) -> None:
         f"there, until {until}:",
         f"  cognu join {made['ticket']}",
     )
+
+
+def _list_invitations(setting: Setting) -> None:
+    found: list[dict[str, Any]] = ask(setting, "invitations")
+    rows = [["NUMBER", "UNTIL", "ATTEMPTS", "GRANTS"]]
+    for row in found:
+        until = time_text(row["expires"] * 10**9)
+        rows.append([row["number"][:SHOWN], until, str(row["attempts"]), ",".join(row["grants"]) or "-"])
+    setting.show(found, *table(rows))
 
 
 @verb("join", "cognu join cognu-afke…")

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable, Iterator
 from cognu.devices.fd import describe as describe_open
 from cognu.devices.procctl import MAX_NOTE, Control, Launcher, control, send_note, send_notes
 from cognu.errors import E, FileError
+from cognu.files.audit import audit, name_of
 from cognu.files.limits import Resource
 from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import describe, quote, split_words
@@ -212,14 +213,21 @@ class WantsFile(Node):
         """One answer. Raises what keeps the path from being granted, and ACCES to who is not asked."""
         match split_words(bytes(data).decode("utf-8", "surrogateescape")):
             case [number, "yes"] if _is_number(number):
-                await self._wants().answer(fid, int(number), True)
+                await self._answer(fid, int(number), True)
             case [number, "yes", real] if _is_number(number) and real.startswith("/"):
-                await self._wants().answer(fid, int(number), True, real)
+                await self._answer(fid, int(number), True, real)
             case [number, "no"] if _is_number(number):
-                await self._wants().answer(fid, int(number), False)
+                await self._answer(fid, int(number), False)
             case _:
                 raise FileError(E.USAGE, "wants", "NUMBER yes [PATH]; NUMBER no")
         return len(data)
+
+    async def _answer(self, fid: TreeFid, number: int, yes: bool, real: str = "") -> None:
+        wants = self._wants()
+        want = await wants.answer(fid, number, yes, real)
+        if want is not None and fid.caller is not None:
+            what = f"{want.path} ({want.rights}) to process {self.process.pid}, program {wants.program}"
+            audit(name_of(fid.caller), f"{'granted' if yes else 'refused'}, as it asked: {what}")
 
     def close(self, fid: TreeFid) -> None:
         self._wants().end_asking(fid)

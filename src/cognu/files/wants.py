@@ -204,8 +204,8 @@ class Wants:
                 self._changed.discard(changed)
         return self._noted[number]
 
-    async def answer(self, asker: object, number: int, yes: bool, real: str = "") -> None:
-        """Nothing happens if the question is over. Raises what keeps the path from being granted; then it is a no.
+    async def answer(self, asker: object, number: int, yes: bool, real: str = "") -> Want | None:
+        """What is answered; None if the question is over. Raises what keeps the path from being granted: it is a no.
 
         `real` is where it led when the question was put. ACCES if it is another who is asked.
         """
@@ -213,7 +213,7 @@ class Wants:
             raise FileError(E.ACCES, "wants", "it was not opened for answers")
         waiting = self._waiting.get(number)
         if waiting is None or waiting.done():
-            return
+            return None
         want = self._noted[number]
         granted = False
         try:
@@ -223,6 +223,7 @@ class Wants:
         finally:
             if not waiting.done():
                 waiting.set_result(granted)
+        return want
 
     def _refuse_all(self) -> None:
         for waiting in self._waiting.values():

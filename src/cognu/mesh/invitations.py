@@ -107,6 +107,15 @@ class Invitations:
             return None
         return refusal
 
+    def find(self, beginning: str) -> str:
+        """The number of the open one that begins so. Raises `FileError`: BADTICKET, AMBIGUOUS."""
+        found = [row.number for row in self.open() if beginning and row.number.startswith(beginning.lower())]
+        if not found:
+            raise FileError(E.BADTICKET, beginning, "no invitation of that number is open")
+        if len(found) > 1:
+            raise FileError(E.AMBIGUOUS, beginning, ", ".join(found))
+        return found[0]
+
     def withdraw(self, number: str) -> None:
         """Raises `FileError(BADTICKET)` if there is none or it is over."""
         row = self._rows.get(number)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
+from cognu.files.audit import audit
 from cognu.mesh.identity import (
     Identity,
     Peer,
@@ -47,7 +48,7 @@ from cognu.mesh.join_messages import (
     parse_refusal,
     parse_request,
 )
-from cognu.mesh.tickets import Ticket, format_ticket, invitation_id, parse_ticket
+from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, parse_ticket, ticket_number
 from cognu.world import Listener, SecureStream, Stream, TlsKeys, World
 from cognu.world.timing import end_tasks, within
 
@@ -112,10 +113,15 @@ class Inviter:
         secret = bytes.fromhex(row.secret)
         return format_ticket(Ticket(secret, row.expires, self._me.identity.fingerprint, addresses, grants))
 
-    async def withdraw(self, ticket: str) -> None:
-        """End an invitation; raises `FileError(BADTICKET)`."""
-        self.invitations.withdraw(invitation_id(parse_ticket(ticket).secret).hex())
+    async def withdraw(self, word: str) -> str:
+        """End an invitation, by its ticket or the beginning of its number, which is returned.
+
+        Raises `FileError`: BADTICKET, AMBIGUOUS.
+        """
+        number = ticket_number(word) if word.startswith(PREFIX) else self.invitations.find(word)
+        self.invitations.withdraw(number)
         self._over.set()
+        return number
 
     async def close(self) -> None:
         """Stop listening; open invitations stay open on disk, for `start`."""
@@ -184,8 +190,7 @@ class Inviter:
         public = _public_of(request.card)
         proved = transcript.proves(request.mac, secret, Step.JOIN)
         if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):
-            self.invitations.fail(found.number)
-            await _refuse(stream, Refusal.WRONG)
+            await self._fail(stream, found)
             return
         signed = pack_card(self._me.card(found.grants))
         transcript.add(signed)
@@ -195,13 +200,17 @@ class Inviter:
         mac, signature = parse_confirmation(await _expect(stream, Step.CONFIRM))
         proved = transcript.proves(mac, secret, Step.CONFIRM)
         if not proved or not verify(public, signature, transcript.message(Step.CONFIRM)):
-            self.invitations.fail(found.number)
-            await _refuse(stream, Refusal.WRONG)
+            await self._fail(stream, found)
             return
         await self._pin(stream, found, request.card, public)
         await stream.write(pack_message(Step.DONE, transcript.mac(secret, Step.DONE)))
         # The joiner ends the connection, so that DONE is not lost to a reset.
         await stream.read(1)
+
+    async def _fail(self, stream: SecureStream, found: Invitation) -> None:
+        audit(stream.peer, f"did not join by invitation {found.number}: {Refusal.WRONG.detail}")
+        self.invitations.fail(found.number)
+        await _refuse(stream, Refusal.WRONG)
 
     async def _pin(self, stream: SecureStream, found: Invitation, card: Card, public: bytes) -> None:
         refusal = self.invitations.use(found.number, fingerprint_of(public))
@@ -214,6 +223,9 @@ class Inviter:
         except CognuError:
             await _refuse(stream, Refusal.FAILED)
             raise
+        here, there = (", ".join(grants) or "nothing" for grants in (found.grants, card.grants))
+        who = f"{peer.name} ({peer.fingerprint}), from {stream.peer}"
+        audit(who, f"joined by invitation {found.number}; it may here: {here}; this machine there: {there}")
         self._joined(peer)
 
 

@@ -56,6 +56,11 @@ def invitation_id(secret: bytes) -> bytes:
     return blake3(secret, derive_key_context="cognu 1 invitation id").digest(16)
 
 
+def ticket_number(text: str) -> str:
+    """The number by which the inviter lists a ticket's invitation. Raises `FileError(BADTICKET)`."""
+    return invitation_id(parse_ticket(text).secret).hex()
+
+
 def format_ticket(ticket: Ticket) -> str:
     """The ticket as text; raises `FileError(INVAL)` if a list is out of bounds."""
     if not ticket.addresses or not bounded_texts(ticket.addresses, ADDRESS_LIMIT, ADDRESS_LENGTH):

@@ -6,6 +6,7 @@ status    the same as the verb `status`, one `key value` per line
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from cognu.files.nstext import quote
 from cognu.files.rpc import parse_request, refusal_text, result_text
 from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
+from cognu.node.auditing import given_up, record
 
 Verb = Callable[[dict[str, Any]], Awaitable[Any]]
 """Takes the arguments by name, gives what JSON can say. Raises any `CognuError`."""
@@ -29,21 +31,27 @@ class _Rpc(Node):
 
     async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
         request = bytes(data)
+        assert fid.caller is not None
         try:
-            fid.state = result_text(await self._carry_out(request))
+            fid.state = result_text(await self._carry_out(request, fid.caller))
         except CognuError as error:
             fid.state = refusal_text(error)
         return len(request)
 
-    async def _carry_out(self, request: bytes) -> Any:
+    async def _carry_out(self, request: bytes, by: Caller) -> Any:
         verb, arguments = parse_request(request)
         known = self._verbs.get(verb)
         if known is None:
             raise FileError(E.USAGE, verb[:80], ", ".join(self._verbs))
         try:
-            return await known(arguments)
+            result = await known(arguments)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileError(E.USAGE, verb, f"arguments: {type(error).__name__} {error}") from error
+        except asyncio.CancelledError:
+            given_up(by, verb, arguments)
+            raise
+        record(by, verb, arguments, result)
+        return result
 
     def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
         assert isinstance(fid.state, bytes)

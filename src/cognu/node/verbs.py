@@ -12,7 +12,7 @@ from cognu.errors import E, FileError
 from cognu.files.shown import Shown
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
-from cognu.mesh.tickets import parse_ticket
+from cognu.mesh.tickets import parse_ticket, ticket_number
 from cognu.node.capabilities import View
 from cognu.node.control import Verb
 from cognu.node.explaining import explain
@@ -45,11 +45,30 @@ async def _invite(node: Node, arguments: Arguments) -> Any:
     grants = await _checked_grants(node, arguments)
     ticket = await node.inviter.invite(grants)
     return {
+        "number": ticket_number(ticket),
         "ticket": ticket,
         "expires": parse_ticket(ticket).expires,
         "grants": list(grants),
         "describe": [describe_grant(text) for text in grants],
     }
+
+
+async def _invitations(node: Node, arguments: Arguments) -> Any:
+    """Those that can still be used. Their tickets were told once, to whoever made them."""
+    return [
+        {
+            "number": row.number,
+            "expires": row.expires,
+            "grants": list(row.grants),
+            "describe": [describe_grant(text) for text in row.grants],
+            "attempts": row.attempts,
+        }
+        for row in node.inviter.invitations.open()
+    ]
+
+
+async def _withdraw(node: Node, arguments: Arguments) -> Any:
+    return {"number": await node.inviter.withdraw(str(arguments["invitation"]))}
 
 
 async def _join(node: Node, arguments: Arguments) -> Any:
@@ -182,6 +201,8 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "status": _status,
     "down": _down,
     "invite": _invite,
+    "invitations": _invitations,
+    "withdraw": _withdraw,
     "join": _join,
     "peers": _peers,
     "drop": _drop,
