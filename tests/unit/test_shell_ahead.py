@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 
+import cognu.ninep.server
 from cognu.errors import E, FileError, LinkBroken
 from cognu.ninep import messages as m
 from cognu.ninep.codec import Frames, decode
@@ -19,6 +21,7 @@ from cognu.shell.ahead import AT_ONCE, ahead, all_of
 from cognu.shell.commands.early import SMALL, read_small
 from cognu.shell.commands.reading import LISTED_IN_ALL, walk
 from cognu.shell.interactive import run_once
+from cognu.shell.session import NodeSession
 from cognu.shell.state import Shell
 from cognu.shell.system import File, Mode
 from joined import idle
@@ -373,6 +376,8 @@ class Counting(MemoryStream):
         self.frames = {True: Frames(1 << 24), False: Frames(1 << 24)}
         self.names: dict[str, int] = {}
         self.under_way = self.most = 0
+        self.cut_after = -1  # answers
+        self.said = asyncio.Event()  # set at each answer
 
     def note(self, data: bytes, ours: bool) -> None:
         for frame in self.frames[ours].feed(data):
@@ -392,34 +397,80 @@ class Counting(MemoryStream):
     async def read(self, count: int) -> bytes:
         data = await super().read(count)
         self.note(data, False)
+        self.said.set()
+        self.said.clear()
+        if self.cut_after == 0:
+            self.cut()
+        self.cut_after -= 1
         return data
 
 
-async def test_over_9p_a_tree_is_a_compound_for_each_file_with_many_under_way() -> None:
+@asynccontextmanager
+async def counted(files: int) -> AsyncIterator[tuple[NodeSession, Counting, str]]:
+    """A session with a node, what it says on the wire, and a directory of small files."""
     async with served() as at:
         session = await at.session()
         (end,) = at.ends
         tree = at.place / "tree"
         tree.mkdir()
-        for number in range(200):
+        for number in range(files):
             (tree / f"f{number}").write_bytes(b"some text\n")
         end.__class__ = Counting
         assert isinstance(end, Counting)
         end.prepare()
-        entries = walk(session, str(tree))
+        yield session, end, str(tree)
+        await session.close()
 
-        async def read(found: tuple[str, Stat]) -> bytes:
-            held = await read_small(session, *found)
-            assert held is not None
-            return await held.read()
 
-        async with ahead(entries, read) as done:
-            assert [task.result() async for _, task in done] == [b"some text\n"] * 200
+async def read_tree(session: NodeSession, top: str) -> list[bytes]:
+    async def read(found: tuple[str, Stat]) -> bytes:
+        held = await read_small(session, *found)
+        assert held is not None
+        return await held.read()
+
+    async with ahead(walk(session, top), read) as done:
+        return [task.result() async for _, task in done]
+
+
+async def test_over_9p_a_tree_is_a_compound_for_each_file_with_many_under_way() -> None:
+    async with counted(200) as (session, end, tree):
+        assert await read_tree(session, tree) == [b"some text\n"] * 200
         await nothing_open(session)
         assert end.names["Twalk Tlopen Tgetattr Tread"] == 200
         assert end.names["Twalk Tlopen Tlist"] == 1
         assert end.most >= AT_ONCE // 2
-        await session.close()
+
+
+async def test_over_9p_without_compounds_it_is_the_same_with_many_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cognu.ninep.server, "wanted", lambda msize: ())
+    async with counted(200) as (session, end, tree):
+        assert await read_tree(session, tree) == [b"some text\n"] * 200
+        await nothing_open(session)
+        assert not any(" " in name for name in end.names)
+        assert end.names["Tlopen"] == 201
+        assert end.most >= AT_ONCE // 2
+
+
+@pytest.mark.parametrize("after", [1, 3, 40])
+async def test_over_9p_a_link_that_is_cut_midway_ends_all_of_it(after: int) -> None:
+    async with counted(200) as (session, end, tree):
+        before = asyncio.all_tasks()
+        end.cut_after = after
+        with pytest.raises(LinkBroken):
+            await read_tree(session, tree)
+        assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+
+
+async def test_over_9p_cancelled_midway_no_fid_is_left() -> None:
+    async with counted(200) as (session, end, tree):
+        reading = asyncio.create_task(read_tree(session, tree))
+        while end.names.get("Rcomp", 0) < 20:
+            await end.said.wait()
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        del reading
+        await nothing_open(session)
 
 
 def test_each_command_says_nothing_of_how_many_at_once() -> None:
