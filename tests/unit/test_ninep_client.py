@@ -211,6 +211,17 @@ def test_an_answer_that_is_not_utf_8_fails_its_request_only() -> None:
     assert client.in_flight == []
 
 
+def test_an_answer_to_a_flush_that_is_not_utf_8_ends_the_connection() -> None:
+    """A flush is never refused, flush(5): what it was for would never end."""
+    client = connected()
+    tag, _ = client.request(m.Treadlink(0))
+    client.flush(tag)
+    (flush,) = set(client._sent) - {tag}
+    answer = wire(m.Rreadlink("xx"), flush).replace(b"xx", b"\xff\xff")
+    with pytest.raises(ProtocolError):
+        list(client.feed(answer))
+
+
 REFUSED: list[tuple[Request, type[Exception], E]] = [
     (m.Tstat(0), Misuse, E.NOSYS),
     (m.Tflush(0), Misuse, E.BADMESSAGE),

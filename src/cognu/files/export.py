@@ -539,7 +539,9 @@ class Export:
         return m.Rread(data), None
 
     def _read_stats(self, chan: Chan, message: m.Tread) -> Steps[bytes]:
-        at = self._reading[chan]
+        at = self._reading.get(chan)
+        if at is None:  # it was no directory when it was opened: a far server may say one thing and then another
+            raise FileError(E.STALE, str(chan.path))
         return (yield from read_stats(self.process, chan, at, message.offset, message.count, self._extended))
 
     def _readdir(self, message: m.Treaddir, chan: Chan, _: object) -> Steps[Answer]:

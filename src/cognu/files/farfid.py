@@ -30,6 +30,7 @@ class FarFid(Fid):
         "entries",
         "held",
         "kept",
+        "listed",
         "looked",
         "mode",
         "names",
@@ -51,6 +52,7 @@ class FarFid(Fid):
         self.held: Held | None = None  # what came before it was asked for
         self.offset = 0  # how far an open directory was read on plain 9P2000
         self.entries: list[Entry] = []
+        self.listed = 0  # entries given since it was last read from its start
         self.ahead: ReadAhead | None = None
         self.behind: WriteBehind | None = None
         self.wrote = False  # once, before it was known whether that may be done behind

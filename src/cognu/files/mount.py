@@ -16,9 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from cognu.errors import CognuError, E, FileError, LinkBroken
+from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.farcalls import FarCalls
-from cognu.files.fardirs import read_entries, read_stats
+from cognu.files.fardirs import checked, read_entries, read_stats
 from cognu.files.farfid import FarFid as FarFid
 from cognu.files.farfid import Root
 from cognu.files.farwatch import FarWatches
@@ -426,6 +426,13 @@ class MountServer(FarCalls):
         await self._behind.all_quiet()
         if not fid.is_directory:
             raise FileError(E.NOTDIR, fid.name())
+        try:
+            entries = await self._entries(fid, cookie, count)
+        except ProtocolError as error:  # the message was sound: this listing is lost, not the connection
+            raise FileError(error.error, fid.name(), str(error)) from None
+        return checked(fid, cookie, entries)
+
+    async def _entries(self, fid: FarFid, cookie: int, count: int) -> list[Entry]:
         limit = self._session.io_limit
         if self.dialect in OLD_STYLE:
             return await read_stats(self._read_in_order, fid, cookie, count, limit, self.dialect is Dialect.U)

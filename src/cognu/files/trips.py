@@ -29,6 +29,8 @@ FIRST_READ = 1 << 15
 """Bytes that are asked for with an opening."""
 NAME_SIZE = 16
 """Bytes that a name in a listing is thought to have."""
+MOST_EMPTY = 8
+"""Replies in a row to who lists a directory that may hold nothing but itself and the one above."""
 
 Ask = Callable[[m.Tcomp, Late], Awaitable[m.Rcomp]]
 AskList = Callable[[m.Tlist], Awaitable[m.Rlist]]
@@ -119,9 +121,9 @@ class Trips:
             return Reached(qids, None, held=self._stamped(asked, Held(refusal=failed if len(parts) == 2 else None)))
         try:
             held = _held(names[-1], rest)
-        except ProtocolError:
+        except ProtocolError as error:
             self._drop(number)
-            raise
+            raise FileError(error.error, names[-1], str(error)) from None
         opened = any(isinstance(reply, m.Rlopen) for reply in rest)
         return Reached(qids, number, opened, self._stamped(asked, held))
 
@@ -154,15 +156,15 @@ class Trips:
     async def listing(self, ask: AskList, fid: int, cookie: int, count: int) -> tuple[list[Entry], Held]:
         """At most `count` entries after `cookie`, and what is known of those after them."""
         room = min(self._session.io_limit, max(512, (LISTED_SIZE + NAME_SIZE) * count))
-        while True:
+        for _ in range(MOST_EMPTY):
             asked = self._now()
             reply = await ask(m.Tlist(fid, cookie, room))
             held = _held("", [reply])
             if held.entries or held.whole:
                 break
-            cookie, before = _last_cookie(reply, cookie), cookie
-            if cookie == before:
-                raise FileError(E.IO, "directory", "the server lists nothing, and says that there is more")
+            cookie = _last_cookie(reply, cookie)
+        else:
+            raise FileError(E.BADMESSAGE, "directory", "its server lists nothing, and says that there is more")
         entries = held.entries or ()
         found, held.entries = list(entries[:count]), entries[count:]
         held.cookie = found[-1].cookie if found else cookie

@@ -227,7 +227,7 @@ class ClientSession:
         try:
             message = decode(frame, self.dialect)[1]
         except ProtocolError as error:
-            if error.error is not E.ILSEQ:
+            if error.error is not E.ILSEQ or isinstance(sent.request, m.Tflush):
                 raise
             # The frame is sound but holds a text that is not UTF-8: this one answer is lost, not the connection.
             self._settle(tag, sent)

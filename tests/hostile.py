@@ -1,0 +1,358 @@
+"""Peers that keep no rule: a 9P server and a 9P client that do what a string of bytes says, for Hypothesis and atheris.
+
+What they send is mostly of the right form, else nothing behind the codec would ever be reached: messages are made by
+the table of layouts, of small numbers and odd names, and by far not always those that are due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable, Coroutine
+from contextlib import contextmanager
+from typing import Any
+
+from cognu.devices.ram import RamServer
+from cognu.errors import CognuError
+from cognu.files.export import Export
+from cognu.files.mount import FarFid, MountServer
+from cognu.files.server import OAPPEND, Fid, Lock, Owner, Then
+from cognu.ninep.codec import Frames, peek
+from cognu.ninep.messages import Dialect, is_request
+from cognu.ninep.server import Limits
+from cognu.ninep.table import TABLE
+from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, SetStat
+from cognu.world.real import RealClock
+from joined import attach_to, local_process
+from serving import Client, Somebody
+from streams import MemoryStream, pair
+
+ME = Somebody()
+MSIZE = 8192
+TURNS = 30
+"""Rounds of the loop that a call is given before its caller goes away."""
+MOST_CALLS = 40
+NAMES = ("a", "b", "f", "d", "", ".", "..", "a/b", "../up", "x\0y", "\udc80", "n" * 300, "user.x", "9P2000", "9P2000.L")
+NUMBERS = (0, 1, 2, 3, 4, 7, 1 << 7, 1 << 31, (1 << 64) - 1, 100, 8192)
+LAYOUTS = {
+    dialect: {row.number: row.layout for row in TABLE if dialect in row.dialects and row.layout != "C"}
+    for dialect in Dialect
+}
+
+
+class Choices:
+    """A string of bytes as a series of choices; at its end all are 0."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def over(self) -> bool:
+        return self._at >= len(self._data)
+
+    def below(self, limit: int) -> int:
+        if self.over:
+            return 0
+        self._at += 1
+        return self._data[self._at - 1] % limit
+
+    def take(self, most: int) -> bytes:
+        count = self.below(most + 1)
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+
+# -- messages of the right form ---------------------------------------------------------------------------------------
+
+
+def number(choices: Choices, size: int) -> bytes:
+    return (NUMBERS[choices.below(len(NUMBERS))] & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
+def text(choices: Choices) -> bytes:
+    raw = NAMES[choices.below(len(NAMES))].encode("utf-8", "surrogateescape")
+    return struct.pack("<H", len(raw)) + raw
+
+
+def qid(choices: Choices) -> bytes:
+    kind = (0, 0x80, 0x80, 0x40, 0x20, 0x02, 0x08, 0xFF)[choices.below(8)]
+    return bytes([kind]) + number(choices, 4) + number(choices, 8)
+
+
+def stat(choices: Choices, extended: bool) -> bytes:
+    body = number(choices, 2) + number(choices, 4) + qid(choices)
+    body += b"".join(number(choices, 4) for _ in range(3)) + number(choices, 8)
+    body += b"".join(text(choices) for _ in range(5 if extended else 4))
+    body += b"".join(number(choices, 4) for _ in range(3)) if extended else b""
+    return struct.pack("<H", len(body)) + body
+
+
+def entries(choices: Choices, extended: bool) -> bytes:
+    """What a directory may be said to hold: stats, .L's entries, those of `.ng`, or anything."""
+    how, count = choices.below(4), choices.below(6)
+    if how == 0:
+        return b"".join(stat(choices, extended) for _ in range(count))
+    rest = bytes(132 if how == 2 else 0)
+    pieces = [qid(choices) + number(choices, 8) + b"\x08" + text(choices) + rest for _ in range(count)]
+    return b"".join(pieces) if how < 3 else choices.take(60)
+
+
+def body(choices: Choices, layout: str, extended: bool) -> bytes:
+    made = b""
+    for kind in layout.split():
+        if kind in "1248":
+            made += number(choices, int(kind))
+        elif kind in "Ss":
+            count = choices.below(4) if kind == "S" else 1
+            made += (struct.pack("<H", count) if kind == "S" else b"") + b"".join(text(choices) for _ in range(count))
+        elif kind in "qQ":
+            count = choices.below(4) if kind == "Q" else 1
+            made += (struct.pack("<H", count) if kind == "Q" else b"") + b"".join(qid(choices) for _ in range(count))
+        elif kind in "tu":
+            one = stat(choices, kind == "u")
+            made += struct.pack("<H", len(one)) + one
+        elif kind == "d":
+            data = entries(choices, extended) if choices.below(2) else choices.take(40)
+            made += struct.pack("<I", len(data)) + data
+        elif kind == "F":
+            names = (b"parts", b"bytes", b"list")
+            made += struct.pack("<H", 3) + b"".join(
+                struct.pack("<H", len(name)) + name + number(choices, 8) for name in names
+            )
+    return made
+
+
+def frame(kind: int, tag: int, contents: bytes) -> bytes:
+    return struct.pack("<IBH", 7 + len(contents), kind, tag) + contents
+
+
+# -- the server -------------------------------------------------------------------------------------------------------
+
+
+class HostileServer:
+    """Answers what a mount asks as the choices say, and ends the connection when they are over."""
+
+    def __init__(self, stream: MemoryStream, choices: Choices, dialect: Dialect) -> None:
+        self._stream = stream
+        self._choices = choices
+        self._dialect = dialect
+        self._frames = Frames(1 << 20)
+
+    async def serve(self) -> None:
+        try:
+            while data := await self._stream.read(1 << 16):
+                for asked in self._frames.feed(data):
+                    kind, tag = peek(asked)
+                    # It has to agree on something first, or all ends there.
+                    wire = self._version(tag) if kind == 100 else self._answer(kind, tag)
+                    await self._stream.write(wire)
+                if self._choices.over:
+                    break
+        except CognuError:
+            pass  # the mount went away
+        finally:
+            self._stream.close()
+
+    def _version(self, tag: int) -> bytes:
+        name = self._dialect.value.encode()
+        return frame(101, tag, struct.pack("<IH", MSIZE, len(name)) + name)
+
+    def _answer(self, kind: int, tag: int) -> bytes:
+        choices = self._choices
+        layouts, due = LAYOUTS[self._dialect], kind + 1
+        how = choices.below(16)
+        if how == 0:
+            return b""
+        if how == 1:
+            return choices.take(30)
+        if how == 2:
+            tag = choices.below(8)
+        elif how == 3:
+            due = sorted(layouts)[choices.below(len(layouts))]
+        elif how == 4:
+            due = next(number for number in (7, 107, 163) if number in layouts)
+        elif how == 5:
+            return frame(due, tag, choices.take(60))
+        wire = frame(due, tag, body(choices, layouts.get(due, ""), self._dialect is Dialect.U))
+        if how == 6:
+            wire += wire
+        elif how == 7:
+            wire = struct.pack("<I", int.from_bytes(number(choices, 4), "little")) + wire[4:]
+        return wire
+
+
+class _Bugs(logging.Handler):
+    """Keeps what this side says of itself: a peer may cause warnings, never errors here."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(self.format(record))
+
+
+@contextmanager
+def no_bug_is_logged() -> Any:
+    bugs, log = _Bugs(), logging.getLogger("cognu")
+    log.addHandler(bugs)
+    try:
+        yield
+    finally:
+        log.removeHandler(bugs)
+    assert not bugs.found, bugs.found[0]
+
+
+async def use_hostile_server(data: bytes) -> None:
+    """A mount is used, and its server does as `data` says. What must hold is asserted."""
+    choices = Choices(data)
+    dialect = tuple(Dialect)[choices.below(len(Dialect))]
+    here, there = pair(1 << 16)
+    serving = asyncio.ensure_future(HostileServer(there, choices, dialect).serve())
+    with no_bug_is_logged():
+        try:
+            mount = await MountServer.connect(here, RealClock(), offer=dialect, msize=MSIZE)
+        except CognuError:
+            await serving
+            return
+        fids: list[FarFid] = []
+        for _ in range(MOST_CALLS):
+            if choices.over or mount.broken is not None:
+                break
+            await _attempt(_call(mount, fids, choices))
+            assert mount._session._frames.pending <= MSIZE
+            assert mount.fid_count <= 8 * MOST_CALLS
+        for fid in fids:
+            mount.clunk(fid)
+        await mount.close()
+    await serving
+
+
+async def _attempt(call: Coroutine[Any, Any, None]) -> None:
+    """Ends with the call, or gives it up after some time, as who was killed does."""
+    running = asyncio.ensure_future(call)
+    for _ in range(TURNS):
+        if running.done():
+            break
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    if not running.cancelled() and (error := running.exception()) is not None and not isinstance(error, CognuError):
+        raise error
+
+
+async def _call(mount: MountServer, fids: list[FarFid], choices: Choices) -> None:
+    if not fids:
+        await _made(mount.attach(ME, ""), fids)
+        return
+    fid = fids[choices.below(len(fids))]
+    how = choices.below(14)
+    name = ("a", "f", "d", "..")[choices.below(4)]
+    lock = Lock(0, 9, True, Owner(1, "here", 1))
+    plain: list[Callable[[], Any]] = [
+        lambda: mount.stat(fid),
+        lambda: mount.wstat(fid, SetStat(name="new") if choices.below(2) else SetStat(length=3)),
+        lambda: mount.statfs(fid),
+        lambda: mount.getxattr(fid, "user.x"),
+        lambda: mount.setxattr(fid, "user.x", b"value", 0),
+        lambda: mount.lock_range(fid, lock, False),
+        lambda: mount.find_lock(fid, lock),
+        lambda: mount.readlink(fid),
+        lambda: mount.rename(fid, "a", fid, "b"),
+        lambda: mount.accept(fid, 0, b"written"),
+    ]
+    if how == 0:
+        walked = await (mount.walk_to(fid, [name], ME, Then.READ) if choices.below(2) else mount.walk(fid, [name], ME))
+        assert len(walked.qids) <= 1
+        if isinstance(walked.fid, FarFid):
+            fids.append(walked.fid)
+    elif how == 1:
+        mode = (OREAD, ORDWR, ORDWR | OTRUNC, ORDWR | OAPPEND, OREAD | ORCLOSE)[choices.below(5)]
+        await mount.open(fid, mode, ME)
+    elif how == 2:
+        await _made(mount.create(fid, name, (0o644, DMDIR | 0o755)[choices.below(2)], ORDWR, ME), fids)
+    elif how == 3:
+        offset = choices.below(4) * 100
+        assert len(await mount.read(fid, offset, 100)) <= 100
+        await mount.read(fid, offset + 100, 100)
+    elif how == 4:
+        listed = await mount.readdir(fid, 0, 5)
+        assert len(listed) <= 5
+        for entry in listed:
+            assert entry.name not in ("", ".", "..")
+            assert "/" not in entry.name
+            assert "\0" not in entry.name
+    elif how == 5:
+        await mount.remove(fid)
+    else:
+        await plain[how % len(plain)]()
+
+
+async def _made(making: Coroutine[Any, Any, Fid], fids: list[FarFid]) -> None:
+    made = await making
+    assert isinstance(made, FarFid)
+    fids.append(made)
+
+
+# -- the client -------------------------------------------------------------------------------------------------------
+
+
+async def serve_hostile_client(data: bytes) -> None:
+    """A tree in memory is served to a client that says what `data` says. What must hold is asserted."""
+    choices = Choices(data)
+    dialect = tuple(Dialect)[choices.below(len(Dialect))]
+    server = RamServer(RealClock(), max_bytes=1 << 20, max_files=50)
+    local = Client(server)
+    await local.mkdir("d")
+    await local.put("f", b"contents")
+    await local.symlink("a", "f")
+    process = local_process(server)
+    here, there = pair(1 << 16)
+    export = Export(there, process, attach_to(process), limits=Limits(MSIZE, fids=16, calls=16))
+    with no_bug_is_logged():
+        serving = asyncio.ensure_future(export.serve())
+        draining = asyncio.ensure_future(_drain(here))
+        name = dialect.value.encode()
+        try:
+            await here.write(frame(100, 0xFFFF, struct.pack("<IH", MSIZE, len(name)) + name))
+            numbered = b"" if dialect is Dialect.LEGACY else b"\xff" * 4
+            await here.write(frame(104, 0, struct.pack("<IIHH", 0, 0xFFFFFFFF, 0, 0) + numbered))
+            for _ in range(MOST_CALLS):
+                if choices.over:
+                    break
+                await here.write(_request(choices, dialect))
+                assert export._session.fid_count <= 16
+                assert len(export._tasks) <= 16
+        except CognuError:
+            pass  # it had enough of this client
+        here.close()
+        await asyncio.wait([serving, draining])
+        await serving
+    assert not export._tasks
+    assert server._locks.idle
+    store = server._store
+    assert 0 <= store.used <= store.max_bytes
+    assert 1 <= store.files <= store.max_files
+    process.namespace.release()
+    process.cwd.close()
+    local.close()
+
+
+def _request(choices: Choices, dialect: Dialect) -> bytes:
+    layouts, tag = LAYOUTS[dialect], choices.below(6)
+    how = choices.below(12)
+    if how == 0:
+        return choices.take(30)
+    kinds = sorted(number for number in layouts if is_request(number) or how == 1)
+    kind = kinds[choices.below(len(kinds))]
+    if how == 2:
+        return frame(kind, tag, choices.take(60))
+    wire = frame(kind, tag, body(choices, layouts[kind], dialect is Dialect.U))
+    return wire if how > 3 else struct.pack("<I", int.from_bytes(number(choices, 4), "little")) + wire[4:]
+
+
+async def _drain(stream: MemoryStream) -> None:
+    while await stream.read(1 << 16):
+        pass
