@@ -225,6 +225,29 @@ async def test_a_board_takes_one_open_descriptor_for_each_name() -> None:
     board.server.clunk(fid)
 
 
+async def test_a_posting_of_its_owner_goes_when_it_is_closed_there_and_with_its_process() -> None:
+    desk = Desk()
+    process = await desk.start()
+    number = process.descriptors.add(await desk.node.open(process, "/f", OREAD))
+    board = Client(desk.srv, process)
+    fid = await board.create("x", 0o666, OWRITE)
+    for wrong in (b"own", f"{number} own own".encode(), f"{number} mine".encode()):
+        await refused(E.USAGE, board.write_fid(fid, wrong))
+    await board.write_fid(fid, f"{number} own\n".encode())
+    other = await board.open("x")
+    assert await board.names("") == ["x"]
+    desk.srv.clunk(other)
+    assert await board.names("") == ["x"]  # it is not the owner's
+    desk.srv.clunk(fid)
+    assert await board.names("") == []
+    fid = await board.create("x", 0o666, OWRITE)
+    await board.write_fid(fid, f"{number} own".encode())
+    await board.remove("x")
+    await board.put("x", str(number).encode())
+    desk.srv.clunk(fid)
+    assert await board.names("") == ["x"]  # a later one of that name
+
+
 async def test_a_posting_that_is_removed_on_close_takes_no_later_one_with_it() -> None:
     desk = Desk()
     process = await desk.start()

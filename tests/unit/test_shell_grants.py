@@ -18,6 +18,8 @@ from shell_fake import Bench
 
 ROW = {"program": "bafkr4ihash", "name": "wc", "allow": ["/a:r", "net"], "never": ["/b:rw"]}
 
+TOKEN = {"number": 7, "peer": "pi", "by": "desk", "path": "/d", "rights": "rx", "uses": 1, "seconds": 60, "open": 0}
+
 
 @pytest.fixture
 def bench() -> Bench:
@@ -25,6 +27,7 @@ def bench() -> Bench:
     bench.world.answers = {
         "grants": {"pi": ["read:/home/me", "net"], "hub": []},
         "programs": [ROW, {**ROW, "name": "", "allow": [], "never": ["net"]}],
+        "tokens": [TOKEN, {**TOKEN, "number": 8, "by": "", "uses": 0, "open": 2}],
         "grant": {**ROW, "granted": ["net"], "keeping": []},
         "ungrant": {**ROW, "allow": [], "never": []},
         "revoke": {},
@@ -45,6 +48,8 @@ async def test_all_is_listed_peers_first(bench: Bench) -> None:
         "KIND     WHO          GRANT\n"
         "peer     pi           read:/home/me\n"
         "peer     pi           net\n"
+        "token    pi           token:7 /d (rx), asked for by desk, to be redeemed 1 times within 60 s\n"
+        "token    pi           token:8 /d (rx), in use 2 times\n"
         "program  wc           /a:r\n"
         "program  wc           net\n"
         "program  wc           never /b:rw\n"
@@ -52,7 +57,8 @@ async def test_all_is_listed_peers_first(bench: Bench) -> None:
     )
     assert (await bench.run("grants list")).out == listed.out
     whole = json.loads((await bench.run("grants list --json")).out)
-    assert whole == {"peers": bench.world.answers["grants"], "programs": bench.world.answers["programs"]}
+    answers = bench.world.answers
+    assert whole == {"peers": answers["grants"], "programs": answers["programs"], "tokens": answers["tokens"]}
 
 
 async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -> None:

@@ -3,8 +3,10 @@
     create NAME, write the number of an open descriptor, close;
     whoever opens NAME gets that file; removing NAME takes it off.
 
-What is posted stays open when the process that posted it is gone: in a domain of its own, under a capability minted
-from the one that the process had it by. So only what may be handed on is posted, and it goes when that is revoked.
+With `own` after the number the name is there as long as it is open where it was created, and so no longer than the
+process that has it open, however that ends. Else what is posted stays open when the process that posted it is gone: in
+a domain of its own, under a capability minted from the one that the process had it by. So only what may be handed on is
+posted, and it goes when that is revoked.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Posted(LentFile):
         self.posted: Chan | None = None
         self._processes = processes
         self._new = True  # the next open is its creator's
+        self._owner: TreeFid | None = None  # whose end takes the name off
 
     def chan(self, caller: Caller) -> Chan:
         if self.posted is None:
@@ -51,13 +54,15 @@ class Posted(LentFile):
         if self.parent is None:
             raise FileError(E.NOENT, self.name)
         assert fid.caller is not None
-        text = bytes(data).strip()
-        if not text.isdigit() or len(text) > 10:
-            raise FileError(E.USAGE, self.name, "write the number of one open descriptor")
-        chan = self._processes[fid.caller.pid].descriptors[int(text)]
+        number, *words = bytes(data[:80]).split() or [b""]
+        if not number.isdigit() or len(number) > 10 or words not in ([], [b"own"]):
+            raise FileError(E.USAGE, self.name, "write the number of one open descriptor, and perhaps own")
+        chan = self._processes[fid.caller.pid].descriptors[int(number)]
         if chan.handle.mode is None:
-            raise FileError(E.BADF, f"fd {int(text)}", "not open")
+            raise FileError(E.BADF, f"fd {int(number)}", "not open")
         self.posted = _handed_on(chan)
+        if words:
+            self._owner = fid
         return len(data)
 
     def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
@@ -67,7 +72,7 @@ class Posted(LentFile):
 
     def close(self, fid: TreeFid) -> None:
         super().close(fid)
-        if fid.mode is not None and fid.mode & ORCLOSE:
+        if fid is self._owner or (fid.mode is not None and fid.mode & ORCLOSE):
             self.remove()
 
     def remove(self) -> None:

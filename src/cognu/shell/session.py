@@ -394,7 +394,7 @@ class NodeSession:
                 chan = await self._create(path, 0o600, OWRITE | OEXCL)
             posting = Posting(self._node.connection, chan, path, path, self._offset_of)
             try:
-                await posting.write(str((await near.lend())[0]).encode())
+                await posting.write(f"{(await near.lend())[0]} own".encode())
             except BaseException:
                 await posting.close()
                 raise
