@@ -16,11 +16,13 @@ from cognu.errors import E, FileError, LinkBroken
 from cognu.ninep import messages as m
 from cognu.ninep.codec import Frames, decode
 from cognu.ninep.messages import Dialect
+from cognu.ninep.server import Limits
 from cognu.ninep.types import Qid, SetStat, Stat
-from cognu.shell.ahead import AT_ONCE, ahead, all_of
+from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, LISTED_IN_ALL, ahead, all_of
 from cognu.shell.commands.early import SMALL, read_small
-from cognu.shell.commands.reading import LISTED_IN_ALL, walk
+from cognu.shell.commands.reading import walk
 from cognu.shell.interactive import run_once
+from cognu.shell.session import AT_ONCE as ENTRIES_AT_ONCE
 from cognu.shell.session import NodeSession
 from cognu.shell.state import Shell
 from cognu.shell.system import File, Mode
@@ -473,7 +475,7 @@ async def test_over_9p_cancelled_midway_no_fid_is_left() -> None:
         await nothing_open(session)
 
 
-def test_each_command_says_nothing_of_how_many_at_once() -> None:
-    """The bound is one, so that no command has more under way than a server takes of one client."""
+def test_what_is_asked_at_once_is_less_than_a_server_takes_of_one_client() -> None:
+    """A listing without attributes asks for those of so many entries at once."""
     assert inspect.signature(ahead).parameters["most"].default == AT_ONCE
-    assert AT_ONCE + LISTED_IN_ALL < 4096
+    assert AT_ONCE + max(LISTED_AHEAD, LISTED_IN_ALL) * ENTRIES_AT_ONCE < Limits().calls

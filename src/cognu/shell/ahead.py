@@ -16,6 +16,8 @@ from cognu.errors import FileError
 
 AT_ONCE = 64
 """Pieces of work that are under way or wait for their turn."""
+LISTED_AHEAD, LISTED_IN_ALL = 16, 32
+"""Directories listed at once, each of which may ask for the attributes of 64 entries; those a walk lists or holds."""
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, DMSYMLINK, Stat
-from cognu.shell.ahead import Work, ahead
+from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, Work, ahead
 from cognu.shell.arithmetic import calculate
 from cognu.shell.lexer import is_name
 from cognu.shell.pattern import MAGIC, Step, compile_pattern, matches
@@ -228,23 +228,23 @@ async def _find(components: Sequence[Field], system: System) -> list[str]:
         steps = compile_pattern(component)
         found: list[str] = []
         unsure = False  # what is listed is there
-        async for path, entries in _asked(paths, partial(_entries, system)):
+        async for path, entries in _asked(paths, partial(_entries, system), LISTED_AHEAD):
             for entry in entries:
                 if matches(steps, entry.name) and (last or entry.mode & (DMDIR | DMSYMLINK)):
                     found.append(path + entry.name + slash)
                     unsure = unsure or bool(entry.mode & DMSYMLINK)
         paths = found
     if unsure:
-        paths = [path async for path, there in _asked(paths, partial(_exists, system)) if there]
+        paths = [path async for path, there in _asked(paths, partial(_exists, system), AT_ONCE) if there]
     return sorted(set(paths))
 
 
-async def _asked(paths: Sequence[str], ask: Work[str, T]) -> AsyncGenerator[tuple[str, T]]:
+async def _asked(paths: Sequence[str], ask: Work[str, T], most: int) -> AsyncGenerator[tuple[str, T]]:
     """Each path, in order, with what is answered about it; many are asked about at once."""
     if len(paths) == 1:
         yield paths[0], await ask(paths[0])
         return
-    async with ahead(paths, ask) as done:
+    async with ahead(paths, ask, most) as done:
         async for path, task in done:
             yield path, task.result()
 

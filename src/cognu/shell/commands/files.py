@@ -23,11 +23,10 @@ from cognu.ninep.types import (
     SetStat,
     Stat,
 )
-from cognu.shell.ahead import AT_ONCE, ahead, all_of
+from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, ahead, all_of
 from cognu.shell.commands.early import each_ahead, read_small
 from cognu.shell.commands.reading import (
     DEEPEST,
-    LISTED_AHEAD,
     base_name,
     chunks,
     closing,

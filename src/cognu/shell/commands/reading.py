@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from cognu.errors import CognuError, E, FileError
 from cognu.ninep.types import Stat
+from cognu.shell.ahead import LISTED_AHEAD, LISTED_IN_ALL
 from cognu.shell.commands.early import each_ahead, look_and_read
 from cognu.shell.state import Call
 from cognu.shell.system import File, Mode, System
@@ -17,9 +18,6 @@ LONGEST_LINE = 16 << 20
 
 DEEPEST = 200
 """Levels of directories that a walk goes down; a tree bound into itself has no end."""
-
-LISTED_AHEAD, LISTED_IN_ALL = 16, 128
-"""Of the directories that a walk comes to next, how many are listed before; how many listings it holds or waits for."""
 
 
 @asynccontextmanager
