@@ -32,17 +32,21 @@ class _NineGroup(VerbGroup):
     status = _STATUS
 
 
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How to attach, which every part but `trace` takes."""
-    for option in (
+def _server(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the server is and how to attach, which every part but `trace` takes, before what it is to do there."""
+    for parameter in (
+        click.argument("address"),
         click.option("--aname", default="", metavar="NAME", help="The tree to attach to; empty is the main one."),
         click.option("--user", default="", metavar="NAME", help="Who attaches: this host's user."),
         click.option("--dialect", type=click.Choice(DIALECTS), help="The dialect to offer; else the best there is."),
         click.option("--msize", type=click.IntRange(MIN_MSIZE, MAX_MSIZE), default=1 << 20, show_default=True,
                      metavar="BYTES", help="The largest message to offer."),
     ):  # fmt: skip
-        function = option(function)
+        function = parameter(function)
     return function
+
+
+_PATHS = click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 
 
 def _part(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -56,9 +60,12 @@ def _part(name: str, example: str) -> Callable[[Callable[..., Any]], click.Comma
     return decorate
 
 
-def _carry_out(work: Awaitable[int]) -> int:
-    """The exit status. What is wrong with the server itself is told here, for it has a status of its own."""
-    from cognu.cli.remote import Unreachable, tell
+def _at(address: str, options: dict[str, Any], work: Callable[[Any], Awaitable[int]]) -> int:
+    """Attach, do `work` with the `Remote`, and end; the exit status. What is wrong with the server itself is told here,
+    for it has a status of its own.
+    """
+    from cognu.cli.addresses import parse_address
+    from cognu.cli.remote import How, Unreachable, attached, tell
 
     # What a server does wrong is told here, once; without a handler Python would print the library's own log too.
     logger = logging.getLogger("cognu")
@@ -66,26 +73,19 @@ def _carry_out(work: Awaitable[int]) -> int:
         logger.addHandler(logging.NullHandler())
 
     async def do() -> int:
-        return await work
+        dialect = options["dialect"]
+        how = How(options["aname"], options["user"], Dialect(dialect) if dialect else None, options["msize"])
+        where = parse_address(address)
+        if where.kind == "stdio":
+            raise FileError(E.USAGE, address, "what is read and printed goes by the standard streams; trace takes them")
+        async with attached(where, how) as remote:
+            return await work(remote)
 
     try:
         return asyncio.run(do())
     except Unreachable as broken:
         tell(broken.error)
         return status_of(broken.error) if broken.error.error is E.USAGE else UNREACHABLE
-
-
-async def _with(address: str, options: dict[str, Any], work: Callable[[Any], Awaitable[int]]) -> int:
-    from cognu.cli.addresses import parse_address
-    from cognu.cli.remote import How, attached
-
-    dialect = options["dialect"]
-    how = How(options["aname"], options["user"], Dialect(dialect) if dialect else None, options["msize"])
-    where = parse_address(address)
-    if where.kind == "stdio":
-        raise FileError(E.USAGE, address, "what is read and printed goes by the standard streams; trace takes them")
-    async with attached(where, how) as remote:
-        return await work(remote)
 
 
 @click.group("9p", cls=_NineGroup, invoke_without_command=True, subcommand_metavar="PART ...",
@@ -123,8 +123,7 @@ def nine_verb(
 @_part("ls", "cognu 9p ls 127.0.0.1:5640 /lib")
 @click.option("-l", "long", is_flag=True, help="With mode, owner, size and time.")
 @click.option("-d", "itself", is_flag=True, help="A directory itself, not what is in it.")
-@_options
-@click.argument("address")
+@_server
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 def ls_verb(setting: Setting, address: str, paths: tuple[str, ...], long: bool, itself: bool, **how: Any) -> int:
     """List directories."""
@@ -157,13 +156,12 @@ def ls_verb(setting: Setting, address: str, paths: tuple[str, ...], long: bool, 
             setting.show(records)
         return status
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 @_part("cat", "cognu 9p cat unix!/tmp/ns.me/acme acme/index")
-@_options
-@click.argument("address")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@_server
+@_PATHS
 def cat_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any) -> int:
     """Copy files to the standard output."""
     from cognu.cli.remote import Remote, copy_out, each
@@ -176,14 +174,13 @@ def cat_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any)
 
         return await each(paths, one)
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 @_part("write", "echo hello | cognu 9p write 127.0.0.1:5640 /tmp/greeting")
 @click.option("-l", "lines", is_flag=True, help="Each line in a message of its own, as for files that take commands.")
 @click.option("-a", "append", is_flag=True, help="At the end, and empty nothing before.")
-@_options
-@click.argument("address")
+@_server
 @click.argument("path")
 def write_verb(setting: Setting, address: str, path: str, lines: bool, append: bool, **how: Any) -> int:
     """Copy the standard input to a file that is there."""
@@ -198,13 +195,12 @@ def write_verb(setting: Setting, address: str, path: str, lines: bool, append: b
 
         return await each([path], one)
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 @_part("stat", "cognu 9p stat 127.0.0.1:5640 /")
-@_options
-@click.argument("address")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@_server
+@_PATHS
 def stat_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any) -> int:
     """Say what is known of files."""
     from cognu.cli.remote import Remote, each
@@ -226,13 +222,12 @@ def stat_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any
             setting.show(records)
         return status
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 @_part("rm", "cognu 9p rm 127.0.0.1:5640 /tmp/old")
-@_options
-@click.argument("address")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@_server
+@_PATHS
 def rm_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any) -> int:
     """Remove files, and directories that are empty."""
     from cognu.cli.remote import Remote, each
@@ -240,15 +235,14 @@ def rm_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any) 
     async def work(remote: Remote) -> int:
         return await each(paths, remote.remove)
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 @_part("create", "cognu 9p create -m 600 127.0.0.1:5640 /tmp/new")
 @click.option("-d", "directory", is_flag=True, help="Make directories.")
 @click.option("-m", "mode", metavar="MODE", help="Permissions in octal: 666, or 777 for directories.")
-@_options
-@click.argument("address")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@_server
+@_PATHS
 def create_verb(
     setting: Setting, address: str, paths: tuple[str, ...], directory: bool, mode: str | None, **how: Any
 ) -> int:
@@ -264,12 +258,11 @@ def create_verb(
     async def work(remote: Remote) -> int:
         return await each(paths, lambda path: remote.create(path, perm))
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 @_part("rdwr", "echo 'net!localhost!9fs' | cognu 9p rdwr 127.0.0.1:5640 /net/cs")
-@_options
-@click.argument("address")
+@_server
 @click.argument("path")
 def rdwr_verb(setting: Setting, address: str, path: str, **how: Any) -> int:
     """Write each line of the standard input to a file, and print what can be read of it then."""
@@ -288,7 +281,7 @@ def rdwr_verb(setting: Setting, address: str, path: str, **how: Any) -> int:
 
         return max(await each([path], one), status)
 
-    return _carry_out(_with(address, how, work))
+    return _at(address, how, work)
 
 
 def _prints_no_json(setting: Setting, name: str) -> None:
