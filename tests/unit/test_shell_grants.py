@@ -38,7 +38,8 @@ def bench() -> Bench:
 
 async def asked(bench: Bench, text: str) -> tuple[Any, ...]:
     result = await bench.run(text)
-    assert (result.status, result.err) == (0, "")
+    assert result.status == 0
+    assert all(line.endswith("kept all the same, for when it is there") for line in result.err.splitlines())
     return bench.world.calls[-1]
 
 
@@ -91,6 +92,26 @@ async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -
     assert await asked(bench, "grants revoke ./pi") == (
         "rpc", "ungrant", {"program": name_of_digest(blake3(b"").digest()), "grant": ""},
     )  # fmt: skip
+
+
+async def test_rights_that_are_none_are_a_wrong_usage_unless_a_file_is_named_so(bench: Bench) -> None:
+    for text in ("set wc notes:z", "set --never wc /x:rq", "revoke wc /x:z"):
+        result = await bench.run(f"grants {text}")
+        assert result.status == 2
+        assert f"{text.split()[-1]}: {E.USAGE.text}: rights are some of rwx" in result.err
+    assert not [call for call in bench.world.calls if call[1] in ("grant", "ungrant")]
+    assert (await asked(bench, "grants set wc odd:z:r"))[2]["grants"] == ["/home/me/odd:z:r"]
+    assert (await asked(bench, "grants revoke wc odd:z:r"))[2]["grant"] == "/home/me/odd:z:r"
+    bench.system.make("/home/me/odd:z", b"")
+    assert (await asked(bench, "grants set wc odd:z"))[2]["grants"] == ["/home/me/odd:z:r"]
+
+
+@pytest.mark.parametrize("never", ["", "--never "])
+async def test_what_is_kept_of_a_path_that_is_not_there_is_warned_of(bench: Bench, never: str) -> None:
+    bench.system.make("/home/me/there", b"")
+    result = await bench.run(f"grants set {never}wc there:rw later:r net")
+    assert result.status == 0
+    assert result.err == f"grants: /home/me/later: {E.NOENT.text}: kept all the same, for when it is there\n"
 
 
 async def test_what_was_done_is_said(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from cognu.errors import E, FileError
 from cognu.ninep.types import QTDIR
 from cognu.shell.commands.reading import chunks, opened
-from cognu.shell.state import Call
+from cognu.shell.state import Call, encode
 from cognu.shell.system import absolute
 from cognu.shell.wants import NET
 
@@ -71,12 +71,18 @@ async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:
         said = await call.system.rpc("grant", peer=who, grants=[peers_grant(call.system.cwd, text) for text in texts])
         return await _say(call, said, f"{who} may: {', '.join(said['granted'])}")
     program, name = await _program(call, who)
+    for text in texts:
+        await check_rights(call, text)
     paths = [programs_grant(call.system.cwd, text) for text in texts]
+    missing = [path for path in paths if path != NET and not await _is_there(call, path.rpartition(":")[0])]
     if not never:
         paths = [await _resolved(call, text) for text in paths]
     with _known(who):
         said = await call.system.rpc("grant", program=program, name=name, grants=paths, never=never)
     keeping = [f"process {each['pid']} has {each['grant']}, and keeps it until it ends" for each in said["keeping"]]
+    for path in missing:
+        error = FileError(E.NOENT, path.rpartition(":")[0], "kept all the same, for when it is there")
+        await call.streams.stderr.write(encode(f"{call.argv[0]}: {error}\n"))
     return await _say(call, said, *_about(said), *keeping)
 
 
@@ -87,6 +93,8 @@ async def _revoke(call: Call, who: str, text: str) -> int:
         grant = peers_grant(call.system.cwd, text)
         return await _say(call, await call.system.rpc("revoke", peer=who, grant=grant), f"{who} may no longer: {grant}")
     program, _ = await _program(call, who)
+    if text:
+        await check_rights(call, text)
     grant = programs_grant(call.system.cwd, text, LETTERS) if text else ""
     with _known(who):
         said = await call.system.rpc("ungrant", program=program, grant=grant)
@@ -159,6 +167,24 @@ async def _program(call: Call, who: str) -> tuple[str, str]:
         async for piece in chunks(file):
             content.update(piece)
     return name_of_digest(content.digest()), who.rpartition("/")[2]
+
+
+async def check_rights(call: Call, text: str) -> None:
+    """Raises `FileError(USAGE)` if a program's grant ends in rights that are none, unless a file is named so.
+
+    A name that ends so, of what is not there, is given with its rights: `odd:name:r`.
+    """
+    path, _, rights = text.rpartition(":")
+    if path and rights.isalpha() and set(rights) - set(LETTERS) and not await _is_there(call, text):
+        raise call.usage("rights are some of rwx, as in PATH:rw", text)
+
+
+async def _is_there(call: Call, path: str) -> bool:
+    try:
+        await call.system.stat(absolute(call.system.cwd, path))
+    except FileError:
+        return False
+    return True
 
 
 def peers_grant(cwd: str, text: str) -> str:

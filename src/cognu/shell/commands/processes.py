@@ -11,6 +11,7 @@ from posixpath import normpath
 from cognu.errors import E, FileError
 from cognu.files.nstext import split_commands
 from cognu.files.wants import NETWORK, NETWORK_RIGHTS, is_within
+from cognu.shell.commands.grants import check_rights
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count, parse_seconds, parse_size
@@ -94,12 +95,7 @@ def parse_grant(cwd: str, text: str) -> Grant:
 async def typed_grants(call: Call) -> tuple[Grant, ...]:
     """The values of `--grant`. Raises `FileError(USAGE)`, also for rights that are none, unless a file is named so."""
     for text in call.options.values("grant"):
-        path, _, rights = text.rpartition(":")
-        if path and rights.isalpha() and set(rights) - set("rwx"):
-            try:
-                await call.system.stat(absolute(call.system.cwd, text))
-            except FileError:
-                raise call.usage("rights are some of rwx, as in PATH:rw", text) from None
+        await check_rights(call, text)
     return tuple(parse_grant(call.system.cwd, text) for text in call.options.values("grant"))
 
 
