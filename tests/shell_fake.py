@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cognu.errors import E, FileError
+from cognu.files.server import Notice
 from cognu.ninep.types import DMDIR, DMSYMLINK, Qid, SetStat, Stat
 from cognu.shell.interactive import run_once
 from cognu.shell.state import Shell, Streams
@@ -79,6 +80,12 @@ class NodeFile(FakeFile):
         self.offset += len(data)
         self.world.most_read = max(self.world.most_read, len(data))
         return data
+
+    async def has_positions(self) -> bool:
+        return False
+
+    def step_back(self, count: int) -> None:
+        self.offset -= count
 
     async def write(self, data: bytes) -> None:
         if not self.is_open or self.mode == "r":
@@ -259,6 +266,21 @@ class FakeClock:
         await self.wake.wait()
 
 
+class FakeWatch:
+    """Tells what the test puts into `notices`."""
+
+    def __init__(self, kinds: int) -> None:
+        self.kinds = kinds
+        self.notices: asyncio.Queue[Notice] = asyncio.Queue()
+        self.is_open = True
+
+    async def next(self) -> Notice:
+        return await self.notices.get()
+
+    async def close(self) -> None:
+        self.is_open = False
+
+
 class FakeWorld:
     """What all views of the fake system share."""
 
@@ -277,6 +299,8 @@ class FakeWorld:
         self.most_read = 0
         self.pipes_left = 1000
         self.posted: set[str] = set()
+        self.tells = True
+        self.watches: dict[str, FakeWatch] = {}
 
     def node(self, **values: object) -> Node:
         self.numbers += 1
@@ -399,6 +423,13 @@ class FakeSystem:
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         return self._find(path, follow).stat(absolute(self.cwd, path).rpartition("/")[2] or "/")
+
+    async def watch(self, path: str, kinds: int) -> FakeWatch:
+        self._find(path)
+        if not self.world.tells:
+            raise FileError(E.NOTSUP, path)
+        watch = self.world.watches[absolute(self.cwd, path)] = FakeWatch(kinds)
+        return watch
 
     async def resolve(self, path: str) -> str:
         whole = absolute(self.cwd, path)

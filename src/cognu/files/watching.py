@@ -6,6 +6,8 @@ and at each notice. If that is revoked, the watch is over, and says so.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable
 from functools import partial
 
@@ -17,6 +19,8 @@ from cognu.files.server import End, MaybeAsync, Notice, Tell
 from cognu.files.steps import Steps, is_awaitable
 from cognu.kernel import READ
 from cognu.ninep.watches import BROKEN, ENDS, LOST, REVOKED
+
+INBOX = 1024
 
 
 class _Part:
@@ -128,6 +132,33 @@ class Watching:
         if notice.kind & ENDS:
             self.end()
         self._tell(shown)
+
+
+class Inbox:
+    """A `Tell` that keeps notices until they are asked for: at most `INBOX`; more give way to one LOST.
+
+    Of equal notices without a name that wait there is one.
+    """
+
+    def __init__(self) -> None:
+        self._notices: deque[Notice] = deque()
+        self._came = asyncio.Event()
+
+    def __call__(self, notice: Notice) -> None:
+        if not notice.name and notice in self._notices:
+            return
+        if len(self._notices) >= INBOX:
+            self._notices.clear()
+            self._notices.append(Notice(LOST))
+        self._notices.append(notice)
+        self._came.set()
+
+    async def next(self) -> Notice:
+        """The next notice. Cancelled, it takes none."""
+        while not self._notices:
+            self._came.clear()
+            await self._came.wait()
+        return self._notices.popleft()
 
 
 def watch(namespace: Namespace, chan: Chan, kinds: int, tell: Tell) -> Steps[Watching]:

@@ -13,8 +13,9 @@ from cognu.files.chan import Chan, Domain
 from cognu.files.dispatch import dispatch
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.namespace import Namespace
-from cognu.files.server import FileServer
+from cognu.files.server import FileServer, Notice
 from cognu.files.steps import Steps, finish
+from cognu.files.watching import Inbox, Watching
 from cognu.kernel import READ, WRITE
 from cognu.ninep.types import DMAPPEND, DMDEVICE, DMNAMEDPIPE, DMSOCKET
 
@@ -139,6 +140,20 @@ class NodeFile:
         if self._lent:
             self._offset = await self._offset_of(fid_number(self._chan))
             self._lent = False
+
+
+class NodeWatch:
+    """A `shell.system.Watch` of a file of the node."""
+
+    def __init__(self, watching: Watching, inbox: Inbox) -> None:
+        self._watching = watching
+        self._inbox = inbox
+
+    async def next(self) -> Notice:
+        return await self._inbox.next()
+
+    async def close(self) -> None:
+        self._watching.end()
 
 
 class Posting(NodeFile):

@@ -23,8 +23,9 @@ from cognu.files.nstext import quote, split_words
 from cognu.files.rpc import answer_of, request_text
 from cognu.files.server import OAPPEND, OEXCL, Entry, Then
 from cognu.files.steps import finish
+from cognu.files.watching import Inbox, watch
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
-from cognu.shell.connection import Connection, NodeFile, Posting, Somebody, local_namespace
+from cognu.shell.connection import Connection, NodeFile, NodeWatch, Posting, Somebody, local_namespace
 from cognu.shell.fetch import fetch
 from cognu.shell.launching import NodeChild, ProgramStart
 from cognu.shell.system import (
@@ -271,6 +272,15 @@ class NodeSession:
             found = await self._find(path, follow, Then.STAT)
             try:
                 return await finish(self._node.namespace.stat(found))
+            finally:
+                found.close()
+
+    async def watch(self, path: str, kinds: int) -> NodeWatch:
+        with self._node.connection.told(path):
+            found = await self._find(path)
+            inbox = Inbox()
+            try:
+                return NodeWatch(await finish(watch(self._node.namespace, found, kinds, inbox)), inbox)
             finally:
                 found.close()
 

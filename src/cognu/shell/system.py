@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from cognu.files.server import Notice
 from cognu.ninep.types import SetStat, Stat
 from cognu.world import Clock
 
@@ -43,6 +44,16 @@ class File(Protocol):
 
     async def close(self) -> None:
         """Close it; a second call does nothing. Raises what a late write turned up; it is closed all the same."""
+
+
+class Watch(Protocol):
+    """A file that is watched. Whoever began it closes it."""
+
+    async def next(self) -> Notice:
+        """What happened next. After one that says that the watch is over none comes. Cancelling loses none."""
+
+    async def close(self) -> None:
+        """End it; a second call does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +216,12 @@ class System(Protocol):
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         """`follow=False` tells of a symbolic link itself."""
+
+    async def watch(self, path: str, kinds: int) -> Watch:
+        """Be told when something of `kinds` (`ninep.watches`) happens to a file or directory.
+
+        Raises `FileError(NOTSUP)` where its server does not tell: then one has to look.
+        """
 
     async def resolve(self, path: str) -> str:
         """Where a path leads, without symbolic links; the last name need not be there. Raises `FileError`."""

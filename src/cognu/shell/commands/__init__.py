@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from cognu.errors import E, FileError
-from cognu.shell.commands import caps, control, files, grants, manual, mesh, namespace, processes, testing, text, top
+from cognu.shell.commands import (
+    caps,
+    control,
+    files,
+    following,
+    grants,
+    manual,
+    mesh,
+    namespace,
+    processes,
+    testing,
+    text,
+    top,
+)
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
@@ -88,9 +101,18 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "tail",
             text.tail,
             "print the last lines",
-            "tail [-n [+]LINES | -c [+]BYTES] [FILE...]",
+            "tail [-f] [-n [+]LINES | -c [+]BYTES] [FILE...]",
             "tail -n 3 log",
-            ("n=", "c="),
+            ("f", "n=", "c="),
+        ),
+        Command(
+            "watch",
+            following.watch,
+            "print what happens to files and directories",
+            "watch [--json] [-n COUNT] PATH...",
+            "watch /n/pi/home/me",
+            ("n=", "json"),
+            (1, ANY),
         ),
         Command("wc", text.wc, "count lines, words and bytes", "wc [-lwc] [FILE...]", "ls | wc -l", (*"lwc",)),
         Command(

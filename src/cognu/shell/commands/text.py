@@ -16,6 +16,7 @@ from cognu.errors import E, FileError
 from cognu.ninep.types import Stat
 from cognu.shell.ahead import ahead
 from cognu.shell.commands.early import look_and_read, read_small
+from cognu.shell.commands.following import Counted, follow
 from cognu.shell.commands.reading import chunks, closing, each_input, lines, walk
 from cognu.shell.commands.regex import compile_fixed, compile_regex
 from cognu.shell.options import parse_count
@@ -95,6 +96,8 @@ async def tail(call: Call) -> int:
     from_start = typed.startswith("+")
     count = parse_count(typed.lstrip("+-") if typed[:1] in ("+", "-") else typed)
     title = _titles(call)
+    if "f" in call.options and len(call.operands) > 1:
+        raise FileError(E.USAGE, "tail", "-f follows one file")
 
     async def one(name: str, file: File) -> None:
         await call.write(encode(title(name)))
@@ -105,7 +108,15 @@ async def tail(call: Call) -> int:
         else:
             await _last_lines(call, file, count)
 
-    return await each_input(call, one)
+    async def on(name: str, file: File) -> None:
+        counted = Counted(file)
+        # A stream has no length, nor an end to count from: all of it is printed, as it comes.
+        stream = name == "-" or not (await call.system.stat(name)).length
+        await (_skip(call, counted, 0, True) if stream else one(name, counted))
+        if name != "-":
+            await follow(call, name, counted)
+
+    return await each_input(call, on if "f" in call.options else one)
 
 
 async def _skip(call: Call, file: File, left: int, by_bytes: bool) -> None:
