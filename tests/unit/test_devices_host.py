@@ -18,6 +18,7 @@ from cognu.files.server import Fid, Walk
 from cognu.ninep.types import DMAPPEND, DMDIR, DMNAMEDPIPE, DMSOCKET, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world import HostFile, HostNode, HostStat, HostSteps, World, WouldWait
 from cognu.world.cached import can_open_cached
+from cognu.world.host_tree import RealHostFile
 from cognu.world.real import real_world
 from serving import Client, KeepingTree, Somebody, done
 
@@ -133,6 +134,21 @@ async def test_each_request_is_one_hop_and_clones_and_clunks_are_none(tree: Keep
     for fid in (root, walked.fid, up.fid, made, twin.fid):
         server.clunk(fid)
     assert threads.hops == before + 1
+
+
+async def test_a_file_whose_beginning_alone_is_in_memory_is_read_whole(
+    tree: KeepingTree, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inside / "long").write_bytes(bytes(range(256)) * 64)
+    whole = RealHostFile.pread_now
+    monkeypatch.setattr(RealHostFile, "pread_now", lambda file, offset, count: whole(file, offset, min(count, 4096)))
+    client = Client(HostServer(real_world(), tree))
+    fid = await client.open("long")
+    assert await done(client.server.read(fid, 100, 9000)) == (bytes(range(256)) * 64)[100:9100]
+    (inside / "long").write_bytes(b"cut")
+    assert await done(client.server.read(fid, 0, 9000)) == b"cut"
+    client.server.clunk(fid)
+    client.close()
 
 
 async def test_what_the_host_has_in_memory_takes_no_hop(tree: KeepingTree) -> None:

@@ -151,7 +151,7 @@ class Prompt(CountingServer):
 
     def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
         self.asked += 1
-        if self._large is None:
+        if self._large is None or not isinstance(fid, TreeFid) or fid.node is not self.at("/large"):
             return None
         size = min(count, os.fstat(self._large.fileno()).st_size - offset)
         return StoredBytes(self._large.fileno(), size) if size > 0 else None

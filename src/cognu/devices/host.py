@@ -28,6 +28,7 @@ from cognu.devices.hostcalls import (
     make_link,
     make_special,
     open_file,
+    open_present,
     present,
     remove_file,
     walk_from_root,
@@ -44,6 +45,7 @@ from cognu.ninep.types import (
     DMDIR,
     DMEXCL,
     DMNAMEDPIPE,
+    DMSYMLINK,
     OACCESS,
     ORCLOSE,
     ORDWR,
@@ -66,6 +68,7 @@ SMALL = 4096
 LIST_LIMIT = 1024
 """Entries of one read of a directory, each with its own stat, so that a large one does not keep a thread for long."""
 _INODE_BITS = 47
+_QID_TYPES = {"d": qid_type(DMDIR), "l": qid_type(DMSYMLINK)}
 
 
 class _Place:
@@ -285,7 +288,7 @@ class HostServer(FileServer):
         if self._quick is None:
             return False
         try:
-            self._opened(fid, mode, *open_file(self._quick, fid.held.node, True, False, False))
+            self._opened(fid, mode, *open_present(self._quick, fid.held.node))
         except WouldWait:
             return False
         return True
@@ -354,6 +357,8 @@ class HostServer(FileServer):
         data = file.pread_now(offset, room)
         if data is not None and len(data) == room < count:
             fid.size = offset + 3 * room  # it grew: room for twice as much next time
+        if data is not None and len(data) < room and offset + len(data) < fid.size:
+            return None  # the host has only the beginning in memory, or the file was cut: `pread` tells
         return data if data or fid.plain else None
 
     def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
@@ -520,11 +525,12 @@ class HostServer(FileServer):
         return HostFid(self._qid(found.stat), _Held(found.node), _Way(place, found.stat.identity, above))
 
     def _qid(self, stat: HostStat) -> Qid:
+        kind, _, size, mtime, _, _, identity, *_ = stat
         # The version is to change when the contents do; the size helps where the host's clock is coarse. A file that
         # is made up as it is read, as devices and most of /proc, has none: nobody shall read it ahead or keep it.
-        stored = stat.kind in "dl" or (stat.kind == "-" and stat.size > 0)
-        version = (stat.mtime ^ stat.mtime >> 32) + stat.size & 0xFFFFFFFF if stored else 0
-        return Qid(qid_type(kind_bits(stat)), version, self._number(stat.identity))
+        stored = size > 0 if kind == "-" else kind in "dl"
+        version = (mtime ^ mtime >> 32) + size & 0xFFFFFFFF if stored else 0
+        return Qid(_QID_TYPES.get(kind, 0), version, self._number(identity))
 
     def _entry(self, cookie: int, name: str, stat: HostStat) -> Entry:
         qid = self._qid(stat)
@@ -533,29 +539,19 @@ class HostServer(FileServer):
     def _number(self, identity: tuple[int, int]) -> int:
         """One number for each (device, inode): small inodes as they are, others counted in the upper half."""
         device, inode = identity
-        index = self._devices.setdefault(device, len(self._devices))
+        index = self._devices.get(device)
+        if index is None:
+            index = self._devices[device] = len(self._devices)
         if inode >> _INODE_BITS == 0 and index >> 63 - _INODE_BITS == 0:
             return index << _INODE_BITS | inode
         return 1 << 63 | self._odd.setdefault(identity, len(self._odd))
 
     def _stat(self, stat: HostStat, name: str, qid: Qid) -> Stat:
-        return Stat(
-            name,
-            qid,
-            kind_bits(stat) | stat.mode & 0o777,
-            0 if stat.kind == "d" else stat.size,
-            stat.mtime,
-            stat.atime,
-            stat.ctime,
-            None,
-            stat.user,
-            stat.group,
-            stat.user,
-            stat.uid,
-            stat.gid,
-            stat.links,
-            device_number(*stat.number) if stat.kind in "cb" else 0,
-        )
+        kind, mode, size, mtime, atime, ctime, _, links, user, group, uid, gid, number = stat
+        rdev = device_number(*number) if kind in "cb" else 0
+        length = 0 if kind == "d" else size
+        bits = kind_bits(stat) | mode & 0o777
+        return Stat(name, qid, bits, length, mtime, atime, ctime, None, user, group, user, uid, gid, links, rdev)
 
 
 def _readable(fid: HostFid) -> HostFile:

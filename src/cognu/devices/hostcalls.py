@@ -48,6 +48,8 @@ class Found(NamedTuple):
 def kind_bits(stat: HostStat) -> int:
     """The bits of Stat.mode above the permissions."""
     bits = _KINDS[stat.kind]
+    if not stat.mode & 0o7000:
+        return bits
     for ours, hosts in _SPECIAL:
         if stat.mode & hosts:
             bits |= ours
@@ -130,6 +132,16 @@ def open_file(tree: HostSteps, node: HostNode, read: bool, write: bool, truncate
     file = tree.open(node, read, write, truncate)
     try:
         return file, tree.stat(node)
+    except BaseException:
+        file.close()
+        raise
+
+
+def open_present(tree: HostSteps, node: HostNode) -> tuple[HostFile, HostStat]:
+    """`open_file` for reading, with steps that open plain files alone: to open one does nothing to it."""
+    file = tree.open(node, True, False, False)
+    try:
+        return file, present(tree, node)
     except BaseException:
         file.close()
         raise

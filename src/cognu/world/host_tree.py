@@ -140,6 +140,13 @@ class PathHandle:
     def directory(self) -> Descriptor:
         return self._descriptor
 
+    @property
+    def number(self) -> int:
+        """See `Descriptor.number`."""
+        if self._descriptor._closed:
+            raise FileError(E.BADF)
+        return self._descriptor._fd
+
     def walk(self, name: bytes) -> PathHandle:
         with self._descriptor as directory:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -147,8 +154,7 @@ class PathHandle:
 
     def walk_cached(self, name: bytes) -> PathHandle:
         """As `walk` if the host need not wait for it, else raises `WouldWait`; it stays in the same mount."""
-        with self._descriptor as directory:
-            return PathHandle(open_cached(directory, name), self.local)
+        return PathHandle(open_cached(self.number, name), self.local)
 
     def stat(self) -> os.stat_result:
         with self._descriptor as fd:
@@ -607,7 +613,7 @@ class QuickSteps:
         if not handle.local:
             raise WouldWait
         try:
-            found = os.fstat(handle.directory.number)
+            found = os.fstat(handle.number)
         except OSError:
             raise WouldWait from None  # the steps that may wait say what the host says
         if found.st_uid not in _users or found.st_gid not in _groups:
@@ -617,12 +623,13 @@ class QuickSteps:
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
         """Plain files for reading only: making room, and what a device does when opened, may take time."""
         handle = _path_handle(node)
-        if write or truncate or not handle.local:
+        if write or truncate or not (read and handle.local):
             raise WouldWait
         with refusals(self._tree._path):
-            if not stat.S_ISREG(handle.stat().st_mode):
+            number = handle.number
+            if not stat.S_ISREG(os.fstat(number).st_mode):
                 raise WouldWait
-        return self._tree.open(node, read, False, False)
+            return RealHostFile(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | _ODD), self._tree._path)
 
 
 def _path_handle(node: HostNode) -> PathHandle:
