@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from hashlib import sha256
 from pathlib import Path
 
 from cognu.errors import E
-from e2e.harness import pair, refused
+from e2e.harness import daemon, pair, refused
 from programs.build import build
 
+ROOT = Path(__file__).parents[2]
 NAME = b"interface of the test".ljust(32, b"\0").hex()
 
 
@@ -35,3 +38,26 @@ async def test_a_shell_starts_a_handler_and_then_what_asks_it(place: Path) -> No
         )
         ended = await two.desk.command("sh", "-c", script)
         assert ended.output == f"ONE\nemit: {E.NOHANDLER.errno}\n".encode()
+
+
+async def test_the_example_of_the_page_on_calls_does_what_it_says(place: Path) -> None:
+    page = (ROOT / "docs" / "native.md").read_text().partition("## To try it\n")[2].partition("\n# ")[0]
+    [example] = re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)
+    typed = re.findall(r"^    cognu% (.*)$", example, re.MULTILINE)
+    printed = [line[4:] for line in example.splitlines() if not re.match(r"    (\$|cognu%) ", line)]
+    name = sha256((ROOT / "examples/upper/upper.txt").read_bytes()).hexdigest()
+    assert printed.pop(0) == f"{name}  -"
+    assert typed[0] == f"name={name}"
+    [handler] = [index for index, line in enumerate(typed) if line.endswith(" &")]
+    # Who types is slower than a program that starts.
+    typed.insert(handler + 1, "until run upper.wasm $name ask begun; do true; done")
+    (place / "upper.wasm").write_bytes(build("upper"))
+    with daemon(place) as node:
+        ended = await node.command("sh", "-c", "\n".join([*typed, "kill %1; wait"]), cwd=place)
+        assert ended.output.decode().splitlines() == ["BEGUN", *printed], ended
+        refusals = set(ended.errors.splitlines()) - {b"upper: begun: error %d" % E.NOHANDLER.errno}
+        assert refusals == set(), ended
+        elsewhere = await node.command("sh", "-c", f"run upper.wasm {name} ask near", cwd=place)
+        assert (elsewhere.status, elsewhere.output) == (1, b"")
+        assert f"error {E.NOHANDLER.errno}".encode() in elsewhere.errors
+    assert f"error {E.NOHANDLER.errno}`, NOHANDLER" in page
