@@ -373,8 +373,8 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         file = _file(fid, fid.mode is not None and fid.mode & OACCESS in (OWRITE, ORDWR))
         assert fid.mode is not None
-        # A copy: if this is cancelled the thread goes on, and the caller's buffer is no longer ours.
-        kept = bytes(data)
+        # A copy of what may change: if this is cancelled the thread goes on, and the caller's buffer is no longer ours.
+        kept = data if isinstance(data, memoryview) and isinstance(data.obj, bytes) else bytes(data)
         if fid.mode & OAPPEND:
             return await self._world.threads.run(file.append, kept)
         return await self._world.threads.run(file.pwrite, offset, kept)

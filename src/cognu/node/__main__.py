@@ -20,6 +20,7 @@ from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.node.assembly import running
 from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, load_settings, save_settings
+from cognu.world.memory import keep_freed_memory
 from cognu.world.real import real_world
 
 LOG_BYTES = 8 << 20
@@ -69,6 +70,7 @@ def _log_to(home: Home, stderr: bool) -> None:
 
 
 async def _main(options: argparse.Namespace, home: Home) -> None:
+    keep_freed_memory()
     world = real_world()
     settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
     chosen = {key: getattr(options, key) for key in ("name", "listen", "isolate") if getattr(options, key)}
