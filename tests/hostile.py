@@ -17,6 +17,7 @@ from cognu.devices.ram import RamServer
 from cognu.errors import CognuError
 from cognu.files.export import Export
 from cognu.files.mount import FarFid, MountServer
+from cognu.files.process import Process
 from cognu.files.server import OAPPEND, Fid, Lock, Owner, Then
 from cognu.ninep.codec import Frames, peek
 from cognu.ninep.messages import Dialect, is_request
@@ -24,7 +25,7 @@ from cognu.ninep.server import Limits
 from cognu.ninep.table import TABLE
 from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, SetStat
 from cognu.world.real import RealClock
-from joined import attach_to, local_process
+from joined import StoppedClock, attach_to, local_process
 from serving import Client, Somebody
 from streams import MemoryStream, pair
 
@@ -303,12 +304,7 @@ async def serve_hostile_client(data: bytes) -> None:
     """A tree in memory is served to a client that says what `data` says. What must hold is asserted."""
     choices = Choices(data)
     dialect = tuple(Dialect)[choices.below(len(Dialect))]
-    server = RamServer(RealClock(), max_bytes=1 << 20, max_files=50)
-    local = Client(server)
-    await local.mkdir("d")
-    await local.put("f", b"contents")
-    await local.symlink("a", "f")
-    process = local_process(server)
+    server, process = await _tree()
     here, there = pair(1 << 16)
     export = Export(there, process, attach_to(process), limits=Limits(MSIZE, fids=16, calls=16))
     with no_bug_is_logged():
@@ -337,7 +333,6 @@ async def serve_hostile_client(data: bytes) -> None:
     assert 1 <= store.files <= store.max_files
     process.namespace.release()
     process.cwd.close()
-    local.close()
 
 
 def _request(choices: Choices, dialect: Dialect) -> bytes:
@@ -356,3 +351,126 @@ def _request(choices: Choices, dialect: Dialect) -> bytes:
 async def _drain(stream: MemoryStream) -> None:
     while await stream.read(1 << 16):
         pass
+
+
+# -- recorded conversations, with bytes changed -----------------------------------------------------------------------
+
+
+async def conversation(mount: MountServer) -> None:
+    """Some of everything, always in the same order."""
+    client = Client(mount, ME)
+    lock = Lock(0, 9, True, Owner(1, "here", 1))
+
+    async def whole(name: str) -> None:
+        fid = await client.open(name, ORDWR)
+        await mount.write(fid, 2, b"written")
+        await mount.read(fid, 0, 100)
+        await mount.lock_range(fid, lock, False)
+        await mount.setxattr(fid, "user.x", b"value", 0)
+        await mount.getxattr(fid, "user.x")
+        await mount.sync(fid, False)
+        mount.clunk(fid)
+
+    calls: list[Coroutine[Any, Any, Any]] = [
+        client.names(""), client.read("f"), client.stat("d"), client.put("d/new", b"data"), whole("f"),
+        client.mkdir("d/e"), client.symlink("l", "f"), client.readlink("l"), client.link("again", "f"),
+        client.wstat("f", SetStat(mode=0o600)), client.rename("d/new", "d/old"), client.read("none"),
+        client.remove("d/old"), client.names("d"),
+    ]  # fmt: skip
+    for call in calls:
+        await _attempt(call)
+    client.close()
+
+
+class _Tap:
+    """A stream that notes what was written to it."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+        self.noted = bytearray()
+        self.peer = stream.peer
+        self.read, self.close, self.wait_closed = stream.read, stream.close, stream.wait_closed
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        for buffer in buffers:
+            self.noted += buffer
+        await self._stream.write(*buffers)
+
+
+async def _tree() -> tuple[RamServer, Process]:
+    server = RamServer(StoppedClock(), max_bytes=1 << 20, max_files=50)
+    local = Client(server)
+    await local.mkdir("d")
+    await local.put("f", b"contents")
+    await local.symlink("a", "f")
+    local.close()
+    return server, local_process(server)
+
+
+async def recorded(dialect: Dialect) -> tuple[bytes, bytes]:
+    """What client and server say of a conversation."""
+    _, process = await _tree()
+    here, there = pair(1 << 16)
+    asked, answered = _Tap(here), _Tap(there)
+    serving = asyncio.ensure_future(Export(answered, process, attach_to(process)).serve())
+    mount = await MountServer.connect(asked, StoppedClock(), offer=dialect, msize=MSIZE)
+    await conversation(mount)
+    await mount.close()
+    await serving
+    process.namespace.release()
+    process.cwd.close()
+    return bytes(asked.noted), bytes(answered.noted)
+
+
+async def say_to_server(data: bytes) -> None:
+    """A server hears these bytes."""
+    server, process = await _tree()
+    here, there = pair(1 << 16)
+    export = Export(there, process, attach_to(process), limits=Limits(MSIZE, fids=16, calls=16))
+    with no_bug_is_logged():
+        serving = asyncio.ensure_future(export.serve())
+        draining = asyncio.ensure_future(_drain(here))
+        try:
+            await here.write(data)
+            here.close()
+        except CognuError:
+            pass  # it had enough of this client
+        await asyncio.wait([serving, draining])
+        await serving
+    assert not export._tasks
+    assert server._locks.idle
+    process.namespace.release()
+    process.cwd.close()
+
+
+async def _replay(stream: MemoryStream, data: bytes) -> None:
+    """Gives one message of `data`, by the size that it announces, for each request."""
+    frames, at = Frames(1 << 20), 0
+    try:
+        while asked := await stream.read(1 << 16):
+            for _ in frames.feed(asked):
+                size = max(7, int.from_bytes(data[at : at + 4], "little"))
+                await stream.write(data[at : at + size])
+                at += size
+            if at >= len(data):
+                break
+    except CognuError:
+        pass  # the mount went away
+    finally:
+        stream.close()
+
+
+async def say_to_client(data: bytes) -> None:
+    """A client hears these bytes, a message for each that it says; the first chooses the dialect."""
+    dialect = tuple(Dialect)[(data[:1] or b"\0")[0] % len(Dialect)]
+    here, there = pair(1 << 16)
+    replaying = asyncio.ensure_future(_replay(there, data[1:]))
+    with no_bug_is_logged():
+        try:
+            mount = await MountServer.connect(here, StoppedClock(), offer=dialect, msize=MSIZE)
+            await conversation(mount)
+            assert mount.fid_count <= MOST_CALLS
+            await mount.close()
+        except CognuError:
+            pass  # they did not agree on a version
+    await replaying

@@ -41,9 +41,7 @@ async def read_entries(
         if not found:
             return []
         entries = [
-            Entry(entry.offset, entry.qid, entry.name, None, entry.type)
-            for entry in found
-            if entry.name not in _DOTS
+            Entry(entry.offset, entry.qid, entry.name, None, entry.type) for entry in found if entry.name not in _DOTS
         ]
         if entries:
             return entries[:count]
