@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cognu.devices.ram import RamServer
 from cognu.errors import E, FileError
-from cognu.ninep.types import DMAPPEND, DMEXCL, ORDWR, OTRUNC, OWRITE, QTAPPEND, SetStat
-from serving import Client, Somebody
+from cognu.files.server import Lock, Owner
+from cognu.ninep.types import DMAPPEND, DMEXCL, ORCLOSE, ORDWR, OTRUNC, OWRITE, QTAPPEND, SetStat
+from cognu.ninep.watches import ATTRIBUTES, CONTENT, GONE
+from serving import Client, Somebody, done
 
 
 class Ticks:
@@ -151,6 +155,134 @@ async def test_a_rename_within_a_directory_keeps_the_place() -> None:
         await client.put(name)
     await client.rename("a", "z")
     assert [entry.name for entry in await client.entries("")] == ["z", "b", "c"]
+
+
+# -- several names -----------------------------------------------------------------------------------------------------
+
+
+async def refused(error: E, call: Awaitable[object]) -> None:
+    with pytest.raises(FileError) as caught:
+        await call
+    assert caught.value.error is error
+
+
+async def linked() -> Client:
+    """A file with the names `a` and `d/b`."""
+    client = small()
+    await client.mkdir("d")
+    await client.put("a", b"one")
+    await client.link("d/b", "a")
+    return client
+
+
+async def test_all_names_of_a_file_are_the_same_file() -> None:
+    client = await linked()
+    await client.write("d/b", b"two!")
+    await client.wstat("a", SetStat(mode=0o640, mtime=5))
+    assert await client.read("a") == b"two!"
+    one, two = await client.stat("a"), await client.stat("d/b")
+    assert (one.name, two.name) == ("a", "b")
+    assert one == replace(two, name="a")
+    assert (one.links, one.mode, one.mtime) == (2, 0o640, 5)
+    assert [entry.name for entry in await client.entries("d")] == ["b"]
+    await client.write("a", b"", OWRITE | OTRUNC)
+    assert await client.read("d/b") == b""
+
+
+async def test_a_file_is_there_until_its_last_name_is_removed_and_its_last_fid_closed() -> None:
+    client = await linked()
+    server = client.server
+    assert isinstance(server, RamServer)
+    fid = await client.open("a")
+    await client.remove("a")
+    await refused(E.NOENT, client.stat("a"))
+    assert (await client.stat("d/b")).links == 1
+    assert await client.read("d/b") == b"one"
+    await client.remove("d/b")
+    assert (await done(server.stat(fid))).links == 0
+    assert await client.read_fid(fid) == b"one"
+    assert server._store.used == 3
+    server.clunk(fid)
+    assert (server._store.used, server._store.files) == (0, 2)
+
+
+async def test_bytes_count_once_and_each_name_as_a_file() -> None:
+    client = small()
+    await client.put("a", bytes(80))
+    await client.link("b", "a")
+    await client.put("c", bytes(20))
+    store = client.server._store  # type: ignore[attr-defined]
+    assert (store.used, store.files) == (100, 4)
+    await client.remove("a")
+    assert (store.used, store.files) == (100, 3)
+    for number in range(store.max_files - store.files):
+        await client.link(f"l{number}", "b")
+    await refused(E.NOSPC, client.link("more", "b"))
+
+
+async def test_a_directory_has_one_name_and_a_name_is_given_once() -> None:
+    client = await linked()
+    await refused(E.PERM, client.link("e", "d"))
+    await refused(E.EXIST, client.link("d/b", "a"))
+    await refused(E.INVAL, client.link("..", "a"))
+    assert (await client.stat("a")).links == 2
+    fid, root = await client.open("a"), await client.walk("")
+    await client.remove("a")
+    with pytest.raises(FileError) as caught:
+        client.server.link(root, fid, "again")
+    assert caught.value.error is E.NOENT
+    client.server.clunk(fid)
+    client.server.clunk(root)
+
+
+async def test_a_rename_over_another_name_of_the_same_file_does_nothing() -> None:
+    client = await linked()
+    await client.rename("a", "d/b")
+    assert await client.read("a") == b"one"
+    assert await client.read("d/b") == b"one"
+    await client.put("c", b"other")
+    await client.rename("c", "a")
+    assert (await client.read("a"), await client.read("d/b")) == (b"other", b"one")
+    assert (await client.stat("d/b")).links == 1
+
+
+async def test_what_is_removed_when_it_is_closed_is_the_name_it_was_opened_by() -> None:
+    client = await linked()
+    client.server.clunk(await client.open("d/b", ORDWR | ORCLOSE))
+    assert await client.names("d") == []
+    assert await client.read("a") == b"one"
+
+
+async def test_exclusive_use_and_locks_are_of_the_file_not_of_the_name() -> None:
+    client = small()
+    client.server.clunk(await client.create("a", DMEXCL | 0o666))
+    await client.link("b", "a")
+    fid = await client.open("a")
+    await refused(E.BUSY, client.open("b"))
+    client.server.clunk(fid)
+    await client.wstat("b", SetStat(mode=0o666))
+    first, second = await client.open("a", ORDWR), await client.open("b", ORDWR)
+    mine, yours = (Lock(0, 1, True, Owner(session, "x", 1)) for session in (1, 2))
+    assert await done(client.server.lock_range(first, mine, False))
+    assert not await done(client.server.lock_range(second, yours, False))
+    client.server.clunk(first)
+    assert await done(client.server.lock_range(second, yours, False))
+    client.server.clunk(second)
+
+
+async def test_who_watches_a_file_by_one_name_hears_of_it_by_the_other_until_the_last_is_gone() -> None:
+    client = await linked()
+    told: list[int] = []
+    fid = await client.walk("a")
+    end = await done(client.server.watch(fid, 0xFFFF, lambda notice: told.append(notice.kind)))
+    await client.write("d/b", b"changed")
+    assert CONTENT in told
+    await client.remove("a")
+    assert told[-1] == ATTRIBUTES
+    await client.remove("d/b")
+    assert told[-1] == GONE
+    end()
+    client.server.clunk(fid)
 
 
 NAMES = st.sampled_from(["a", "b", "c"])

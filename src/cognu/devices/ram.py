@@ -1,20 +1,23 @@
 """A file system in memory, `#r`: what `/tmp` is, and what tests stand on. As ramfs(4), with rename, symlinks, limits.
 
-A file that was removed lives on for those who have it open and for nobody else; its bytes count until the last of
-them closes it. They are charged (`Resource.DISK`) to the process that made the file, as in Unix to a file's owner.
+A file may have several names; each is a node of its own, and all share what the file is (`_Shared`). A file whose last
+name was removed lives on for those who have it open and for nobody else; its bytes count until the last of them closes
+it. They are charged (`Resource.DISK`) to the process that made the file, as in Unix to a file's owner.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.files.attributes import check_attribute
 from cognu.files.limits import Quota, QuotaOf, Resource, nobodys
 from cognu.files.locks import LockTable
 from cognu.files.server import OAPPEND, Caller, Fid, Lock, MaybeAsync, Walk
-from cognu.files.tree import Directory, Node, TreeFid, TreeServer
+from cognu.files.tree import Directory, Node, TreeFid, TreeServer, Watchers
 from cognu.ninep.types import (
     DMAPPEND,
     DMDEVICE,
@@ -39,8 +42,10 @@ from cognu.ninep.types import (
     Stat,
     qid_type,
 )
-from cognu.ninep.watches import ATTRIBUTES, CONTENT, RENAMED
+from cognu.ninep.watches import ATTRIBUTES, CONTENT, GONE, RENAMED
 from cognu.world import Clock
+
+T = TypeVar("T")
 
 BLOCK = 4096
 NAME_MAX = 255
@@ -65,26 +70,66 @@ class _Store:
         self.used += count
 
     def take_file(self) -> None:
+        """Room for one more name. Raises NOSPC."""
         if self.files >= self.max_files:
             raise FileError(E.NOSPC, "", f"{self.max_files} files")
         self.files += 1
 
 
+class _Shared(Generic[T]):
+    """An attribute that all names of a file have together: it is kept in their `inode`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, node: _RamNode, owner: type) -> T:
+        value: T = node.inode[self._name]
+        return value
+
+    def __set__(self, node: _RamNode, value: T) -> None:
+        node.inode[self._name] = value
+
+
 class _RamNode(Node):
-    """What files, directories and links have in common."""
+    """What files, directories and links have in common. A node is one name, and knows where it is."""
 
     tells = True
 
     store: _Store
-    opens = 0
-    gone = False  # removed from its directory
-    muid = ""
-    ctime = 0
     kind = 0  # DMNAMEDPIPE or DMSOCKET
+    gone = False  # removed from its directory
+    inode: dict[str, Any]
+    mode = _Shared[int]()
+    qid = _Shared[Qid]()
+    user = _Shared[str]()
+    group = _Shared[str]()
+    muid = _Shared[str]()
+    mtime = _Shared[int]()
+    atime = _Shared[int]()
+    ctime = _Shared[int]()
+    attributes = _Shared[dict[str, bytes]]()
+    opens = _Shared[int]()
+    names = _Shared[int]()
+    _watchers = _Shared[Watchers | None]()
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        # Before any `__init__`, each of which sets some of what is kept in it.
+        node = super().__new__(cls)
+        node.inode = {"attributes": {}, "muid": "", "ctime": 0, "opens": 0, "names": 1}
+        return node
+
+    def happened(self, kind: int, name: str = "", other: str = "") -> None:
+        # With another name left it is not gone, for whoever watches it by that.
+        super().happened(ATTRIBUTES if kind == GONE and self.names > 1 else kind, name, other)
+
+    def again(self, name: str) -> _RamNode:
+        """Another name of the same file, which is not in a directory yet."""
+        other = copy.copy(self)
+        other.name, other.parent, other.gone = name, None, False
+        return other
 
     def adopt(self, store: _Store, user: str) -> None:
         self.store = store
-        self.attributes: dict[str, bytes] = {}
         self.user = self.group = self.muid = user
         self.mtime = self.atime = self.ctime = store.clock.now()
 
@@ -108,7 +153,7 @@ class _RamNode(Node):
             user=self.user,
             group=self.group,
             muid=self.muid,
-            links=2 if self.is_directory else 1,
+            links=2 if self.is_directory else self.names,
         )
 
     def wstat(self, change: SetStat) -> None:
@@ -159,7 +204,11 @@ class _RamNode(Node):
         self.parent.changed()
         self.parent.discard(self.name)
         self.gone = True
-        if self.opens == 0:
+        self.names -= 1
+        if self.names:
+            self.store.files -= 1
+            self.ctime = self.store.clock.now()
+        elif self.opens == 0:
             self.free()
 
     def set_attribute(self, name: str, value: bytes | None, flags: int = 0) -> None:
@@ -201,7 +250,7 @@ class _RamNode(Node):
         assert fid.mode is not None
         if fid.mode & ORCLOSE and not self.gone and not (isinstance(self, RamDirectory) and self.children):
             self.remove()
-        elif self.gone and self.opens == 0:
+        elif self.names == 0 and self.opens == 0:
             self.free()
 
 
@@ -211,6 +260,8 @@ def _size(attributes: dict[str, bytes]) -> int:
 
 class RamFile(_RamNode):
     """A plain file: one bytearray, so that writes anywhere cost what they write."""
+
+    data = _Shared[bytearray]()
 
     def __init__(self, name: str, mode: int, quota: Quota | None = None) -> None:
         super().__init__(name, mode & DMPERM, qid_type=qid_type(mode & _KEPT_BITS))
@@ -312,13 +363,17 @@ class RamDirectory(_RamNode, Directory):
         return self.put(made, caller.user)
 
     def put(self, node: RamFile | RamDirectory | RamLink | RamSpecial, user: str) -> Node:
+        node.adopt(self.store, user)
+        return self.enter(node, user)
+
+    def enter(self, node: _RamNode, user: str) -> Node:
+        """Have a name here that is nowhere yet. Raises INVAL and such for the name, NOENT, EXIST, NOSPC."""
         check_name(node.name)
         if self.gone:
             raise FileError(E.NOENT, node.name)
         if node.name in self.children:
             raise FileError(E.EXIST, node.name)
         self.store.take_file()
-        node.adopt(self.store, user)
         self.add(node)
         self.changed(user)
         return node
@@ -436,10 +491,10 @@ class RamServer(TreeServer):
                 raise FileError(E.INVAL, name, "into itself")
             above = above.parent
         there = target.children.get(new_name)
-        if there is node:
+        assert there is None or isinstance(there, _RamNode)
+        if there is not None and there.inode is node.inode:  # itself, or another name of the same file
             return
         if there is not None:
-            assert isinstance(there, _RamNode)
             if there.is_directory != node.is_directory:
                 raise FileError(E.ISDIR if there.is_directory else E.NOTDIR, new_name)
             there.remove()
@@ -451,6 +506,18 @@ class RamServer(TreeServer):
         node.name = new_name
         target.add(node)
         target.changed()
+
+    def link(self, directory: Fid, existing: Fid, name: str) -> None:
+        """link(2). Raises PERM for a directory, NOENT for a file whose name is gone, and what `enter` does."""
+        node, above = _present(existing), _directory(directory)
+        if node.is_directory:
+            raise FileError(E.PERM, name, "a directory has one name")
+        if node.gone:
+            raise FileError(E.NOENT, node.name)
+        made = node.again(name)
+        above.enter(made, above.user)
+        made.names += 1
+        made.ctime = self._store.clock.now()
 
     def getxattr(self, fid: Fid, name: str) -> bytes:
         check_attribute(name)
