@@ -268,6 +268,9 @@ async def test_a_tree_of_a_third_machine_is_handed_on_by_the_commands(place: Pat
             (pi.home / "log").read_bytes(),
         ):
             assert token.encode() not in said
+        log = (sea.home / "log").read_text()
+        assert "peer desk: made token 1 for pi, 1 uses: rx:" in log
+        assert "peer pi: redeemed token 1: " in log
         gone = await sea.command("grants", "revoke", "desk", f"read:{files}")
         assert gone.status == 0
         after = await pi.command("sh", "-c", "cat /n/notes/note")

@@ -9,16 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan
+from cognu.files.chan import Chan, Domain
 from cognu.files.handing import Lessened, rights_of_wire, wire_rights
-from cognu.files.mounts import MAFTER, MREPL
+from cognu.files.mounts import MAFTER, MREPL, ChanMover
 from cognu.files.process import Process
 from cognu.files.server import HandOn, Token
+from cognu.files.shown import ShownNamespace, parse_filter
 from cognu.files.steps import Steps, finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, NODE, READ, SEND, WRITE, Cap
 from cognu.ninep import messages as m
 from cognu.ninep.messages import Dialect
-from cognu.ninep.types import NOFID, ORDWR, OREAD, OWRITE, RIGHT_GRANT, RIGHT_READ, RIGHTS_ALL, SetStat
+from cognu.ninep.types import NOFID, ORDWR, OREAD, OWRITE, RIGHT_GRANT, RIGHT_READ, RIGHTS_ALL, Buffer, SetStat
 from joined import (
     ME,
     CountingServer,
@@ -277,6 +278,25 @@ async def test_a_token_is_asked_of_whoever_makes_them_with_what_the_client_said(
     await raw.close()
 
 
+async def test_each_is_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with joined(NG, server=tree()) as ends:
+        fid = await Client(ends.mount, ME).walk("d")
+        await idle()  # what the walk is done with is clunked
+        sent = list[str]()
+        request = ends.mount._session.request
+
+        def noting(message: m.Request) -> tuple[int, list[Buffer]]:
+            sent.append(type(message).__name__)
+            return request(message)
+
+        monkeypatch.setattr(ends.mount._session, "request", noting)
+        less = await ends.mount.attenuate(fid, READ)
+        assert await bring(ends.mount.hand_on(less, HandOn(READ, 1, 60, "pi"))) is E.NOSYS  # nobody makes tokens here
+        assert sent == ["Tattenuate", "Tmint"]
+        ends.mount.clunk(less)
+        ends.mount.clunk(fid)
+
+
 async def test_a_client_without_identity_can_not_ask_for_tokens() -> None:
     raw = await Raw.over(local_process(tree()), NG)
     raw.send((m.Tcaps((m.Feature("mint", 60),)), 1), (m.Tmint(0, 1, 1, 60, "pi"), 2))
@@ -298,3 +318,25 @@ async def test_a_change_of_its_name_by_an_older_client_is_refused_too() -> None:
     with pytest.raises(FileError) as caught:
         await finish(namespace.wstat(made, SetStat(name="z")))
     assert caught.value.error is E.PERM
+
+
+async def test_what_is_not_shown_is_not_shown_by_a_fid_with_less_either() -> None:
+    process = local_process(tree())
+    process.namespace = namespace = ShownNamespace.of(process.namespace, parse_filter(["/d/x", "y"], []))
+    made = Lessened().attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHTS_ALL)
+    assert (await finish(namespace.walk(made, ["e"], process))).qid.is_dir
+    for hidden in (["x"], ["e", "y"], ["e", "..", "x"]):
+        with pytest.raises(FileError) as caught:
+            await finish(namespace.walk(made, hidden, process))
+        assert caught.value.error is E.NOENT
+
+
+async def test_nothing_leads_above_it_where_it_is_handed_to_either() -> None:
+    process = local_process(tree())
+    namespace = process.namespace
+    made = Lessened().attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHT_READ | 16)
+    moved = ChanMover(Domain(namespace.domain.authority)).move(made)
+    assert (await finish(namespace.walk(moved, ["..", ".."], process))).key == made.key
+    inside = await finish(namespace.walk(moved, ["e"], process))
+    assert (await finish(namespace.walk(inside, ["..", ".."], process))).key == made.key
+    assert namespace.domain.authority.rights(moved.domain.pid, moved.cap) == READ | GRANT

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from cognu.errors import E, FileError
 from cognu.files.attach import attach_own
+from cognu.files.audit import audit
 from cognu.files.chan import Chan, Domain
 from cognu.files.export import Export
 from cognu.files.launch import TOKEN_LABEL, told
@@ -188,6 +189,7 @@ class _PeerTree:
             raise
         process.args, process.state = ["peer", peer.name], State.RUNNING
         self._handed = (handed, process)
+        audit(f"peer {peer.name}", f"redeemed token {handed.number}: {handed.path}")
         self._export.process = process
         return process
 

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cognu.errors import E, FileError
+from cognu.files.audit import audit
+from cognu.files.authority import letters_of
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
 from cognu.files.handing import whole
@@ -48,10 +50,14 @@ def make_token(node: Node, namespace: Namespace, chan: Chan, what: HandOn, by: s
 
 
 def minter(node: Node, by: str) -> Callable[[Process, Chan, HandOn], Steps[Token]]:
-    """What makes tokens for the peer `by`, of what its connection has."""
+    """What makes tokens for the peer `by` (fingerprint), of what its connection has."""
 
     def made(process: Process, chan: Chan, what: HandOn) -> Steps[Token]:
-        return make_token(node, process.namespace, chan, what, by, Filter())[0]
+        token, number = make_token(node, process.namespace, chan, what, by, Filter())
+        peers = [node.book.find(fingerprint).name for fingerprint in (by, what.peer)]
+        tree = f"{letters_of(what.rights)}:{chan.path}"
+        audit(f"peer {peers[0]}", f"made token {number} for {peers[1]}, {what.uses} uses: {tree}")
+        return token
         yield
 
     return made
