@@ -174,10 +174,14 @@ class Export:
             await self._close()
 
     async def _take_turns(self) -> None:
-        while self._carry_out(TURN) or self._held_up:
+        more = True
+        while more:
+            if self._plain is not None:
+                await self._plain.drain()  # before others are answered the long way, which keeps more in memory
+            more = self._carry_out(TURN) or self._held_up
             await self._drain()
-            await asyncio.sleep(0)
-        await self._drain()
+            if more:
+                await asyncio.sleep(0)
 
     def _carry_out(self, most: int) -> bool:
         """Handle up to `most` events; whether there may be more. Raises `ProtocolError`."""
