@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -123,10 +123,25 @@ def test_the_log_is_followed_from_file_to_file(home: Path, monkeypatch: pytest.M
     steps: Iterator[Callable[[], None]] = iter(
         [lambda: grow("tw"), lambda: grow("o\n"), begin_anew, lambda: grow("five\u2028\n")]
     )
-    monkeypatch.setattr("cognu.cli.daemon.time.sleep", lambda seconds: next(steps)())
-    with path.open() as log, closing(daemon._growing(str(path), log)) as lines:
-        found = [next(lines) for _ in range(5)]
+    with daemon._waiting(str(path)) as really_wait:
+
+        def wait() -> None:
+            next(steps)()
+            really_wait()  # returns: the host has told of it
+
+        monkeypatch.setattr("cognu.cli.daemon._waiting", lambda path: nullcontext(wait))
+        with path.open() as log, closing(daemon._growing(str(path), log)) as lines:
+            found = [next(lines) for _ in range(5)]
     assert found == ["one", "two", "three, cut short", "four", "five\u2028"]
+
+
+def test_a_host_that_does_not_tell_of_changes_is_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("cognu.cli.daemon.sys.platform", "darwin")
+    monkeypatch.setattr("cognu.cli.daemon.time.sleep", slept.append)
+    with daemon._waiting("log") as wait:
+        wait()
+    assert slept == [daemon.LOOK_SECONDS]
 
 
 def test_the_end_of_a_log_that_just_began_anew_is_in_the_file_before(home: Path, capsys: Captured) -> None:

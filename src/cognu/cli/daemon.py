@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -258,22 +258,35 @@ def _growing(path: str, log: TextIO) -> Generator[str, None, None]:
     """Lines as they are written, each whole. A log begun anew is followed once the old one is read to its end."""
     part = ""
     try:
-        while True:
-            part += log.readline()
-            if part.endswith("\n"):
-                yield part.rstrip("\n")
-                part = ""
-            elif _begun_anew(path, log):
-                # What was written between the last look and the change of files is still to be read.
-                if rest := part + log.read():
-                    yield from rest.removesuffix("\n").split("\n")
-                part = ""
-                log.close()
-                log = _open_log(path)
-            else:
-                time.sleep(LOOK_SECONDS)
+        with _waiting(path) as wait:
+            while True:
+                part += log.readline()
+                if part.endswith("\n"):
+                    yield part.rstrip("\n")
+                    part = ""
+                elif _begun_anew(path, log):
+                    # What was written between the last look and the change of files is still to be read.
+                    if rest := part + log.read():
+                        yield from rest.removesuffix("\n").split("\n")
+                    part = ""
+                    log.close()
+                    log = _open_log(path)
+                else:
+                    wait()
     finally:
         log.close()
+
+
+@contextmanager
+def _waiting(path: str) -> Iterator[Callable[[], None]]:
+    """What waits until there may be more: until the host tells, or where it does not, a while."""
+    if sys.platform != "linux":
+        yield lambda: time.sleep(LOOK_SECONDS)
+        return
+    from cognu.world.notices import waiting_for
+
+    with waiting_for(path) as wait:
+        yield wait
 
 
 def _begun_anew(path: str, log: TextIO) -> bool:

@@ -95,6 +95,7 @@ class HidingTree(HidingSteps):
         self.link = tree.link
         self.change = tree.change
         self.space = tree.space
+        self.watch = tree.watch
         self.getxattr = tree.getxattr
         self.listxattr = tree.listxattr
         self.setxattr = tree.setxattr
@@ -109,6 +110,9 @@ class HidingTree(HidingSteps):
         if self._is_hidden(to, new_name):
             raise FileError(E.NOENT, new_name)
         self._tree.rename(node, name, to, new_name)
+
+    def unshown(self, node: HostNode) -> Set[str]:
+        return {name for name in self._tree.list(node) if self._is_hidden(node, name)}
 
     def _is_hidden(self, node: HostNode, name: str) -> bool:
         try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
@@ -37,7 +38,20 @@ from cognu.devices.hostcalls import (
 from cognu.errors import E, FileError
 from cognu.files.attributes import check_attribute
 from cognu.files.locks import LockTable
-from cognu.files.server import OAPPEND, Caller, Entry, Fid, FileServer, Lock, MaybeAsync, StoredBytes, Walk
+from cognu.files.server import (
+    OAPPEND,
+    Caller,
+    End,
+    Entry,
+    Fid,
+    FileServer,
+    Lock,
+    MaybeAsync,
+    Notice,
+    StoredBytes,
+    Tell,
+    Walk,
+)
 from cognu.ninep.attrs import device_number
 from cognu.ninep.types import (
     DMAPPEND,
@@ -57,7 +71,8 @@ from cognu.ninep.types import (
     Stat,
     qid_type,
 )
-from cognu.world import HostFile, HostNode, HostStat, HostTree, Worker, WouldWait
+from cognu.ninep.watches import NAMES
+from cognu.world import HostChange, HostFile, HostNode, HostStat, HostTree, Worker, WouldWait
 
 T = TypeVar("T")
 
@@ -69,6 +84,7 @@ LIST_LIMIT = 1024
 """Entries of one read of a directory, each with its own stat, so that a large one does not keep a thread for long."""
 _INODE_BITS = 47
 _QID_TYPES = {"d": qid_type(DMDIR), "l": qid_type(DMSYMLINK)}
+_KINDS = {name: kind for kind, name in NAMES.items()}
 
 
 class _Place:
@@ -393,6 +409,49 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         if fid.file is not None:
             await self._world.threads.run(fid.file.sync, data_only)
+
+    async def watch(self, fid: Fid, kinds: int, tell: Tell) -> End:
+        """The host tells (inotify(7)): of what others on it do too. Of what is hidden no name is told."""
+        assert isinstance(fid, HostFid)
+        held = fid.held
+        held.uses += 1  # the watch is of the file, whatever becomes of the fid
+        try:
+            unshown: set[str] = set()
+            if fid.is_directory:
+                unshown |= await self._world.threads.run(self.tree.unshown, held.node)
+            told = partial(self._told, held.node, unshown, tell)
+            end = self.tree.watch(held.node, fid.is_directory, told)
+        except BaseException:
+            held.release()
+            raise
+        over = False
+
+        def finish() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                end()
+                held.release()
+
+        return finish
+
+    def _told(self, node: HostNode, unshown: set[str], tell: Tell, change: HostChange) -> None:
+        kind, name, other = change
+        new = other if kind == "renamed" else name if kind == "made" else ""
+        if new and not self._shows(node, new):
+            unshown.add(new)
+        hidden = {name, other} & unshown
+        if kind in ("removed", "renamed"):
+            unshown.discard(name)
+        tell(Notice(_KINDS[kind]) if hidden else Notice(_KINDS[kind], name, other))
+
+    def _shows(self, node: HostNode, name: str) -> bool:
+        """Whether there is such a name, to be told of; what can't be said at once is not."""
+        try:
+            (self._quick or self.tree).walk(node, name).close()
+        except (FileError, WouldWait):
+            return False
+        return True
 
     def lock_range(self, fid: Fid, lock: Lock, wait: bool) -> MaybeAsync[bool]:
         assert isinstance(fid, HostFid)

@@ -7,7 +7,7 @@ world can do. All times are integers in nanoseconds, durations for sleeping are 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -314,6 +314,20 @@ class HostFile(Protocol):
     def close(self) -> None: ...
 
 
+class HostChange(NamedTuple):
+    """That a file of the host changed: content, attributes, made, removed, renamed (an entry), gone, lost, broken.
+
+    `other` is the name that an entry has now. With gone and broken it is over; lost: the host dropped some.
+    """
+
+    kind: str
+    name: str = ""
+    other: str = ""
+
+
+HostTell = Callable[[HostChange], None]
+
+
 class WouldWait(Exception):
     """The host can't answer from memory; ask again where waiting holds up nobody."""
 
@@ -383,6 +397,16 @@ class HostTree(HostSteps, Protocol):
         """`flags` as in setxattr(2)."""
 
     def removexattr(self, node: HostNode, name: str) -> None: ...
+
+    def unshown(self, node: HostNode) -> Set[str]:
+        """Names that are in a directory, and of which nothing is told."""
+
+    def watch(self, node: HostNode, directory: bool, tell: HostTell) -> Callable[[], None]:
+        """Have `tell` called, on the loop's own thread, which is where this is called, when the file changes.
+
+        Until what is returned is called; the node stays open until then. Raises NOTSUP where the host has nothing of
+        the kind, and what it refuses.
+        """
 
     def space(self) -> tuple[int, int, int]:
         """(block size, blocks in all, blocks free) of the file system under the root."""

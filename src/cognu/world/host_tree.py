@@ -24,13 +24,14 @@ import os
 import pwd
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import HostNode, HostStat, HostSteps, WouldWait
+from cognu.world import HostNode, HostStat, HostSteps, HostTell, WouldWait
 from cognu.world.cached import can_open_cached, is_cached, is_local, open_cached
 from cognu.world.host_names import component, decode, encode
+from cognu.world.notices import HostNotices
 from cognu.world.refusals import printable, refusals
 
 T = TypeVar("T")
@@ -384,6 +385,7 @@ class RealHostTree:
         with refusals(path):
             self._root: Handle = handle.root(path)
         self._path = printable(path)
+        self._notices = HostNotices()
         cached = isinstance(self._root, PathHandle) and can_open_cached()
         self.quick: HostSteps | None = QuickSteps(self) if cached else None
 
@@ -413,6 +415,16 @@ class RealHostTree:
                 return [decode(os.fsencode(name)) for name in os.listdir(reading)]
             finally:
                 os.close(reading)
+
+    def unshown(self, node: HostNode) -> Set[str]:
+        return frozenset()
+
+    def watch(self, node: HostNode, directory: bool, tell: HostTell) -> Callable[[], None]:
+        held = _held(node)
+        if not isinstance(held, PathHandle):
+            raise FileError(E.NOTSUP, "watch", "this host does not tell of changes")
+        with held.directory as fd:
+            return self._notices.watch(f"/proc/self/fd/{fd}", directory, lambda: held.stat().st_nlink, tell)
 
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
         """ISDIR for a directory, LOOP for a link, NXIO for a socket or the writing end of a pipe nobody
