@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -333,8 +333,28 @@ async def test_results_come_in_order_and_no_more_is_begun_than_is_said() -> None
         assert [(item, task.result()) async for item, task in done] == [(n, n * n) for n in range(9)]
 
 
+async def test_a_generator_of_items_is_closed_though_it_is_held() -> None:
+    closed = False
+
+    async def items() -> AsyncGenerator[int]:
+        nonlocal closed
+        try:
+            for number in range(9):
+                yield number
+        finally:
+            closed = True
+
+    async def work(item: int) -> int:
+        return item
+
+    held = items()
+    async with ahead(held, work, 2) as done:
+        assert (await anext(aiter(done)))[0] == 0
+    assert closed
+
+
 async def test_what_the_items_raise_comes_after_what_came_before() -> None:
-    async def items() -> AsyncIterator[int]:
+    async def items() -> AsyncGenerator[int]:
         yield 1
         yield 2
         raise FileError(E.IO, "3")

@@ -8,7 +8,7 @@ it cancels and awaits all of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -27,12 +27,12 @@ Done = AsyncIterator[tuple[T, "asyncio.Task[R]"]]
 
 @asynccontextmanager
 async def ahead(
-    items: AsyncIterable[T] | Iterable[T], work: Work[T, R], most: int = AT_ONCE
+    items: AsyncGenerator[T] | Iterable[T], work: Work[T, R], most: int = AT_ONCE
 ) -> AsyncIterator[Done[T, R]]:
     """Do `work` to every item, to `most` of them at once: an iterator of items with their tasks, done, in order.
 
-    Raises what `items` raises, after all that came before. At the end what is left is cancelled and awaited. Work that
-    nobody asked about is not heard of: what it made must not need closing.
+    Raises what `items` raises, after all that came before. At the end the generator is closed, and what is left is
+    cancelled and awaited. Work that nobody asked about is not heard of: what it made must not need closing.
     """
     room = asyncio.Semaphore(most)
     begun: asyncio.Queue[tuple[T, asyncio.Task[R]] | None] = asyncio.Queue()
@@ -62,23 +62,23 @@ async def ahead(
         async with aclosing(finished()) as results:
             yield results
     finally:
-        beginning.cancel()
-        await asyncio.gather(beginning, return_exceptions=True)
-        for task in tasks:
+        under_way = (beginning, *tasks)  # cancelled, the first begins no other
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
+async def _each(items: AsyncGenerator[T] | Iterable[T]) -> AsyncGenerator[T]:
+    if isinstance(items, AsyncGenerator):
+        async with aclosing(items):
+            async for item in items:
+                yield item
     else:
         for item in items:
             yield item
 
 
-async def all_of(items: AsyncIterable[T] | Iterable[T], work: Work[T, None], most: int = AT_ONCE) -> None:
+async def all_of(items: AsyncGenerator[T] | Iterable[T], work: Work[T, None], most: int = AT_ONCE) -> None:
     """Do `work` to every item. After the first, in order, that is refused, no other is begun; those that are end first.
 
     Raises its refusal.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from itertools import pairwise
@@ -277,7 +277,7 @@ async def remove_tree(system: System, top: str) -> None:
     levels: list[list[str]] = [[top]]
     doubled: set[str] = set()
 
-    async def files(level: list[str], below: list[str]) -> AsyncIterator[str]:
+    async def files(level: list[str], below: list[str]) -> AsyncGenerator[str]:
         async with ahead(level, system.list, LISTED_AHEAD) as listings:
             async for directory, listed in listings:
                 entries = unique(listed.result())
@@ -432,7 +432,7 @@ async def copy_tree(system: System, path: str, to: str) -> None:
             if not made[copy].done():
                 made[copy].set_result(None)
 
-    async def found() -> AsyncIterator[tuple[str, Stat]]:
+    async def found() -> AsyncGenerator[tuple[str, Stat]]:
         async with aclosing(walk(system, path)) as entries:
             async for below, entry in entries:
                 if entry.is_dir:
