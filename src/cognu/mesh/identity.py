@@ -14,7 +14,7 @@ import base64
 import binascii
 import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 
 from blake3 import blake3
@@ -222,6 +222,7 @@ class PeerBook:
         self._home = home
         self._path = f"{home}/peers.json"
         self._peers: dict[str, Peer] = {}
+        self.on_change: Callable[[], None] | None = None
         if disk.exists(self._path):
             self._peers = parse_book(disk.read(self._path), self._path)
 
@@ -310,6 +311,8 @@ class PeerBook:
         self._disk.make_directory(self._home)
         self._disk.write(self._path, format_book(peers.values()), 0o600)
         self._peers = peers
+        if self.on_change is not None:
+            self.on_change()
 
 
 def check_peer(peer: Peer) -> None:

@@ -19,8 +19,10 @@ from hashlib import blake2b
 
 from cognu.errors import LACKING, THERE, E, FileError, LinkBroken, ProtocolError
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.server import Caller, Entry, Fid, FileServer, HandOn, Lock, MaybeAsync, Then, Token, Walk
+from cognu.files.server import Caller, End, Entry, Fid, FileServer, HandOn, Lock, MaybeAsync, Tell, Then, Token, Walk
+from cognu.files.tree import Watchers
 from cognu.ninep.types import DMDIR, OEXEC, OREAD, QTDIR, FileSystemStat, Qid, SetStat, Stat
+from cognu.ninep.watches import MADE, REMOVED
 
 Dial = Callable[[str], Awaitable[MountServer]]
 """Connects to a peer's export by the peer's name. Raises NOPEER, HOSTUNREACH, `LinkBroken`."""
@@ -107,6 +109,16 @@ class NetworkServer(FileServer):
         self._peers: dict[str, _Peer] = {}
         self._dialling: dict[str, asyncio.Task[_Peer]] = {}
         self._places: Counter[str] = Counter()  # with the number of fids on each
+        self._watchers = Watchers()  # of the directory of peers itself
+        self._told: set[str] = set()  # the peers that they know of
+
+    def names_changed(self) -> None:
+        """To be called when there are other peers than before: who watches is told which."""
+        before, self._told = self._told, set(self._names())
+        for name in before - self._told:
+            self._watchers.tell(REMOVED, name)
+        for name in self._told - before:
+            self._watchers.tell(MADE, name)
 
     async def close(self) -> None:
         """End every connection."""
@@ -187,6 +199,8 @@ class NetworkServer(FileServer):
 
     def _on_place(self, name: str) -> _PlaceFid:
         self._places[name] += 1
+        if self._places[name] == 1:
+            self._watchers.tell(MADE, name)
         return _PlaceFid(name)
 
     @property
@@ -357,6 +371,7 @@ class NetworkServer(FileServer):
             self._places[fid.name] -= 1
             if not self._places[fid.name]:
                 del self._places[fid.name]
+                self._watchers.tell(REMOVED, fid.name)
 
     async def symlink(self, fid: Fid, name: str, target: str) -> Qid:
         peer, far = await self._real(fid)
@@ -424,6 +439,16 @@ class NetworkServer(FileServer):
         peer, far = await self._real(fid)
         with self._asked(peer, far.names):
             return await peer.mount.hand_on(far, what)
+
+    async def watch(self, fid: Fid, kinds: int, tell: Tell) -> End:
+        if isinstance(fid, _RootFid):
+            self._told = set(self._names())
+            return self._watchers.add(tell)
+        if isinstance(fid, _PlaceFid):
+            raise FileError(E.NOTSUP, fid.name, "nothing is ever in it")
+        peer, far = await self._real(fid)
+        with self._asked(peer, far.names):
+            return await peer.mount.watch(far, kinds, tell)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
         if not isinstance(fid, _ImportFid | _TopFid):

@@ -116,6 +116,7 @@ def _join_network(node: Node, stack: AsyncExitStack) -> Channels:
     channels = Channels(node)
     # The mesh ends first: a connection to a peer that is away would wait for it to say goodbye.
     node.network = NetworkServer(node.peer_names, channels.dial, node.settings.name)
+    node.book.on_change = node.network.names_changed
     stack.push_async_callback(node.network.close)
     node.mesh = Mesh(node.world, node.identity, node.book, channels.answer)
     stack.push_async_callback(node.mesh.close)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cognu.errors import FileError
-from cognu.ninep.types import DMDIR, DMSYMLINK
+from cognu.ninep.types import DMDIR, DMSYMLINK, Stat
 from cognu.shell.commands import COMMANDS
 from cognu.shell.state import Shell
 from cognu.shell.system import PROGRAMS, absolute
@@ -219,9 +219,13 @@ def _options(name: str) -> list[str]:
     return [f"--{option}" for option in options if len(option.rstrip("=")) > 1]
 
 
+async def _entries(shell: Shell, directory: str) -> list[Stat]:
+    return await (shell.listings or shell.system).list(directory)
+
+
 async def _listed(shell: Shell, directory: str) -> list[str]:
     try:
-        return [entry.name for entry in await shell.system.list(directory)]
+        return [entry.name for entry in await _entries(shell, directory)]
     except FileError:
         return []
 
@@ -234,7 +238,7 @@ async def _paths(shell: Shell, place: Place) -> list[str]:
         directory = shell.variables.get("HOME", "~") + directory[1:]
     names: list[str] = []
     try:
-        for entry in await shell.system.list(directory or "."):
+        for entry in await _entries(shell, directory or "."):
             if not entry.name.startswith(place.typed) or (entry.name.startswith(".") and not place.typed):
                 continue
             slash = "/" if await _is_directory(shell, directory, entry.name, entry.mode) else ""

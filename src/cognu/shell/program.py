@@ -22,6 +22,7 @@ from cognu.shell.hostpaths import namespace_path
 from cognu.shell.hoststreams import HostInput, HostOutput, Modes, host_streams
 from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
+from cognu.shell.listings import Listings
 from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks
 from cognu.shell.system import TERMINAL, Mode, is_terminal
@@ -171,7 +172,13 @@ def host_cwd() -> str:
 async def interactive(at: Begun) -> int:
     """A prompt until `exit` or the end of the input."""
     prompt = Prompt(at.shell, at.streams, await _editor(at))
-    return await _until_signal(at, prompt.run(), prompt.interrupt)
+    if prompt.editor is None:
+        return await _until_signal(at, prompt.run(), prompt.interrupt)
+    listings = at.shell.listings = Listings(at.shell.system)
+    try:
+        return await _until_signal(at, prompt.run(), prompt.interrupt)
+    finally:
+        await listings.close()
 
 
 async def _editor(at: Begun) -> LineEditor | None:

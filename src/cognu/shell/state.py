@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cognu.errors import CognuError, E, FileError
 from cognu.shell.history import History
 from cognu.shell.options import Options
 from cognu.shell.syntax import Compound
 from cognu.shell.system import File, NoteGroup, System, is_terminal
+
+if TYPE_CHECKING:
+    from cognu.shell.listings import Listings
 
 FAILED = 1
 USAGE = 2
@@ -95,7 +98,7 @@ class Shell:
     way, of which `returns` can be returned from here. `kept` has for each function under way what its own variables
     were outside (None: not set). `stops` is `set -e`, which is put off while `tested` is not 0; `strict` is `set -u`.
     `group` is that of the pipeline or job under way. `typed` are the lines of this session and those before. `ask`
-    puts a question to whoever sits at the terminal.
+    puts a question to whoever sits at the terminal. `listings` are those that Tab looks at, where they are kept.
     """
 
     system: System
@@ -115,6 +118,7 @@ class Shell:
     typed: History = field(default_factory=History)
     ask: Ask | None = None
     group: NoteGroup | None = None
+    listings: Listings | None = None
 
     def copy(self) -> Shell:
         """For a subshell: it may change everything but the namespace without this one noticing; it has no jobs."""
