@@ -57,6 +57,20 @@ REMOVED = [
         True,
     ),
     Removed(
+        "a chan that may be read may not be written for that",
+        "files/dispatch.py",
+        "if domain.generations[chan.cap[0]] != chan.admitted or rights & chan.lacking:",
+        "if domain.generations[chan.cap[0]] != chan.admitted:",
+        "unit/test_admitted.py::test_a_chan_that_is_lessened_remembers_no_right_of_before",
+    ),
+    Removed(
+        "a chan under another capability has its rights alone",
+        "files/chan.py",
+        'minted with less."""\n        self.cap = cap\n        self.admitted = -1\n',
+        'minted with less."""\n        self.cap = cap\n',
+        "unit/test_admitted.py::test_a_chan_that_is_lessened_remembers_no_right_of_before",
+    ),
+    Removed(
         "what runs under a capability ends with it",
         "files/dispatch.py",
         "authority.begin(chan.cap, revoke)",
