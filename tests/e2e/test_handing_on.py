@@ -12,11 +12,13 @@ import pytest
 from cognu.errors import CognuError, E
 from cognu.files.chan import Chan
 from cognu.files.mount import MountServer
+from cognu.files.nscommands import apply
 from cognu.files.server import Fid, HandOn
 from cognu.files.steps import finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.join import join as join_mesh
 from cognu.ninep.messages import Dialect
+from cognu.ninep.types import ORDWR
 from cognu.node.assembly import running
 from cognu.node.node import Node
 from cognu.node.settings import Home, Settings
@@ -50,10 +52,12 @@ class Three:
         self._mounts.append(mount)
         return mount
 
-    async def token(self, rights: int = READ | EXECUTE, uses: int = 1, to: str = "pi", path: str = "") -> str:
+    async def token(
+        self, rights: int = READ | EXECUTE, uses: int = 1, to: str = "pi", path: str = "", under: str = ""
+    ) -> str:
         """What desk gets from sea for pi, by Tmint over its own link."""
         client = await self.at(self.desk, self.sea, "")
-        fid = await client.walk(f"{self.files}/{path}")
+        fid = await client.walk(f"{under or self.files}/{path}")
         peer = {node.settings.name: node.identity.fingerprint for node in (self.sea, self.desk, self.pi)}.get(to, to)
         try:
             return (await mount_of(client).hand_on(fid, HandOn(rights, uses, 600, peer))).text
@@ -163,6 +167,19 @@ async def test_the_end_of_desks_grant_ends_what_pi_has_at_once(place: Path) -> N
         await refused(client.read("sub/deep"), E.REVOKED)
         await never_attaches(at, at.pi, at.sea, f"cap:{unused}")
         assert at.sea.tokens.all() == []
+
+
+async def test_a_read_that_waits_ends_with_desks_grant(place: Path) -> None:
+    async with three(place) as at:
+        await finish(apply(at.sea.base, "bind '#|' /mnt/term\n", at.sea))
+        await at.sea.exports.grant(at.desk.identity.fingerprint, "write:/mnt/term")
+        client = await at.at(at.pi, at.sea, f"cap:{await at.token(READ | WRITE, under='/mnt/term')}")
+        waiting = await client.open("data", ORDWR)
+        reading = asyncio.ensure_future(client.read_fid(waiting))
+        await client.stat("")  # a round trip later it is with sea
+        assert not reading.done()
+        at.sea.exports.revoke(at.desk.identity.fingerprint, "write:/mnt/term")
+        await refused(reading, E.REVOKED)
 
 
 async def test_it_outlives_the_connection_that_asked_for_it_and_is_handed_on_with_the_right_to(place: Path) -> None:

@@ -157,6 +157,24 @@ def test_a_server_without_tokens_does_not_agree_on_them() -> None:
     assert at.error(event) == E.NOSYS.errno
 
 
+def test_a_token_is_asked_for_and_given_for_no_longer_than_was_agreed() -> None:
+    at = Bench(NG)
+    at.feed(m.Tcaps((Feature(MINT, 60),)), 1)
+    at.sent()
+    at.fid(0, FidState.DIR)
+    (event,) = at.ask(m.Tmint(0, 1, 1, 1 << 20, "pi"), 7)
+    assert isinstance(event, Called)
+    assert event.message == m.Tmint(0, 1, 1, 60, "pi")
+    with pytest.raises(Misuse):
+        at.session.reply(7, m.Rmint(61, "t"))
+    at.session.reply(7, m.Rmint(60, "t"))
+    assert at.sent() == [(7, m.Rmint(60, "t"))]
+    client = client_with((Feature(MINT, 60),))
+    tag, _ = client.request(m.Tmint(0, 1, 1, 60, "pi"))
+    with pytest.raises(ProtocolError):
+        list(client.feed(b"".join(encode(m.Rmint(61, "t"), tag, NG))))
+
+
 def test_a_token_that_came_is_in_no_text_of_its_message() -> None:
     assert "secret" not in repr(m.Rmint(60, "secret"))
 

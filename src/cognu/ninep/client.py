@@ -297,6 +297,9 @@ class ClientSession:
             case m.Twrite(), m.Rwrite():
                 if reply.count > len(request.data):
                     raise bad("Rwrite", f"{reply.count} bytes, {len(request.data)} were sent")
+            case m.Tmint(), m.Rmint():
+                if reply.seconds > request.seconds:
+                    raise bad("Rmint", f"{reply.seconds} seconds, {request.seconds} were asked for")
             case m.Twalk(), m.Rwalk():
                 got, asked = len(reply.qids), len(request.names)
                 if got > asked or (asked and not got):

@@ -27,7 +27,7 @@ from ..errors import CognuError, E, FileError, Misuse, ProtocolError
 from ..values import dataclass
 from . import messages as m
 from .codec import HEADER, Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
-from .compound import BYTES, DATA_HEADER, NEEDED, PARTS, WATCH, Compound, granted, wanted
+from .compound import BYTES, DATA_HEADER, MINT, NEEDED, PARTS, WATCH, Compound, granted, wanted
 from .fids import Call, FidTable
 from .messages import Dialect, Message, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
@@ -105,13 +105,8 @@ _UNDOING = 1 << 17
 """Added to the number of a fid: the tag of a clunk that the session itself asks for."""
 _TAG = PART - 1
 _ENDS_FID = (m.Tclunk, m.Tremove)
-_CHECKED = MAKES_FID | {
-    m.Tread,
-    m.Treaddir,
-    m.Tlist,
-    m.Tevent,
-    m.Twrite,
-}  # requests whose replies can say too much or too little
+# Requests whose replies can say too much or too little.
+_CHECKED = MAKES_FID | {m.Tread, m.Treaddir, m.Tlist, m.Tevent, m.Twrite, m.Tmint}
 _CHANGES_FID = MAKES_FID | {kind for kind, moves in MOVES.items() if any(use.exclusive for use in moves)}
 _OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
 
@@ -374,6 +369,8 @@ class ServerSession:
             message = replace(message, count=self.msize - READ_HEADER)
         elif isinstance(message, m.Tlist | m.Tevent):
             message = replace(message, count=min(message.count, self.msize - DATA_HEADER))
+        elif isinstance(message, m.Tmint):
+            message = replace(message, seconds=min(message.seconds, self._features[MINT]))
         named = [(getattr(message, use.field), use) for use in uses(message, dialect)]
         if isinstance(message, m.Tattach) and message.afid == NOFID:
             del named[1]  # no authentication
@@ -695,6 +692,8 @@ def _check_reply(request: Request, reply: Message, made: object) -> None:
             wrong = len(reply.data) > request.count
         case m.Twrite(), m.Rwrite():
             wrong = reply.count > len(request.data)
+        case m.Tmint(), m.Rmint():
+            wrong = reply.seconds > request.seconds
         case _:
             pass
     if wrong or (needed and made is None) or (made is not None and not needed and not allowed):
