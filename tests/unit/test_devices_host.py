@@ -15,8 +15,22 @@ from cognu.devices.hidden import MEMORY, Secrets
 from cognu.devices.host import LIST_LIMIT, HostFid, HostServer
 from cognu.errors import E, FileError
 from cognu.files.server import Fid, Walk
-from cognu.ninep.types import DMAPPEND, DMDIR, DMNAMEDPIPE, DMSOCKET, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
-from cognu.world import HostFile, HostNode, HostStat, HostSteps, World, WouldWait
+from cognu.ninep.types import (
+    DMAPPEND,
+    DMDIR,
+    DMEXCL,
+    DMNAMEDPIPE,
+    DMSETVTX,
+    DMSOCKET,
+    ORCLOSE,
+    ORDWR,
+    OREAD,
+    OTRUNC,
+    OWRITE,
+    QTAPPEND,
+    SetStat,
+)
+from cognu.world import MARKS, HostFile, HostNode, HostStat, HostSteps, World, WouldWait
 from cognu.world.cached import can_open_cached
 from cognu.world.host_tree import RealHostFile
 from cognu.world.real import real_world
@@ -402,10 +416,113 @@ async def test_odd_files_show_their_kind(tree: KeepingTree, inside: Path) -> Non
     client.close()
 
 
-async def test_what_the_host_has_not_is_refused(tree: KeepingTree) -> None:
+# -- append-only and exclusive use ------------------------------------------------------------------------------------
+
+
+async def test_an_append_only_file_is_written_at_its_end_and_keeps_what_it_has(tree: KeepingTree, inside: Path) -> None:
     client = Client(HostServer(real_world(), tree))
+    client.server.clunk(await client.create("log", DMAPPEND | 0o666))
+    await client.write("log", b"one", offset=50)
+    await client.write("log", b"two", OWRITE | OTRUNC)
+    client.server.clunk(await client.open("log", OREAD | OTRUNC))
+    assert (inside / "log").read_bytes() == b"onetwo"
+    stat = await client.stat("log")
+    assert (stat.mode & ~0o777, stat.qid.type) == (DMAPPEND, QTAPPEND)
+    (entry,) = [entry for entry in await client.entries("") if entry.name == "log"]
+    assert entry.qid == stat.qid
+    client.close()
+
+
+async def test_a_file_for_exclusive_use_is_open_once_and_nothing_is_done_to_it_by_another(
+    tree: KeepingTree, inside: Path
+) -> None:
+    client = Client(HostServer(real_world(), tree))
+    fid = await client.create("lock", DMEXCL | 0o666)
+    await client.write_fid(fid, b"kept")
+    for mode in (OREAD, OWRITE, ORDWR | OTRUNC):
+        await refused(E.BUSY, client.open("lock", mode))
+    assert (inside / "lock").read_bytes() == b"kept"
+    client.server.clunk(fid)
+    again = await client.open("lock", ORDWR)
+    await refused(E.BUSY, client.open("lock"))
+    client.server.clunk(again)
+    assert await client.read("lock") == b"kept"
+    assert (await client.stat("lock")).mode & ~0o777 == DMEXCL
+    client.close()
+
+
+async def test_these_bits_outlive_the_server_and_are_set_and_taken_by_the_mode(tree: KeepingTree, inside: Path) -> None:
+    client = Client(HostServer(real_world(), tree))
+    await client.wstat("d/f", SetStat(mode=DMAPPEND | DMEXCL | 0o640))
+    client.close()
+    other = Client(HostServer(real_world(), tree))
+    assert (await other.stat("d/f")).mode == DMAPPEND | DMEXCL | 0o640
+    fid = await other.open("d/f", OWRITE)
+    await refused(E.BUSY, other.open("d/f"))
+    await other.wstat("d/f", SetStat(mode=0o600))
+    assert (await other.stat("d/f")).mode == 0o600
+    assert (inside / "d/f").stat().st_mode & 0o7777 == 0o600
+    assert os.listxattr(inside / "d/f") == []
+    other.server.clunk(fid)
+    client.server.clunk(await other.open("d/f"))
+    other.close()
+
+
+async def test_they_are_for_plain_files_and_their_attribute_is_nobodys_to_change(tree: KeepingTree) -> None:
+    client = Client(HostServer(real_world(), tree))
+    await refused(E.NOTSUP, client.create("dir", DMDIR | DMAPPEND | 0o777, OREAD))
+    await refused(E.NOTSUP, client.wstat("d", SetStat(mode=DMDIR | DMEXCL | 0o777)))
+    client.server.clunk(await client.create("log", DMAPPEND | 0o666))
+    fid, server = await client.walk("log"), client.server
+    assert await done(server.listxattr(fid)) == []
+    await refused(E.NOTSUP, done(server.getxattr(fid, MARKS)))
+    await refused(E.NOTSUP, done(server.setxattr(fid, MARKS, b"", 0)))
+    await refused(E.NOTSUP, done(server.removexattr(fid, MARKS)))
+    server.clunk(fid)
+    assert sorted(await client.names("")) == ["d", "log"]
+    client.close()
+
+
+async def test_a_sticky_bit_of_the_hosts_own_is_no_mark(tree: KeepingTree, inside: Path) -> None:
+    (inside / "d/f").chmod(0o1644)
+    os.setxattr(inside / "d/f", "user.other", b"x")
+    client = Client(HostServer(real_world(), tree))
+    assert (await client.stat("d/f")).mode == DMSETVTX | 0o644
+    first, second = await client.open("d/f"), await client.open("d/f")
+    client.server.clunk(first)
+    client.server.clunk(second)
+    client.close()
+
+
+async def test_where_no_attribute_can_be_kept_nothing_is_made_and_nothing_changed(failing: FailingTree) -> None:
+    client = Client(HostServer(real_world(), failing))
+    failing.refuse_attributes = True
     await refused(E.NOTSUP, client.create("log", DMAPPEND | 0o666))
+    await refused(E.NOTSUP, client.wstat("d/f", SetStat(mode=DMEXCL | 0o600, length=0)))
+    failing.refuse_attributes, failing.refuse_change = False, True
+    await refused(E.IO, client.create("log", DMAPPEND | 0o666))
+    await refused(E.IO, client.wstat("d/f", SetStat(mode=DMEXCL | 0o600)))
+    failing.refuse_change = False
     assert await client.names("") == ["d"]
+    fid = await client.walk("d/f")
+    assert await done(client.server.listxattr(fid)) == []
+    client.server.clunk(fid)
+    assert not (await client.stat("d/f")).mode & DMEXCL
+    assert await client.read("d/f") == b"file"
+    client.close()
+
+
+async def test_who_gives_up_opening_a_file_for_exclusive_use_does_not_keep_it(tree: KeepingTree) -> None:
+    client = Client(HostServer(real_world(), tree))
+    client.server.clunk(await client.create("lock", DMEXCL | 0o666))
+    for _ in range(20):
+        fid = await client.walk("lock")
+        opening = asyncio.ensure_future(done(client.server.open(fid, ORDWR, client.caller)))
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        client.server.clunk(fid)
+    client.server.clunk(await client.open("lock"))
     client.close()
 
 
@@ -414,6 +531,12 @@ class FailingTree(KeepingTree):
 
     stats_left = 1 << 30
     refuse_change = False
+    refuse_attributes = False
+
+    def setxattr(self, node: HostNode, name: str, value: bytes, flags: int) -> None:
+        if self.refuse_attributes:
+            raise FileError(E.NOTSUP)
+        super().setxattr(node, name, value, flags)
 
     def stat(self, node: HostNode) -> HostStat:
         self.stats_left -= 1

@@ -72,7 +72,7 @@ from cognu.ninep.types import (
     qid_type,
 )
 from cognu.ninep.watches import NAMES
-from cognu.world import HostChange, HostFile, HostNode, HostStat, HostTree, Worker, WouldWait
+from cognu.world import MARKS, HostChange, HostFile, HostNode, HostStat, HostTree, Worker, WouldWait
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ class HostFid(Fid):
     `plain`: the open file ends where it says. `size`: how much it has, as far as is known.
     """
 
-    __slots__ = ("file", "held", "listing", "mode", "plain", "size", "way")
+    __slots__ = ("alone", "file", "held", "listing", "mode", "plain", "size", "way")
 
     def __init__(self, qid: Qid, held: _Held, way: _Way) -> None:
         super().__init__(qid)
@@ -156,6 +156,7 @@ class HostFid(Fid):
         self.held = held
         self.way = way
         self.mode: int | None = None
+        self.alone = False  # it has its file for exclusive use
         self.file: HostFile | None = None
         self.plain = False
         self.size = 0
@@ -218,6 +219,7 @@ class HostServer(FileServer):
         self._devices: dict[int, int] = {}
         self._odd: dict[tuple[int, int], int] = {}
         self._locks = LockTable(world.clock)
+        self._used_alone: set[tuple[int, int]] = set()  # files for exclusive use that are open
 
     # -- navigation -----------------------------------------------------------------------------------------------
 
@@ -312,11 +314,38 @@ class HostServer(FileServer):
     async def _open(self, fid: HostFid, mode: int) -> Fid:
         access = mode & OACCESS
         reads, writes, node = access != OWRITE, access in (OWRITE, ORDWR), fid.held.node
-        if mode & OTRUNC:
-            opened = await self._hop(lambda: cut_and_open(self.tree, node, reads, writes), _close_opened)
-        else:
-            opened = await self._hop(lambda: open_file(self.tree, node, reads, writes, False), _close_opened)
+        # Before anything is done to it, as far as is known now; what it is like then is looked at once more.
+        self._use(fid, None)
+        try:
+            if mode & OTRUNC:
+                opened = await self._hop(lambda: cut_and_open(self.tree, node, reads, writes), _close_opened)
+            else:
+                opened = await self._hop(lambda: open_file(self.tree, node, reads, writes, False), _close_opened)
+            try:
+                self._use(fid, opened[1])
+            except FileError:
+                _close_opened(opened)
+                raise
+        except BaseException:
+            self._use_no_more(fid)
+            raise
         return self._opened(fid, mode, *opened)
+
+    def _use(self, fid: HostFid, stat: HostStat | None) -> None:
+        """Have a file for exclusive use, if it is for that as `stat` says, or the fid's qid. Raises BUSY."""
+        exclusive = fid.qid.type & qid_type(DMEXCL) if stat is None else "x" in stat.marks
+        if not exclusive:
+            self._use_no_more(fid)
+        elif not fid.alone:
+            if fid.identity in self._used_alone:
+                raise FileError(E.BUSY, fid.place.name, "exclusive use")
+            self._used_alone.add(fid.identity)
+            fid.alone = True
+
+    def _use_no_more(self, fid: HostFid) -> None:
+        if fid.alone:
+            self._used_alone.discard(fid.identity)
+            fid.alone = False
 
     def _opened(self, fid: HostFid, mode: int, file: HostFile, stat: HostStat) -> Fid:
         fid.file, fid.mode, fid.qid = file, mode, self._qid(stat)
@@ -324,11 +353,14 @@ class HostServer(FileServer):
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
-        """open(5): the directory's permissions bound the new file's. Raises EXIST, NOTSUP (append, exclusive use)."""
+        """open(5): the directory's permissions bound the new file's.
+
+        Raises EXIST, and NOTSUP for append-only or exclusive use where the host keeps no extended attributes.
+        """
         assert isinstance(fid, HostFid)
         self._may_write(name)
-        if perm & (DMAPPEND | DMEXCL):
-            raise FileError(E.NOTSUP, name, "append-only or exclusive use")
+        if perm & DMDIR and perm & (DMAPPEND | DMEXCL):
+            raise FileError(E.NOTSUP, name, "append-only or exclusive use of a directory")
         if perm & DMDIR and mode & OACCESS in (OWRITE, ORDWR):
             raise FileError(E.ISDIR, name)
         found, file = await self._hop(
@@ -336,6 +368,13 @@ class HostServer(FileServer):
             lambda made: _close_all(made[0].node, made[1]),
         )
         new = self._fid(found, fid.place.step(name), fid.way)
+        try:
+            self._use(new, found.stat)
+        except FileError:  # somebody else was quicker to open it
+            if file is not None:
+                file.close()
+            new.held.release()
+            raise
         new.file, new.mode = file, mode
         return new
 
@@ -343,6 +382,7 @@ class HostServer(FileServer):
         """Closes here and now, and removes what was opened with ORCLOSE: short calls, no hop."""
         assert isinstance(fid, HostFid)
         self._locks.drop(fid)
+        self._use_no_more(fid)
         if fid.file is not None:
             fid.file.close()
             fid.file = None
@@ -391,7 +431,7 @@ class HostServer(FileServer):
         assert fid.mode is not None
         # A copy of what may change: if this is cancelled the thread goes on, and the caller's buffer is no longer ours.
         kept = data if isinstance(data, memoryview) and isinstance(data.obj, bytes) else bytes(data)
-        if fid.mode & OAPPEND:
+        if fid.mode & OAPPEND or fid.qid.type & qid_type(DMAPPEND):
             return await self._world.threads.run(file.append, kept)
         return await self._world.threads.run(file.pwrite, offset, kept)
 
@@ -541,25 +581,25 @@ class HostServer(FileServer):
 
     async def getxattr(self, fid: Fid, name: str) -> bytes:
         assert isinstance(fid, HostFid)
-        check_attribute(name)
+        _check_attribute(name)
         return await self._world.threads.run(self.tree.getxattr, fid.held.node, name)
 
     async def listxattr(self, fid: Fid) -> list[str]:
         """Only a user's own are shown: the host's other kinds say who may do what there."""
         assert isinstance(fid, HostFid)
         names = await self._world.threads.run(self.tree.listxattr, fid.held.node)
-        return [name for name in names if name.startswith("user.")]
+        return [name for name in names if name.startswith("user.") and name != MARKS]
 
     async def setxattr(self, fid: Fid, name: str, value: bytes, flags: int) -> None:
         assert isinstance(fid, HostFid)
         self._may_write(fid.place.name)
-        check_attribute(name)
+        _check_attribute(name)
         await self._world.threads.run(self.tree.setxattr, fid.held.node, name, value, flags)
 
     async def removexattr(self, fid: Fid, name: str) -> None:
         assert isinstance(fid, HostFid)
         self._may_write(fid.place.name)
-        check_attribute(name)
+        _check_attribute(name)
         await self._world.threads.run(self.tree.removexattr, fid.held.node, name)
 
     async def statfs(self, fid: Fid) -> FileSystemStat:
@@ -589,7 +629,8 @@ class HostServer(FileServer):
         # is made up as it is read, as devices and most of /proc, has none: nobody shall read it ahead or keep it.
         stored = size > 0 if kind == "-" else kind in "dl"
         version = (mtime ^ mtime >> 32) + size & 0xFFFFFFFF if stored else 0
-        return Qid(_QID_TYPES.get(kind, 0), version, self._number(identity))
+        bits = qid_type(kind_bits(stat)) if stat.marks else _QID_TYPES.get(kind, 0)
+        return Qid(bits, version, self._number(identity))
 
     def _entry(self, cookie: int, name: str, stat: HostStat) -> Entry:
         qid = self._qid(stat)
@@ -606,7 +647,7 @@ class HostServer(FileServer):
         return 1 << 63 | self._odd.setdefault(identity, len(self._odd))
 
     def _stat(self, stat: HostStat, name: str, qid: Qid) -> Stat:
-        kind, mode, size, mtime, atime, ctime, _, links, user, group, uid, gid, number = stat
+        kind, mode, size, mtime, atime, ctime, _, links, user, group, uid, gid, number, _ = stat
         rdev = device_number(*number) if kind in "cb" else 0
         length = 0 if kind == "d" else size
         bits = kind_bits(stat) | mode & 0o777
@@ -623,6 +664,13 @@ def _file(fid: HostFid, allowed: bool) -> HostFile:
     if fid.file is None or not allowed:
         raise FileError(E.BADF, fid.place.name)
     return fid.file
+
+
+def _check_attribute(name: str) -> None:
+    """As `check_attribute`; what this server keeps in one is told by the mode."""
+    check_attribute(name)
+    if name == MARKS:
+        raise FileError(E.NOTSUP, name, "it is changed by the mode")
 
 
 def _close_found(found: Found) -> None:

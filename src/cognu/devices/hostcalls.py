@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import (
+    DMAPPEND,
     DMBLOCK,
     DMDEVICE,
     DMDIR,
+    DMEXCL,
     DMNAMEDPIPE,
     DMPERM,
     DMSETGID,
@@ -24,7 +26,7 @@ from cognu.ninep.types import (
     DMSYMLINK,
     SetStat,
 )
-from cognu.world import HostFile, HostNode, HostStat, HostSteps, HostTree
+from cognu.world import MARKS, HostFile, HostNode, HostStat, HostSteps, HostTree
 
 _KINDS = {
     "-": 0,
@@ -35,6 +37,8 @@ _KINDS = {
     "c": DMDEVICE,
     "b": DMDEVICE | DMBLOCK,
 }
+_STICKY = 0o1000
+_MARKS = ((DMAPPEND, "a"), (DMEXCL, "x"))
 _SPECIAL = ((DMSETUID, 0o4000), (DMSETGID, 0o2000), (DMSETVTX, 0o1000))
 
 
@@ -53,11 +57,30 @@ def kind_bits(stat: HostStat) -> int:
     for ours, hosts in _SPECIAL:
         if stat.mode & hosts:
             bits |= ours
+    if stat.marks:
+        bits &= ~DMSETVTX  # it is there for the marks
+        for ours, mark in _MARKS:
+            if mark in stat.marks:
+                bits |= ours
     return bits
 
 
 def host_mode(mode: int) -> int:
-    return mode & DMPERM | sum(hosts for ours, hosts in _SPECIAL if mode & ours)
+    bits = mode & DMPERM | sum(hosts for ours, hosts in _SPECIAL if mode & ours)
+    return bits | _STICKY if marks_of(mode) else bits
+
+
+def marks_of(mode: int) -> str:
+    """What `HostStat.marks` is to be for a mode."""
+    return "".join(mark for ours, mark in _MARKS if mode & ours)
+
+
+def _set_marks(tree: HostTree, node: HostNode, marks: str) -> None:
+    """Raises NOTSUP where the host keeps no extended attributes."""
+    if marks:
+        tree.setxattr(node, MARKS, marks.encode(), 0)
+    else:
+        tree.removexattr(node, MARKS)
 
 
 def walk_names(tree: HostSteps, start: HostNode, names: Sequence[str]) -> tuple[list[HostStat], HostNode | None]:
@@ -120,8 +143,9 @@ def present(tree: HostSteps, node: HostNode, is_open: bool = False) -> HostStat:
 
 
 def cut_and_open(tree: HostTree, node: HostNode, read: bool, write: bool) -> tuple[HostFile, HostStat]:
-    """`open_file` of a file that loses its contents."""
-    present(tree, node)
+    """`open_file` of a file that loses its contents; one that is only appended to keeps them, open(5)."""
+    if "a" in present(tree, node).marks:
+        return open_file(tree, node, read, write, False)
     if not write:
         tree.change(node, size=0)
     return open_file(tree, node, read, write, write)
@@ -148,7 +172,10 @@ def open_present(tree: HostSteps, node: HostNode) -> tuple[HostFile, HostStat]:
 
 
 def make(tree: HostTree, directory: HostNode, name: str, perm: int) -> tuple[Found, HostFile | None]:
-    """A new file, open, or a directory; the directory's permissions bound its own, open(5)."""
+    """A new file, open, or a directory; the directory's permissions bound its own, open(5).
+
+    Raises NOTSUP if it is to have marks and the host keeps none; then nothing was made.
+    """
     above = present(tree, directory)
     file: HostFile | None = None
     if above.kind != "d":
@@ -158,11 +185,22 @@ def make(tree: HostTree, directory: HostNode, name: str, perm: int) -> tuple[Fou
     else:
         node, file = tree.create(directory, name, perm & (~0o666 | above.mode) & DMPERM, True)
     try:
+        if marks := marks_of(perm):
+            _mark_new(tree, directory, name, node, marks, perm & (~0o666 | above.mode) & DMPERM)
         return Found(node, tree.stat(node)), file
     except BaseException:
         node.close()
         if file is not None:
             file.close()
+        raise
+
+
+def _mark_new(tree: HostTree, directory: HostNode, name: str, node: HostNode, marks: str, mode: int) -> None:
+    try:
+        _set_marks(tree, node, marks)
+        tree.change(node, mode=mode | _STICKY)
+    except FileError:
+        tree.unlink(directory, name, False)
         raise
 
 
@@ -223,6 +261,9 @@ def change_file(
     if change.mode is not None and change.mode & DMDIR and stat.kind != "d":
         raise FileError(E.PERM, names[-1], "a file can't become a directory")
     mode = None if change.mode is None else host_mode(change.mode)
+    marks = None if change.mode is None else marks_of(change.mode)
+    if marks and stat.kind != "-":
+        raise FileError(E.NOTSUP, names[-1] if names else "/", "append-only or exclusive use of what is no plain file")
     length = change.length
     if length is not None and length < 0:
         raise FileError(E.INVAL, names[-1] if names else "/", f"length {length}")
@@ -230,8 +271,19 @@ def change_file(
         length = None
     mtime = now if change.mtime_now else change.mtime
     atime = now if change.atime_now else change.atime
+
+    def change_rest() -> None:
+        if marks is not None and marks != stat.marks:
+            _set_marks(tree, node, marks)
+        try:
+            tree.change(node, mode=mode, size=length, mtime=mtime, atime=atime)
+        except FileError:
+            if marks is not None and marks != stat.marks:
+                _set_marks(tree, node, stat.marks)
+            raise
+
     if change.name is None or change.name == names[-1]:
-        tree.change(node, mode=mode, size=length, mtime=mtime, atime=atime)
+        change_rest()
         return
     parent = walk_from_root(tree, names[:-1]).node
     try:
@@ -240,7 +292,7 @@ def change_file(
         tree.rename(parent, names[-1], parent, change.name)
         try:
             if (mode, length, mtime, atime) != (None, None, None, None):
-                tree.change(node, mode=mode, size=length, mtime=mtime, atime=atime)
+                change_rest()
         except FileError:
             tree.rename(parent, change.name, parent, names[-1])
             raise

@@ -268,6 +268,11 @@ class Disk(Protocol):
         """A directory of the host as a tree that nothing leads out of. See `HostTree`."""
 
 
+MARKS = "user.cognu.marks"
+"""The extended attribute that has a plain file's marks, where its sticky bit is set: that bit means nothing of a plain
+file to the host, and looking at it costs nothing."""
+
+
 class HostStat(NamedTuple):
     """What a host says of a file. `kind` is one of `-dlpscb`, as ls prints; times in ns;
     `identity` is (device, inode)."""
@@ -286,6 +291,8 @@ class HostStat(NamedTuple):
     gid: int
     number: tuple[int, int] = (0, 0)
     """Of a device: major and minor."""
+    marks: str = ""
+    """Of a plain file, what a host has no word for: `a` it is only appended to, `x` one at a time has it open."""
 
 
 class HostNode(Protocol):

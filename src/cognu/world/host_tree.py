@@ -28,7 +28,7 @@ from collections.abc import Callable, Set
 from typing import Protocol, TypeVar
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import HostNode, HostStat, HostSteps, HostTell, WouldWait
+from cognu.world import MARKS, HostNode, HostStat, HostSteps, HostTell, WouldWait
 from cognu.world.cached import can_open_cached, is_cached, is_local, open_cached
 from cognu.world.host_names import component, decode, encode
 from cognu.world.notices import HostNotices
@@ -405,7 +405,17 @@ class RealHostTree:
 
     def stat(self, node: HostNode) -> HostStat:
         with refusals(self._path):
-            return _host_stat(_held(node).stat())
+            found = _host_stat(_held(node).stat())
+        return found._replace(marks=self._marks(node)) if _may_be_marked(found) else found
+
+    def _marks(self, node: HostNode) -> str:
+        try:
+            said = self.getxattr(node, MARKS)
+        except FileError as error:
+            if error.error not in (E.NODATA, E.NOTSUP):
+                raise
+            return ""
+        return "".join(mark for mark in "ax" if mark.encode() in said)
 
     def list(self, node: HostNode) -> list[str]:
         """Bytes that are not UTF-8 show as `host_names` says; every name given here can be walked to."""
@@ -630,7 +640,10 @@ class QuickSteps:
             raise WouldWait from None  # the steps that may wait say what the host says
         if found.st_uid not in _users or found.st_gid not in _groups:
             raise WouldWait
-        return _host_stat(found)
+        told = _host_stat(found)
+        if _may_be_marked(told):
+            raise WouldWait
+        return told
 
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
         """Plain files for reading only: making room, and what a device does when opened, may take time."""
@@ -667,6 +680,10 @@ def _host_stat(found: os.stat_result) -> HostStat:
         gid,
         (os.major(number), os.minor(number)) if number else (0, 0),
     )
+
+
+def _may_be_marked(found: HostStat) -> bool:
+    return bool(found.mode & stat.S_ISVTX) and found.kind == "-"
 
 
 def _held(node: HostNode) -> Handle:
