@@ -162,6 +162,12 @@ async def test_why_goes_from_the_walk_to_the_root_of_the_capability(place: Path)
         assert f"{two.notes}/other is not there: no more of {two.notes} is, than leads to what was granted" in steps
         assert remedy.startswith(f"run --grant {two.notes}/other:r")
 
+        granted, steps, remedy = await explained(desk, pid, two.notes.name)
+        begins = f"{two.notes.name} begins at its working directory, /"
+        assert begins in steps.splitlines()
+        assert not granted  # a path typed elsewhere is the process's all the same
+        assert (await explained(desk, session, "etc"))[0]
+
         granted, steps, remedy = await explained(desk, pid, "/none")
         assert (granted, remedy) == (False, "")
         assert f"for process {session} session, which started it, /none: {E.NOENT.text}" in steps

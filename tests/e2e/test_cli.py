@@ -101,6 +101,14 @@ def test_up_starts_a_node_once_and_down_ends_it(desk: Machine) -> None:
     assert desk.asks("status")["pid"] == status["pid"]
     desk.refuses(1, E.NODERUNS, "up", "--name", "other")
     desk.refuses(1, E.NODERUNS, "up", "-f")
+    done = desk.run("up", "--isolate", "all")
+    assert f"{E.NODERUNS.text}: --isolate is for its start, so cognu down first\n" in done.stderr.decode()
+    done = desk.run("kill", "1")
+    assert f"1: {E.NOTSUP.text}: process 1 is this node itself; cognu down stops it" in done.stderr.decode()
+    done = desk.run("sh", "-c", "kill $$")
+    assert "is a session, which ends with its shell or command" in done.stderr.decode()
+    done = desk.run("sh", "-c", "echo x > /dev/time")
+    assert done.stderr.decode() == f"echo: /dev/time: {E.ACCES.text}: #c refuses it\n"
     assert "serves" in desk.says("logs")
     assert desk.says("down") == ""
     desk.refuses(3, E.NONODE, "down")

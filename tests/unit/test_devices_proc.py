@@ -443,6 +443,21 @@ async def test_what_can_not_be_killed_says_so_and_what_is_new_just_ends() -> Non
     child = desk.child(init)
     ctl = await client.open(f"{child.pid}/ctl", OWRITE)
     await refused(E.NOTSUP, tell(client, ctl, "kill"))
+    for args, words in (
+        (["node"], "this node itself; cognu down"), (["peer", "pi"], "cognu drop pi"), (["store", "pi"], "for pi"),
+        (["session"], "runs no program"),
+    ):  # fmt: skip
+        child.args = args
+        for verb in ("kill", "stop", "note x"):
+            with pytest.raises(FileError) as caught:
+                await tell(client, ctl, verb)
+            assert caught.value.error is E.NOTSUP
+            assert f"process {child.pid} " in caught.value.detail
+            assert words in caught.value.detail
+    init.args = ["node"]
+    with pytest.raises(FileError) as caught:
+        await tell(client, ctl, "kill")
+    assert "is a session, which ends with its shell" in caught.value.detail
     ctl = await client.open("clone", ORDWR)
     new = desk.node.processes[int(await client.read_fid(ctl))]
     await tell(client, ctl, "kill")

@@ -54,7 +54,8 @@ def up_verb(
                for word in (option, value)]  # fmt: skip
     runs = answers(setting)
     if runs and (front or options):
-        raise FileError(E.NODERUNS, setting.home)
+        word = "-f" if front else options[0]
+        raise FileError(E.NODERUNS, setting.home, f"{word} is for its start, so cognu down first")
     if front:
         make_home(setting)
         probe_once(setting)

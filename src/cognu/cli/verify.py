@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--mutate", is_flag=True, help="Prove that the proof fails for every kernel with a piece missing.")
 @click.option("--record", is_flag=True, help="Keep the hashes of the proved source and of the proof (in a checkout).")
 def verify_verb(setting: Setting, mutate: bool, record: bool) -> int:
-    """Prove the kernel that is installed here. Takes a minute or so, with `--mutate` many."""
+    """Prove the kernel that is installed here. Half a minute or so on two idle processors; many with `--mutate`."""
     if mutate and record:
         raise FileError(E.USAGE, "verify", "--record goes with the proof, not with --mutate")
     runner = _runner()

@@ -234,9 +234,25 @@ def _kill(to: Control, words: list[str]) -> None:
     if process.state is State.NEW and not process.launch.starting:
         to.processes.end(process, 128 + 9, by)
     elif process.kill is None:
-        raise FileError(E.NOTSUP, "kill", f"process {process.pid} can't be ended from outside")
+        raise FileError(E.NOTSUP, "kill", _what_it_is(process))
     else:
         process.kill(by)
+
+
+def _what_it_is(process: Process) -> str:
+    """Who refuses what is no program, and how its work is ended."""
+    match process.args:
+        case ["node", *_]:
+            what = "is this node itself; cognu down stops it"
+        case ["peer", name]:
+            what = f"stands for {name}, a machine that was joined; end what it runs here (ps), or cognu drop {name}"
+        case ["store", name]:
+            what = f"fetches objects for {name}; it ends with that"
+        case _ if process.parent is not None and process.parent.args[:1] == ["node"]:
+            what = "is a session, which ends with its shell or command; what it runs can be killed, see ps"
+        case _:
+            what = "runs no program yet; close its ctl"
+    return f"process {process.pid} {what}"
 
 
 def _interrupt(to: Control, words: list[str]) -> None:
@@ -250,7 +266,7 @@ def _note(to: Control, words: list[str]) -> None:
 def send_note(process: Process, text: str) -> None:
     """Raises NOTSUP if it takes no notes, INVAL for one that means nothing to it."""
     if process.note is None:
-        raise FileError(E.NOTSUP, "note", f"process {process.pid} takes none")
+        raise FileError(E.NOTSUP, "note", _what_it_is(process))
     process.note(text)
 
 
@@ -289,7 +305,7 @@ def _go_on(to: Control, words: list[str]) -> None:
 
 def _pause(process: Process, stop: bool) -> None:
     if process.pause is None:
-        raise FileError(E.NOTSUP, "stop", f"process {process.pid} can't be stopped from outside")
+        raise FileError(E.NOTSUP, "stop", _what_it_is(process))
     process.pause(stop)
     process.stopped = stop
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from typing import ParamSpec, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.files.server import Caller, End, Entry, Fid, FileServer, MaybeAsync, Notice, Tell, Walk
@@ -23,7 +24,10 @@ from cognu.files.steps import Steps, is_awaitable, ready, start
 from cognu.ninep.types import DMDIR, OACCESS, OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, Qid, SetStat, Stat
 from cognu.ninep.watches import ENDS, GONE, MADE, REMOVED
 
+T = TypeVar("T")
+P = ParamSpec("P")
 _numbers = itertools.count(1)
+_REFUSALS = (E.ACCES, E.PERM, E.NOTSUP)
 
 
 class Watchers:
@@ -279,14 +283,14 @@ class TreeServer(FileServer):
             if access in (OWRITE, ORDWR) or mode & (OTRUNC | ORCLOSE):
                 raise FileError(E.ISDIR, node.name)
         elif not _allows(node.mode, access):
-            raise FileError(E.ACCES, node.name)
-        return start(_open(fid, mode, caller))
+            raise self._refusal(FileError(E.ACCES, node.name))
+        return start(self._named(_open(fid, mode, caller)))
 
     def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         assert isinstance(fid, TreeFid)
         if not fid.node.is_directory:
             raise FileError(E.NOTDIR, fid.node.name)
-        return start(self._create(fid, name, perm, mode, caller))
+        return start(self._named(self._create(fid, name, perm, mode, caller)))
 
     def _create(self, fid: TreeFid, name: str, perm: int, mode: int, caller: Caller) -> Steps[Fid]:
         node = yield from ready(fid.node.create(name, perm, mode, caller))
@@ -326,11 +330,24 @@ class TreeServer(FileServer):
 
     def wstat(self, fid: Fid, change: SetStat) -> MaybeAsync[None]:
         assert isinstance(fid, TreeFid)
-        return fid.node.wstat(change)
+        return start(self._named(_call(fid.node.wstat, change)))
 
     def remove(self, fid: Fid) -> MaybeAsync[None]:
         assert isinstance(fid, TreeFid)
-        return fid.node.remove()
+        return start(self._named(_call(fid.node.remove)))
+
+    def _named(self, work: Steps[T]) -> Steps[T]:
+        """What the tree itself refuses says so."""
+        try:
+            return (yield from work)
+        except FileError as error:
+            if error.error in _REFUSALS:
+                raise self._refusal(error) from None
+            raise
+
+    def _refusal(self, error: FileError) -> FileError:
+        said = f"{self.spec} refuses it"
+        return FileError(error.error, error.subject, f"{said}: {error.detail}" if error.detail else said)
 
     def clunk(self, fid: Fid) -> None:
         assert isinstance(fid, TreeFid)
@@ -338,6 +355,10 @@ class TreeServer(FileServer):
             fid.node.close(fid)
             fid.mode = None
         fid.snapshot = []
+
+
+def _call(method: Callable[P, MaybeAsync[T]], *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+    return (yield from ready(method(*args, **kwargs)))
 
 
 def _open(fid: TreeFid, mode: int, caller: Caller) -> Steps[Fid]:

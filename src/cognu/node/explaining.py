@@ -38,6 +38,8 @@ async def explain(node: Node, pid: int, path: str, rights: str) -> dict[str, Any
     if process.state is State.DEAD:
         raise FileError(E.SRCH, f"pid {pid}")
     case = _Case(View(node), process, path)
+    if path and not path.startswith(("/", "#")):
+        case.begin_at_its_directory()
     wanted = sum(WANTED[letter] for letter in set(rights))
     granted = await finish(case.judge(wanted)) and await _granted_afar(node, case, wanted)
     return {
@@ -93,6 +95,12 @@ class _Case:
 
     def say(self, step: str) -> None:
         self.steps.append(step)
+
+    def begin_at_its_directory(self) -> None:
+        """The path is relative: it is the process's, so it begins where that works."""
+        where = str(self.process.cwd.path)
+        self.say(f"{self.path} begins at its working directory, {where}")
+        self.path = f"{where.rstrip('/')}/{self.path}"
 
     def judge(self, wanted: int) -> Steps[bool]:
         self._whose()

@@ -82,8 +82,6 @@ class Launcher:
         self._node = node
         self._programs = Programs(node.world, scheduler, cache, node.processes, SkeletonServer, runners)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._given: set[tuple[str, str]] = set()
-        """Peers, by fingerprint, and the programs that each gave; all of these are in the store."""
 
     async def launch(self, process: Process, launch: Launch) -> None:
         """Make a NEW process run, or raise with nothing left running."""
@@ -331,10 +329,12 @@ class Launcher:
     async def _given_by(self, fingerprint: str, name: str) -> bytes:
         """A program that a peer gave, or might fetch here: to know the hash of another that is here is no authority."""
         store = self._node.store
-        if (fingerprint, name) not in self._given and not store.is_published(name):
+        given = self._node.exports.given
+        if name not in given.get(fingerprint, ()) and not store.is_published(name):
             peer = self._node.book.find(fingerprint)
             data = await store.get_from(peer.name, name)
-            self._given.add((fingerprint, name))
+            if self._node.book.get(fingerprint) is not None:  # else it was dropped meanwhile
+                given.setdefault(fingerprint, set()).add(name)
             return data
         return await store.get(name)
 

@@ -55,6 +55,8 @@ class PeerExports:
         self._processes = processes
         self._held: dict[str, dict[str, _Held]] = {}
         self._sessions: dict[str, list[Process]] = {}
+        self.given: dict[str, set[str]] = {}
+        """The programs that each gave, by their hashes; they are in the store, and not to be given again."""
         self._quotas: dict[str, Quota] = {}
         """What a peer's connections may use together. Kept when they end: what they left here counts on."""
 
@@ -86,7 +88,8 @@ class PeerExports:
                 self._kill_below(session, f"{text} was revoked")
 
     def forget(self, peer: str) -> None:
-        """End all grants of a peer."""
+        """End all grants of a peer, and what it gave counts no more."""
+        self.given.pop(peer, None)
         for held in self._held.pop(peer, {}).values():
             self._end(held)
 
