@@ -249,6 +249,7 @@ async def machines(place: Path) -> AsyncIterator[list[NodeProcess]]:
         assert log_trouble(node) == []
 
 
+@pytest.mark.long
 async def test_a_tree_of_a_third_machine_is_handed_on_by_the_commands(place: Path) -> None:
     files = place / "files"
     files.mkdir()
@@ -307,6 +308,7 @@ async def test_a_tree_of_a_third_machine_is_handed_on_by_the_commands(place: Pat
         assert token.encode() not in late.errors
 
 
+@pytest.mark.long
 async def test_no_token_is_worth_anything_after_a_restart_of_its_owner(place: Path) -> None:
     files = place / "files"
     files.mkdir()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from cognu.errors import E
 from e2e.harness import Client, pair, refused, until
 from programs.build import build
 
 
+@pytest.mark.long
 async def test_a_program_on_another_machine_serves_files_here(place: Path) -> None:
     (place / "memfs.wasm").write_bytes(build("memfs"))
     async with pair(place, "run") as two:
