@@ -27,7 +27,7 @@
 
 #include "check.h"
 
-#define EACH_SECONDS 60
+#define EACH_SECONDS 180
 
 char other_mount[512];
 static const char *mounted, *checking;
