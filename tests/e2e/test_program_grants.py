@@ -131,6 +131,16 @@ def test_always_is_kept_by_the_programs_hash_and_never_refuses_without_asking(de
     assert desk.says("run", "--grant", secret, "show.wasm", "--file=secret") == "of desk\n"
 
 
+def test_what_steers_the_node_is_no_question_whatever_it_is_bound_as(desk: Machine) -> None:
+    with desk.terminal("sh") as user:
+        user.shows("cognu% ")
+        user.type("bind /mnt/node /srv; ./show.wasm --file=/srv/status; echo over\n")
+        before = user.shows("\nover\n")
+        assert ABSENT in before
+        assert CHOICES not in before
+        assert f"/srv/status: {E.NOTGIVEN.text}: run --grant /srv/status:r" in before
+
+
 def test_grants_are_set_for_a_file_a_hash_and_a_name_and_contradictions_refused(desk: Machine) -> None:
     secret = f"{desk.work}/secret"
     made = desk.asks("grants", "set", "show.wasm", "secret", "net")

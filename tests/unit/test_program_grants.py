@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from cognu.devices.proc import ProcServer
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan, Domain
+from cognu.files.chan import Chan, Domain, Origin
 from cognu.files.launch import Grant, Launch, Mapping
 from cognu.files.mounts import MCREATE, MREPL
 from cognu.files.process import Process, State
@@ -228,7 +228,7 @@ async def test_never_is_refused_without_a_question_and_noted_for_the_user(desk: 
     found: list[Want] = []
     while (want := await process.wants.next(len(found))) is not None:
         found.append(want)
-    assert ("/etc/motd", "r", never) in [want[1:] for want in found]
+    assert ("/etc/motd", "r", never) in [(want.path, want.rights, want.never) for want in found]
     assert len({want[1:] for want in found}) == len(found)
 
 
@@ -420,6 +420,28 @@ async def test_what_is_kept_as_never_is_refused_by_any_name(desk: Desk) -> None:
     with pytest.raises(FileError) as caught:
         await desk.start("r", "alias", launch=Launch(grants=[Grant(f"{HOME}/alias", "r")]))
     assert caught.value.error is E.CONFLICT
+
+
+@pytest.mark.parametrize("through", ["bind", "link"])
+@pytest.mark.parametrize(
+    ("spec", "names", "asks"),
+    [("#n", ("rpc",), False), ("#p", ("1", "ctl"), False), ("#q", ("1",), False),
+     ("#N", ("pi", "proc", "clone"), False),
+     ("#M/srv/x", ("mnt", "node", "rpc"), False), ("#M/fd/3", ("proc",), False), ("#N", ("pi", "home", "proc"), True),
+     ("#M/srv/x", ("mnt", "nodes"), True), ("#c", ("time",), True)],
+)  # fmt: skip
+async def test_what_steers_a_node_is_known_by_its_server_whatever_it_is_called(
+    desk: Desk, spec: str, names: tuple[str, ...], asks: bool, through: str
+) -> None:
+    """The user has bound it elsewhere, or made a link."""
+    namespace, me = desk.machine.parent.namespace, desk.machine.parent
+    place = await finish(namespace.find("/etc/motd", namespace.root, me))
+    source = await finish(namespace.find(f"{HOME}/notes", namespace.root, me))
+    namespace.mount(Chan(source.handle, source.domain, source.cap, place.path, Origin(spec, names)), place, MREPL)
+    if through == "link":
+        await link(desk, f"{HOME}/alias", "/etc/motd")
+    path = "alias" if through == "link" else "/etc/motd"
+    assert await desk.run("r", path, answer=yes) == (["r: one two", ""] if asks else [f"r: {ABSENT}"])
 
 
 async def test_a_grant_by_another_name_is_taken_back_with_what_it_is(desk: Desk) -> None:

@@ -34,7 +34,8 @@ class Desk:
         self.has: set[str] = set()
         self.links: dict[str, str] = {}
         self.led: list[str] = []
-        means = Means(self.admit, lambda path, rights: path not in self.has, self.real)
+        self.controls: set[str] = set()
+        means = Means(self.admit, lambda path, rights: path not in self.has, self.real, self.steers)
         self.wants.begin(PROGRAM, means, run, kept)
 
     async def admit(self, path: str, rights: str, real: str) -> None:
@@ -45,6 +46,9 @@ class Desk:
 
     async def real(self, path: str) -> str:
         return self.links.get(path, path)
+
+    async def steers(self, path: str) -> bool:
+        return path in self.controls
 
     async def asked(self, path: str, rights: str = "r", number: int = 0) -> asyncio.Task[bool]:
         """The process waits for an answer by now."""
@@ -154,6 +158,20 @@ async def test_what_was_said_before_needs_no_question() -> None:
     assert not await asked
 
 
+async def test_what_steers_the_node_is_no_question_and_granted_by_no_answer() -> None:
+    desk = Desk()
+    desk.controls = {"/innocent"}
+    desk.wants.begin_asking(desk)
+    assert not await desk.wants.reach("/innocent", "r")
+    assert await desk.wants.next(0) == Want(0, "/innocent", "r", None, True)
+    await desk.wants.answer(desk, 0, True)
+    asked = await desk.asked("/other", "r", 1)
+    desk.controls.add("/other")  # it came to be so meanwhile
+    await refused(E.ACCES, desk.wants.answer(desk, 1, True))
+    assert not await asked
+    assert desk.admitted == []
+
+
 async def test_what_is_kept_is_where_a_path_led_and_not_where_a_link_may_lead_since() -> None:
     desk = Desk(kept=Said([Grant("/real", "r")]))
     desk.links = {"/link": "/real", "/other": "/secret", "/real": "/secret"}
@@ -252,7 +270,10 @@ async def test_only_those_above_a_process_hear_what_it_wants_and_answer() -> Non
     async def real(path: str) -> str:
         raise NotImplementedError
 
-    wants.begin(PROGRAM, Means(admit, lambda path, rights: True, real), Said(), Said())
+    async def steers(path: str) -> bool:
+        return path == "/control"
+
+    wants.begin(PROGRAM, Means(admit, lambda path, rights: True, real, steers), Said(), Said())
     reaching = asyncio.create_task(_reach(wants, "/a b", "rw"))
     line = f"0 '/a b' rw {PROGRAM}\n".encode()
     assert await asker.read_fid(asking) == await reader.read_fid(reading) == line

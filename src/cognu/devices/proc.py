@@ -17,9 +17,9 @@ status      `key value` lines: name, state (New, Running, Stopped or Dead), pid,
 wait        once it ended its wait(3) line and its exit status
 wants       what a program wanted and has no grant for: each read brings the next, as number, path, rights and hash of
             the program, or waits for it, up to the program's end. `never PATH RIGHTS` follows if that is what was
-            said of the program for good: it was refused by that already. While it is open for reading and writing the
-            program waits for answers, `NUMBER yes [PATH]` (where it must lead) or `NUMBER no`. For those above the
-            process alone, never for itself
+            said of the program for good, `steers` if it steers the node: it was refused by that already. While it is
+            open for reading and writing the program waits for answers, `NUMBER yes [PATH]` (where it must lead) or
+            `NUMBER no`. For those above the process alone, never for itself
 
 A process sees itself and its descendants. Opening `clone` makes a new child, which takes the right to write; the fid is
 then the child's ctl, and closing it before `start` ends the child. Whoever holds a file of a process open may go on
@@ -202,8 +202,8 @@ class WantsFile(Node):
         want = await wants.next(fid.state)
         if want is None:
             return b""
-        never = f" never {quote(want.never.path)} {want.never.rights}" if want.never is not None else ""
-        line = f"{want.number} {quote(want.path)} {want.rights} {wants.program or '-'}{never}\n".encode()
+        why = f" never {quote(want.never.path)} {want.never.rights}" if want.never else " steers" if want.steers else ""
+        line = f"{want.number} {quote(want.path)} {want.rights} {wants.program or '-'}{why}\n".encode()
         if len(line) > count:
             raise FileError(E.RANGE, "wants", f"{len(line)} bytes")
         fid.state = want.number + 1

@@ -38,24 +38,27 @@ class Means(NamedTuple):
     `admit(path, rights, real)` puts a path into the process's namespace, if it is `real` that it leads to (empty: where
     it may); raises what is in the way. `lacks(path, rights)`: whether it is for want of a grant that the process can't
     use a path so; else the file's server has refused it. `real(path)` is where a path leads for whoever started the
-    process, symbolic links and all; empty if nowhere.
+    process, symbolic links and all; empty if nowhere. `steers(path)`: whether what it leads to
+    steers the node or what runs on it, whatever it is called: that is granted in so many words, never by an answer.
     """
 
     admit: Callable[[str, str, str], Awaitable[None]]
     lacks: Callable[[str, str], bool]
     real: Callable[[str], Awaitable[str]]
+    steers: Callable[[str], Awaitable[bool]]
 
 
 class Want(NamedTuple):
     """`number` names it in the answer; `path` is the process's own, `rights` letters out of `rwxc`.
 
-    `never` is what was said for good by which it was refused, which is no question then.
+    `never` is what was said for good by which it was refused, which is no question then; nor is what `steers` the node.
     """
 
     number: int
     path: str
     rights: str
     never: Grant | None = None
+    steers: bool = False
 
 
 class Said(NamedTuple):
@@ -138,8 +141,9 @@ class Wants:
             real = await self._means.real(path)
             if real and _allows(self.kept.allow, real, rights):
                 return await self._admitted(self._means, path, rights, real)
-        number = self._note(path, rights)
-        if number is None or self._asker is None:
+        steers = await self._means.steers(path)
+        number = self._note(path, rights, steers=steers)
+        if number is None or self._asker is None or steers:
             return False
         answer: asyncio.Future[bool]
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -148,7 +152,7 @@ class Wants:
         finally:
             self._waiting.pop(number, None)
 
-    def _note(self, path: str, rights: str, never: Grant | None = None) -> int | None:
+    def _note(self, path: str, rights: str, never: Grant | None = None, steers: bool = False) -> int | None:
         """The number of a new want; None if it is none, or one too many."""
         if self._ended or (path, rights) in self._known:
             return None
@@ -157,7 +161,7 @@ class Wants:
         number = len(self._noted)
         self._known.add((path, rights))
         self._size += len(path)
-        self._noted.append(Want(number, path, rights, never))
+        self._noted.append(Want(number, path, rights, never, steers))
         self._wake()
         return number
 
@@ -218,6 +222,8 @@ class Wants:
         granted = False
         try:
             if yes and self._means is not None:
+                if await self._means.steers(want.path):
+                    raise FileError(E.ACCES, want.path, "it steers the node, which is granted in so many words alone")
                 await self._means.admit(want.path, want.rights, real)
                 granted = True
         finally:

@@ -12,13 +12,14 @@ from posixpath import normpath
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
-from cognu.files.chan import Chan
+from cognu.files.chan import Chan, Origin
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import Grant, Launch
 from cognu.files.mounts import MAFTER, MCREATE, MREPL
-from cognu.files.nstext import quote
+from cognu.files.nstext import SERVED, quote
 from cognu.files.process import Process, State
 from cognu.files.server import OEXCL
+from cognu.files.services import NETWORK
 from cognu.files.steps import Steps, finish
 from cognu.files.wants import CREATING, Means, Said, Wants, is_within
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE
@@ -36,6 +37,8 @@ from cognu.node.programs import (
 )
 from cognu.runtime.launch import RIGHTS, rights_of
 
+CONTROLS = ("#n", "#p", "#q")
+"""Devices that steer the node or what runs on it."""
 MAPPED = "rw"
 """What a mapped directory may be used for."""
 NEW_FILE = 0o644
@@ -70,9 +73,8 @@ async def prepared(process: Process, launch: Launch, program: str, book: Program
     if not launch.directories:
         wants = process.wants = process.wants or Wants()
         said = Said(row.allow, row.never), Said(kept.allow, kept.never)
-        wants.begin(
-            program, Means(partial(admit, process), partial(lacks, process), partial(real_path, process)), *said
-        )
+        means = partial(admit, process), partial(lacks, process), partial(real_path, process), partial(steers, process)
+        wants.begin(program, Means(*means), *said)
         process.reach = wants.reach
     return replace(launch, grants=grants, grant_files=[])
 
@@ -183,6 +185,28 @@ async def real_path(process: Process, path: str) -> str:
         return f"{str(directory.path).rstrip('/')}/{name}"
     except FileError:
         return ""  # it is not there, or out of reach: so nothing was said of it
+
+
+async def steers(process: Process, path: str) -> bool:
+    """Whether what a path leads to in the parent's namespace is a node's control or its processes, by whatever name."""
+    parent = process.parent
+    if parent is None or parent.state is State.DEAD:
+        return False
+    try:
+        members = await finish(_members(parent, path, ""))
+    except FileError:
+        return False  # it can't be had
+    return any(_is_control(chan.origin) for chan, _ in members)
+
+
+def _is_control(origin: Origin) -> bool:
+    """Of this node by its device; of another, or of the one that a shell came from, by the name that all have it by."""
+    if origin.spec in CONTROLS:
+        return True
+    if not origin.spec.startswith((SERVED, NETWORK)):
+        return False
+    names = origin.names[1:] if origin.spec == NETWORK else origin.names
+    return names[:1] == ("proc",) or names[:2] == ("mnt", "node")
 
 
 async def admit(process: Process, path: str, rights: str, real: str = "") -> None:

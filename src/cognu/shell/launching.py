@@ -115,12 +115,14 @@ class NodeChild:
             return None
         try:
             number, path, rights, program, *more = split_words(line)
-            if not more:
-                return Want(int(number), path, rights, program)
-            never, place, letters = more
-            if never == "never":
-                return Want(int(number), path, rights, program, never=Grant(place, letters))
-            raise ValueError(never)
+            match more:
+                case []:
+                    return Want(int(number), path, rights, program)
+                case ["steers"]:
+                    return Want(int(number), path, rights, program, steers=True)
+                case ["never", place, letters]:
+                    return Want(int(number), path, rights, program, never=Grant(place, letters))
+            raise ValueError(line)
         except ValueError:
             raise FileError(E.BADMESSAGE, f"/proc/{self._pid}/wants") from None
 

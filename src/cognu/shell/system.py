@@ -131,7 +131,7 @@ class Want:
     """What a program wanted and has no grant for: a path, with letters of `rwxc` (`c`: to be made if it isn't there).
 
     `program` is its hash, `real` where the path leads, symbolic links and all. `never` is what is kept of the program
-    by which it was refused, without a question.
+    by which it was refused, without a question; so was what `steers` the node or what runs on it.
     """
 
     number: int
@@ -140,6 +140,7 @@ class Want:
     program: str
     real: str = ""
     never: Grant | None = None
+    steers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

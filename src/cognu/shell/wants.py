@@ -21,8 +21,6 @@ from cognu.shell.system import Child, File, Grant, System, Want
 
 NET = "net"
 """How the network as a whole is typed as a grant."""
-CONTROLS = ("/mnt/node", "/proc")
-"""Whoever may use these steers the node or what runs on it: that is granted in so many words, never by an answer."""
 TOLD = 10
 """Things at most that are told of a program that failed; it may have tried very many before."""
 CHOICES = "once, always or never? [not now] "
@@ -87,10 +85,11 @@ class Attendant:
     async def _attend(self) -> None:
         while (want := await self._child.want()) is not None:
             there = await _existing(self._call.system, want)
-            if there is not None and (self._call.shell.ask is None or there.never is not None or _steers(there)):
+            settled = want.never is not None or want.steers  # refused by then, and no question
+            if there is not None and (self._call.shell.ask is None or settled):
                 self._refused.append(there)
                 there = None
-            if want.never is None and self._call.shell.ask is not None:
+            if not settled and self._call.shell.ask is not None:
                 await self._answer(there or want, there is not None and await self._may_have(there))
 
     async def _answer(self, want: Want, yes: bool) -> None:
@@ -138,12 +137,6 @@ class Attendant:
     async def _complain(self, error: CognuError) -> None:
         with suppress(FileError):
             await self._call.streams.stderr.write(encode(f"{self._name}: {error}\n"))
-
-
-def _steers(want: Want) -> bool:
-    """Whether it lies among CONTROLS, here or on the machine that a shell came from."""
-    real = (want.real or want.path).removeprefix("/mnt/term")
-    return any(f"{real}/".startswith(f"{place}/") for place in CONTROLS)
 
 
 def grant_of(want: Want) -> Grant:
