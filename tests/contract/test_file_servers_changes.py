@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from cognu.devices.host import HostServer
 from cognu.errors import E, FileError
-from cognu.files.server import LOCK_END, Lock, Owner, Then
+from cognu.files.mount import MountServer
+from cognu.files.server import LOCK_END, Lock, Notice, Owner, Then
+from cognu.ninep.messages import Dialect
 from cognu.ninep.types import (
     DMBLOCK,
     DMDEVICE,
@@ -26,8 +30,10 @@ from cognu.ninep.types import (
     XATTR_REPLACE,
     SetStat,
 )
+from cognu.ninep.watches import ASKED, GONE, MADE, REMOVED, RENAMED
 from contract.servers import Foreseeing, refused
 from serving import Client, done
+from watched import Noted
 
 
 async def test_removed_is_gone_for_new_walks_and_for_unopened_fids(client: Client) -> None:
@@ -341,3 +347,30 @@ async def test_attributes_have_limits_and_are_called_user(linux: Client) -> None
     assert await done(server.listxattr(file)) == []
     for fid in (file, link):
         server.clunk(fid)
+
+
+# -- change notices --
+
+
+async def test_what_changes_is_told_or_it_is_refused_to_tell(client: Client) -> None:
+    """Where it can't be told one has to look: on the older dialects, and on a host that is not Linux."""
+    await client.mkdir("d")
+    fid, noted = await client.walk("d"), Noted()
+    server = client.server
+    older = isinstance(server, MountServer) and server.dialect is not Dialect.NG
+    if older or (isinstance(server, HostServer) and sys.platform != "linux"):
+        await refused(E.NOTSUP, lambda: server.watch(fid, ASKED, noted))
+        server.clunk(fid)
+        return
+    end = await done(server.watch(fid, ASKED, noted))
+    server.clunk(fid)
+    await client.put("d/a", b"")
+    assert (await noted.all(1))[0] == (MADE, "a")
+    await client.wstat("d/a", SetStat(name="b"))
+    await noted.all(2)
+    assert noted.notices[1] == Notice(RENAMED, "a", "b")
+    await client.remove("d/b")
+    assert (await noted.all(3))[2:] == [(REMOVED, "b")]
+    await client.remove("d")
+    assert (await noted.all(4))[3] == (GONE, "")
+    end()

@@ -236,7 +236,9 @@ async def test_revoked_a_watch_ends_with_a_notice_and_nothing_more_of_it_goes_ou
         await make(both.there, "/before")
         both.revoke()
         await make(both.there, "/after")
+        changes = both.mount.changes
         assert (await noted.all(1))[-1] == (REVOKED, "")
+        assert both.mount.changes > changes  # what was read ahead is not handed out any more
         assert all(name != "after" for _, name in await noted.all(1))
         assert watchers_of(both.server) == 0
 

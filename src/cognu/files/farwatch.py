@@ -15,7 +15,7 @@ from cognu.errors import CognuError, E, FileError, ProtocolError
 from cognu.files.server import End, Notice, Tell
 from cognu.ninep import messages as m
 from cognu.ninep.client import ClientSession
-from cognu.ninep.watches import BROKEN, ENDS, LOST, Event, unpack_events
+from cognu.ninep.watches import BROKEN, ENDS, LOST, REVOKED, Event, unpack_events
 
 log = logging.getLogger("cognu.mount")
 
@@ -34,12 +34,14 @@ class FarWatches:
         clone: Callable[[int], Awaitable[int]],
         discard: Callable[[int], None],
         fail: Callable[[CognuError], None],
+        revoked: Callable[[], None],
     ) -> None:
         self._session = session
         self._ask = ask
         self._clone = clone
         self._discard = discard
         self._fail = fail
+        self._revoked = revoked
         self._tells: dict[int, tuple[Tell, int]] = {}  # by the watch's number; with its fid
         self._cursor = 0
         self.settled = asyncio.Event()  # it is known whether the server can tell
@@ -107,6 +109,8 @@ class FarWatches:
         tell_it, own = self._tells.get(event.watch, (None, 0))
         if tell_it is None:
             return  # it was ended here meanwhile
+        if event.kind == REVOKED:
+            self._revoked()  # nothing that was asked for ahead is handed out any more
         if event.kind & ENDS:
             del self._tells[event.watch]
             self._discard(own)

@@ -76,7 +76,7 @@ class MountServer(FarCalls):
         self._linux = LinuxCalls(session, clock, self._call, self._clone, self._discard, self._give_back)
         self._ahead = AheadOfAll(self._read_ahead, self._is_plain, clock)
         self._behind = BehindOfAll(self._write, clock)
-        self._watches = FarWatches(session, self._ask_watch, self._clone, self._discard, self._break)
+        self._watches = FarWatches(session, self._ask_watch, self._clone, self._discard, self._break, self._revoked)
         self._trips = Trips(
             session,
             clock,
