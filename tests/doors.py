@@ -406,6 +406,7 @@ HARMLESS = words(
 )
 """Modules of Python and others' that open nothing, by the first part of their name; any other needs a row below."""
 IMPORTED = {
+    "devices/ram.py": {"copy"},  # another name of a file is another node with the same contents
     "devices/host.py": {"threading"}, "devices/log.py": {"threading"}, "files/authority.py": {"threading"},
     "files/chan.py": {"gc", "threading"}, "man/__init__.py": {"os"},
     "node/__main__.py": {"logging.handlers", "os", "signal", "socket", "sys", "uvloop"},
@@ -463,4 +464,6 @@ SOCKETS = frozenset({"home", "self"})
 """A home's `socket` is a path. `runtime/runner.py` has a real one."""
 OPEN = ("man/__init__.py",)
 """Where the host's files are opened by hand: the manual's pages."""
-DUNDERS = frozenset({"__init__", "__name__", "__members__", "__setitem__", "__hash__", "__dataclass_fields__"})
+DUNDERS = frozenset({
+    "__init__", "__new__", "__name__", "__members__", "__setitem__", "__hash__", "__dataclass_fields__",
+})  # fmt: skip
