@@ -47,6 +47,7 @@ def user() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(360)
 def test_the_tutorial_does_what_it_says(user: dict[str, str]) -> None:
     steps = blocks((ROOT / "docs/tutorial.md").read_text())
     assert len(steps) > 10
@@ -56,7 +57,7 @@ def test_the_tutorial_does_what_it_says(user: dict[str, str]) -> None:
     script = script.replace("cognu --home ~/pi up", "cognu --home ~/pi up 2>>started")
     ran = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env=user, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
     )  # fmt: skip
     printed = ran.stdout.split(f"{END}\n")
     for (commands, wanted), got in zip(steps, printed, strict=False):
