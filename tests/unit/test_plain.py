@@ -490,3 +490,43 @@ async def test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_o
         assert len(got) <= 11 + 1000
         await ends.serving
     server.close()
+
+
+class Narrow:
+    """A socket that takes three bytes at a time, and nothing every other time."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+        self._full = False
+        self.fileno, self.close = real.fileno, real.close
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        self._full = not self._full
+        if not self._full:
+            raise BlockingIOError
+        return self._real.send(data[:3], flags)
+
+    def sendmsg(self, buffers: Sequence[bytes]) -> int:
+        return self.send(b"".join(buffers))
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+async def test_what_the_host_takes_in_small_pieces_arrives_whole_and_in_order(tree: Path, by_file: bool) -> None:
+    near, far = socket.socketpair()
+    client, stream = SocketStream(near, "client"), SocketStream(far, "server")
+    stream._socket = Narrow(far)  # type: ignore[assignment]
+    with (tree / "large").open("rb") as file:
+        if by_file:
+            taken = stream.offer_file(b"a header of some bytes", file.fileno(), 100, 900)
+        else:
+            taken = stream.offer(b"a header of some bytes", LARGE[100:1000])
+        assert not taken
+        assert not stream.offer(b"and more")
+    writing = asyncio.get_running_loop().create_task(stream.write(b"!"))
+    got = b""
+    while len(got) < 22 + 900 + 8 + 1:
+        got += await client.read(1 << 16)
+    await writing
+    assert got == b"a header of some bytes" + LARGE[100:1000] + b"and more!"
+    client.close()
+    stream.close()

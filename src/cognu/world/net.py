@@ -175,14 +175,10 @@ class SocketStream:
         sent = 0
         if not self._queue and self._write_error is None:
             try:
-                if self._socket.send(header, _MORE) == len(header):
-                    header = b""
-                    sent = os.sendfile(self._fd, number, offset, count)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                self._write_error = from_oserror(error).error
-                return False
+                header = header[self._socket.send(header, _MORE) :]
+                sent = 0 if header else os.sendfile(self._fd, number, offset, count)
+            except OSError:
+                pass  # no room, or it can't be done so; if it is the socket, `offer` is told the same
             if sent == count:
                 return True
         rest = os.pread(number, count - sent, offset + sent)
