@@ -16,7 +16,8 @@ from cognu.errors import E, FileError
 from cognu.files.server import End, Notice
 from cognu.ninep.types import SetStat
 from cognu.ninep.watches import ASKED, ATTRIBUTES, BROKEN, CONTENT, GONE, LOST, MADE, REMOVED, RENAMED
-from cognu.world.host_tree import NamedHandle, RealHostTree
+from cognu.world.host_handles import NamedHandle
+from cognu.world.host_tree import RealHostTree
 from cognu.world.notices import IGNORED, OVERFLOW, HostNotices
 from cognu.world.real import real_world
 from serving import Client, done

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError, Misuse
 from cognu.world import HostSteps, WouldWait
 from cognu.world.cached import can_open_cached
+from cognu.world.host_handles import HANDLE, Descriptor, NamedHandle, PathHandle
 from cognu.world.host_names import component, decode, encode
-from cognu.world.host_tree import HANDLE, Descriptor, NamedHandle, PathHandle, RealHostTree
+from cognu.world.host_tree import RealHostTree
 from cognu.world.refusals import refusals
 
 SECRET = b"outside"

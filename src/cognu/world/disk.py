@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from cognu.errors import from_oserror
 from cognu.world import HostTree
-from cognu.world.host_tree import Descriptor, RealHostFile, RealHostTree
+from cognu.world.host_handles import Descriptor
+from cognu.world.host_tree import RealHostFile, RealHostTree
 from cognu.world.refusals import refusals
 
 MOUNTS = "/proc/self/mountinfo"

@@ -5,13 +5,7 @@ no `..`; and after the step the file is named by its handle, not by a path, so w
 longer matters. A directory that somebody on the host moves elsewhere stays reachable for who holds its
 handle, as with any descriptor.
 
-How a file is held is chosen in one place, `HANDLE`:
-
-- `PathHandle`, where the host has O_PATH: a descriptor that names the inode itself, link or not. Descriptors
-  for reading and writing come from `/proc/self/fd/N`, which leads to that inode and nowhere else (open(2),
-  proc_pid_fd(5)).
-- `NamedHandle`, anywhere else: the open parent and the name, with device and inode number compared at every
-  use. What was swapped meanwhile is STALE.
+How a file is held: `cognu.world.host_handles`.
 
 Every method is a blocking call and may run in any thread, also beside `close` of the same handle.
 """
@@ -25,11 +19,12 @@ import pwd
 import stat
 import threading
 from collections.abc import Callable, Set
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from cognu.errors import E, FileError, Misuse
 from cognu.world import MARKS, HostNode, HostStat, HostSteps, HostTell, WouldWait
-from cognu.world.cached import can_open_cached, is_cached, is_local, open_cached
+from cognu.world.cached import can_open_cached, is_cached
+from cognu.world.host_handles import DIRECTORY, HANDLE, ODD, Descriptor, Handle, NamedHandle, PathHandle
 from cognu.world.host_names import component, decode, encode
 from cognu.world.notices import HostNotices
 from cognu.world.refusals import printable, refusals
@@ -38,9 +33,6 @@ T = TypeVar("T")
 READ_LIMIT = 1 << 24
 """Bytes of one `pread`; the buffer is allocated before it is filled."""
 
-_ODD = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Opening never waits for a pipe's other end, and a terminal does not become the node's."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p", stat.S_IFSOCK: "s",
     stat.S_IFCHR: "c", stat.S_IFBLK: "b",
@@ -49,242 +41,6 @@ _CREATE_TRIES = 16
 _NAMES_LIMIT = 1024
 _users: dict[int, str] = {}
 _groups: dict[int, str] = {}
-
-
-class Descriptor:
-    """A descriptor that is closed when asked to and no call uses it: a number closed under a running call
-    could by then be another file's. `with` gives the number; it raises `FileError(BADF)` after `close`.
-    """
-
-    __slots__ = ("_closed", "_fd", "_lock", "_users")
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._users = 0
-        self._closed = False
-        self._lock = threading.Lock()  # Guards the two above.
-
-    def __enter__(self) -> int:
-        with self._lock:
-            if self._closed:
-                raise FileError(E.BADF)
-            self._users += 1
-            return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            last = self._closed and not self._users
-        if last:
-            os.close(self._fd)
-
-    @property
-    def number(self) -> int:
-        """The number, for one call that its owner makes at once, and beside which nobody closes it."""
-        if self._closed:
-            raise FileError(E.BADF)
-        return self._fd
-
-    def close(self) -> None:
-        with self._lock:
-            last = not (self._closed or self._users)
-            self._closed = True
-        if last:
-            os.close(self._fd)
-
-    def __del__(self) -> None:
-        # A call whose caller was cancelled still returns its handle, to nobody.
-        self.close()
-
-
-class Handle(HostNode, Protocol):
-    """One file, held so that no link or race leads elsewhere. `with self.directory as fd` is for the *at
-    calls.
-    """
-
-    @property
-    def directory(self) -> Descriptor: ...
-
-    def walk(self, name: bytes) -> Handle: ...
-
-    def stat(self) -> os.stat_result: ...
-
-    def open(self, flags: int) -> int: ...
-
-    def readlink(self) -> bytes: ...
-
-    def chmod(self, mode: int) -> None: ...
-
-    def utime(self, atime: int, mtime: int) -> None: ...
-
-    def link(self, directory: int, name: bytes) -> None: ...
-
-    def attributes(self, call: Callable[[int | str], T]) -> T:
-        """Have `call` do something to extended attributes, by what Python takes for the file."""
-
-
-class PathHandle:
-    """A file by an O_PATH descriptor. `local`: on a file system of this machine's own, as far as is known."""
-
-    __slots__ = ("_descriptor", "local")
-
-    def __init__(self, fd: int, local: bool) -> None:
-        self._descriptor = Descriptor(fd)
-        self.local = local
-
-    @classmethod
-    def root(cls, path: str) -> PathHandle:
-        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return cls(fd, is_local(fd))
-
-    @property
-    def directory(self) -> Descriptor:
-        return self._descriptor
-
-    @property
-    def number(self) -> int:
-        """See `Descriptor.number`."""
-        if self._descriptor._closed:
-            raise FileError(E.BADF)
-        return self._descriptor._fd
-
-    def walk(self, name: bytes) -> PathHandle:
-        with self._descriptor as directory:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            return PathHandle(fd, is_local(fd))
-
-    def walk_cached(self, name: bytes) -> PathHandle:
-        """As `walk` if the host need not wait for it, else raises `WouldWait`; it stays in the same mount."""
-        return PathHandle(open_cached(self.number, name), self.local)
-
-    def stat(self) -> os.stat_result:
-        with self._descriptor as fd:
-            return os.fstat(fd)
-
-    def open(self, flags: int) -> int:
-        with self._descriptor as fd:
-            return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
-
-    def readlink(self) -> bytes:
-        with self._descriptor as fd:
-            return os.readlink(b"", dir_fd=fd)
-
-    def chmod(self, mode: int) -> None:
-        with self._descriptor as fd:
-            os.chmod(f"/proc/self/fd/{fd}", mode)
-
-    def utime(self, atime: int, mtime: int) -> None:
-        with self._descriptor as fd:
-            os.utime(f"/proc/self/fd/{fd}", ns=(atime, mtime))
-
-    def link(self, directory: int, name: bytes) -> None:
-        with self._descriptor as fd:
-            os.link(f"/proc/self/fd/{fd}".encode(), name, dst_dir_fd=directory, follow_symlinks=True)
-
-    def attributes(self, call: Callable[[int | str], T]) -> T:
-        with self._descriptor as fd:
-            return call(f"/proc/self/fd/{fd}")
-
-    def close(self) -> None:
-        self._descriptor.close()
-
-
-class NamedHandle:
-    """A file by its open parent, its name and its identity; a directory by its own descriptor besides."""
-
-    __slots__ = ("_identity", "_name", "_own", "_parent")
-
-    def __init__(self, parent: Descriptor, name: bytes) -> None:
-        with parent as fd:
-            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            self._own: Descriptor | None = None
-            if stat.S_ISDIR(found.st_mode):
-                self._own = Descriptor(os.open(name, _DIRECTORY, dir_fd=fd))
-                with self._own as own:
-                    found = os.fstat(own)
-            self._parent = Descriptor(os.dup(fd))
-        self._name = name
-        self._identity = (found.st_dev, found.st_ino)
-
-    @classmethod
-    def root(cls, path: str) -> NamedHandle:
-        return cls(Descriptor(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), b".")
-
-    @property
-    def directory(self) -> Descriptor:
-        if self._own is None:
-            raise NotADirectoryError(errno.ENOTDIR, "")
-        return self._own
-
-    def walk(self, name: bytes) -> NamedHandle:
-        return NamedHandle(self.directory, name)
-
-    def stat(self) -> os.stat_result:
-        if self._own is not None:
-            with self._own as fd:
-                return os.fstat(fd)
-        with self._parent as fd:
-            return self._check(os.stat(self._name, dir_fd=fd, follow_symlinks=False))
-
-    def open(self, flags: int) -> int:
-        # Truncating waits until the file is known to be the one that was meant.
-        plain = flags & ~os.O_TRUNC | os.O_NOFOLLOW | _ODD
-        if self._own is not None:
-            with self._own as own:
-                return os.open(b".", plain, dir_fd=own)
-        with self._parent as parent:
-            fd = os.open(self._name, plain, dir_fd=parent)
-        try:
-            self._check(os.fstat(fd))
-            if flags & os.O_TRUNC:
-                os.ftruncate(fd, 0)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def readlink(self) -> bytes:
-        self.stat()
-        with self._parent as fd:
-            return os.readlink(self._name, dir_fd=fd)
-
-    def chmod(self, mode: int) -> None:
-        self._with_own(os.O_RDONLY, lambda fd: os.fchmod(fd, mode))
-
-    def utime(self, atime: int, mtime: int) -> None:
-        self._with_own(os.O_RDONLY, lambda fd: os.utime(fd, ns=(atime, mtime)))
-
-    def link(self, directory: int, name: bytes) -> None:
-        self.stat()
-        with self._parent as fd:
-            os.link(self._name, name, src_dir_fd=fd, dst_dir_fd=directory, follow_symlinks=False)
-
-    def attributes(self, call: Callable[[int | str], T]) -> T:
-        fd = self.open(os.O_RDONLY)
-        try:
-            return call(fd)
-        finally:
-            os.close(fd)
-
-    def close(self) -> None:
-        self._parent.close()
-        if self._own is not None:
-            self._own.close()
-
-    def _with_own(self, flags: int, call: Callable[[int], None]) -> None:
-        fd = self.open(flags)
-        try:
-            call(fd)
-        finally:
-            os.close(fd)
-
-    def _check(self, found: os.stat_result) -> os.stat_result:
-        if (found.st_dev, found.st_ino) != self._identity:
-            raise FileError(E.STALE, printable(decode(self._name)))
-        return found
-
-
-HANDLE: type[PathHandle] | type[NamedHandle] = PathHandle if hasattr(os, "O_PATH") else NamedHandle
 
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
@@ -420,7 +176,7 @@ class RealHostTree:
     def list(self, node: HostNode) -> list[str]:
         """Bytes that are not UTF-8 show as `host_names` says; every name given here can be walked to."""
         with refusals(self._path), _held(node).directory as fd:
-            reading = os.open(".", _DIRECTORY, dir_fd=fd)
+            reading = os.open(".", DIRECTORY, dir_fd=fd)
             try:
                 return [decode(os.fsencode(name)) for name in os.listdir(reading)]
             finally:
@@ -450,7 +206,7 @@ class RealHostTree:
             if kind == stat.S_IFLNK:
                 raise FileError(E.LOOP, self._path)
             flags = os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
-            return RealHostFile(held.open(flags | _ODD | (os.O_TRUNC if truncate else 0)), self._path)
+            return RealHostFile(held.open(flags | ODD | (os.O_TRUNC if truncate else 0)), self._path)
 
     def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, RealHostFile]:
         """A file open for reading and writing. One that is there is EXIST if `exclusive`, else opened as it
@@ -572,7 +328,7 @@ class RealHostTree:
             if size is not None:
                 if kind != stat.S_IFREG:
                     raise FileError(E.ISDIR if kind == stat.S_IFDIR else E.INVAL, self._path, "size")
-                fd = held.open(os.O_WRONLY | _ODD)
+                fd = held.open(os.O_WRONLY | ODD)
                 try:
                     os.ftruncate(fd, size)
                 finally:
@@ -654,7 +410,7 @@ class QuickSteps:
             number = handle.number
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 raise WouldWait
-            return RealHostFile(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | _ODD), self._tree._path)
+            return RealHostFile(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | ODD), self._tree._path)
 
 
 def _path_handle(node: HostNode) -> PathHandle:
@@ -693,7 +449,7 @@ def _held(node: HostNode) -> Handle:
 
 
 def _open_or_make(directory: int, name: bytes, mode: int, exclusive: bool) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | _ODD
+    flags = os.O_RDWR | os.O_NOFOLLOW | ODD
     for _ in range(_CREATE_TRIES):
         try:
             fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, mode & 0o700 | 0o600, dir_fd=directory)
