@@ -135,8 +135,8 @@ def _may_import(module: str, name: str, part: bool = False) -> bool:
     """`part` if it is perhaps no module, but something in one."""
     first, _, rest = name.partition(".")
     if first == "cognu":
-        makers = ("cognu.world.real", "cognu.world.net", "cognu.world.tls", "cognu.world.disk",
-                  "cognu.world.host_handles", "cognu.world.host_tree", "cognu.world.calls", "cognu.world.cached")  # fmt: skip
+        hosts = ("calls", "cached", "disk", "host_handles", "host_tree", "net", "real", "tls")
+        makers = {f"cognu.world.{host}" for host in hosts}
         return name not in makers or name in doors.WORLDS.get(module, {})
     mine = doors.IMPORTED.get(module, set())
     if part:
