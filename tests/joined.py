@@ -14,7 +14,8 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain
-from cognu.files.export import Attach, Export
+from cognu.files.export import Export
+from cognu.files.export_calls import Attach
 from cognu.files.handing import Minter
 from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
@@ -177,8 +178,8 @@ async def joined(
         await serving
         assert not export._tasks
         assert not export._stopping
-        assert not export._reading
-        assert not export._numbers
+        assert not export.calls._reading
+        assert not export.calls._numbers
 
 
 ME = Somebody()

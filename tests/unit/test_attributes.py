@@ -59,7 +59,7 @@ async def served() -> AsyncIterator[Served]:
     await raw.answers(1)
     yield Served(raw, local, process)
     await raw.close()
-    assert raw.export._attributes.used == 0
+    assert raw.export.calls._attributes.used == 0
 
 
 async def test_a_value_is_set_when_its_fid_is_clunked_and_read_through_a_fid_of_its_own(served: Served) -> None:
@@ -111,7 +111,7 @@ async def test_the_end_of_the_connection_sets_nothing(served: Served) -> None:
     other.send((m.Twalk(0, 1, ("f",)), 1), (m.Txattrcreate(1, "user.x", 1, 0), 2), (m.Twrite(1, 0, b"x"), 3))
     await other.answers(3)
     await other.close()
-    assert other.export._attributes.used == 0
+    assert other.export.calls._attributes.used == 0
     assert await bring(served.value("user.x")) is E.NODATA
 
 

@@ -507,7 +507,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind() -> None:
         await client.open("w")
         await ends.mount.close()
         await ends.serving
-        descriptors = ends.export.descriptors
+        descriptors = ends.export.calls.descriptors
         assert descriptors is not None
         assert len(descriptors) == 0
         ends.process.namespace.release()

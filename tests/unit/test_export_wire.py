@@ -239,7 +239,7 @@ async def test_a_new_version_ends_everything_of_the_old_session(dialect: Dialect
     async with joined(dialect, server=tree()) as ends:
         slow = put_slow(ends)
         raw = await Raw.over(ends, dialect)
-        raw.export.descriptors = held
+        raw.export.calls.descriptors = held
         await raw.open_path("slow", 1)
         await raw.open_path("f", 2)
         raw.send((m.Tread(1, 0, 10), 1))

@@ -14,7 +14,7 @@ from traceback import clear_frames
 
 import pytest
 
-import cognu.files.export
+import cognu.files.export_calls
 import cognu.ninep.server
 from cognu.errors import E, FileError
 from cognu.files.attach import attach_own
@@ -480,7 +480,7 @@ async def test_a_listing_goes_on_after_dots_and_never_in_circles(monkeypatch: py
         return pages[message.offset]
         yield
 
-    monkeypatch.setattr(cognu.files.export, "read_listing", page)
+    monkeypatch.setattr(cognu.files.export_calls, "read_listing", page)
     async with near("compounds", monkeypatch) as at:
         chan = await finish(at.namespace.open(await at.find("/d"), OREAD, ME))
         (entry,) = await finish(dispatch(chan, READ, chan.server.readdir, chan.fid, 0, 10))
@@ -494,7 +494,7 @@ async def test_a_listing_that_is_cut_is_an_error_and_leaves_no_fid(monkeypatch: 
         return m.Rlist(1, b"cut")
         yield
 
-    monkeypatch.setattr(cognu.files.export, "read_listing", cut)
+    monkeypatch.setattr(cognu.files.export_calls, "read_listing", cut)
     async with near("compounds", monkeypatch) as at:
         assert await refused(at.find("/d", Then.LIST)) is E.BADMESSAGE
 

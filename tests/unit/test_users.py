@@ -86,13 +86,13 @@ async def served(dialect: Dialect) -> tuple[Raw, list[str]]:
     await Client(server, Somebody()).put("f")
     raw = await Raw.over(process, dialect)
     attached: list[str] = []
-    attach = raw.export._attach
+    attach = raw.export.calls._attach
 
     def noting(uname: str, aname: str) -> object:
         attached.append(uname)
         return attach(uname, aname)
 
-    raw.export._attach = noting  # type: ignore[assignment]
+    raw.export.calls._attach = noting  # type: ignore[assignment]
     return raw, attached
 
 

@@ -11,12 +11,12 @@ until that is sent.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 from cognu.files.chan import Chan, Origin
 from cognu.files.dispatch import at_once
+from cognu.files.export_calls import Calls
 from cognu.files.namespace import Namespace
-from cognu.files.process import Descriptors, Process
+from cognu.files.process import Process
 from cognu.files.server import StoredBytes
 from cognu.kernel import READ
 from cognu.ninep import plain
@@ -34,23 +34,16 @@ MOST_COPIED = 1 << 17
 """Of a Tread of more, the host sends the file itself (sendfile(2)); below, that costs more than a copy."""
 
 
-class Owner(Protocol):
-    """Whose connection it is."""
-
-    process: Process
-    descriptors: Descriptors | None
-
-    def clunked(self, fid: int, chan: Chan) -> None:
-        """The fid, which stood for the chan, is gone."""
-
-
 class PlainAnswers:
-    """What answers the plain requests of one session. `blocked`: the host has not taken all of it yet."""
+    """What answers the plain requests of one session, in the process that `calls` has.
 
-    def __init__(self, stream: DirectStream, session: ServerSession, owner: Owner) -> None:
+    `blocked`: the host has not taken all of it yet.
+    """
+
+    def __init__(self, stream: DirectStream, session: ServerSession, calls: Calls) -> None:
         self._stream = stream
         self._session = session
-        self._owner = owner
+        self._calls = calls
         self._replies: list[bytes | memoryview] = []  # of the requests that are being answered
         self.blocked = False
         self._passed = False  # the request that comes next was tried already
@@ -103,7 +96,7 @@ class PlainAnswers:
         """Add a reply to those to be sent; its size, or 0 if the answer is not there at once."""
         session, kind, tag, reply = self._session, fields[1], fields[2], None
         if kind == plain.GETATTR:
-            stat = attributes(self._owner.process, chan)
+            stat = attributes(self._calls.process, chan)
             if stat is not None and (reply := plain.pack_getattr(tag, stat, fields[4])) is not None:
                 session.taken(fields)
         elif kind == plain.READ:
@@ -115,20 +108,20 @@ class PlainAnswers:
             reply = self._walk(chan, fields, names)
         elif kind == plain.LOPEN:
             # A descriptor of the process's too is made the long way.
-            if self._owner.descriptors is None and opened(self._owner.process, chan, fields[4]):
+            if self._calls.descriptors is None and opened(self._calls.process, chan, fields[4]):
                 reply = plain.pack_lopen(tag, chan.qid)
                 session.opened(fields, chan.qid)
         else:
             reply = plain.pack_clunk(tag)
             session.clunked(fields)
-            self._owner.clunked(fields[3], chan)
+            self._calls.clunked(fields[3], chan)
         if reply is None:
             return 0
         self._replies.append(reply)
         return len(reply)
 
     def _walk(self, chan: Chan, fields: plain.Fields, names: tuple[str, ...]) -> bytes | None:
-        walked = walk(self._owner.process, chan, names)
+        walked = walk(self._calls.process, chan, names)
         if walked is None:
             return None
         qids, found = walked

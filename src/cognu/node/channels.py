@@ -190,7 +190,7 @@ class _PeerTree:
         process.args, process.state = ["peer", peer.name], State.RUNNING
         self._handed = (handed, process)
         audit(f"peer {peer.name}", f"redeemed token {handed.number}: {handed.path}")
-        self._export.process = process
+        self._export.calls.process = process
         return process
 
 

@@ -142,5 +142,5 @@ class _Guest:
                 if self._over:
                     self._door.node.processes.end(session, 0)
                     raise FileError(E.CANCELED)
-                self._session = self._export.process = session
+                self._session = self._export.calls.process = session
             return self._session

@@ -26,7 +26,8 @@ from typing import Any
 from cognu.errors import E, FileError, ProtocolError
 from cognu.files.attach import OWN, attach_own
 from cognu.files.chan import Chan
-from cognu.files.export import Attach, Export
+from cognu.files.export import Export
+from cognu.files.export_calls import Attach
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT, Account, Resource
 from cognu.files.process import Descriptors, Process, ProcessTable
@@ -352,7 +353,7 @@ class IsolatedRun:
                 # What is open so far is its runner's; what comes is the program's, and counts.
                 limit = self._process.descriptors.limit + SESSION.calls
                 assert self._export is not None
-                self._export.descriptors = Descriptors(limit, self._process.quota)
+                self._export.calls.descriptors = Descriptors(limit, self._process.quota)
                 self._running.set_result(None)
             case Refused(error) if not self._running.done():
                 self._running.set_exception(error)
