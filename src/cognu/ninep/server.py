@@ -29,14 +29,14 @@ from . import messages as m
 from .codec import HEADER, Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
 from .compound import BYTES, DATA_HEADER, MINT, NEEDED, PARTS, WATCH, Compound, granted, wanted
 from .fids import Call, FidTable
-from .messages import Dialect, Message, Reply, Request, is_request
+from .messages import Dialect, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
 from .plain import DIALECTS, WALK, Fields, Plain, parse
+from .replies import check_reply, commit, error_reply, opened_state, unopened_state
 from .types import MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, READ_HEADER, Buffer, Extent, Qid
 
 VERSION = 100  # Tversion's number, the same in all dialects
 FIRST_SIZE = 8192  # bytes a message may have before a version was agreed
-ERRMAX = 128  # Plan 9 clients cut longer error texts, terminator included
 
 
 class Called(NamedTuple):
@@ -105,10 +105,7 @@ _UNDOING = 1 << 17
 """Added to the number of a fid: the tag of a clunk that the session itself asks for."""
 _TAG = PART - 1
 _ENDS_FID = (m.Tclunk, m.Tremove)
-# Requests whose replies can say too much or too little.
-_CHECKED = MAKES_FID | {m.Tread, m.Treaddir, m.Tlist, m.Tevent, m.Twrite, m.Tmint}
 _CHANGES_FID = MAKES_FID | {kind for kind, moves in MOVES.items() if any(use.exclusive for use in moves)}
-_OPENS = (m.Topen, m.Tlopen, m.Tcreate, m.Tlcreate)
 
 
 class ServerSession:
@@ -207,12 +204,12 @@ class ServerSession:
     def walked(self, fields: Fields, qid: Qid, made: object) -> None:
         """A Twalk is answered that went all the way, to a file of that qid; its new fid stands for `made`."""
         self._frames.skip(fields[0])
-        self._fids.put(fields[4], _unopened(qid), made)
+        self._fids.put(fields[4], unopened_state(qid), made)
 
     def opened(self, fields: Fields, qid: Qid) -> None:
         """A Tlopen is answered; what the fid stands for is open."""
         self._frames.skip(fields[0])
-        self._rebind(fields[3], _opened(qid), None)
+        self._fids.bind(fields[3], opened_state(qid), self._fids.target(fields[3]))
 
     def clunked(self, fields: Fields) -> None:
         """A Tclunk is answered; the embedding releases what the fid stood for."""
@@ -233,7 +230,7 @@ class ServerSession:
         expected = expected_reply(self.dialect, type(call.message))
         if type(message) is not expected:
             raise Misuse(E.BADMESSAGE, type(message).__name__, f"{expected.__name__} is due")
-        _check_reply(call.message, message, made)
+        check_reply(call.message, message, made)
         try:
             buffers = encode(message, tag & _TAG, self.dialect)
             if sum(map(len, buffers)) > self.msize:
@@ -244,7 +241,9 @@ class ServerSession:
             self._finish(call, self._error_buffers(tag, error))
             return
         if type(call.message) in _CHANGES_FID:
-            self._commit(call.message, message, made)
+            gone = commit(self._fids, call.message, message, made)
+            if gone is not None:
+                self._release(gone)
         if tag >= PART:
             self._note(tag, message)
         self._finish(call, buffers)
@@ -507,48 +506,6 @@ class ServerSession:
             raise Misuse(E.BADMESSAGE, f"tag {tag}", "no such call")
         return call
 
-    def _commit(self, request: Request, reply: Reply, made: object) -> None:
-        """Change the fids as the reply says. The call holds them alone, so nothing else sees the change half done."""
-        match request, reply:
-            case m.Tattach(fid=fid), m.Rattach(qid=qid):
-                self._fids.bind(fid, _unopened(qid), made)
-            case m.Tauth(afid=fid), _:
-                self._fids.bind(fid, FidState.AUTH, made)
-            case m.Twalk(), m.Rwalk(qids=qids):
-                self._commit_walk(request, qids, made)
-            case m.Txattrwalk(newfid=fid), _:
-                self._fids.bind(fid, FidState.XATTR, made)
-            case m.Tattenuate(newfid=fid), m.Rattenuate(qid=qid):
-                self._fids.bind(fid, _unopened(qid), made)
-            case m.Txattrcreate(fid=fid), _:
-                self._rebind(fid, FidState.XATTR, made)
-            case m.Topen(fid=fid) | m.Tlopen(fid=fid), m.Ropen(qid=qid) | m.Rlopen(qid=qid):
-                self._rebind(fid, _opened(qid), made)
-            case m.Tcreate(fid=fid) | m.Tlcreate(fid=fid), m.Rcreate(qid=qid) | m.Rlcreate(qid=qid):
-                self._rebind(fid, _opened(qid), made)
-            case m.Tclunk(fid=fid) | m.Tremove(fid=fid), _:
-                self._fids.bind(fid, FidState.FREE, None)
-            case _:
-                raise AssertionError(request)
-
-    def _commit_walk(self, request: m.Twalk, qids: tuple[Qid, ...], made: object) -> None:
-        if len(qids) < len(request.names) or made is None:
-            return
-        if qids:
-            state = _unopened(qids[-1])
-        else:
-            source = self._fids.state(request.fid)
-            state = FidState.DIR if source in (FidState.DIR, FidState.OPENDIR) else FidState.FILE
-        old = self._fids.bind(request.newfid, state, made)
-        if request.newfid == request.fid and old is not made:
-            self._release(old)
-
-    def _rebind(self, fid: int, state: FidState, made: object) -> None:
-        old = self._fids.target(fid)
-        self._fids.bind(fid, state, old if made is None else made)
-        if made is not None and made is not old:
-            self._release(old)
-
     def _finish(self, call: Call, buffers: Sequence[Buffer | Extent] | None, made: tuple[int, ...] = ()) -> None:
         """End a call: its reply if it gets one, then the flushes that wait for it, then whose turn comes now."""
         if call.started and call.makes:
@@ -583,21 +540,9 @@ class ServerSession:
             self._send(buffers)
 
     def _error_buffers(self, tag: int, error: CognuError) -> list[Buffer]:
-        if self.dialect is Dialect.NG:
-            compound = self._compound_of(tag)
-            room = self.msize if compound is None else min(self.msize, compound.room)
-            return encode(_ng_error(error, room), tag & _TAG, Dialect.NG)
-        if self.dialect is Dialect.L:
-            return encode(m.Rlerror(error.errno), tag, Dialect.L)
-        dialect = self.dialect or Dialect.LEGACY
-        try:
-            # Linux's client of plain 9P2000 has only texts, and knows them whole (net/9p/error.c).
-            text = str(error if self.dialect is Dialect.U else FileError(error.error, "", error.detail))
-            if len(text.encode()) < ERRMAX:
-                return encode(m.Rerror(text, error.errno), tag, dialect)
-        except (UnicodeEncodeError, Misuse):
-            pass  # the subject is no legal text; the row's own always is
-        return encode(m.Rerror(error.error.text, error.errno), tag, dialect)
+        compound = self._compound_of(tag)
+        room = self.msize if compound is None else min(self.msize, compound.room)
+        return error_reply(error, tag & _TAG, self.dialect, room)
 
     # -- the session as a whole --
 
@@ -651,50 +596,3 @@ class ServerSession:
             self._frames.max_size = version.msize
         answer = m.Rversion(version.msize, version.dialect.value if version.dialect else "unknown")
         self._send(encode(answer, version.tag, Dialect.LEGACY))
-
-
-def _ng_error(error: CognuError, msize: int) -> m.Rngerror:
-    """The whole error, its texts cut to what a message holds."""
-    room = (msize - 64) // 2
-    subject, detail = (_cut(text, room) for text in (error.subject, error.detail))
-    return m.Rngerror(error.errno, error.error.name, subject, detail)
-
-
-def _cut(text: str, size: int) -> str:
-    """At most `size` bytes of UTF-8, and nothing in it that 9P can't carry."""
-    raw = text.replace("\0", "?").encode("utf-8", "replace")[: min(size, 4096)]
-    return raw.decode("utf-8", "ignore")
-
-
-def _unopened(qid: Qid) -> FidState:
-    return FidState.DIR if qid.is_dir else FidState.FILE
-
-
-def _opened(qid: Qid) -> FidState:
-    return FidState.OPENDIR if qid.is_dir else FidState.OPEN
-
-
-def _check_reply(request: Request, reply: Message, made: object) -> None:
-    """A reply that says more than was asked, or forgets what a new fid stands for, is the embedding's mistake."""
-    if made is None and type(request) not in _CHECKED:
-        return
-    needed = False
-    allowed = isinstance(request, (*_OPENS, m.Txattrcreate))
-    wrong = False
-    match request, reply:
-        case m.Tattach() | m.Tauth() | m.Txattrwalk() | m.Tattenuate(), _:
-            needed = True
-        case m.Twalk(), m.Rwalk():
-            got, asked = len(reply.qids), len(request.names)
-            wrong = got > asked or (asked > 0 and got == 0)
-            needed = got == asked and (asked > 0 or request.newfid != request.fid)
-        case (m.Tread() | m.Treaddir() | m.Tlist() | m.Tevent(), m.Rread() | m.Rreaddir() | m.Rlist() | m.Revent()):
-            wrong = len(reply.data) > request.count
-        case m.Twrite(), m.Rwrite():
-            wrong = reply.count > len(request.data)
-        case m.Tmint(), m.Rmint():
-            wrong = reply.seconds > request.seconds
-        case _:
-            pass
-    if wrong or (needed and made is None) or (made is not None and not needed and not allowed):
-        raise Misuse(E.BADMESSAGE, type(reply).__name__, f"to {type(request).__name__}")
