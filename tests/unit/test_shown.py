@@ -25,7 +25,7 @@ from cognu.files.shown import (
     parse_pattern,
     parse_shown,
 )
-from cognu.ninep.messages import Dialect
+from cognu.ninep.messages import OLD_STYLE, Dialect
 from cognu.ninep.types import SetStat
 from joined import ME, CountingServer, StoppedClock, attach_to, bring, local_process, tree
 from misused import read_or_misused
@@ -182,6 +182,60 @@ async def test_a_rename_or_link_neither_finds_nor_makes_what_is_hidden() -> None
         assert await bring(done_link(client, directory, existing, "y.key")) is E.ACCES
         await client.symlink("w/y", "x")
         assert await client.names("w") == ["x", "y"]
+
+
+@DIALECTS
+async def test_no_renaming_of_a_directory_undoes_a_pattern_of_a_path_below_it(dialect: Dialect) -> None:
+    async with exported(dialect, ["/d/e/y"], []) as client:
+        for path in ("d/e", "d"):
+            assert await bring(client.wstat(path, SetStat(name="z"))) in (E.ACCES, E.IO)
+            assert await bring(client.rename(path, path.replace(path[-1], "z"))) in (E.ACCES, E.IO)
+        assert await client.names("d") == ["e", "x"]
+        assert await client.names("d/e") == []
+        if dialect not in OLD_STYLE:
+            assert await bring(client.rename("d/e", "w/e")) is E.ACCES
+        await client.wstat("w", SetStat(name="v"))
+        await client.wstat("d/x", SetStat(name="v"))
+        assert (await client.names(""), await client.names("d")) == (["d", "f", "l", "v"], ["e", "v"])
+
+
+@pytest.mark.parametrize(
+    ("show", "old", "new"),
+    [(["*.txt"], "w", "w.txt"), (["*.txt"], "w", "a.txt/w"), (["/w/a", "/v/b"], "w", "v"), (["*.txt"], "a.txt", "a")],
+)
+async def test_a_directory_is_not_moved_to_where_more_of_it_is_shown_or_less(
+    show: list[str], old: str, new: str
+) -> None:
+    server = tree()
+    for path in ("/a.txt", "/a.txt/in", "/q"):
+        server.plant(path, None)
+    for path in ("/w/a", "/w/b"):
+        server.plant(path, "secret")
+    async with exported(Dialect.NG, [], show, server) as client:
+        assert await bring(client.rename(old, new)) is E.ACCES
+        assert await bring(client.walk("w/b")) is E.NOENT
+        if show == ["*.txt"]:
+            await client.rename("a.txt/in", "a.txt/on")
+            await client.rename("w", "q/w")
+            assert await bring(client.walk("q/w/a")) is E.NOENT
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+WAYS = st.lists(NAMES, min_size=1, max_size=3)
+PATTERNS = st.lists(
+    st.lists(st.sampled_from(["a", "b", "c", "*", "[ab]"]), min_size=1, max_size=4).map("/".join)
+    | NAMES.map(lambda name: f"/{name}"),
+    max_size=3,
+)
+
+
+@given(PATTERNS, PATTERNS, WAYS, WAYS, st.lists(NAMES, min_size=1, max_size=3), st.booleans())
+def test_where_a_directory_may_go_everything_below_it_is_shown_as_before(
+    hide: list[str], show: list[str], old: list[str], new: list[str], below: list[str], directory: bool
+) -> None:
+    shown = parse_filter(hide, show)
+    if shown.allows(old, True) and shown.allows(new, True) and shown.shows_alike(old, new):
+        assert shown.allows([*old, *below], directory) is shown.allows([*new, *below], directory)
 
 
 async def done_link(client: Client, directory: object, existing: object, name: str) -> None:

@@ -4,6 +4,9 @@ In the spirit of exportfs(4)'s -P, with the shell's patterns in place of regular
 `[!a-z]`. A pattern without a slash is for names at any depth; one with a slash is for paths from the exported tree's
 root. What matches takes along all that is below it. What is not shown does not exist: it is not listed, can't be walked
 to, and no symbolic link leads there; nor can anything be made under such a name.
+
+Patterns go by names, not by files. So a directory is only moved to where the same is shown of what is below it, and
+what a client holds of it by its old name is no way round them.
 """
 
 from __future__ import annotations
@@ -42,6 +45,10 @@ class Pattern(NamedTuple):
             return True
         return len(names) <= len(self.elements) and all(map(matches, self.elements, names))
 
+    def names_below(self, names: Sequence[str]) -> bool:
+        """Whether this is a path, and may be one of something below `names`."""
+        return self.anchored and len(names) < len(self.elements) and self.leads_from(names)
+
 
 def parse_pattern(text: str) -> Pattern:
     """Raises USAGE for an empty one, one that is too long, or a bracket that is not closed."""
@@ -68,6 +75,20 @@ class Filter(NamedTuple):
         if not self.show or not names or any(pattern.matches(way) for way in ways for pattern in self.show):
             return True
         return directory and any(pattern.leads_from(names) for pattern in self.show)
+
+    def shows_alike(self, old: Sequence[str], new: Sequence[str]) -> bool:
+        """Whether of all below a directory the same is shown at `new` as at `old`, both of which are shown.
+
+        False for two places also where a path among the patterns may lead below one, whatever is there.
+        """
+        if any(pattern.names_below(way) for pattern in self.hide + self.show for way in (old, new)):
+            return list(old) == list(new)
+        return self._whole(old) == self._whole(new)
+
+    def _whole(self, names: Sequence[str]) -> bool:
+        """Whether all below `names` is shown, but for what is hidden."""
+        ways = [names[: end + 1] for end in range(len(names))]
+        return not self.show or any(pattern.matches(way) for way in ways for pattern in self.show)
 
 
 def parse_filter(hide: Sequence[str], show: Sequence[str]) -> Filter:
@@ -231,19 +252,17 @@ class ShownNamespace(Namespace):
 
     def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
         if change.name is not None and chan.path.parent is not None:
-            names = (*chan.path.names()[:-1], change.name)
-            if not self.filter.allows(names, self.cross(chan)[0].qid.is_dir):
-                raise FileError(E.ACCES, change.name, "a name that is not shown here")
+            self._may_move(chan, [*chan.path.names()[:-1], change.name])
         yield from super().wstat(chan, change)
 
     def rename(self, directory: Chan, name: str, to: Chan, new_name: str, caller: Caller) -> Steps[None]:
         moved = yield from self.walk(directory, [name], caller, follow=False)
-        self._may_make(to, new_name, moved.qid.is_dir)
+        self._may_move(moved, [*to.path.names(), new_name])
         moved.close()
         yield from super().rename(directory, name, to, new_name, caller)
 
     def link(self, existing: Chan, directory: Chan, name: str) -> Steps[None]:
-        self._may_make(directory, name, False)
+        self._may_move(existing, [*directory.path.names(), name])
         yield from super().link(existing, directory, name)
 
     def shown(self, directory: Chan, entries: list[Entry]) -> list[Entry]:
@@ -262,5 +281,15 @@ class ShownNamespace(Namespace):
         return self.filter.allows(chan.path.names(), self.cross(chan)[0].qid.is_dir)
 
     def _may_make(self, directory: Chan, name: str, is_directory: bool) -> None:
-        if not self.filter.allows((*directory.path.names(), name), is_directory):
-            raise FileError(E.ACCES, name, "a name that is not shown here")
+        self._must_show([*directory.path.names(), name], is_directory)
+
+    def _may_move(self, chan: Chan, names: list[str]) -> None:
+        """Raises ACCES if the file at `chan`, or what is below it, would be shown otherwise at `names` than it is."""
+        is_directory = self.cross(chan)[0].qid.is_dir
+        self._must_show(names, is_directory)
+        if is_directory and not self.filter.shows_alike(chan.path.names(), names):
+            raise FileError(E.ACCES, chan.path.name, "what is below it would be shown otherwise: it keeps its place")
+
+    def _must_show(self, names: list[str], is_directory: bool) -> None:
+        if not self.filter.allows(names, is_directory):
+            raise FileError(E.ACCES, names[-1], "a name that is not shown here")
