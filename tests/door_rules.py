@@ -2,8 +2,8 @@
 
 `findings` is given a source text and the place where it would stand, so that what it finds can itself be tested
 (`unit/test_doors_source.py`). It follows no values: a name may be read, called or not, only where a row says so, and
-what reads attributes without naming them (`vars`, `getattr` of a name that is worked out, `eval`, a star import) may
-not be used at all.
+what reads attributes without naming them (`vars`, `getattr` of a name that is worked out, `eval`, a star import, a
+pattern's parts by their place) may not be used at all.
 """
 
 from __future__ import annotations
@@ -68,7 +68,51 @@ def _parsed(module: str, source: str) -> Parsed:
     tree = ast.parse(source)
     nodes = list(ast.walk(tree))
     parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
-    return Parsed(nodes, parents, _functions(tree), _bound(module, tree))
+    where = _functions(tree)
+    for attribute, pattern in _read_by_patterns(nodes):
+        nodes.append(attribute)
+        parents[attribute], where[attribute] = pattern, where[pattern]
+    return Parsed(nodes, parents, where, _bound(module, tree))
+
+
+Read = Iterator[tuple[ast.Attribute, ast.pattern]]
+
+
+def _read_by_patterns(nodes: list[ast.AST]) -> Read:
+    """`match it: case object(part=x)` reads `it.part`: such attributes, as if written so, each with its pattern."""
+    for node in list(nodes):
+        if isinstance(node, ast.Match):
+            for case in node.cases:
+                yield from _read(case.pattern, node.subject)
+
+
+def _read(pattern: ast.pattern, of: ast.expr) -> Read:
+    """What a pattern reads of `of`, and of what it finds there."""
+    below: list[tuple[ast.pattern, ast.expr]] = []
+    match pattern:
+        case ast.MatchClass():
+            for name, inner in zip(pattern.kwd_attrs, pattern.kwd_patterns, strict=True):
+                attribute = ast.copy_location(ast.Attribute(of, name, ast.Load()), pattern)
+                yield attribute, pattern
+                below.append((inner, attribute))
+            below += [(inner, _part(of, number)) for number, inner in enumerate(pattern.patterns)]
+        case ast.MatchSequence(patterns=patterns):
+            whole = isinstance(of, ast.Tuple) and len(of.elts) == len(patterns)
+            parts = of.elts if isinstance(of, ast.Tuple) and whole else [_part(of, n) for n in range(len(patterns))]
+            below += zip(patterns, parts, strict=True)
+        case ast.MatchMapping():
+            keyed = zip(pattern.keys, pattern.patterns, strict=True)
+            below += [(inner, ast.Subscript(of, key, ast.Load())) for key, inner in keyed]
+        case ast.MatchOr(patterns=patterns):
+            below += [(inner, of) for inner in patterns]
+        case ast.MatchAs(pattern=ast.pattern() as inner):
+            below.append((inner, of))
+    for inner, part in below:
+        yield from _read(inner, part)
+
+
+def _part(of: ast.expr, number: int) -> ast.expr:
+    return ast.Subscript(of, ast.Constant(number), ast.Load())
 
 
 @cache
@@ -167,10 +211,8 @@ def _blind(module: str, node: ast.AST) -> Said:
         own = node.attr == "socket" and module == "runtime/runner.py"
         if node.attr in doors.BY_THE_WAY | doors.OF_LOOPS and not path and not own:
             yield "import", _text(node)
-    if isinstance(node, ast.MatchClass) and isinstance(node.cls, ast.Name):
-        parts = [part for part in node.kwd_attrs if part in doors.PARTS | doors.OPENING | doors.CONTRACT | {"server"}]
-        if parts or (node.patterns and node.cls.id in doors.TYPES | {"Parts"}):
-            yield "blind", _text(node)
+    if isinstance(node, ast.MatchClass) and node.patterns and _text(node.cls) not in doors.BY_PLACE:
+        yield "blind", _text(node)  # which attributes these are, the class says
 
 
 def _attribute(module: str, node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Said:
@@ -397,8 +439,8 @@ def _dispatched(module: str, call: ast.Call) -> str:
 def used(source: str) -> list[tuple[str, str]]:
     """Names and attributes that a source reads as values, as they are written, each after the function that it is in.
 
-    Types are no values. Left out: annotations, subscripts, bases of classes, patterns, and what `isinstance` and `cast`
-    are told.
+    Types are no values. Left out: annotations, subscripts, bases of classes, classes of patterns, and what `isinstance`
+    and `cast` are told.
     """
     tree = ast.parse(source)
     where = _functions(tree)
@@ -408,6 +450,7 @@ def used(source: str) -> list[tuple[str, str]]:
         node = waiting.pop()
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             found.append((where[node], ast.unparse(node)))
+        found += [(where[node], ast.unparse(attribute)) for attribute, _ in _read_by_patterns([node])]
         waiting += _values(node)
     return found
 

@@ -443,6 +443,8 @@ BLIND = frozenset({
     "methodcaller", "FileHandler", "FileType", "CodeType", "update_mmap", "getattr_static", "getmembers",
 })  # fmt: skip
 """What runs text, or reads attributes that nobody named."""
+BY_PLACE = words("Cancel Over Refused Release Send Used m.Tflush str")
+"""Classes whose parts a pattern may have by their place; of any other by their names, which can be looked at."""
 NAMED_LATER = {
     "mesh/identity.py": "rows of the peer book, by the fields of `Peer`",
     "ninep/codec.py": "fields of messages",

@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 import doors
-from door_rules import Finding, findings
+from door_rules import Finding, findings, used
 
 SOURCE = Path(__file__).parents[2] / "src" / "cognu"
 FACES = ("cli", "shell")
@@ -57,7 +57,7 @@ BACKDOORS = {
     "a file of the host as an option": ("blind", "import argparse\nargparse.FileType('r')('/etc/passwd')"),
     "a function of its code": ("blind", "import types\ntypes.CodeType(1)"),
     "a chan's server by getattr": ("blind", "def f(chan): return getattr(chan, 'server')"),
-    "a handle's server in a pattern": ("blind", "def f(handle):\n match handle:\n  case Handle(server=it): it"),
+    "a handle's server in a pattern": ("server", "def f(handle):\n match handle:\n  case Handle(server=it): it"),
     "a disk by another name": ("world", "def f(world): host = world.disk; host.tree('/')"),
     "a tree of the host": ("opening", "def f(host): return host.tree('/')"),
     "a part by getattr": ("blind", "def f(world): getattr(world, 'network')"),
@@ -69,7 +69,7 @@ BACKDOORS = {
     "a part by __getattribute__": ("blind", "def f(world): world.__getattribute__('network')"),
     "the parts as a tuple": ("blind", "from dataclasses import astuple\ndef f(world): astuple(world)"),
     "the parts as a dict": ("blind", "from dataclasses import asdict\ndef f(world): asdict(world)"),
-    "a part in a pattern": ("blind", "def f(world):\n match world:\n  case World(network=wire): wire"),
+    "a part in a pattern": ("world", "def f(world):\n match world:\n  case World(network=wire): wire"),
     "a part in a pattern by its place": ("blind", "def f(world):\n match world:\n  case World(a, b, c, wire): wire"),
     "a World of its own": ("import", "from cognu.world.real import real_world"),
     "a World's network of its own": ("import", "from cognu.world import net"),
@@ -143,6 +143,43 @@ BACKDOORS = {
     "a namespace of another": ("authority", "def f(process): process.namespace = process.parent.namespace"),
     "a root of another": ("authority", "def f(process): process.namespace.root = process.parent.namespace.root"),
     "a table of mounts": ("authority", "def f(process, parent): process.namespace.heads = parent.namespace.heads"),
+    "asyncio's calls in a pattern": (
+        "import",
+        "import asyncio\ndef f():\n match asyncio:\n  case object(open_connection=d, create_subprocess_exec=r): r('e')",
+    ),
+    "os in a pattern": ("import", "import os\ndef f():\n match os:\n  case object(fork=f): f()"),
+    "a loop's connection in a pattern": ("import", "def f(loop):\n match loop:\n  case object(add_reader=r): r(0, f)"),
+    "another's module in a pattern": (
+        "import", "from cognu.node import __main__\ndef f():\n match __main__:\n  case object(os=o): o.abort()",
+    ),
+    "a capability for whoever in a pattern": (
+        "authority", "def f(domain, c, to):\n match domain:\n  case object(authority=object(mint=m)): m(0, c, 63, to)",
+    ),
+    "a capability in a pattern": ("authority", "def f(chan):\n match chan:\n  case object(cap=c) as it: it.give(c)"),
+    "a right written in a pattern": (
+        "authority",
+        "def f(authority):\n match authority:\n  case object(kernel=object(slots=object(rights=t))): t[3] = 65535",
+    ),
+    "a mount in a pattern": ("authority", "def f(it):\n match it:\n  case object(namespace=object(mount=m)): m(it)"),
+    "a chan's server in a pattern below": (
+        "server", "def f(chan):\n match chan:\n  case object(handle=object(server=s, fid=g)): s.read(g, 0, 10)",
+    ),
+    "a server's method in a pattern": (
+        "contract", "def f(one, it):\n match one, it:\n  case (_, object(read=r)): r(1, 0, 10)",
+    ),
+    "a server's method in a pattern of a table": (
+        "contract", "def f(it):\n match it:\n  case {'r': object(read=r)} | [object(read=r)]: r(1, 0, 10)",
+    ),
+    "a part in a pattern of a node": (
+        "world", "def f(node):\n match node:\n  case object(world=object(spawn=s)): s.run(['sh'])",
+    ),
+    "a call in a pattern": ("opening", "def f(wire):\n match wire:\n  case object(connect_tcp=c): c('evil:1')"),
+    "the devices in a pattern": ("server", "def f(it):\n match it:\n  case object(devices=d): d['s'][0].read(1, 0, 9)"),
+    "what reads by name in a pattern": ("blind", "def f(it):\n match it:\n  case object(__dict__=d): d['network']"),
+    "parts by place of a class of a module": ("blind", "def f(it):\n match it:\n  case w.World(a, b): b"),
+    "a part in a pattern below one by its place": (
+        "world", "def f(it):\n match it:\n  case Over(object(network=n)): n",
+    ),
     "dispatch of a list": ("dispatch", "def f(them): dispatch(*them)"),
 }  # fmt: skip
 """What a module `node/backdoor.py` might say to get around the doors, and the rule by which it is found."""
@@ -181,6 +218,25 @@ def test_each_line_of_the_backdoor_that_was_not_found_once_is_found() -> None:
         Finding("opening", 12, "host.tree"),
         Finding("contract", 13, "server.write"),
     ]
+
+
+def test_what_a_pattern_reads_is_named_as_if_it_was_written_out() -> None:
+    source = """
+        def f(domain, one, two):
+            match domain:
+                case object(authority=object(mint=m), pid=1) | object(other=object(cap=m)) as it:
+                    m()
+            match one, [two]:
+                case (object(a=1), [object(b=2), *_]):
+                    pass
+                case {"x": object(c=3)}:
+                    pass
+    """
+    read = {text for function, text in used(dedent(source)) if function == "f"}
+    assert read >= {
+        "domain.authority", "domain.authority.mint", "domain.pid", "domain.other", "domain.other.cap",
+        "one.a", "[two][0].b", "(one, [two])['x'].c",
+    }  # fmt: skip
 
 
 def test_what_has_no_way_outside_is_left_alone() -> None:
@@ -253,7 +309,7 @@ def test_every_row_is_about_something() -> None:
                     dead += [] if findings(module, everything[module]) else [(module, f"{function}: {text}")]
                     functions[function] = texts
     assert not dead
-    for names in (doors.NO_SERVERS, doors.TASKS, doors.HARMLESS, doors.ASYNCIO, doors.LOGGING):
+    for names in (doors.NO_SERVERS, doors.TASKS, doors.HARMLESS, doors.ASYNCIO, doors.LOGGING, doors.BY_PLACE):
         words = {word for source in everything.values() for word in names if word in source}
         assert words == names
 
