@@ -27,7 +27,7 @@ from cognu.files.dispatch import dispatch
 from cognu.files.namespace import Namespace
 from cognu.files.server import OEXCL
 from cognu.files.steps import Steps, start
-from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, WRITE, Cap
+from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, READ, SEND, WRITE, Cap
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import DMDIR, DMNAMEDPIPE, OEXEC, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.world.real import RealClock
@@ -513,11 +513,12 @@ async def test_every_operation_from_afar_is_refused_without_the_right() -> None:
         client.close()
 
 
+@pytest.mark.parametrize("lacking", [SEND, GRANT, READ, WRITE, EXECUTE, CREATE])
 @pytest.mark.parametrize("way", ["rename", "link"])
-def test_a_file_gains_no_rights_by_another_name(way: str) -> None:
-    """Two trees of one server, the second of which may be run from; a file of the first stays what it is."""
+def test_a_file_gains_no_rights_by_another_name(way: str, lacking: int) -> None:
+    """Two trees of one server, in the second of which more may be done; a file of the first stays what it is."""
     tree = Tree()
-    namespace = tree.namespace(tree.other, tree.held(READ | WRITE | CREATE))
+    namespace = tree.namespace(tree.other, tree.owner.mint(tree.root.cap, ALL_RIGHTS & ~lacking, tree.other))
     file = now(namespace.walk(namespace.root, ["file"], tree.me))
     where = now(namespace.walk(namespace.root, ["directory"], tree.me))
     where.cap = tree.held(ALL_RIGHTS)

@@ -643,9 +643,11 @@ def _check_not_held(chan: Chan, head: MountHead | None) -> None:
 
 
 def check_no_gain(source: Chan, target: Chan) -> None:
-    """A name in another tree must not give more rights to a file than its old name does. Raises ACCES."""
-    gained = _rights(target) & ~_rights(source) & (READ | WRITE | EXECUTE)
-    if gained:
+    """A name in another tree must not give any right to a file that its old name does not. Raises ACCES, REVOKED.
+
+    To create in a directory, or to hand a file on, counts as much as to read it.
+    """
+    if _rights(target) & ~_rights(source):
         raise FileError(E.ACCES, str(source.path), "the other tree may be used for more than this one")
 
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
+from cognu.files.namespace import check_no_gain
 from cognu.files.process import Process
 from cognu.files.server import OAPPEND, OEXCL, Then
 from cognu.files.steps import Steps
-from cognu.kernel import CREATE, EXECUTE, READ, WRITE
+from cognu.kernel import CREATE
 from cognu.ninep.types import DMDIR, OACCESS, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, QTSYMLINK, SetStat
 from cognu.runtime.wasi.abi import (
     ALL_RIGHTS,
@@ -262,7 +263,7 @@ def path_rename(
     elif to_path.endswith("/") and not chan.qid.type & QTDIR:
         raise WasiError(Errno.NOTDIR)
     if directory.cap != to_directory.cap:
-        _check_no_gain(chan, process.namespace.cross(to_directory)[0])
+        check_no_gain(chan, process.namespace.cross(to_directory)[0])
     yield from process.namespace.rename(directory, name, to_directory, to_name, process)
 
 
@@ -279,23 +280,6 @@ def _check_replaced(source: Chan, target: Chan) -> None:
     if source.key == target.key or bool(source.qid.type & QTDIR) == bool(target.qid.type & QTDIR):
         return
     raise WasiError(Errno.ISDIR if target.qid.type & QTDIR else Errno.NOTDIR)
-
-
-def _check_no_gain(source: Chan, target: Chan) -> None:
-    """A name in another tree must not give more rights to a file than its old name does. Raises EACCES."""
-    for right in (READ, WRITE, EXECUTE):
-        if _holds(target, right) and not _holds(source, right):
-            raise WasiError(Errno.ACCES)
-
-
-def _holds(chan: Chan, right: int) -> bool:
-    try:
-        chan.domain.check(chan.cap, right)
-    except FileError as error:
-        if error.error is E.ACCES:
-            return False
-        raise
-    return True
 
 
 # -- links ------------------------------------------------------------------------------------------------------------
@@ -318,7 +302,7 @@ def path_link(
     where = process.namespace.creator(directory)
     if where.server is not existing.server:
         raise WasiError(Errno.XDEV)
-    _check_no_gain(existing, where)
+    check_no_gain(existing, where)
     yield from dispatch(where, CREATE, where.server.link, where.fid, existing.fid, name)
 
 
