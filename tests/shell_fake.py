@@ -13,6 +13,7 @@ from typing import Any
 from cognu.errors import E, FileError
 from cognu.files.server import Notice
 from cognu.ninep.types import DMDIR, DMSYMLINK, Qid, SetStat, Stat
+from cognu.shell.ahead import Room
 from cognu.shell.interactive import run_once
 from cognu.shell.state import Shell, Streams
 from cognu.shell.system import File, Flags, Grant, Mode, Note, ProcessInfo, Program, RunOptions, Want, absolute
@@ -308,15 +309,22 @@ class FakeWorld:
 
 
 class FakeSystem:
-    def __init__(self, world: FakeWorld | None = None, cwd: str = "/home/me", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        world: FakeWorld | None = None,
+        cwd: str = "/home/me",
+        clock: Clock | None = None,
+        room: Room | None = None,
+    ) -> None:
         self.world = world or FakeWorld()
         self.cwd = cwd
         self.user = "me"
         self.pid = 7
         self.clock: Clock = clock or FakeClock()
+        self.room = room or Room()
 
     def view(self) -> FakeSystem:
-        return FakeSystem(self.world, self.cwd, self.clock)
+        return FakeSystem(self.world, self.cwd, self.clock, self.room)
 
     # Preparing and looking, for tests.
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -18,7 +19,7 @@ from cognu.ninep.codec import Frames, decode
 from cognu.ninep.messages import Dialect
 from cognu.ninep.server import Limits
 from cognu.ninep.types import Qid, SetStat, Stat
-from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, LISTED_IN_ALL, ahead, all_of
+from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, LISTED_IN_ALL, Room, ahead, all_of
 from cognu.shell.commands.early import SMALL, read_small
 from cognu.shell.commands.reading import walk
 from cognu.shell.interactive import run_once
@@ -442,6 +443,84 @@ async def counted(files: int) -> AsyncIterator[tuple[NodeSession, Counting, str]
         end.prepare()
         yield session, end, str(tree)
         await session.close()
+
+
+def planted(top: Path, directories: int) -> None:
+    for directory in range(directories):
+        place = top / f"d{directory}"
+        place.mkdir()
+        (place / f"large-{directory}").write_bytes(b"y" * (SMALL + 1))
+        (place / f"link-{directory}").symlink_to("../f0")
+        (place / f"empty-{directory}").write_bytes(b"")
+
+
+def told(top: Path) -> dict[str, bytes]:
+    """The files below, by name."""
+    return {path.name: path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cp -r {} {}-2", "mkdir {}-2; cp {}/f* {}/d*/* {}-2", "grep -r . {}", "rm -r {}", "cat {}/f* {}/d0", "wc {}/*/*"],
+)
+async def test_with_few_open_files_less_is_done_at_once_and_all_of_it(text: str) -> None:
+    """A limit of 20, of which the session needs some itself; 64 files at once want more."""
+    async with counted(100) as (session, _, tree):
+        top, copy = Path(tree), Path(f"{tree}-2")
+        planted(top, 20)
+        before = told(top)
+        control = await session.open(f"/proc/{session.pid}/ctl", "w")
+        await control.write(b"limit files 20")
+        await control.close()
+        bench = Bench()
+        bench.shell = Shell(session, {}, ("sh",))
+        result = await bench.run(text.replace("{}", f"/mnt/host{tree}"))
+        if "d0" in text:
+            assert result.err == f"cat: /mnt/host{tree}/d0: file is a directory\n"
+        else:
+            assert (result.status, result.err) == (0, "")
+        assert told(copy) == (before if "-2" in text else {})
+        assert told(top) == ({} if "rm" in text else before)
+        assert session.room._most > 20  # nobody wants any now
+
+
+async def test_work_with_too_many_files_open_is_done_again_when_others_have_closed_theirs() -> None:
+    room, free, tries = Room(), 5, 0
+
+    async def work() -> int:
+        nonlocal free, tries
+        tries += 1
+        if free < 2:
+            raise FileError(E.MFILE, "f")
+        free -= 2
+        await idle()
+        free += 2
+        return free
+
+    await asyncio.gather(*(room.run(work) for _ in range(100)))
+    assert (free, room._busy, room._most > 100) == (5, 0, True)
+    assert tries < 300
+
+
+async def test_who_is_alone_and_has_too_many_files_open_is_refused() -> None:
+    room = Room()
+    gate = asyncio.Event()
+
+    async def refused() -> None:
+        raise FileError(E.MFILE, "f")
+
+    async def other() -> None:
+        await gate.wait()
+
+    waiting = asyncio.create_task(room.run(other))
+    late = [asyncio.create_task(room.run(refused)) for _ in range(3)]
+    await idle()
+    assert not any(task.done() for task in late)
+    late.pop().cancel()
+    gate.set()
+    outcomes = await asyncio.gather(waiting, *late, return_exceptions=True)
+    assert [getattr(outcome, "error", None) for outcome in outcomes] == [None, E.MFILE, E.MFILE]
+    assert (room._busy, room._wanted) == (0, 0)
 
 
 async def read_tree(session: NodeSession, top: str) -> list[bytes]:

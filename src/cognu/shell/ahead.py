@@ -3,6 +3,9 @@
 What commands do to a list of paths or to a tree they do in order, and so it looks from outside: output, refusals and
 status are as if nothing was begun early. What is under way or waits for its turn is bounded. Cancelling who asked for
 it cancels and awaits all of it.
+
+Begun early, work has more files open at once than it would have in its turn. Where a limit is too low for that, `Room`
+goes on with fewer at once.
 """
 
 from __future__ import annotations
@@ -12,17 +15,63 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
-from cognu.errors import FileError
+from cognu.errors import E, FileError
 
 AT_ONCE = 64
 """Pieces of work that are under way or wait for their turn."""
 LISTED_AHEAD, LISTED_IN_ALL = 16, 32
 """Directories listed at once, each of which may ask for the attributes of 64 entries; those a walk lists or holds."""
 
+_ANY = 1 << 30
+"""More pieces of work than there ever are."""
+_TOO_MANY_OPEN = (E.MFILE, E.NFILE)
+
 T = TypeVar("T")
 R = TypeVar("R")
 Work = Callable[[T], Coroutine[Any, Any, R]]
 Done = AsyncIterator[tuple[T, "asyncio.Task[R]"]]
+
+
+class Room:
+    """How many pieces of work may have files open at once: any number, until one is refused since too many are open.
+
+    Then half as many, and so on, until nobody is left who wants any. Only what ends by itself belongs here, and no
+    piece may wait for another one: the others wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._most = _ANY
+        self._busy = 0
+        self._wanted = 0  # pieces under way and those that wait
+        self._ended = asyncio.Event()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Do `work`; when too many files are open, once more from its beginning, when others have closed theirs.
+
+        Raises MFILE or NFILE if it was refused so while no other piece was under way.
+        """
+        self._wanted += 1
+        try:
+            while True:
+                while self._busy >= self._most:
+                    await self._ended.wait()
+                most = self._most
+                self._busy += 1
+                try:
+                    return await work()
+                except FileError as error:
+                    if most == 1 or error.error not in _TOO_MANY_OPEN:
+                        raise
+                    if self._most == most:  # else another that was refused with this one has seen to it
+                        self._most = max(1, min(most, self._busy) // 2)
+                finally:
+                    self._busy -= 1
+                    self._ended.set()
+                    self._ended = asyncio.Event()
+        finally:
+            self._wanted -= 1
+            if not self._wanted:
+                self._most = _ANY
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from cognu.files.server import OAPPEND, OEXCL, Entry, Then
 from cognu.files.steps import finish
 from cognu.files.watching import Inbox, watch
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
+from cognu.shell.ahead import Room
 from cognu.shell.connection import Connection, NodeFile, NodeWatch, Posting, Somebody, local_namespace
 from cognu.shell.fetch import fetch
 from cognu.shell.launching import NodeChild, ProgramStart
@@ -64,6 +65,7 @@ class _Node:
     clock: Clock
     pid: int
     children: set[NodeChild]
+    room: Room
 
 
 class NodeSession:
@@ -92,7 +94,7 @@ class NodeSession:
                     # descriptors that the process already has.
                     for _ in range(STREAMS - 1):
                         await connection.walk(namespace.root.fid, [], caller)
-            node = _Node(connection, namespace, caller, clock, 0, set())
+            node = _Node(connection, namespace, caller, clock, 0, set(), Room())
             # Not /dev/pid: another machine's terminal may be mounted there, with that machine's numbers.
             session = cls(node, cwd)
             pid = await session._read_device("#c", "pid")
@@ -159,6 +161,10 @@ class NodeSession:
     @property
     def clock(self) -> Clock:
         return self._node.clock
+
+    @property
+    def room(self) -> Room:
+        return self._node.room
 
     def view(self) -> NodeSession:
         return NodeSession(self._node, self._cwd)
@@ -298,7 +304,7 @@ class NodeSession:
             found.close()
             return real
 
-    async def list(self, path: str) -> list[Stat]:
+    async def _list(self, path: str) -> list[Stat]:
         with self._node.connection.told(path):
             found = await self._find(path, then=Then.LIST)
             try:
@@ -319,6 +325,9 @@ class NodeSession:
                 return [stat for stat in stats if stat is not None]
             finally:
                 found.close()
+
+    async def list(self, path: str) -> list[Stat]:
+        return await self._node.room.run(lambda: self._list(path))
 
     async def _entries(self, directory: Chan) -> Sequence[Entry]:
         namespace, caller = self._node.namespace, self._node.caller

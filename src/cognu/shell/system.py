@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from cognu.files.server import Notice
 from cognu.ninep.types import SetStat, Stat
+from cognu.shell.ahead import Room
 from cognu.world import Clock
 
 TERMINAL = "/dev/cons"
@@ -200,6 +201,10 @@ class System(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    @property
+    def room(self) -> Room:
+        """Who has files open for a while only, and can wait for others to close theirs, has them by this."""
+
     def view(self) -> System:
         """The same namespace with a working directory of its own, for a subshell; needs no closing."""
 
@@ -230,7 +235,7 @@ class System(Protocol):
     async def list(self, path: str) -> list[Stat]:
         """A directory's entries, without `.` and `..`; of a union those of all members, so a name may come twice.
 
-        Links are not followed. Raises `FileError(NOTDIR)` for a file.
+        It has its place in `room` itself. Links are not followed. Raises `FileError(NOTDIR)` for a file.
         """
 
     async def remove(self, path: str) -> None:

@@ -15,7 +15,7 @@ from cognu.files.readahead import is_plain
 from cognu.ninep.types import Stat
 from cognu.shell.ahead import AT_ONCE, Work, ahead
 from cognu.shell.state import Call
-from cognu.shell.system import File, System, absolute
+from cognu.shell.system import File, Mode, System, absolute
 
 SMALL = 1 << 15
 """Bytes of the largest file that is read before its turn: what comes with the walk in one trip."""
@@ -61,18 +61,23 @@ async def read_small(system: System, path: str, stat: Stat) -> File | None:
     """The whole of a small stored file; None if it is none, or is refused: then it is for who opens it to say so."""
     if not is_stored(stat) or stat.length > SMALL:
         return None
-    parts: list[bytes] = []
-    size = 0
     try:
-        file = await system.open(path, "r")
-        try:
-            while size <= SMALL and (data := await file.read(SMALL + 1 - size)):
-                parts.append(data)
-                size += len(data)
-        finally:
-            await file.close()
+        return await system.room.run(lambda: read_if_small(system, path))
     except FileError:
         return None
+
+
+async def read_if_small(system: System, path: str) -> File | None:
+    """The whole of a stored file; None if it is not small. Raises `FileError`."""
+    parts: list[bytes] = []
+    size = 0
+    file = await system.open(path, "r")
+    try:
+        while size <= SMALL and (data := await file.read(SMALL + 1 - size)):
+            parts.append(data)
+            size += len(data)
+    finally:
+        await file.close()
     return None if size > SMALL else Held(absolute(system.cwd, path), b"".join(parts))
 
 
@@ -83,6 +88,11 @@ async def look_and_read(system: System, path: str) -> File | None:
     except FileError:
         return None
     return await read_small(system, path, stat)
+
+
+async def open_in_turn(system: System, path: str, mode: Mode = "r") -> File:
+    """What was begun early may have as many files open as there may be: then when it has closed some."""
+    return await system.room.run(lambda: system.open(path, mode))
 
 
 class Held:

@@ -24,7 +24,7 @@ from cognu.ninep.types import (
     Stat,
 )
 from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, ahead, all_of
-from cognu.shell.commands.early import each_ahead, read_small
+from cognu.shell.commands.early import SMALL, each_ahead, is_stored, open_in_turn, read_if_small
 from cognu.shell.commands.reading import (
     DEEPEST,
     base_name,
@@ -345,15 +345,18 @@ async def cp(call: Call) -> int:
         return join(target, base_name(absolute(call.system.cwd, path))) if into else target
 
     async def one(path: str) -> Stat | None:
-        """Copy it, unless it is a directory."""
+        """Copy it, unless it is a directory or may be a stream."""
         found = await call.system.stat(path)
-        if found.is_dir:
+        if found.is_dir or found.qid.version == 0:
             return found
         await copy_file(call.system, path, place(path), found)
         return None
 
-    async def directory(path: str, found: Stat | None) -> None:
+    async def in_turn(path: str, found: Stat | None) -> None:
         if found is None:
+            return
+        if not found.is_dir:
+            await _copy_stream(call.system, path, place(path))
             return
         if "r" not in call.options:
             raise FileError(E.ISDIR, path, "cp -r copies directories")
@@ -361,7 +364,7 @@ async def cp(call: Call) -> int:
 
     sources = call.operands[:-1]
     most = _at_once(call.system, [*sources, *(map(place, sources))])
-    return await each_ahead(call, sources, one, directory, most)
+    return await each_ahead(call, sources, one, in_turn, most)
 
 
 async def _refuse_same(system: System, path: str, to: str) -> None:
@@ -392,10 +395,27 @@ async def copy_file(system: System, path: str, to: str, found: Stat | None = Non
     """
     if not new:
         await _refuse_same(system, path, to)
-    held = None if found is None else await read_small(system, path, found)
-    async with closing(held or await system.open(path, "r")) as source, opened(system, to, "w") as copy:
+
+    async def copy() -> None:
+        # Both are open before anything is read, so that it may begin again if there are too many open.
+        small = found is not None and is_stored(found) and found.length <= SMALL
+        held = await read_if_small(system, path) if small else None
+        async with closing(held or await system.open(path, "r")) as source, opened(system, to, "w") as target:
+            async for data in chunks(source):
+                await target.write(data)
+
+    await system.room.run(copy)
+
+
+async def _copy_stream(system: System, path: str, to: str) -> None:
+    """As `copy_file` of what may have no end, in its turn: nobody waits for it to be closed."""
+    await _refuse_same(system, path, to)
+    async with (
+        closing(await open_in_turn(system, path)) as source,
+        closing(await open_in_turn(system, to, "w")) as target,
+    ):
         async for data in chunks(source):
-            await copy.write(data)
+            await target.write(data)
 
 
 async def copy_tree(system: System, path: str, to: str) -> None:
@@ -410,10 +430,15 @@ async def copy_tree(system: System, path: str, to: str) -> None:
     """For each directory of the copy whether it is new; None if it is refused, which is told once."""
 
     async def directory(copy: str, in_new: bool) -> bool:
-        if not in_new:
-            return await _mkdir_if_missing(system, copy)
-        await system.mkdir(copy)
-        return True
+        async def make() -> bool:
+            nonlocal in_new
+            if not in_new:
+                return await _mkdir_if_missing(system, copy)
+            in_new = False  # what is refused may have been made all the same, for making a directory opens it too
+            await system.mkdir(copy)
+            return True
+
+        return await system.room.run(make)
 
     async def one(found: tuple[str, Stat]) -> None:
         below, entry = found
@@ -440,7 +465,7 @@ async def copy_tree(system: System, path: str, to: str) -> None:
                 yield below, entry
 
     top = asyncio.get_running_loop().create_future()
-    top.set_result(await _mkdir_if_missing(system, to))
+    top.set_result(await directory(to, in_new=False))
     made[join(to, "x").rpartition("/")[0]] = top
     await all_of(found(), one)
 

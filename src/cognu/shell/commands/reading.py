@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from cognu.errors import CognuError, E, FileError
 from cognu.ninep.types import Stat
 from cognu.shell.ahead import LISTED_AHEAD, LISTED_IN_ALL
-from cognu.shell.commands.early import each_ahead, look_and_read
+from cognu.shell.commands.early import each_ahead, look_and_read, open_in_turn
 from cognu.shell.state import Call
 from cognu.shell.system import File, Mode, System
 
@@ -81,7 +81,7 @@ async def each_input(call: Call, action: Callable[[str, File], Awaitable[None]])
         if path == "-":
             await action(path, call.streams.stdin)
             return
-        async with closing(held or await call.system.open(path, "r")) as file:
+        async with closing(held or await open_in_turn(call.system, path)) as file:
             await action(path, file)
 
     return await each_ahead(call, call.operands or ["-"], early, one)

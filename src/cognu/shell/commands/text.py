@@ -15,7 +15,7 @@ from decimal import Decimal
 from cognu.errors import E, FileError
 from cognu.ninep.types import Stat
 from cognu.shell.ahead import ahead
-from cognu.shell.commands.early import look_and_read, read_small
+from cognu.shell.commands.early import look_and_read, open_in_turn, read_small
 from cognu.shell.commands.following import Counted, follow
 from cognu.shell.commands.reading import chunks, closing, each_input, lines, walk
 from cognu.shell.commands.regex import compile_fixed, compile_regex
@@ -247,7 +247,7 @@ class _Grep:
             if path == "-":
                 await self.file("(standard input)", self.call.streams.stdin)
                 return
-            async with closing(held or await self.call.system.open(path, "r")) as file:
+            async with closing(held or await open_in_turn(self.call.system, path)) as file:
                 await self.file(path, file)
         except FileError as error:
             if error.error is E.PIPE:
