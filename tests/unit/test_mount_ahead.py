@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
+from cognu.files.flow import ALL_BYTES, CEILING, FLOOR
 from cognu.files.mount import FarFid, MountServer
-from cognu.files.readahead import AHEAD_BYTES, ALL_BYTES, GOOD_FOR, PIECE, AheadOfAll, Data, ReadAhead, is_plain
+from cognu.files.readahead import GOOD_FOR, PIECE, AheadOfAll, Data, ReadAhead, is_plain
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import getattr_of_stat
 from cognu.ninep.codec import Frames, decode, encode
@@ -430,28 +431,75 @@ def test_whatever_is_read_is_what_the_file_has(reads: list[tuple[int, int]], sho
             assert data == CONTENT[at : at + len(data)]
             assert data or at >= len(CONTENT)
             at += len(data)
-        assert source.most <= AHEAD_BYTES
+        assert source.most <= FLOOR  # nothing is known of the link
         ahead.close()
         assert source.all.readers == {}
         assert source.all.room == ALL_BYTES
         while source.all.tasks:
             await asyncio.wait(source.all.tasks)
+        assert source.all.flow.flying == 0
 
     asyncio.run(main())
 
 
 async def test_one_mount_asks_ahead_for_so_much_and_no_more() -> None:
-    content = bytes(8 * AHEAD_BYTES)
+    content = bytes(1 << 23)
     source = Source(content, 0, 0)
-    files = [ReadAhead(source.all, number, number, 1 << 20) for number in range(40)]
+    files = [ReadAhead(source.all, number, number, 1 << 20) for number in range(3 * ALL_BYTES // FLOOR)]
     read: Callable[[ReadAhead, int], Awaitable[Data]] = lambda file, at: file.read(at, 1 << 18, source.direct)  # noqa: E731
-    for step in range(12):
+    for step in range(5):
         for file in files:
             await read(file, step << 18)
         assert source.all.room >= 0
-    assert source.most > 10 * AHEAD_BYTES
+    assert source.most > ALL_BYTES - FLOOR
     for file in files:
         file.drop()
     assert source.all.room == ALL_BYTES
     while source.all.tasks:
         await asyncio.wait(source.all.tasks)
+    assert source.all.flow.flying == 0
+
+
+class LongLink(Source):
+    """Its answers come together, one trip of a simulated clock after the last of them was asked for."""
+
+    def __init__(self, content: bytes, trip: int) -> None:
+        self.clock = SetClock()
+        super().__init__(content, 0, 0)
+        self.all.clock = self.clock
+        self.trip = trip
+        self.asked: list[asyncio.Future[None]] = []
+
+    async def ahead(self, fid: int, offset: int, count: int) -> Data:
+        self.most = max(self.most, ALL_BYTES - self.all.room)
+        if count:
+            self.asked.append(asyncio.get_running_loop().create_future())
+            await self.asked[-1]
+        return self.content[offset : offset + count]
+
+    def arrive(self) -> None:
+        self.clock.time += self.trip
+        asked, self.asked = self.asked, []
+        for future in asked:
+            if not future.done():
+                future.set_result(None)
+
+
+async def test_what_is_asked_for_ahead_follows_what_the_link_carries() -> None:
+    source = LongLink(bytes(256) * (3 * CEILING // 256), 20_000_000)
+    ahead, at, trips = ReadAhead(source.all, 1, 1, 1 << 20), 0, 0
+    while at < len(source.content):
+        reading = asyncio.create_task(ahead.read(at, PIECE, source.direct))
+        await idle()
+        while not reading.done():
+            trips += 1
+            source.arrive()
+            await idle()
+        at += len(await reading)
+    assert trips < 30  # of 64 KiB each it would be 768, of 1 MiB 48
+    assert 8 << 20 < source.most <= CEILING
+    ahead.close()
+    assert source.all.room == ALL_BYTES
+    while source.all.tasks:
+        await asyncio.wait(source.all.tasks)
+    assert source.all.flow.flying == 0

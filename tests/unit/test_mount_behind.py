@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cognu.errors import E, FileError
+from cognu.files.flow import CEILING, FLOOR
 from cognu.files.mount import FarFid
 from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
 from cognu.files.tree import Node, TreeFid
-from cognu.files.writebehind import BEHIND_BYTES, FIRST_BYTES, SLOW, may_write_behind
+from cognu.files.writebehind import may_write_behind
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTAPPEND, Qid, SetStat, Stat
 from joined import ME, CountingServer, Joined, StoppedClock, bring, idle, joined, only_the_roots_are_left
@@ -253,42 +254,53 @@ async def test_two_writes_of_the_same_bytes_are_never_on_their_way_together() ->
         assert bytes(node.data) == b"aabb" + bytes(6) + b"c"
 
 
-async def test_what_is_on_its_way_is_bounded_by_a_window_that_grows() -> None:
-    async with at_work() as (ends, node, fid):
-        most, at = 0, 0
-        for _ in range(120):
-            writing = asyncio.create_task(ends.mount.accept(fid, at, bytes(PIECE)))
-            at += PIECE
-            await idle()
-            most = max(most, len(node.waiting))
-            if not writing.done():
-                assert sum(len(data) for _, _, data in node.waiting) <= BEHIND_BYTES
+async def most_on_its_way(ends: Joined, node: Held, fid: FarFid, count: int, trip: int) -> int:
+    """Write so many pieces as fast as may be, all that wait answered after `trip` nanoseconds; the most that waited."""
+    clock = ends.mount._behind.clock = TimedClock()
+    most, at = 0, 0
+    for _ in range(count):
+        writing = asyncio.create_task(ends.mount.accept(fid, at, bytes(PIECE)))
+        at += PIECE
+        await idle()
+        most = max(most, sum(len(data) for _, _, data in node.waiting))
+        if not writing.done():
+            clock.time += trip
+            while node.waiting:
                 node.answer()
-                await writing
-        assert FIRST_BYTES // PIECE < most <= BEHIND_BYTES // PIECE
-        node.answer_all()
-        await ends.mount.settle(fid)
-        assert len(node.data) == 120 * PIECE
+            await idle()
+            await writing
+    node.answer_all()
+    await ends.mount.settle(fid)
+    assert len(node.data) == count * PIECE
+    assert ends.mount._behind.flow.flying == 0
+    return most
 
 
-@pytest.mark.parametrize(("took", "more"), [(0, True), (SLOW + 1, False)])
-async def test_the_window_does_not_grow_over_a_link_that_is_slow(took: int, more: bool) -> None:
-    """What else is asked over the same link would wait behind all of it."""
+async def test_what_is_on_its_way_follows_what_the_link_carries() -> None:
+    """All that waits is answered together, so that the link carries whatever is put on it."""
     async with at_work() as (ends, node, fid):
-        clock = ends.mount._behind.clock = TimedClock()
-        most, at = 0, 0
-        for _ in range(40):
-            writing = asyncio.create_task(ends.mount.accept(fid, at, bytes(PIECE)))
-            at += PIECE
-            await idle()
-            most = max(most, len(node.waiting))
-            if not writing.done():
-                clock.time += took
-                node.answer()
-                await writing
-        assert (most > 2 * FIRST_BYTES // PIECE) is more  # once it grows before anything is answered
-        node.answer_all()
-        await ends.mount.settle(fid)
+        most = await most_on_its_way(ends, node, fid, 200, 20_000_000)
+        assert 8 * FLOOR < most <= CEILING
+
+
+async def test_no_more_than_the_floor_is_on_its_way_while_nothing_is_known_of_the_link() -> None:
+    async with at_work() as (ends, node, fid):
+        assert FLOOR - PIECE < await most_on_its_way(ends, node, fid, 60, 0) <= FLOOR
+
+
+async def test_a_write_that_is_refused_or_cancelled_takes_no_room_for_good() -> None:
+    async with at_work() as (ends, node, fid):
+        await accept(ends, fid, 0, b"x" * PIECE)
+        await node.parked(1)
+        assert ends.mount._behind.flow.flying == PIECE
+        node.answer(error=E.NOSPC)
+        assert await bring(ends.mount.settle(fid)) is E.NOSPC
+        assert ends.mount._behind.flow.flying == 0
+        await accept(ends, fid, 0, b"x" * PIECE)
+        await node.parked(1)
+        await ends.mount.close()
+        assert ends.mount._behind.flow.flying == 0
+        assert await bring(ends.mount.settle(fid)) is E.NOTRECOVERABLE
 
 
 async def test_who_gives_up_waiting_for_room_has_written_nothing_and_loses_nothing() -> None:

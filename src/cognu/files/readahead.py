@@ -5,6 +5,7 @@ has version 0, which is made up as it is read (Linux v9fs caches none of these e
 And only while one reader reads whole pieces in order: after the second, more and more of what follows is asked for.
 An answer is good for the moment that such a reader needs to come for it, is dropped if the file is changed through the
 same mount, and never says that the file is at its end: who comes to the end asks the file itself, which may have grown.
+How much is asked for follows what the link carries (`files/flow.py`).
 
 What is here was allowed when it was asked for, and may have been revoked at its owner since. So an answer is handed
 out only while another request for the file is under way, or after the file was asked once more, for no bytes; and the
@@ -20,13 +21,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from cognu.errors import FileError
+from cognu.files.flow import ALL_BYTES, CEILING, Flow
 from cognu.ninep.types import DMDEVICE, DMDIR, DMNAMEDPIPE, DMSOCKET, DMSYMLINK, OACCESS, OREAD, Qid, Stat
 from cognu.world import Clock
 
-AHEAD_BYTES = 1 << 20
-"""The most of one file that is asked for ahead."""
-ALL_BYTES = 1 << 24
-"""The most of all files of one mount."""
 PIECE = 1 << 16
 """The least that is asked for at once, however little the reader takes."""
 GOOD_FOR = 250_000_000
@@ -53,11 +51,17 @@ class _Part:
         self.taken = 0
         self.answered: int | None = None  # monotonic time
         self.task = shared.ask(fid, start, count)
+        mark = shared.flow.begin(count, shared.clock.monotonic())
 
         def note(task: asyncio.Task[Data]) -> None:
-            self.answered = shared.clock.monotonic()
-            if not task.cancelled() and task.exception() is not None:
+            self.answered = now = shared.clock.monotonic()
+            if task.cancelled():
+                shared.flow.give_up(mark)
+            elif task.exception() is not None:
+                shared.flow.give_up(mark)
                 refused()
+            else:
+                shared.flow.end(mark, len(task.result()), now)
 
         self.task.add_done_callback(note)
 
@@ -69,6 +73,7 @@ class AheadOfAll:
         self.clock = clock
         self.tasks: set[asyncio.Task[Any]] = set()
         self.room = ALL_BYTES
+        self.flow = Flow()
         self.readers: dict[int, set[ReadAhead]] = {}  # by the file's qid.path
         self._ask = ask
         self._look = look
@@ -192,17 +197,17 @@ class ReadAhead:
         return taken
 
     def _go_on(self, piece: int) -> None:
-        """Ask for more, twice as much as the time before, up to the limit."""
+        """Ask for more, twice as much as the time before, up to what the link carries."""
         piece = min(piece, self._limit)
         self._piece = piece
         if not self._is_plain() or (len(self._parts) > self._depth // 2 and not self._parts[-1].task.done()):
             return
-        self._depth = min(self._depth * 2 or 1, max(1, AHEAD_BYTES // piece))
+        self._depth = min(self._depth * 2 or 1, max(1, CEILING // piece))
         last = self._parts[-1] if self._parts else None
         at = self._next if last is None else last.start + last.count
         held = sum(part.count for part in self._parts)  # the pieces before may have been larger
         while len(self._parts) < self._depth and self._all.room >= piece:
-            if held and held + piece > AHEAD_BYTES:
+            if not self._all.flow.fits(held, piece):
                 break
             held += piece
             self._all.room -= piece

@@ -5,10 +5,9 @@ made up as it is used, and none opened to append. Who writes so must ask for the
 whoever closes a file does. The first write that fails is told once, by the next `write` or by `settle`, whichever
 comes first; if nobody asks before the fid is gone, the log says so.
 
-What is on its way is bounded, for one file by a window that doubles whenever it held the writer up, as reading ahead
-goes further, but not over a link that is slow. Two writes of the same bytes are never on their way together, for a
-server carries out what it has in any order; and whatever else is asked about the file through the same mount waits
-until they are answered.
+What is on its way is bounded by what the link carries (`files/flow.py`), as for reading ahead. Two writes of the same
+bytes are never on their way together, for a server carries out what it has in any order; and whatever else is asked
+about the file through the same mount waits until they are answered.
 """
 
 from __future__ import annotations
@@ -19,20 +18,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cognu.errors import E, FileError
+from cognu.files.flow import ALL_BYTES, Flow
 from cognu.files.server import OAPPEND, OEXCL
 from cognu.ninep.types import OACCESS, ORCLOSE, ORDWR, OWRITE, Qid
 from cognu.world import Clock
 
 log = logging.getLogger("cognu.mount")
-
-FIRST_BYTES = 1 << 18
-"""What may be on its way of one file before it is known that more is worth it."""
-BEHIND_BYTES = 1 << 23
-"""The most of one file."""
-SLOW = 1_000_000_000
-"""Nanoseconds: no more is worth it where an answer takes so long, and whatever else is asked would wait as long."""
-ALL_BYTES = 1 << 24
-"""The most of all files of one mount, but for one write of each."""
 
 Ask = Callable[[int, int, int, bytes], Coroutine[Any, Any, int]]
 """Write (fid, the file's qid.path, offset, data); returns how many bytes were taken."""
@@ -44,7 +35,8 @@ class BehindOfAll:
     def __init__(self, ask: Ask, clock: Clock) -> None:
         self.ask = ask
         self.clock = clock
-        self.room = ALL_BYTES
+        self.room = ALL_BYTES  # but for one write of each file
+        self.flow = Flow()
         self.tasks: set[asyncio.Task[None]] = set()
         self.files: dict[int, set[WriteBehind]] = {}  # by the file's qid.path: those that have something on its way
 
@@ -62,7 +54,7 @@ class BehindOfAll:
 class WriteBehind:
     """The writes through one open file. `under_way` has those not answered."""
 
-    __slots__ = ("_all", "_bytes", "_failed", "_fid", "_path", "_slow", "_window", "under_way")
+    __slots__ = ("_all", "_bytes", "_failed", "_fid", "_path", "under_way")
 
     def __init__(self, shared: BehindOfAll, fid: int, path: int) -> None:
         self.under_way: dict[asyncio.Task[None], range] = {}
@@ -70,8 +62,6 @@ class WriteBehind:
         self._fid = fid
         self._path = path
         self._bytes = 0
-        self._window = FIRST_BYTES
-        self._slow = False  # the last write that was answered
         self._failed: FileError | None = None
 
     async def write(self, offset: int, data: bytes) -> int:
@@ -114,26 +104,30 @@ class WriteBehind:
         return any(place.start < other.stop and other.start < place.stop for other in self.under_way.values())
 
     def _fits(self, size: int) -> bool:
-        """Whether so many bytes more may be on their way; if not, more may from now on. One write always fits."""
-        if not self.under_way or (self._bytes + size <= self._window and size <= self._all.room):
-            return True
-        if not self._slow:
-            self._window = min(BEHIND_BYTES, 2 * self._window)
-        return False
+        """Whether so many bytes more may be on their way. One write always fits."""
+        return not self.under_way or (size <= self._all.room and self._all.flow.fits(self._bytes, size))
 
     def _tell(self) -> None:
         failed, self._failed = self._failed, None
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed  # an error that its own frame holds keeps all that is in use further up
 
     async def _send(self, offset: int, data: bytes) -> None:
-        done, began = 0, self._all.clock.monotonic()
-        while done < len(data):
-            taken = await self._all.ask(self._fid, self._path, offset + done, data[done:])
-            if not taken:
-                raise FileError(E.IO, "write", "nothing was taken")
-            done += taken
-        self._slow = self._all.clock.monotonic() - began > SLOW
+        done = 0
+        mark = self._all.flow.begin(len(data), self._all.clock.monotonic())
+        try:
+            while done < len(data):
+                taken = await self._all.ask(self._fid, self._path, offset + done, data[done:])
+                if not taken:
+                    raise FileError(E.IO, "write", "nothing was taken")
+                done += taken
+        except BaseException:
+            self._all.flow.give_up(mark)
+            raise
+        self._all.flow.end(mark, done, self._all.clock.monotonic())
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         size = len(self.under_way.pop(task))
