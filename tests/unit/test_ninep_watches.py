@@ -201,6 +201,7 @@ STEPS = st.lists(
         st.tuples(st.just("watch"), st.sampled_from([MADE, ASKED, 0]), st.just("")),
         st.tuples(st.just("add"), st.integers(0, 5), st.sampled_from(["a", "b", "c"])),
         st.tuples(st.just("content"), st.integers(0, 5), st.just("")),
+        st.tuples(st.just("lost"), st.integers(0, 5), st.just("")),
         st.tuples(st.just("over"), st.integers(0, 5), st.sampled_from(["gone", "revoked"])),
         st.tuples(st.just("clunk"), st.integers(0, 5), st.just("")),
         st.tuples(st.sampled_from(["ask", "unheard", "foreign", "narrow"]), st.just(0), st.just("")),
@@ -231,6 +232,9 @@ def test_a_client_that_asks_on_from_its_cursor_knows_all_or_is_told_to_look(step
             ring.add(one, kind, text)
             if masks[one] & kind:
                 told.happened[one].append((kind, text))
+        elif step == "lost" and one is not None:
+            ring.add(one, LOST)
+            assert {event.kind for event in ring if event.watch in (0, one)} == {LOST}
         elif step == "over" and one is not None:
             kind = GONE if text == "gone" else REVOKED
             ring.add(one, kind)

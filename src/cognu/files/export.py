@@ -38,6 +38,7 @@ READ_SIZE = 256 * 1024
 UNSENT = 4 << 20
 """Bytes of answers that may wait to be sent before further requests have to."""
 WITH_DATA = (number_of(Dialect.L, m.Rread), number_of(Dialect.NG, m.Rcomp), number_of(Dialect.NG, m.Revent))
+RVERSION = number_of(Dialect.LEGACY, m.Rversion)
 _TAG = 0xFFFF
 """What of a call's tag is on the wire: the parts of a compound have more."""
 TURN = 32
@@ -261,6 +262,8 @@ class Export:
     def _queue(self, buffers: tuple[Buffer, ...], made: tuple[int, ...]) -> None:
         """Put one message in the line of those to send."""
         kind, tag = buffers[0][4], int.from_bytes(buffers[0][5:7], "little")
+        if kind == RVERSION:
+            self._forget_sources()  # of calls of the session before, whose tags are free for others now
         sources = self._parts_read.pop(tag, [])
         if (read := self._reads.pop(tag, None)) is not None:
             sources.append(read)
@@ -311,6 +314,13 @@ class Export:
         if source is not None:
             source.close()
 
+    def _forget_sources(self) -> None:
+        for tag in list(self._reads):
+            self._forget_read(tag)
+        for sources in self._parts_read.values():
+            _close_all(sources)
+        self._parts_read.clear()
+
     def _forget_unsent(self) -> None:
         for unsent in self._out:
             _close_all(unsent.sources)
@@ -337,11 +347,7 @@ class Export:
             self._writing.cancel()
             await asyncio.wait([self._writing])
         self._forget_unsent()
-        for tag in list(self._reads):
-            self._forget_read(tag)
-        for sources in self._parts_read.values():
-            _close_all(sources)
-        self._parts_read.clear()
+        self._forget_sources()
         self._stream.close()
 
 

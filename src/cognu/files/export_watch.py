@@ -18,7 +18,7 @@ from cognu.files.steps import Steps
 from cognu.files.watching import Watching, watch
 from cognu.ninep import messages as m
 from cognu.ninep.server import ServerSession
-from cognu.ninep.watches import LOST, Event, Ring, pack_event
+from cognu.ninep.watches import ENDS, LOST, Event, Ring, pack_event
 
 EARLY = 16
 """Notices kept for a watch that the client does not know of yet; more make a LOST."""
@@ -63,7 +63,11 @@ class Watches:
     def _told(self, number: int, notice: Notice) -> None:
         early = self._early.get(number)
         if early is not None:
-            early[:] = [*early, notice] if len(early) < EARLY else [Notice(LOST), notice]
+            if notice.kind & (ENDS | LOST):
+                early.clear()  # as in the ring, it is in place of all before
+            elif len(early) >= EARLY:
+                early[:] = [Notice(LOST)]
+            early.append(notice)
             return
         if self._ring.add(number, *notice) and self._waits is not None:
             tag, message = self._waits

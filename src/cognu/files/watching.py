@@ -1,7 +1,9 @@
 """Change notices for whoever has a namespace: a watch of a file, or of all members of a union directory.
 
 Each member is watched under the capability that it was reached by, which must have the right to READ, at the beginning
-and at each notice. If that is revoked, the watch is over, and says so.
+and at each notice. If that is revoked, the watch is over, and says so; or, where others of a union are left, it has
+lost something. Either takes the place of all that was told of the watch and not heard yet: of a name that came by what
+was revoked nothing is left then.
 """
 
 from __future__ import annotations
@@ -56,9 +58,11 @@ class _Part:
             return
         if not may(self.chan, READ):
             notice = Notice(REVOKED)
-        if notice.kind & ENDS:
-            self.finish()
-        self.tell(notice)
+        try:
+            if notice.kind & ENDS:
+                self.finish()
+        finally:
+            self.tell(notice)
 
     def finish(self) -> None:
         if self.over:
@@ -137,7 +141,7 @@ class Watching:
 class Inbox:
     """A `Tell` that keeps notices until they are asked for: at most `INBOX`; more give way to one LOST.
 
-    Of equal notices without a name that wait there is one.
+    Of equal notices without a name that wait there is one. A LOST, and what ends the watch, are in place of all before.
     """
 
     def __init__(self) -> None:
@@ -145,9 +149,11 @@ class Inbox:
         self._came = asyncio.Event()
 
     def __call__(self, notice: Notice) -> None:
-        if not notice.name and notice in self._notices:
+        if notice.kind & (ENDS | LOST):
+            self._notices.clear()
+        elif not notice.name and notice in self._notices:
             return
-        if len(self._notices) >= INBOX:
+        elif len(self._notices) >= INBOX:
             self._notices.clear()
             self._notices.append(Notice(LOST))
         self._notices.append(notice)

@@ -157,7 +157,9 @@ class Ring:
             self._drop(watch)  # what was before means nothing any more, and perhaps may not be told
         elif self._lost > self._told:
             return False  # to be looked at again anyway
-        elif kind == LOST or not name:
+        elif kind == LOST:
+            self._drop(watch)  # who looks again needs none of it, and some of it may not be told any more
+        elif not name:
             key = (watch, kind)
             if self._pending.get(key, 0) > self._told:
                 return False
