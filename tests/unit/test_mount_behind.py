@@ -303,6 +303,31 @@ async def test_a_write_that_is_refused_or_cancelled_takes_no_room_for_good() -> 
         assert await bring(ends.mount.settle(fid)) is E.NOTRECOVERABLE
 
 
+@pytest.mark.parametrize("how", ["accept", "write", "append"])
+async def test_a_write_through_another_open_does_not_overtake_one_of_the_same_bytes(how: str) -> None:
+    async with at_work() as (ends, node, fid):
+        other = await Client(ends.mount, ME).open("held", OWRITE | (OAPPEND if how == "append" else 0))
+        assert isinstance(other, FarFid)
+        assert (other.behind is None) is (how == "append")
+        await accept(ends, fid, 0, b"aaaa")
+        await accept(ends, fid, 8, b"c")
+        await node.parked(2)
+        method = ends.mount.accept if how == "accept" else ends.mount.write
+        second = asyncio.create_task(method(other, 2, b"bb"))
+        await idle()
+        assert not second.done()
+        assert len(node.waiting) == 2
+        node.answer()
+        await idle()
+        assert second.done() is (how == "accept")  # others wait for all of the file
+        node.answer_all()
+        assert await second == 2
+        await ends.mount.settle(other)
+        await ends.mount.settle(fid)
+        assert bytes(node.data) == b"aabb" + bytes(4) + b"c"
+        ends.mount.clunk(other)
+
+
 async def test_who_gives_up_waiting_for_room_has_written_nothing_and_loses_nothing() -> None:
     async with at_work() as (ends, node, fid):
         await accept(ends, fid, 0, b"aaaa")

@@ -393,6 +393,7 @@ class MountServer(FarCalls):
             offset = (await self.stat(fid)).length
         if fid.behind is not None:
             await fid.behind.settle()
+        await self._behind.quiet(fid.qid.path)
         # The far side may take its time: what the caller may reuse after a cancellation is copied.
         return await self._write(fid.number, fid.qid.path, offset, bytes(data[: self._session.io_limit]))
 

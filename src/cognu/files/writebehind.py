@@ -40,6 +40,15 @@ class BehindOfAll:
         self.tasks: set[asyncio.Task[None]] = set()
         self.files: dict[int, set[WriteBehind]] = {}  # by the file's qid.path: those that have something on its way
 
+    def overlapping(self, path: int, place: range) -> set[asyncio.Task[None]]:
+        """What is on its way to the same bytes of the file, through whichever open of it."""
+        return {
+            task
+            for file in self.files.get(path, ())
+            for task, other in file.under_way.items()
+            if place.start < other.stop and other.start < place.stop
+        }
+
     async def quiet(self, path: int) -> None:
         """Nothing written to the file through this mount before is on its way when this returns."""
         while path in self.files:
@@ -68,8 +77,8 @@ class WriteBehind:
         """Accept all of `data`; waits for room. Cancelled, or if it raises, it has accepted nothing."""
         place = range(offset, offset + len(data))
         self._tell()
-        while self._overlaps(place) or not self._fits(len(data)):
-            await asyncio.wait(self.under_way, return_when=asyncio.FIRST_COMPLETED)
+        while (before := self._all.overlapping(self._path, place)) or not self._fits(len(data)):
+            await asyncio.wait(before or self.under_way, return_when=asyncio.FIRST_COMPLETED)
         self._tell()
         task = asyncio.get_running_loop().create_task(self._send(offset, data))
         self._bytes += len(data)
@@ -99,9 +108,6 @@ class WriteBehind:
             last(None)
         for task in self.under_way:
             task.add_done_callback(last)  # after `_sent`, which was there first
-
-    def _overlaps(self, place: range) -> bool:
-        return any(place.start < other.stop and other.start < place.stop for other in self.under_way.values())
 
     def _fits(self, size: int) -> bool:
         """Whether so many bytes more may be on their way. One write always fits."""
