@@ -44,7 +44,7 @@ async def not_there(pi: Client) -> bool:
 async def test_a_shell_that_is_killed_leaves_no_name_behind(place: Path) -> None:
     (place / "memfs.wasm").write_bytes(build("memfs"))
     async with pair(place) as two, two.desk.client() as desk:
-        shell = await two.desk.begin("sh", "-c", "run --serve mem memfs.wasm; echo $?", cwd=place)
+        shell = await two.desk.begin("sh", "-c", "run --serve mem memfs.wasm; echo $?; cat", cwd=place)
         assert shell.stdout is not None
         assert await shell.stdout.readline() == b"0\n"
         assert await desk.list("/srv") == ["mem"]
