@@ -33,10 +33,11 @@ class Node:
     mtime: int = 0
     refuse: E | None = None
     refuse_close: E | None = None
+    mode: int | None = None
 
     def stat(self, name: str) -> Stat:
         kind = DMDIR if self.children is not None else DMSYMLINK if self.link is not None else 0
-        mode = kind | (0o755 if kind else 0o644)
+        mode = kind | ((0o755 if kind else 0o644) if self.mode is None else self.mode)
         qid = Qid(kind >> 24, 0 if kind else 1, self.number)  # what is stored has a version
         return Stat(name, qid, mode, len(self.data), self.mtime, user="me", group="us")
 
@@ -485,8 +486,13 @@ class FakeSystem:
         target[new_name] = source.pop(old_name)
 
     async def wstat(self, path: str, change: SetStat) -> None:
+        node = self._find(path)
+        if node.refuse is E.PERM:
+            raise FileError(E.PERM, path)
         if change.mtime_now:
-            self._find(path).mtime = self.clock.now()
+            node.mtime = self.clock.now()
+        if change.mode is not None:
+            node.mode = change.mode & 0o777
 
     async def pipe(self) -> tuple[File, File]:
         await asyncio.sleep(0)

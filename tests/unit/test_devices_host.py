@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,34 @@ async def test_odd_files_show_their_kind(tree: KeepingTree, inside: Path) -> Non
     client = Client(HostServer(real_world(), tree))
     assert (await client.stat("pipe")).mode & DMNAMEDPIPE
     assert not (await client.stat("pipe")).mode & DMSOCKET
+    client.close()
+
+
+# -- permissions of what is new ---------------------------------------------------------------------------------------
+
+
+async def test_what_is_made_has_none_of_the_umask(tree: KeepingTree, inside: Path) -> None:
+    """In a directory that gives all of it away; cp and mv say what more it is to have."""
+    os.chmod(inside, 0o1777)
+    client = Client(HostServer(real_world(), tree, umask=0o077))
+    client.server.clunk(await client.create("file"))
+    client.server.clunk(await client.create("program", 0o755))
+    await client.mkdir("directory")
+    directory = await client.walk("")
+    await done(client.server.mknod(directory, "pipe", DMNAMEDPIPE | 0o666, 0, 0))
+    client.server.clunk(directory)
+    modes = {name: stat.S_IMODE((inside / name).stat().st_mode) for name in os.listdir(inside)}
+    assert modes | {"d": 0} == {"d": 0, "file": 0o600, "program": 0o700, "directory": 0o700, "pipe": 0o600}
+    await client.wstat("file", SetStat(mode=0o644))
+    assert stat.S_IMODE((inside / "file").stat().st_mode) == 0o644
+    client.close()
+
+
+async def test_an_append_only_file_has_none_of_the_umask(tree: KeepingTree, inside: Path) -> None:
+    os.chmod(inside, 0o777)
+    client = Client(HostServer(real_world(), tree, umask=0o077))
+    client.server.clunk(await client.create("log", DMAPPEND | 0o666))
+    assert stat.S_IMODE((inside / "log").stat().st_mode) & 0o777 == 0o600
     client.close()
 
 

@@ -199,7 +199,10 @@ class _Hop(Generic[T]):
 
 
 class HostServer(FileServer):
-    """Serves `tree`. With `read_only`, whatever would change something is ROFS; what is `hidden` does not exist."""
+    """Serves `tree`. With `read_only`, whatever would change something is ROFS; what is `hidden` does not exist.
+
+    What is made here has none of the permissions in `umask`; whoever may can give it more by wstat.
+    """
 
     def __init__(
         self,
@@ -209,8 +212,10 @@ class HostServer(FileServer):
         read_only: bool = False,
         hidden: Secrets | None = None,
         spec: str = "#U",
+        umask: int = 0,
     ) -> None:
         self.spec = spec
+        self._umask = umask
         self.tree: HostTree = tree if hidden is None else HidingTree(tree, hidden)
         self._quick = self.tree.quick
         self.read_only = read_only
@@ -353,7 +358,7 @@ class HostServer(FileServer):
         return fid
 
     async def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> Fid:
-        """open(5): the directory's permissions bound the new file's.
+        """open(5): the directory's permissions bound the new file's, and so does the server's umask.
 
         Raises EXIST, and NOTSUP for append-only or exclusive use where the host keeps no extended attributes.
         """
@@ -364,7 +369,7 @@ class HostServer(FileServer):
         if perm & DMDIR and mode & OACCESS in (OWRITE, ORDWR):
             raise FileError(E.ISDIR, name)
         found, file = await self._hop(
-            lambda: make(self.tree, fid.held.node, name, perm),
+            lambda: make(self.tree, fid.held.node, name, perm, self._umask),
             lambda made: _close_all(made[0].node, made[1]),
         )
         new = self._fid(found, fid.place.step(name), fid.way)
@@ -559,7 +564,9 @@ class HostServer(FileServer):
         if mode & DMDEVICE:
             raise FileError(E.PERM, name, "a device would lead past all capabilities, to the host's own")
         kind = "p" if mode & DMNAMEDPIPE else "s"
-        return self._qid(await self._world.threads.run(make_special, self.tree, fid.held.node, name, kind, mode))
+        above = fid.held.node
+        made = self._world.threads.run(make_special, self.tree, above, name, kind, mode, self._umask)
+        return self._qid(await made)
 
     async def readlink(self, fid: Fid) -> str:
         assert isinstance(fid, HostFid)

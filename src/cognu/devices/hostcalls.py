@@ -171,8 +171,14 @@ def open_present(tree: HostSteps, node: HostNode) -> tuple[HostFile, HostStat]:
         raise
 
 
-def make(tree: HostTree, directory: HostNode, name: str, perm: int) -> tuple[Found, HostFile | None]:
-    """A new file, open, or a directory; the directory's permissions bound its own, open(5).
+def _new_mode(perm: int, above: HostStat, umask: int) -> int:
+    """Permissions of what is new: the directory's bound those asked for, open(5), and none is in `umask`, umask(2)."""
+    bound = 0o777 if perm & DMDIR else 0o666
+    return perm & (~bound | above.mode) & DMPERM & ~umask
+
+
+def make(tree: HostTree, directory: HostNode, name: str, perm: int, umask: int) -> tuple[Found, HostFile | None]:
+    """A new file, open, or a directory; the directory's permissions and `umask` bound its own.
 
     Raises NOTSUP if it is to have marks and the host keeps none; then nothing was made.
     """
@@ -181,12 +187,12 @@ def make(tree: HostTree, directory: HostNode, name: str, perm: int) -> tuple[Fou
     if above.kind != "d":
         raise FileError(E.NOTDIR, name)
     if perm & DMDIR:
-        node = tree.make_directory(directory, name, perm & (~0o777 | above.mode) & DMPERM)
+        node = tree.make_directory(directory, name, _new_mode(perm, above, umask))
     else:
-        node, file = tree.create(directory, name, perm & (~0o666 | above.mode) & DMPERM, True)
+        node, file = tree.create(directory, name, _new_mode(perm, above, umask), True)
     try:
         if marks := marks_of(perm):
-            _mark_new(tree, directory, name, node, marks, perm & (~0o666 | above.mode) & DMPERM)
+            _mark_new(tree, directory, name, node, marks, _new_mode(perm, above, umask))
         return Found(node, tree.stat(node)), file
     except BaseException:
         node.close()
@@ -212,10 +218,10 @@ def make_link(tree: HostTree, directory: HostNode, name: str, target: str) -> Ho
         node.close()
 
 
-def make_special(tree: HostTree, directory: HostNode, name: str, kind: str, perm: int) -> HostStat:
-    """A pipe or socket; the directory's permissions bound its own, as a file's."""
+def make_special(tree: HostTree, directory: HostNode, name: str, kind: str, perm: int, umask: int) -> HostStat:
+    """A pipe or socket; the directory's permissions and `umask` bound its own, as a file's."""
     above = present(tree, directory)
-    node = tree.make_node(directory, name, kind, perm & (~0o666 | above.mode) & DMPERM)
+    node = tree.make_node(directory, name, kind, _new_mode(perm & ~DMDIR, above, umask))
     try:
         return tree.stat(node)
     finally:

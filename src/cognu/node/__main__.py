@@ -19,6 +19,7 @@ import uvloop
 from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.node.assembly import running
+from cognu.node.base import UMASK
 from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, load_settings, save_settings
 from cognu.world.memory import keep_freed_memory
 from cognu.world.real import real_world
@@ -100,7 +101,7 @@ def _tell(descriptor: int | None, line: str) -> None:
 def main() -> int:
     options = _arguments()
     home = Home(os.path.abspath(options.home))
-    os.umask(0o077)
+    os.umask(UMASK)
     try:
         os.makedirs(home.path, mode=0o700, exist_ok=True)
         _log_to(home, options.log_stderr)

@@ -35,6 +35,8 @@ from cognu.store.objects import Store
 from cognu.store.server import store_server
 from cognu.world import HostStat, HostTree, World
 
+UMASK = 0o077
+"""Of the node's process, and for the host's files that are made through it: they are their owner's alone."""
 MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
 NAMESPACE = """\
 bind '#c' /dev
@@ -75,7 +77,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     ours = await world.threads.run(lambda: identities_of(world.disk.tree(parts.home), KEY))
     mine = await world.threads.run(lambda: _root_of(world.disk.tree(parts.home)))
     authority.users = authority.users.with_own(parts.user, mine.uid, mine.group, mine.gid)
-    host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts))
+    host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts), umask=UMASK)
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
     servers: dict[str, FileServer] = {

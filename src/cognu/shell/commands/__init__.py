@@ -11,6 +11,7 @@ from cognu.shell.commands import (
     grants,
     manual,
     mesh,
+    modes,
     namespace,
     processes,
     testing,
@@ -75,6 +76,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
         Command("cp", files.cp, "copy files", "cp [-r] FILE... TARGET", "cp -r notes /n/pi/home/me", ("r",), (2, ANY)),
         Command("mv", files.mv, "move or rename files", "mv FILE... TARGET", "mv draft.txt notes/", (), (2, ANY)),
         Command("rm", files.rm, "remove files", "rm [-rf] PATH...", "rm -r old", ("r", "f")),
+        Command("chmod", modes.chmod, "change permissions", "chmod MODE PATH...", "chmod go-w notes.txt", (), (2, ANY)),
         Command("mkdir", files.mkdir, "make directories", "mkdir [-p] PATH...", "mkdir -p a/b/c", ("p",), (1, ANY)),
         Command(
             "touch",
