@@ -353,7 +353,7 @@ MOUNTING: Rows = {
     "node/launcher.py": {"Launcher._shell_for_peer": "namespace.mount"},
     "node/peers.py": {
         "PeerExports._hide": "namespace.heads",
-        "PeerExports._hold": "namespace.heads",
+        "PeerExports._held_by": "namespace.heads",
         "PeerExports._show": "namespace.mount",
     },
     "runtime/launch.py": {"_bind": "namespace.mount"},

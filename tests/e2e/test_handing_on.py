@@ -172,7 +172,7 @@ async def test_the_end_of_desks_grant_ends_what_pi_has_at_once(place: Path) -> N
 async def test_a_read_that_waits_ends_with_desks_grant(place: Path) -> None:
     async with three(place) as at:
         await finish(apply(at.sea.base, "bind '#|' /mnt/term\n", at.sea))
-        await at.sea.exports.grant(at.desk.identity.fingerprint, "write:/mnt/term")
+        await at.sea.exports.grant([(at.desk.identity.fingerprint, "write:/mnt/term")], lambda: None)
         client = await at.at(at.pi, at.sea, f"cap:{await at.token(READ | WRITE, under='/mnt/term')}")
         waiting = await client.open("data", ORDWR)
         reading = asyncio.ensure_future(client.read_fid(waiting))

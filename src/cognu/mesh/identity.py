@@ -270,15 +270,21 @@ class PeerBook:
         self._store({**self._peers, stored.fingerprint: stored})
         return stored
 
-    def update(self, peer: Peer) -> None:
-        """Replace a record, name included; raises `FileError`: NOPEER, EXIST if another has the name, INVAL."""
-        check_peer(peer)
-        if peer.fingerprint not in self._peers:
-            raise FileError(E.NOPEER, peer.name)
-        if any(other.name == peer.name and other.fingerprint != peer.fingerprint for other in self.all()):
-            raise FileError(E.EXIST, peer.name)
-        if self._peers[peer.fingerprint] != peer:
-            self._store({**self._peers, peer.fingerprint: peer})
+    def update(self, *peers: Peer) -> None:
+        """Replace records, names included, all or none.
+
+        Raises `FileError`: NOPEER, EXIST if another has the name, INVAL, and what writing raises.
+        """
+        changed = dict(self._peers)
+        for peer in peers:
+            check_peer(peer)
+            if peer.fingerprint not in changed:
+                raise FileError(E.NOPEER, peer.name)
+            if any(other.name == peer.name and other.fingerprint != peer.fingerprint for other in changed.values()):
+                raise FileError(E.EXIST, peer.name)
+            changed[peer.fingerprint] = peer
+        if changed != self._peers:
+            self._store(changed)
 
     def remove(self, fingerprint: str) -> Peer:
         """Forget a peer; raises `FileError(NOPEER)`."""

@@ -21,6 +21,14 @@ Verb = Callable[[dict[str, Any]], Awaitable[Any]]
 """Takes the arguments by name, gives what JSON can say. Raises any `CognuError`."""
 
 
+class HalfDone(Exception):
+    """A verb changed what somebody may do, and then failed with `error`. `result` is for the log."""
+
+    def __init__(self, result: Any, error: CognuError) -> None:
+        self.result = result
+        self.error = error
+
+
 class _Rpc(Node):
     def __init__(self, verbs: dict[str, Verb]) -> None:
         super().__init__("rpc", 0o600)
@@ -50,6 +58,9 @@ class _Rpc(Node):
         except asyncio.CancelledError:
             given_up(by, verb, arguments)
             raise
+        except HalfDone as half:
+            record(by, verb, arguments, half.result)
+            raise half.error from half
         record(by, verb, arguments, result)
         return result
 

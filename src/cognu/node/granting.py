@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from posixpath import normpath
 from typing import Any
@@ -11,6 +11,7 @@ from cognu.errors import E, FileError
 from cognu.files.launch import Grant
 from cognu.files.process import Process, State
 from cognu.files.wants import Said, is_within
+from cognu.mesh.identity import Peer
 from cognu.node.admitting import MAPPED, deny, withdraw
 from cognu.node.grants import parse_grant
 from cognu.node.node import Node
@@ -66,15 +67,22 @@ def _mapped(process: Process, grant: Grant) -> list[Grant]:
 
 async def _grant_peer(node: Node, name: str, texts: list[str]) -> Any:
     peer = node.book.find(name)
-    wanted = [parse_grant(text).text for text in texts]
-    for text in wanted:
-        await node.exports.check(text)
-    for text in wanted:
-        await node.exports.grant(peer.fingerprint, text)
-    known = node.book.find(peer.fingerprint)
-    granted = tuple(dict.fromkeys([*known.granted, *wanted]))
-    node.book.update(replace(known, granted=granted))
-    return {"peer": peer.name, "granted": list(granted)}
+    await grant_peers(node, [peer], [parse_grant(text).text for text in texts])
+    return {"peer": peer.name, "granted": list(node.book.find(peer.fingerprint).granted)}
+
+
+async def grant_peers(node: Node, peers: Sequence[Peer], texts: Sequence[str]) -> None:
+    """Each of the grants to each of the peers, or none: on record first, and then in force.
+
+    What were in force and not on record could be neither seen nor taken back. Raises what `PeerExports.grant` and
+    `PeerBook.update` do.
+    """
+
+    def record() -> None:
+        known = [node.book.find(peer.fingerprint) for peer in peers]  # as they are now: one may be dropped meanwhile
+        node.book.update(*(replace(each, granted=tuple(dict.fromkeys([*each.granted, *texts]))) for each in known))
+
+    await node.exports.grant([(peer.fingerprint, text) for peer in peers for text in texts], record)
 
 
 async def _ungrant(node: Node, arguments: Arguments) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from cognu import __version__
-from cognu.errors import CognuError
+from cognu.errors import CognuError, E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan
 from cognu.files.process import Process, ProcessTable
@@ -133,9 +134,16 @@ class Node:
     async def put_in_force(self, peer: Peer) -> None:
         for text in peer.granted:
             try:
-                await self.exports.grant(peer.fingerprint, text)
+                await self.exports.grant(
+                    [(peer.fingerprint, text)], partial(self._check_granted, peer.fingerprint, text)
+                )
             except CognuError as error:
                 log.warning("%s is granted %s, but: %s", peer.name, text, error)
+
+    def _check_granted(self, fingerprint: str, text: str) -> None:
+        """Raises NOPEER, NOGRANT if that is not so any more."""
+        if text not in self.book.find(fingerprint).granted:
+            raise FileError(E.NOGRANT, text)
 
     # -- status ---------------------------------------------------------------------------------------------------
 

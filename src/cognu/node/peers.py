@@ -8,7 +8,7 @@ just that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cognu.devices.root import SkeletonServer
@@ -60,14 +60,29 @@ class PeerExports:
         self._quotas: dict[str, Quota] = {}
         """What a peer's connections may use together. Kept when they end: what they left here counts on."""
 
-    async def grant(self, peer: str, text: str) -> None:
-        """Put a grant in force, also for connections that are there. Raises NOENT, ACCES and what finding raises."""
-        if text in self._held.get(peer, {}):
-            return
-        held = await self._hold(parse_grant(text))
-        self._held.setdefault(peer, {})[text] = held
-        for session in self._sessions.get(peer, []):
-            await self._show(session.namespace, held)
+    async def grant(self, grants: Iterable[tuple[str, str]], record: Callable[[], None]) -> None:
+        """Put grants in force, each by a peer's fingerprint and its text, also for connections that are there.
+
+        All or none: `record` is called when nothing else can fail any more, to put them on record, or to see that they
+        are; if it raises, none is in force. Raises that, NOENT, ACCES and what finding raises.
+        """
+        found: list[tuple[str, _Held]] = []
+        try:
+            for peer, text in grants:
+                found.append((peer, await self._hold(parse_grant(text))))
+            record()
+        except BaseException:
+            for _, held in found:
+                self._end(held)
+            raise
+        for peer, held in found:
+            if held.grant.text in self.granted(peer):
+                self._end(held)
+            else:
+                self._held.setdefault(peer, {})[held.grant.text] = held
+        for peer, held in found:
+            for session in list(self._sessions.get(peer, [])):
+                await self._try_show(peer, session.namespace, held)
 
     async def check(self, text: str) -> None:
         """Whether a grant could be put in force. Raises what `grant` would."""
@@ -125,6 +140,14 @@ class PeerExports:
         if grant.place == grant.source and not _may_lend(target):
             raise FileError(E.ACCES, grant.source, "this tree is not lent on")
         domain = Domain(namespace.domain.authority, namespace.domain)
+        try:
+            return self._held_by(domain, grant, target)
+        except BaseException:
+            domain.release()
+            raise
+
+    def _held_by(self, domain: Domain, grant: PeerGrant, target: Chan) -> _Held:
+        namespace = self._base.namespace
         mover = ChanMover(domain, grant.rights)
         below: list[tuple[Chan, list[Chan]]] = []
         inside = grant.source.rstrip("/") + "/"
@@ -165,11 +188,12 @@ class PeerExports:
         except BaseException:
             domain.release()
             raise
-        for held in self._held.get(peer, {}).values():
-            try:
-                await self._show(namespace, held)
-            except CognuError as error:
-                log.warning("%s does not see %s: %s", peer, held.grant.text, error)
+        seen: set[_Held] = set()
+        # What is granted while the others are shown is shown too: there is no session yet that it would go to.
+        while more := [held for held in self._held.get(peer, {}).values() if held not in seen]:
+            for held in more:
+                seen.add(held)
+                await self._try_show(peer, namespace, held)
         return namespace
 
     def peer_of(self, process: Process) -> str:
@@ -200,6 +224,15 @@ class PeerExports:
         for child in self._processes.descendants(session):
             if child.kill is not None:
                 child.kill(why)
+
+    async def _try_show(self, peer: str, namespace: Namespace, held: _Held) -> None:
+        """Show it if it is in force still. If that fails the peer has less than it was granted, which the log says."""
+        if self._held.get(peer, {}).get(held.grant.text) is not held:
+            return
+        try:
+            await self._show(namespace, held)
+        except CognuError as error:
+            log.warning("%s does not see %s: %s", peer, held.grant.text, error)
 
     async def _show(self, namespace: Namespace, held: _Held) -> None:
         """Bind a granted tree into a connection's namespace."""

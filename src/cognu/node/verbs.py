@@ -8,15 +8,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cognu.errors import E, FileError
+from cognu.errors import CognuError, E, FileError
 from cognu.files.shown import Shown
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket, ticket_number
 from cognu.node.capabilities import View
-from cognu.node.control import Verb
+from cognu.node.control import HalfDone, Verb
 from cognu.node.explaining import explain
-from cognu.node.granting import GRANTING
+from cognu.node.granting import GRANTING, grant_peers
 from cognu.node.grants import describe_grant, parse_grant, parse_grants
 from cognu.node.handing import HANDING
 from cognu.node.listening import Listening
@@ -75,8 +75,7 @@ async def _join(node: Node, arguments: Arguments) -> Any:
     grants = await _checked_grants(node, arguments)
     peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
     await node.put_in_force(peer)
-    await node.mesh.connect(peer.fingerprint)
-    return {
+    result = {
         "peer": peer.name,
         "fingerprint": peer.fingerprint,
         "granted": list(peer.granted),
@@ -84,6 +83,11 @@ async def _join(node: Node, arguments: Arguments) -> Any:
         "describe_granted": [describe_grant(text) for text in peer.granted],
         "describe_received": [describe_grant(text, peer.name) for text in peer.received],
     }
+    try:
+        await node.mesh.connect(peer.fingerprint)
+    except CognuError as error:
+        raise HalfDone(result, error) from error
+    return result
 
 
 async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
@@ -146,9 +150,7 @@ async def _export(node: Node, arguments: Arguments) -> Any:
     chosen = node.book.all() if arguments.get("peer") is None else [node.book.find(arguments["peer"])]
     if not chosen:
         raise FileError(E.NOPEER, "export", "this node has no peers yet")
-    for peer in chosen:
-        await node.exports.grant(peer.fingerprint, text)
-        _record(node, peer, lambda granted: (*granted, text) if text not in granted else granted)
+    await grant_peers(node, chosen, [text])
     return {"granted": [[peer.name, text] for peer in chosen]}
 
 
@@ -163,11 +165,21 @@ async def _revoke(node: Node, arguments: Arguments) -> Any:
         node.tokens.revoke(peer.fingerprint, int(number))
         return {}
     text = parse_grant(arguments["grant"]).text
-    if text not in peer.granted:
+    in_force = text in node.exports.granted(peer.fingerprint)
+    if text not in peer.granted and not in_force:
         raise FileError(E.NOGRANT, text, f"{peer.name} has {', '.join(peer.granted) or 'none'}")
-    # The record first: what is revoked stays so after a crash.
-    _record(node, peer, lambda granted: tuple(other for other in granted if other != text))
-    if text in node.exports.granted(peer.fingerprint):
+    try:
+        # The record first: what is revoked stays so after a crash.
+        node.book.update(replace(peer, granted=tuple(other for other in peer.granted if other != text)))
+    except CognuError as error:
+        if not in_force:
+            raise
+        node.exports.revoke(peer.fingerprint, text)
+        detail = (
+            f"{text} is ended, but on record still: it is back when the node starts anew, unless it is revoked again"
+        )
+        raise HalfDone({}, FileError(error.error, error.subject, detail)) from error
+    if in_force:
         node.exports.revoke(peer.fingerprint, text)
     return {}
 
@@ -190,11 +202,6 @@ async def _listen(listening: Listening, arguments: Arguments) -> Any:
 async def _unlisten(listening: Listening, arguments: Arguments) -> Any:
     await listening.unlisten(arguments["address"])
     return {}
-
-
-def _record(node: Node, peer: Peer, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
-    known = node.book.find(peer.fingerprint)
-    node.book.update(replace(known, granted=change(known.granted)))
 
 
 _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
