@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -440,6 +441,71 @@ async def test_a_server_that_fails_at_once_is_asked_again_and_the_failure_is_the
     ]
 
 
+@pytest.mark.parametrize("direct", [True, False], ids=["short", "long"])
+async def test_a_clunk_that_fails_is_answered_so_and_what_comes_next_goes_on(
+    direct: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Prompt()
+    async with served(server, direct) as ends:
+        await ends.open(1, "d", "x")
+        await ends.open(2, "d", "x")
+        clunk = server.clunk
+
+        def fail(fid: Fid) -> None:
+            clunk(fid)
+            raise OSError(errno.EDQUOT, "quota")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(server, "clunk", fail)
+            assert await ends.call(m.Tclunk(1)) == m.Rlerror(FileError(E.IO).errno)
+        asked = server.asked
+        assert await ends.call(m.Tread(2, 0, 3)) == m.Rread(b"d/x")
+        assert server.asked == asked + direct
+        assert await ends.call(m.Tclunk(1)) == m.Rlerror(FileError(E.BADF).errno)
+    assert [record.message for record in caplog.records] == ["request failed on this side"]
+    assert len(server.live) == 1
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["short", "long"])
+async def test_what_the_host_says_at_a_close_is_in_the_log_and_the_fid_is_gone(
+    tree: Path, direct: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(HostServer(real_world(), RealHostTree(str(tree))), direct) as ends:
+        await ends.open(1, "d", "x")
+        close, failed = os.close, 0
+
+        def fail(fd: int) -> None:
+            nonlocal failed
+            close(fd)
+            if not failed:
+                failed = 1
+                raise OSError(errno.EDQUOT, "quota")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "close", fail)
+            assert await ends.call(m.Tclunk(1)) == m.Rclunk()
+        assert failed
+        assert isinstance(await ends.call(m.Tgetattr(0, 0)), m.Rgetattr)
+    assert [record.message for record in caplog.records] == [
+        f"what was written to a file of the host may be lost: {FileError(E.DQUOT)}"
+    ]
+
+
+async def test_a_walk_to_what_no_reply_can_name_is_refused_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with prompt() as (server, ends):
+        walk_now = server.walk_now
+
+        def far_away(fid: Fid, names: Sequence[str], caller: Caller) -> Walk | None:
+            walked = walk_now(fid, names, caller)
+            return walked and Walk([Qid(0, 0, -1)] * len(names), walked.fid)
+
+        await ends.call(m.Tgetattr(0, 0))  # the kernel is asked once by the long way
+        monkeypatch.setattr(server, "walk_now", far_away)
+        before = len(server.live)
+        assert isinstance(await ends.call(m.Twalk(0, 1, ("d", "x"))), m.Rwalk)  # the long way has it right
+        assert len(server.live) == before + 1
+
+
 # -- who reads slowly, and files that change --------------------------------------------------------------------------
 
 
@@ -490,6 +556,27 @@ async def test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_o
         assert len(got) <= 11 + 1000
         await ends.serving
     server.close()
+
+
+async def test_a_disk_that_fails_under_its_answer_ends_the_connection_not_in_other_bytes(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with prompt(tree / "large") as (_, ends):
+        await ends.open(1, "large")
+        await ends.call(m.Tread(1, 0, 1))
+
+        def fail(*_: object) -> int:
+            raise OSError(errno.EIO, "a bad block")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "sendfile", fail)
+            patched.setattr(os, "pread", fail)
+            await ends.send((m.Tread(1, 0, 300_000), 5), (m.Tgetattr(1, 0), 6))
+            got = b""
+            while data := await ends.client.read(1 << 20):
+                got += data
+        assert got == plain.pack_read(5, 300_000)
+        await ends.serving
 
 
 class Narrow:

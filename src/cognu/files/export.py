@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from cognu.errors import CognuError, E, FileError, Misuse, ProtocolError
 from cognu.files.attributes import AttributeFid
 from cognu.files.chan import Chan
-from cognu.files.export_calls import Answer, Attach, Calls
+from cognu.files.export_calls import Answer, Attach, Calls, to_be_told
 from cognu.files.export_watch import Watches
 from cognu.files.handing import Minter
 from cognu.files.plain import BATCH, PlainAnswers
@@ -224,12 +224,10 @@ class Export:
             self._session.error(tag, FileError(E.IO))
 
     def _fail(self, tag: int, error: Exception) -> None:
-        if not isinstance(error, CognuError):
-            log.error("request failed on this side", exc_info=error)
-            error = FileError(E.IO, detail=type(error).__name__)
+        told = to_be_told(error)
         if tag > _TAG:
             self._forget_read(tag)
-        self._session.error(tag, error)
+        self._session.error(tag, told)
 
     def _wake(self) -> None:
         """Something was answered in the midst of anything; it is sent when that is over."""

@@ -8,11 +8,12 @@ On 9P2000.L and .u symlinks are shown, and the client resolves them; plain 9P200
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sized
 from dataclasses import replace
 from typing import Any
 
-from cognu.errors import E, FileError
+from cognu.errors import CognuError, E, FileError
 from cognu.files.attributes import AttributeFid, AttributeFids, end_attribute, read_attribute, write_attribute
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
@@ -51,6 +52,8 @@ from cognu.ninep.types import (
     SetStat,
     Stat,
 )
+
+log = logging.getLogger("cognu.export")
 
 WHOLE_READS = 64
 """Calls under way from which on reads give at most `SHORT_READ` bytes: each may end in memory at the same time."""
@@ -412,6 +415,14 @@ class Calls:
         size, flags = message.attr_size, message.flags
         return m.Rxattrcreate(), self._attributes.to_write(self.process, chan, message.name, size, flags)
         yield
+
+
+def to_be_told(error: Exception) -> CognuError:
+    """What the client is told of a failure: itself, or, of one that is this side's alone, IO; the log has that."""
+    if isinstance(error, CognuError):
+        return error
+    log.error("request failed on this side", exc_info=error)
+    return FileError(E.IO, detail=type(error).__name__)
 
 
 def _then(fid: int, following: tuple[Request, ...]) -> Then | None:

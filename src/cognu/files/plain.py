@@ -14,7 +14,7 @@ import logging
 
 from cognu.files.chan import Chan, Origin
 from cognu.files.dispatch import at_once
-from cognu.files.export_calls import Calls
+from cognu.files.export_calls import Calls, to_be_told
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process
 from cognu.files.server import StoredBytes
@@ -112,9 +112,12 @@ class PlainAnswers:
                 reply = plain.pack_lopen(tag, chan.qid)
                 session.opened(fields, chan.qid)
         else:
-            reply = plain.pack_clunk(tag)
-            session.clunked(fields)
-            self._calls.clunked(fields[3], chan)
+            session.clunked(fields)  # however it ends
+            try:
+                self._calls.clunked(fields[3], chan)
+                reply = plain.pack_clunk(tag)
+            except Exception as error:
+                reply = b"".join(map(bytes, session.refusal(tag, to_be_told(error))))
         if reply is None:
             return 0
         self._replies.append(reply)
@@ -126,7 +129,10 @@ class PlainAnswers:
             return None
         qids, found = walked
         reply = plain.pack_walk(fields[2], qids)
-        if found is None:
+        if reply is None:
+            if found is not None:
+                found.close()
+        elif found is None:
             self._session.taken(fields)
         else:
             self._session.walked(fields, qids[-1], found)

@@ -80,7 +80,8 @@ class DirectStream(Stream, Protocol):
     def offer_file(self, header: bytes, number: int, offset: int, count: int) -> bool:
         """As `offer`, of `header` and `count` bytes of the open file of that number, which the host has in memory.
 
-        What the host does not take now is read into memory now. If the file has fewer, the stream is closed.
+        What the host does not take now is read into memory now. If the file has fewer, or they can't be read, the
+        stream is closed.
         """
 
 

@@ -14,17 +14,20 @@ Every method is a blocking call and may run in any thread, also beside `close` o
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, from_oserror
 from cognu.world import HostNode
 from cognu.world.cached import is_local, open_cached
 from cognu.world.host_names import decode
 from cognu.world.refusals import printable
+
+log = logging.getLogger("cognu.world")
 
 T = TypeVar("T")
 ODD = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -57,7 +60,7 @@ class Descriptor:
             self._users -= 1
             last = self._closed and not self._users
         if last:
-            os.close(self._fd)
+            _close(self._fd)
 
     @property
     def number(self) -> int:
@@ -71,11 +74,22 @@ class Descriptor:
             last = not (self._closed or self._users)
             self._closed = True
         if last:
-            os.close(self._fd)
+            _close(self._fd)
 
     def __del__(self) -> None:
         # A call whose caller was cancelled still returns its handle, to nobody.
         self.close()
+
+
+def _close(fd: int) -> None:
+    """The number is free then, whatever close(2) says: that is of what was written before and is lost (EIO, EDQUOT).
+
+    Nobody is left to be told but the log; who must know asks before, by `sync`.
+    """
+    try:
+        os.close(fd)
+    except OSError as error:
+        log.error("what was written to a file of the host may be lost: %s", from_oserror(error))
 
 
 class Handle(HostNode, Protocol):

@@ -181,7 +181,10 @@ class SocketStream:
                 pass  # no room, or it can't be done so; if it is the socket, `offer` is told the same
             if sent == count:
                 return True
-        rest = os.pread(number, count - sent, offset + sent)
+        try:
+            rest = os.pread(number, count - sent, offset + sent)
+        except OSError:
+            rest = b""  # a disk that fails
         if len(rest) < count - sent:
             self.close()
             return False
