@@ -27,12 +27,19 @@ with atheris.instrument_imports(include=["cognu"]):
 import hostile
 from cognu.ninep.messages import Dialect
 
-Target = Callable[[bytes], Coroutine[Any, Any, None]]
+Target = Callable[[bytes], Coroutine[Any, Any, object]]
+
+
+def either(play: Callable[[bytes, bool], Coroutine[Any, Any, object]]) -> Target:
+    """Over sockets or in memory, as the first bit says."""
+    return lambda data: play(data[1:], bool(data[:1]) and data[0] % 2 == 1)
+
+
 TARGETS: dict[str, Target] = {
     "server": hostile.say_to_server,
     "client": hostile.say_to_client,
-    "caller": hostile.serve_hostile_client,
-    "called": hostile.use_hostile_server,
+    "caller": either(hostile.serve_hostile_client),
+    "called": either(hostile.use_hostile_server),
 }
 EXAMPLES = 40
 """Strings of choices to begin with, always the same."""
@@ -48,7 +55,7 @@ async def examples(target: str) -> list[bytes]:
     return [chance.randbytes(chance.randrange(20, 400)) for _ in range(EXAMPLES)]
 
 
-async def alone(call: Coroutine[Any, Any, None]) -> None:
+async def alone(call: Coroutine[Any, Any, object]) -> None:
     """Raises `AssertionError` too if a task is left behind."""
     before = asyncio.all_tasks()
     async with asyncio.timeout(SECONDS):

@@ -74,6 +74,9 @@ def test_a_file_is_made_written_read_and_found_again(tree: RealHostTree, inside:
     assert file.append(bytearray(b"ghi")) == 3
     assert file.pread(1, 100) == b"bcdefghi"
     assert file.pread(9, 100) == b""
+    for beyond in (1 << 63, (1 << 64) - 1):
+        refused(E.INVAL, file.pread, beyond, 100)
+        assert file.pread_now(beyond, 100) is None
     file.sync(True)
     file.sync(False)
     found = tree.stat(node)

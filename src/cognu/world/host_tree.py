@@ -79,7 +79,7 @@ class RealHostFile:
         kept = bytearray(min(count, READ_LIMIT))
         try:
             got = os.preadv(self.descriptor.number, [kept], offset, _NOWAIT)
-        except OSError:
+        except (OSError, OverflowError):  # no file of the host goes on beyond 2**63
             return None  # it would wait, or can't say; `pread` finds out and tells
         return memoryview(kept)[:got].toreadonly()
 
