@@ -265,6 +265,21 @@ async def test_a_method_that_swallows_the_cancellation_gets_no_answer_out() -> N
         assert task.cancelling() == 0
 
 
+@pytest.mark.parametrize("revoked", [True, False])
+async def test_an_answer_goes_out_under_what_its_chan_has_by_then(thing: Thing, revoked: bool) -> None:
+    """The chan was lessened in the midst: the new capability was revoked, or lacks the right."""
+    future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    task = begin(thing, giving(future))
+    await settle()
+    whole = thing.cap
+    thing.cap = thing.authority.mint(thing.domain.pid, whole, READ if revoked else WRITE, thing.domain.pid)
+    if revoked:
+        thing.authority.revoke(thing.domain.pid, whole)
+    future.set_result(b"data")
+    assert await refused(task) is (E.REVOKED if revoked else E.ACCES)
+    thing.authority.check(thing.domain.pid, whole, READ)  # what it was begun under
+
+
 async def test_a_timeout_is_not_mistaken_for_a_revocation(thing: Thing, waiting: asyncio.Future[bytes]) -> None:
     async def caller() -> None:
         async with asyncio.timeout(0):

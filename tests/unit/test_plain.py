@@ -20,10 +20,12 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin
 from cognu.files.chan import Path as ChanPath
 from cognu.files.export import Export
+from cognu.files.mounts import MREPL
 from cognu.files.namespace import Namespace
 from cognu.files.plain import BATCH
 from cognu.files.process import Process, ProcessTable
 from cognu.files.server import Caller, Fid, FileServer, StoredBytes, Walk
+from cognu.files.steps import finish
 from cognu.files.tree import TreeFid
 from cognu.kernel import ALL_RIGHTS, WRITE
 from cognu.ninep import messages as m
@@ -404,6 +406,25 @@ async def test_a_right_that_is_missing_is_missing_by_the_short_way_too() -> None
         asked = server.asked
         assert await ends.call(m.Tlopen(6, 0)) == m.Rlerror(FileError(E.ACCES).errno)
         assert server.asked == asked
+
+
+async def test_what_was_mounted_on_a_file_that_was_walked_to_is_what_is_opened_and_told_of() -> None:
+    """By the long way, which follows the mount point."""
+    async with prompt() as (server, ends):
+        process, namespace = ends.process, ends.process.namespace
+        await ends.call(m.Twalk(0, 1, ("d", "x")))
+        shown = await finish(namespace.find("/large", process.cwd, process))
+        place = await finish(namespace.find("/d/x", process.cwd, process))
+        namespace.mount(shown, place, MREPL)
+        asked = server.asked
+        told = await ends.call(m.Tgetattr(1, GETATTR_BASIC))
+        assert isinstance(told, m.Rgetattr)
+        assert told.qid == shown.qid
+        assert await ends.call(m.Tlopen(1, 0)) == m.Rlopen(shown.qid, 0)
+        assert server.asked == asked
+        assert await ends.call(m.Tread(1, 0, 3)) == m.Rread(b"")  # of /large, which is empty here
+        shown.close()
+        place.close()
 
 
 async def test_a_read_under_way_keeps_its_fid_from_being_clunked_at_once() -> None:

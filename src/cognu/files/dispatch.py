@@ -59,7 +59,7 @@ def dispatch(
         chan.admit(rights)
     result = method(*args, **kwargs)
     if is_awaitable(result):
-        awaited: T = yield _guarded(chan, result)
+        awaited: T = yield _guarded(chan, rights, result)
         return awaited
     return result
 
@@ -78,7 +78,7 @@ def at_once(chan: Held, rights: int, method: Callable[P, T], *args: P.args, **kw
         return None
 
 
-async def _guarded(chan: Held, pending: Awaitable[T]) -> T:
+async def _guarded(chan: Held, rights: int, pending: Awaitable[T]) -> T:
     """Await under registration. A revocation cancels this task's wait alone, as asyncio.timeout() does with its own."""
     task = asyncio.current_task()
     assert task is not None
@@ -112,7 +112,8 @@ async def _guarded(chan: Held, pending: Awaitable[T]) -> T:
         # The answer was there at the same moment; the cancellation is still to come and must not hit the caller.
         await _withdraw(task, cancelling)
         raise FileError(E.REVOKED, str(chan.path))
-    chan.domain.check(chan.cap, 0)
+    # What it ran under lives, but it may not be the chan's any more: one that was lessened meanwhile has less.
+    chan.domain.check(chan.cap, rights)
     return result
 
 

@@ -201,7 +201,7 @@ def opened(process: Process, chan: Chan, flags: int) -> bool:
     handle, namespace = chan.handle, process.namespace
     if flags & ~L_LARGEFILE != L_RDONLY or handle.uses != 1 or handle.mode is not None:
         return False
-    if chan.path.mounted_on is not None or not _is_crossed(namespace, chan):
+    if not _is_crossed(namespace, chan):
         return False
     if not at_once(chan, READ, chan.server.open_now, chan.fid, OREAD, process):
         return False

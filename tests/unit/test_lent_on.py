@@ -1,0 +1,195 @@
+"""What is lent on to others and what never is: by a grant, by a token, by an export; and one tree per connection."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cognu.errors import E
+from cognu.files.launch import TOKEN_LABEL
+from cognu.files.mount import MountServer
+from cognu.files.namespace import Namespace
+from cognu.files.process import Process
+from cognu.files.server import Fid, FileServer, HandOn
+from cognu.files.shown import Filter, Shown
+from cognu.files.steps import finish
+from cognu.kernel import READ
+from cognu.mesh.identity import Peer
+from cognu.mesh.session import Channel
+from cognu.ninep.messages import Dialect
+from cognu.ninep.types import Qid
+from cognu.node.channels import Channels
+from cognu.node.exporting import PRIVATE, exported
+from cognu.node.grants import parse_grant
+from cognu.node.handing import NOT_HANDED_ON, TREE, make_token
+from cognu.node.node import Node
+from cognu.node.peers import REFUSED, PeerExports
+from cognu.node.tokens import Tokens
+from cognu.world.real import RealRandom
+from joined import CountingServer, bring, joined, tree
+from serving import Client, Somebody, done
+from serving import Node as Base
+from streams import pair
+
+PI = Peer("f" * 52, "pi", "")
+WHAT = HandOn(READ, 1, 60, PI.fingerprint)
+PLACE = "/d/e"
+
+
+class StillClock:
+    def monotonic(self) -> int:
+        return 0
+
+
+@dataclass
+class Small:
+    """A world of chance and a clock."""
+
+    clock: StillClock = field(default_factory=StillClock)
+    random: RealRandom = field(default_factory=RealRandom)
+
+
+class Here:
+    """What of a node lends: a base process with a tree, in which `other` is mounted at `PLACE`; one peer is known."""
+
+    base: Process
+    exports: PeerExports
+
+    def __init__(self) -> None:
+        self.own = tree()
+        self._base = Base(self.own)
+        self.authority, self.processes = self._base.authority, self._base.processes
+        self.tokens = Tokens(cast(Any, Small()), self.authority)
+        self.book = SimpleNamespace(get={PI.fingerprint: PI}.get, find={PI.fingerprint: PI}.__getitem__)
+
+    async def start(self, other: FileServer | None = None) -> Here:
+        self.base = await self._base.start({} if other is None else {PLACE: other})
+        self.exports = PeerExports(self.base, self.processes)
+        return self
+
+    async def token(self) -> str:
+        """For what is seen at `PLACE`."""
+        namespace = self.base.namespace
+        found = await finish(namespace.find(PLACE, self.base.cwd, self.base))
+        try:
+            return make_token(cast(Node, self), namespace, found, WHAT, "", Filter())[0].text
+        finally:
+            found.close()
+
+    async def grant(self, text: str) -> None:
+        """In force for the peer, for connections that come."""
+        self.exports._held.setdefault(PI.fingerprint, {})[text] = await self.exports._hold(parse_grant(text))
+
+    async def own_qid(self) -> Qid:
+        """What is at `PLACE` in the node's own tree, below whatever is mounted there."""
+        client = Client(self.own)
+        fid = await client.walk(PLACE)
+        self.own.clunk(fid)
+        client.close()
+        return fid.qid
+
+
+async def seen(namespace: Namespace, process: Process) -> tuple[str, Qid]:
+    """Of which server the file at `PLACE` is, behind mount points, and its qid."""
+    found = await finish(namespace.find(PLACE, namespace.root, process))
+    target, _ = namespace.cross(found)
+    return target.server.spec, target.qid
+
+
+@pytest.mark.parametrize("spec", NOT_HANDED_ON)
+async def test_a_device_that_goes_by_whose_it_is_is_not_handed_on_by_a_token(spec: str) -> None:
+    here = await Here().start(CountingServer(spec))
+    assert await bring(here.token()) is E.ACCES
+    assert here.tokens.all() == []
+
+
+async def test_what_came_from_another_machine_is_not_handed_on_as_this_ones_own() -> None:
+    async with joined(Dialect.NG, server=tree()) as ends:
+        here = await Here().start(ends.mount)
+        ends.mount.near = False
+        assert await bring(here.token()) is E.ACCES
+        assert here.tokens.all() == []
+        ends.mount.near = True  # what a program here serves is this machine's
+        assert await here.token()
+        here.tokens.close()
+
+
+async def test_what_is_the_nodes_own_is_handed_on() -> None:
+    here = await Here().start()
+    token = await here.token()
+    assert here.tokens.redeem(TOKEN_LABEL + token, PI.fingerprint).rights == READ
+    here.tokens.close()
+
+
+@pytest.mark.parametrize("spec", REFUSED)
+async def test_a_device_of_processes_or_of_the_nodes_control_is_not_lent_by_a_grant(spec: str) -> None:
+    here = await Here().start(CountingServer(spec))
+    assert await bring(here.exports.check(f"read:{PLACE}")) is E.ACCES
+    # Nor with a tree that it is mounted in: there the peer sees what is below it.
+    await here.grant("read:/d")
+    session = await here.exports.connect(PI.fingerprint, PI.name)
+    assert await seen(session.namespace, session) == ("#1", await here.own_qid())
+    here.exports.disconnect(PI.fingerprint, session)
+    here.exports.close()
+
+
+async def test_another_device_is_lent_by_a_grant_with_the_tree_it_is_mounted_in() -> None:
+    here = await Here().start(CountingServer("#k"))
+    await here.exports.check(f"read:{PLACE}")
+    await here.grant("read:/d")
+    session = await here.exports.connect(PI.fingerprint, PI.name)
+    assert (await seen(session.namespace, session))[0] == "#k"
+    here.exports.disconnect(PI.fingerprint, session)
+    here.exports.close()
+
+
+WRITABLE = Shown("/", writable=True)
+HIDING = Shown("/", hide=("*.key",))
+
+
+@pytest.mark.parametrize("shown", [WRITABLE, HIDING], ids=["writable", "hiding"])
+@pytest.mark.parametrize("spec", PRIVATE)
+async def test_where_something_may_be_changed_or_is_hidden_no_device_of_processes_is_exported(
+    spec: str, shown: Shown
+) -> None:
+    here = await Here().start(CountingServer(spec))
+    session = await exported(cast(Node, here), shown, "9p")
+    assert await seen(session.namespace, session) == ("#1", await here.own_qid())
+    here.processes.end(session, 0)
+
+
+@pytest.mark.parametrize(("spec", "shown"), [("#k", WRITABLE), ("#p", Shown("/"))])
+async def test_else_it_is_exported_as_it_is(spec: str, shown: Shown) -> None:
+    here = await Here().start(CountingServer(spec))
+    session = await exported(cast(Node, here), shown, "9p")
+    assert (await seen(session.namespace, session))[0] == spec
+    here.processes.end(session, 0)
+
+
+@pytest.mark.parametrize("first", ["what was granted", "another token"])
+async def test_a_connection_that_has_a_tree_redeems_no_token(first: str) -> None:
+    """Else what it has open would go on as another process's."""
+    here = await Here().start()
+    here.tokens = Tokens(cast(Any, Small()), here.authority)
+    await here.grant("read:/d")
+    tokens = [await here.token(), await here.token()]
+    near, far = pair()
+    channels = Channels(cast(Node, here))
+    answering = asyncio.create_task(channels.answer(PI, TREE, cast(Channel, far)))
+    mount = await MountServer.connect(near, cast(Any, StillClock()), "#M")
+    root: Fid = await done(mount.attach(Somebody(), "" if first == "what was granted" else TOKEN_LABEL + tokens[0]))
+    assert await bring(attached(mount, TOKEN_LABEL + tokens[1])) is E.NOATTACH
+    assert [handed.left for handed in here.tokens.all() if not handed.used] == [1] * (1 + (first != "another token"))
+    mount.clunk(root)
+    await mount.close()
+    await answering
+    here.tokens.close()
+    here.exports.close()
+
+
+async def attached(mount: MountServer, aname: str) -> object:
+    return await done(mount.attach(Somebody(), aname))
