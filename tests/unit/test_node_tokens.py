@@ -19,7 +19,7 @@ from cognu.files.nscommands import apply
 from cognu.files.server import HandOn
 from cognu.files.steps import finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE, Cap
-from cognu.node.tokens import MOST, MOST_OF_ONE, MOST_USES, SECOND, Handed, Tokens
+from cognu.node.tokens import MOST, MOST_OF_ONE, MOST_OF_OTHERS, MOST_USES, SECOND, Handed, Tokens
 from cognu.world.real import RealRandom
 from joined import local_process, tree
 from script import attach_root
@@ -150,6 +150,21 @@ def test_the_number_is_bounded_for_one_that_asks_and_in_all_and_what_expires_mak
     at.world.clock.at += 60 * SECOND
     at.make(by="desk")
     assert len(at.tokens.all()) == 1
+
+
+def test_other_machines_leave_room_for_what_this_nodes_user_makes() -> None:
+    at = Bench()
+    for number in range(MOST_OF_OTHERS):
+        at.make(by=f"peer {number % 4}")
+    with pytest.raises(FileError) as caught:
+        at.make(by="peer 9")
+    assert caught.value.error is E.DQUOT
+    for _ in range(MOST - MOST_OF_OTHERS):
+        at.make()
+    with pytest.raises(FileError) as caught:
+        at.make()
+    assert caught.value.error is E.DQUOT
+    assert len(at.tokens.all()) == MOST
 
 
 def test_nothing_is_left_of_a_token_that_is_over() -> None:

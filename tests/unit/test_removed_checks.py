@@ -247,7 +247,7 @@ REMOVED = [
         "ninep/watches.py",
         "            self._drop(watch)  # who looks again",
         "            pass  # who looks again",
-        "unit/test_watching.py::test_of_a_union_nothing_is_told_of_a_member_once_it_is_revoked_and_the_others_go_on",
+        "unit/test_watching_revoked.py::test_of_a_union_nothing_is_told_of_a_member_once_it_is_revoked_and_the_others_go_on",
     ),
     Removed(
         "what waits to be sent is held back when it is revoked",

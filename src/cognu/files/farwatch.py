@@ -21,6 +21,8 @@ log = logging.getLogger("cognu.mount")
 
 COUNT = 1 << 14
 """Bytes of events asked for at once."""
+MOST_REFUSED = 16
+"""Times in a row that events may be held back. A server has some after each time, unless more was revoked meanwhile."""
 Ask = Callable[[type[m.Rwatch] | type[m.Revent], m.Twatch | m.Tevent], Awaitable[m.Rwatch | m.Revent]]
 
 
@@ -76,14 +78,17 @@ class FarWatches:
             self.asking = None
 
     async def _ask_on(self) -> None:
+        refused = 0  # since the last event
         try:
             while self._tells:
                 try:
                     reply = await self._ask(m.Revent, m.Tevent(self._cursor, min(COUNT, self._session.io_limit)))
                 except FileError as error:
-                    if error.error is not E.REVOKED:
+                    refused += 1
+                    if error.error is not E.REVOKED or refused > MOST_REFUSED:
                         raise
                     continue  # some of it may not be told any more; the rest is
+                refused = 0
                 assert isinstance(reply, m.Revent)
                 events = list(unpack_events(reply.data))
                 if not events or events[0].cursor <= self._cursor:

@@ -27,6 +27,8 @@ MOST = 256
 """Tokens in force, or by which somebody has something."""
 MOST_OF_ONE = 64
 """The same, made for one machine that asked for them."""
+MOST_OF_OTHERS = MOST - MOST_OF_ONE
+"""The same, made for all machines that asked: there is room for what this node's user makes."""
 MOST_USES = 16
 TOKEN_BYTES = 20
 SECOND = 1_000_000_000
@@ -75,8 +77,7 @@ class Tokens:
         if not 1 <= what.uses <= MOST_USES or what.seconds < 1:
             raise FileError(E.INVAL, "token", f"for 1 to {MOST_USES} uses, and at least a second")
         self._forget_expired()
-        if len(self._handed) >= MOST or (by and sum(other.by == by for other in self._handed.values()) >= MOST_OF_ONE):
-            raise FileError(E.DQUOT, "tokens", f"{MOST_OF_ONE} for one machine, {MOST} in all")
+        self._check_room(by)
         chan.domain.check(chan.cap, what.rights | GRANT)
         domain = Domain(chan.domain.authority, holder)
         try:
@@ -93,6 +94,15 @@ class Tokens:
             self._world.clock.monotonic() + seconds * SECOND,
         )  # fmt: skip
         return Token(text, seconds), self._last
+
+    def _check_room(self, by: str) -> None:
+        makers = [handed.by for handed in self._handed.values() if handed.by]
+        if by and makers.count(by) >= MOST_OF_ONE:
+            raise FileError(E.DQUOT, "tokens", f"{MOST_OF_ONE} at a time for one machine")
+        if by and len(makers) >= MOST_OF_OTHERS:
+            raise FileError(E.DQUOT, "tokens", f"{MOST_OF_OTHERS} at a time for other machines")
+        if len(self._handed) >= MOST:
+            raise FileError(E.DQUOT, "tokens", f"{MOST} at a time")
 
     def redeem(self, aname: str, peer: str) -> Handed:
         """What a peer's attach name stands for; `leave` it in the end.
