@@ -94,8 +94,13 @@ class NodeFile(FakeFile):
             raise FileError(E.BADF, self.path)
         if self.node.refuse is not None:
             raise FileError(self.node.refuse, self.path)
+        if self.world.full_after is not None and len(self.node.data) + len(data) > self.world.full_after:
+            raise FileError(E.NOSPC, self.path)
         if self.path != "/dev/null":
             self.node.data += data
+        if self.world.stuck_after is not None:
+            self.world.stuck_after.set()
+            await asyncio.Event().wait()
 
     async def close(self) -> None:
         was_open = self.is_open
@@ -299,6 +304,8 @@ class FakeWorld:
         self.table: list[ProcessInfo] = []
         self.answers: dict[str, Any] = {}
         self.most_read = 0
+        self.full_after: int | None = None  # bytes of a file beyond which there is no room
+        self.stuck_after: asyncio.Event | None = None  # set by a write, which then does not end
         self.pipes_left = 1000
         self.posted: set[str] = set()
         self.tells = True
@@ -344,6 +351,9 @@ class FakeSystem:
 
     def data(self, path: str) -> bytes:
         return bytes(self._find(path).data)
+
+    def node(self, path: str) -> Node:
+        return self._find(path)
 
     def has(self, path: str) -> bool:
         try:
@@ -409,12 +419,12 @@ class FakeSystem:
             raise FileError(E.NOTDIR, path)
         self.cwd = absolute(self.cwd, path)
 
-    async def open(self, path: str, mode: Mode) -> File:
+    async def open(self, path: str, mode: Mode, perm: int = 0o666) -> File:
         # A real system answers later; commands must not depend on being alone.
         await asyncio.sleep(0)
         parent, name = self._parent(path)
         if mode in ("w", "a") and name not in parent:
-            parent[name] = self.world.node()
+            parent[name] = self.world.node(mode=perm & 0o755)
         node = self._find(path)
         if node.children is not None:
             raise FileError(E.ISDIR, path)
@@ -424,11 +434,11 @@ class FakeSystem:
             node.data.clear()
         return NodeFile(self.world, absolute(self.cwd, path), node, mode)
 
-    async def mkdir(self, path: str) -> None:
+    async def mkdir(self, path: str, perm: int = 0o777) -> None:
         parent, name = self._parent(path)
         if name in parent:
             raise FileError(E.EXIST, path)
-        parent[name] = self.world.node(children={})
+        parent[name] = self.world.node(children={}, mode=perm & 0o755)
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         return self._find(path, follow).stat(absolute(self.cwd, path).rpartition("/")[2] or "/")

@@ -52,11 +52,11 @@ class FarSystem(FakeSystem):
         if self.cut:
             raise LinkBroken(E.NONODE, "pi")
 
-    async def open(self, path: str, mode: Mode) -> File:
+    async def open(self, path: str, mode: Mode, perm: int = 0o666) -> File:
         if mode == "r":
             self.opened.append(path)
         await self.trip()
-        return await super().open(path, mode)
+        return await super().open(path, mode, perm)
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         await self.trip()
@@ -66,9 +66,9 @@ class FarSystem(FakeSystem):
         await self.trip()
         return await super().list(path)
 
-    async def mkdir(self, path: str) -> None:
+    async def mkdir(self, path: str, perm: int = 0o777) -> None:
         await self.trip()
-        await super().mkdir(path)
+        await super().mkdir(path, perm)
 
     async def remove(self, path: str) -> None:
         await self.trip()
@@ -234,14 +234,61 @@ async def test_what_is_read_early_is_no_more_than_it_was_said_to_be() -> None:
     assert not bench.world.open_files
 
 
-async def test_after_a_refusal_a_copy_begins_nothing_more_and_tells_the_first(bench: FarBench) -> None:
+async def test_a_copy_goes_on_after_refusals_and_names_each(bench: FarBench) -> None:
     make_tree(bench, 5, 100)
-    bench.system.make("tree/d1/f0", b"").refuse = E.ACCES
+    for name in ("d1/f0", "d3/f7"):
+        bench.system.make(f"tree/{name}").refuse = E.ACCES
+    bench.system.make("tree/d2/dangling", link="nowhere")
     result, _ = await bench.count("cp -r tree copy")
     assert result.status == 1
-    assert result.err == "cp: tree/d1/f0: permission denied\n"
-    assert bench.system.data("copy/d1/f1") == b"1.1\n"  # was under way
-    assert not bench.system.has("copy/d4/f99")
+    assert sorted(result.err.splitlines()) == [
+        "cp: tree/d1/f0: permission denied",
+        "cp: tree/d2/dangling: file does not exist",
+        "cp: tree/d3/f7: permission denied",
+    ]
+    copied = {(d, f) for d in range(5) for f in range(100) if bench.system.has(f"copy/d{d}/f{f}")}
+    assert len(copied) == 498
+
+
+async def test_a_removal_goes_on_after_refusals_and_names_each(
+    bench: FarBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tree(bench, 3, 10)
+    remove = bench.far.remove
+
+    async def some(path: str) -> None:
+        if path in ("tree/d1/f0", "tree/d1/f1"):
+            raise FileError(E.PERM, path)
+        await remove(path)
+
+    monkeypatch.setattr(bench.far, "remove", some)
+    result, _ = await bench.count("rm -r tree")
+    assert result.status == 1
+    assert result.err == "".join(f"rm: tree/d1/f{n}: operation not permitted\n" for n in (0, 1))
+    assert not bench.system.has("tree/d0")
+    assert not bench.system.has("tree/d1/f2")
+
+
+@pytest.mark.parametrize("text", ["cp -r tree copy", "rm -r tree"])
+async def test_a_directory_that_can_not_be_listed_stops_nothing_else(
+    bench: FarBench, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    make_tree(bench, 3, 5)
+    listing = bench.far.list
+
+    async def some(path: str) -> list[Stat]:
+        if path == "tree/d1":
+            raise FileError(E.ACCES, path)
+        return await listing(path)
+
+    monkeypatch.setattr(bench.far, "list", some)
+    result, _ = await bench.count(text)
+    assert (result.status, result.err) == (1, f"{text[:2]}: tree/d1: permission denied\n")
+    if text.startswith("cp"):
+        assert bench.system.has("copy/d2/f4")
+    else:
+        assert not bench.system.has("tree/d2")
+        assert bench.system.has("tree/d1/f4")
 
 
 async def test_a_directory_that_can_not_be_made_is_told_once(bench: FarBench) -> None:
@@ -375,18 +422,42 @@ async def test_what_the_items_raise_comes_after_what_came_before() -> None:
     assert seen == [1, 2]
 
 
-async def test_the_first_refusal_in_order_is_raised_whichever_came_first() -> None:
+async def test_refusals_are_told_in_order_whichever_came_first_and_the_others_go_on() -> None:
     order = [asyncio.Event(), asyncio.Event()]
+    done: list[int] = []
+    heard: list[str] = []
 
     async def work(item: int) -> None:
+        if item > 1:
+            done.append(item)
+            return
         await order[item].wait()
         order[0].set()
         raise FileError(E.IO, str(item))
 
+    async def refused(error: FileError) -> None:
+        heard.append(error.subject)
+
     order[1].set()
-    with pytest.raises(FileError) as caught:
-        await all_of([0, 1], work)
-    assert caught.value.subject == "0"
+    await all_of(range(200), work, refused)
+    assert (heard, sorted(done)) == (["0", "1"], list(range(2, 200)))
+
+
+@pytest.mark.parametrize("error", [E.SESSIONLOST, E.HOSTUNREACH])
+async def test_when_a_machine_is_out_of_reach_no_more_is_begun_and_it_is_told_once(error: E) -> None:
+    begun: list[int] = []
+    heard: list[str] = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        raise FileError(error, str(item))
+
+    async def refused(refusal: FileError) -> None:
+        heard.append(refusal.subject)
+
+    await all_of(range(200), work, refused)
+    assert heard == ["0"]
+    assert len(begun) <= AT_ONCE
 
 
 # -- on the wire ------------------------------------------------------------------------------------------------------

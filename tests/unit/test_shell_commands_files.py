@@ -10,7 +10,6 @@ import pytest
 
 from cognu.errors import E
 from cognu.shell.commands import COMMANDS, KINDS
-from cognu.shell.commands.files import remove_tree
 from cognu.shell.commands.reading import base_name, join
 from cognu.shell.interactive import run_once
 from cognu.shell.state import Streams
@@ -266,7 +265,98 @@ async def test_cat_cancelled_while_it_waits_closes_what_it_opened(bench: Bench) 
     await bench.close(Streams(reading, out, err))
 
 
+def mode_of(bench: Bench, path: str) -> int | None:
+    return bench.system.node(path).mode
+
+
+async def test_a_new_copy_has_the_permissions_of_its_source_from_the_start(bench: Bench) -> None:
+    for name, mode in (("key", 0o600), ("program", 0o755), ("d/key", 0o400)):
+        bench.system.make(name, b"x").mode = mode
+    bench.system.make("d/link", link="../key")
+    bench.system.make("locked").mode = 0o500
+    bench.system.make("locked/x", b"x").mode = 0o640
+    bench.system.make("there", b"old").mode = 0o604
+    assert (await bench.run("cp key k; cp program p; cp -r d e; cp -r locked l; cp key there")).status == 0
+    assert [mode_of(bench, name) for name in ("k", "p", "e/key", "e/link", "there")] == [
+        0o600,
+        0o755,
+        0o400,
+        0o600,
+        0o604,
+    ]
+    assert [mode_of(bench, name) for name in ("l", "l/x")] == [0o500, 0o640]
+
+
+async def test_a_new_copy_that_was_refused_is_removed_and_of_another_it_is_said_what_it_has(bench: Bench) -> None:
+    bench.system.make("big", b"x" * 200_000)
+    bench.system.make("there", b"old")
+    bench.world.full_after = 100_000
+    result = await bench.run("cp big new")
+    assert result.err == f"cp: /home/me/new: {E.NOSPC.text}\n"
+    assert not bench.system.has("new")
+    result = await bench.run("cp big there")
+    assert (result.status, result.err) == (1, f"cp: /home/me/there: {E.NOSPC.text}: there has 65536 of 200000 bytes\n")
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_copy_that_is_interrupted_leaves_no_part_without_a_word(bench: Bench, there: bool) -> None:
+    bench.system.make("big", b"x" * 200_000)
+    if there:
+        bench.system.make("copy", b"old")
+    plain, out, err = bench.streams()
+    began = bench.world.stuck_after = asyncio.Event()
+    task = asyncio.create_task(run_once(bench.shell, "cp big copy", Streams(plain.stdin, out, err)))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bench.system.has("copy") == there
+    assert err.text == ("cp: copy: interrupted: copy has 65536 of 200000 bytes\n" if there else "")
+    bench.world.stuck_after = None
+    await bench.close(Streams(plain.stdin, out, err))
+
+
+async def test_a_part_that_can_not_be_removed_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its machine is away: it is waited for, but not for long."""
+    bench.system.make("big", b"x" * 200_000)
+    bench.world.full_after = 100_000
+    clock = FakeClock()
+    bench.system.clock = clock
+
+    async def away(path: str) -> None:
+        await clock.slept.wait()
+        clock.wake.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.system, "remove", away)
+    result = await bench.run("cp big new")
+    assert result.err == f"cp: /home/me/new: {E.NOSPC.text}: a part of it may be in new\n"
+
+
 # mv.
+
+
+async def test_mv_to_another_server_keeps_permissions(bench: Bench) -> None:
+    bench.system.make("/n/pi/tmp")
+    bench.world.foreign.add("/n/pi")
+    for name, mode in (("key", 0o600), ("open", 0o666), ("d/all", 0o777)):
+        bench.system.make(name, b"x").mode = mode
+    bench.system.make("d").mode = 0o570
+    bench.system.make("/n/pi/tmp/key", b"").mode = 0o644
+    assert (await bench.run("mv key open d /n/pi/tmp")).status == 0
+    modes = [mode_of(bench, f"/n/pi/tmp/{name}") for name in ("key", "open", "d", "d/all")]
+    assert modes == [0o600, 0o666, 0o570, 0o777]
+
+
+async def test_mv_to_another_server_removes_nothing_of_a_tree_that_was_not_copied_whole(bench: Bench) -> None:
+    bench.system.make("/n/pi/tmp")
+    bench.world.foreign.add("/n/pi")
+    bench.system.make("d/a", b"1")
+    bench.system.make("d/b", b"2").refuse = E.ACCES
+    bench.system.make("d/c", b"3")
+    result = await bench.run("mv d /n/pi/tmp")
+    assert (result.status, result.err) == (1, f"mv: d/b: {E.ACCES.text}\n")
+    assert all(bench.system.has(path) for path in ("d/a", "d/b", "d/c", "/n/pi/tmp/d/a", "/n/pi/tmp/d/c"))
 
 
 async def test_mv_renames_and_moves(bench: Bench) -> None:
@@ -334,6 +424,30 @@ async def test_rm_refuses(bench: Bench, text: str, error: E) -> None:
     assert bench.system.has("/home/me/d/e")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rm -r /n",
+        "rm -rf /n/pi",
+        "rm -r /n/pi/",
+        "rm -r /n/./pi",
+        "rm -r /mnt/host",
+        "rm -r /mnt",
+        "rm -r 'm p'",
+    ],
+)
+async def test_rm_refuses_all_of_a_machine_and_of_what_is_mounted(bench: Bench, text: str) -> None:
+    bench.system.make("/proc/7/ns", b"mount -c /srv/x '/home/me/m p'\nbind -c '#U' /mnt/host\nbind '#N' /n\ncd /\n")
+    for path in ("/n/pi/home/me/notes", "/mnt/host/x", "m p/x"):
+        bench.system.make(path, b"")
+    bench.system.make("/n/pi/home/me/old/x", b"")
+    result = await bench.run(text)
+    assert result.status == 1
+    assert E.MOUNTPOINT.text in result.err
+    assert all(bench.system.has(path) for path in ("/n/pi/home/me/notes", "/mnt/host/x", "m p/x"))
+    assert (await bench.run("rm -r /n/pi/home/me/old")).status == 0
+
+
 async def test_rm_goes_on_after_what_is_missing(bench: Bench) -> None:
     bench.system.make("a", b"")
     bench.system.make("b", b"")
@@ -345,8 +459,7 @@ async def test_rm_takes_away_both_members_of_a_union(bench: Bench) -> None:
     bench.system.make("/tmp/x", b"")
     bench.system.make("d/x", b"")
     bench.system.make("d/y", b"")
-    await bench.run("bind -a /tmp d")
-    await remove_tree(bench.system, "d")
+    assert (await bench.run("bind -a /tmp d; rm -r d")).status == 0
     assert not bench.system.has("/tmp/x")
 
 

@@ -25,6 +25,7 @@ LISTED_AHEAD, LISTED_IN_ALL = 16, 32
 _ANY = 1 << 30
 """More pieces of work than there ever are."""
 _TOO_MANY_OPEN = (E.MFILE, E.NFILE)
+_OUT_OF_REACH = (E.SESSIONLOST, E.HOSTUNREACH)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -127,30 +128,37 @@ async def _each(items: AsyncGenerator[T] | Iterable[T]) -> AsyncGenerator[T]:
             yield item
 
 
-async def all_of(items: AsyncGenerator[T] | Iterable[T], work: Work[T, None], most: int = AT_ONCE) -> None:
-    """Do `work` to every item. After the first, in order, that is refused, no other is begun; those that are end first.
+async def all_of(
+    items: AsyncGenerator[T] | Iterable[T],
+    work: Work[T, None],
+    refused: Callable[[FileError], Coroutine[Any, Any, object]],
+    most: int = AT_ONCE,
+) -> None:
+    """Do `work` to every item; `refused` gets the refusals, in order, and the others go on.
 
-    Raises its refusal.
+    After one that says that a whole machine is out of reach no other is begun, and those that are end first; that is
+    told once.
     """
-    refused = False
+    gone = False
 
-    async def unless_refused(item: T) -> None:
-        nonlocal refused
-        if refused:
+    async def unless_gone(item: T) -> None:
+        nonlocal gone
+        if gone:
             return
         try:
             await work(item)
-        except FileError:
-            refused = True
+        except FileError as error:
+            gone = gone or error.error in _OUT_OF_REACH
             raise
 
-    first: FileError | None = None
-    async with ahead(items, unless_refused, most) as done:
+    told = False
+    async with ahead(items, unless_gone, most) as done:
         async for _, task in done:
             failed = task.exception()
             if isinstance(failed, FileError):
-                first = first or failed
+                out_of_reach = failed.error in _OUT_OF_REACH
+                if not (told and out_of_reach):
+                    await refused(failed)
+                told = told or out_of_reach
             elif failed is not None:
                 raise failed
-    if first is not None:
-        raise first

@@ -220,16 +220,16 @@ class NodeSession:
                 raise FileError(E.NOTDIR, path)
         self._cwd = absolute(self._cwd, path)
 
-    async def open(self, path: str, mode: Mode) -> NodeFile:
+    async def open(self, path: str, mode: Mode, perm: int = 0o666) -> NodeFile:
         with self._node.connection.told(path):
-            chan = await self._open_as(path, mode)
+            chan = await self._open_as(path, mode, perm)
         return self._file(chan, absolute(self._cwd, path), path)
 
-    async def _open_as(self, path: str, mode: Mode) -> Chan:
+    async def _open_as(self, path: str, mode: Mode, perm: int) -> Chan:
         if mode == "w":
-            return await self._create(path, 0o666, OWRITE | OTRUNC)
+            return await self._create(path, perm, OWRITE | OTRUNC)
         if mode == "a":
-            return await self._open_to_append(path)
+            return await self._open_to_append(path, perm)
         found = await self._find(path, then=Then.READ if mode == "r" else None)
         if found.qid.type & QTDIR:
             found.close()
@@ -237,14 +237,14 @@ class NodeSession:
         namespace = self._node.namespace
         return await finish(namespace.open(found, OREAD if mode == "r" else ORDWR, self._node.caller))
 
-    async def _open_to_append(self, path: str) -> Chan:
+    async def _open_to_append(self, path: str, perm: int) -> Chan:
         try:
             return await self._open(path, OWRITE | OAPPEND)
         except FileError as error:
             if error.error is not E.NOENT:
                 raise
         try:
-            return await self._create(path, 0o666, OWRITE | OAPPEND | OEXCL)
+            return await self._create(path, perm, OWRITE | OAPPEND | OEXCL)
         except FileError as failure:
             if failure.error is not E.EXIST:
                 raise
@@ -268,10 +268,10 @@ class NodeSession:
         finally:
             await file.close()
 
-    async def mkdir(self, path: str) -> None:
+    async def mkdir(self, path: str, perm: int = 0o777) -> None:
         with self._node.connection.told(path):
             # A name may end in a slash here, and is the same name.
-            (await self._create(absolute(self._cwd, path), DMDIR | 0o777, OREAD | OEXCL)).close()
+            (await self._create(absolute(self._cwd, path), DMDIR | perm, OREAD | OEXCL)).close()
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         with self._node.connection.told(path):

@@ -211,14 +211,16 @@ class System(Protocol):
     async def chdir(self, path: str) -> None:
         """Raises `FileError(NOTDIR)` for a file."""
 
-    async def open(self, path: str, mode: Mode) -> File:
+    async def open(self, path: str, mode: Mode, perm: int = 0o666) -> File:
         """`r` read; `w` write, created or cut to nothing; `a` write at the end, created; `rw` both, must exist.
 
         `r` on a directory raises `FileError(ISDIR)`.
+        `perm`: the permissions of a new file, as far as its directory and its server give them.
+
         """
 
-    async def mkdir(self, path: str) -> None:
-        """Raises `FileError(EXIST)` if the name is taken."""
+    async def mkdir(self, path: str, perm: int = 0o777) -> None:
+        """`perm` as for a file. Raises `FileError(EXIST)` if the name is taken."""
 
     async def stat(self, path: str, follow: bool = True) -> Stat:
         """`follow=False` tells of a symbolic link itself."""

@@ -90,9 +90,9 @@ async def look_and_read(system: System, path: str) -> File | None:
     return await read_small(system, path, stat)
 
 
-async def open_in_turn(system: System, path: str, mode: Mode = "r") -> File:
+async def open_in_turn(system: System, path: str, mode: Mode = "r", perm: int = 0o666) -> File:
     """What was begun early may have as many files open as there may be: then when it has closed some."""
-    return await system.room.run(lambda: system.open(path, mode))
+    return await system.room.run(lambda: system.open(path, mode, perm))
 
 
 class Held:

@@ -1,15 +1,16 @@
-"""Commands that make, move, copy, remove and describe files."""
+"""Commands that make, remove and describe files."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from datetime import datetime
 from itertools import pairwise
+from typing import TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.nstext import parse_options, split_commands
 from cognu.ninep.types import (
     DMAPPEND,
     DMBLOCK,
@@ -24,19 +25,19 @@ from cognu.ninep.types import (
     Stat,
 )
 from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, ahead, all_of
-from cognu.shell.commands.early import SMALL, each_ahead, is_stored, open_in_turn, read_if_small
+from cognu.shell.commands.early import each_ahead
 from cognu.shell.commands.reading import (
     DEEPEST,
     base_name,
     chunks,
-    closing,
     join,
     opened,
     unique,
-    walk,
 )
-from cognu.shell.state import Call
+from cognu.shell.state import FAILED, Call, decode
 from cognu.shell.system import System, absolute, is_terminal
+
+T = TypeVar("T")
 
 KINDS = (
     (DMDIR, "d", "directory"),
@@ -202,19 +203,19 @@ async def mkdir(call: Call) -> int:
         for element in path.split("/"):
             if element:
                 made = join(made, element) if made else element
-                await _mkdir_if_missing(call.system, made)
+                await mkdir_if_missing(call.system, made)
 
     return await call.each(call.operands, one)
 
 
-async def _mkdir_if_missing(system: System, path: str) -> bool:
+async def mkdir_if_missing(system: System, path: str, perm: int = 0o777) -> bool:
     """Whether it was made."""
     try:
         there = await system.stat(path)
     except FileError as error:
         if error.error is not E.NOENT:
             raise
-        await system.mkdir(path)
+        await system.mkdir(path, perm)
         return True
     if not there.is_dir:
         raise FileError(E.NOTDIR, path)
@@ -236,6 +237,8 @@ async def touch(call: Call) -> int:
 
 
 async def rm(call: Call) -> int:
+    refused: set[str] = set()
+
     async def one(path: str) -> Stat | None:
         """Remove it, unless it is a directory."""
         here = absolute(call.system.cwd, path)
@@ -257,14 +260,17 @@ async def rm(call: Call) -> int:
             return
         if "r" not in call.options:
             raise FileError(E.ISDIR, path, "rm -r removes directories")
-        await remove_tree(call.system, path)
+        await refuse_roots(call.system, path)
+        if not await remove_tree(call, path):
+            refused.add(path)
 
     if not call.operands and "f" not in call.options:
         raise call.usage("which file?")
-    return await each_ahead(call, call.operands, one, directory, _at_once(call.system, call.operands))
+    status = await each_ahead(call, call.operands, one, directory, at_once(call.system, call.operands))
+    return FAILED if refused else status
 
 
-def _at_once(system: System, paths: Sequence[str]) -> int:
+def at_once(system: System, paths: Sequence[str]) -> int:
     """How many of the paths may be worked on together: those that have nothing to do with each other."""
     tree = sorted([name for name in absolute(system.cwd, path).split("/") if name] for path in paths)
     # What is in a directory comes right after it.
@@ -272,16 +278,51 @@ def _at_once(system: System, paths: Sequence[str]) -> int:
     return AT_ONCE if apart else 1
 
 
-async def remove_tree(system: System, top: str) -> None:
-    """Remove a directory and everything in it; links are removed, not followed."""
+async def refuse_roots(system: System, path: str) -> None:
+    """All of a machine, or of something mounted, is not meant as a directory with what is in it.
+
+    Raises `FileError(MOUNTPOINT)` for /n and what is directly below it, and where something is mounted there or below.
+    """
+    here = await system.resolve(path)
+    if here.rpartition("/")[0] in ("", "/n") and (here == "/n" or here.startswith("/n/")):
+        raise FileError(E.MOUNTPOINT, path, "all that a machine lends; name what is in it")
+    for place in await _mounted(system):
+        if f"{place.rstrip('/')}/".startswith(f"{here.rstrip('/')}/"):
+            raise FileError(E.MOUNTPOINT, path, "" if place == here else place)
+
+
+async def _mounted(system: System) -> list[str]:
+    """Where something is mounted or bound in this namespace; nothing if it has no /proc to tell."""
+    text = bytearray()
+    try:
+        async with opened(system, f"/proc/{system.pid}/ns", "r") as file:
+            async for data in chunks(file):
+                text += data
+    except FileError as error:
+        if error.error is not E.NOENT:
+            raise
+    lines = (command.words for command in split_commands(decode(bytes(text))))
+    return [parse_options(rest)[1][1] for verb, *rest in lines if verb in ("bind", "mount")]
+
+
+async def remove_tree(call: Call, top: str) -> bool:
+    """Remove a directory and everything in it; links are removed, not followed.
+
+    What is refused is told, and all else goes. Whether nothing was refused.
+    """
+    system = call.system
     levels: list[list[str]] = [[top]]
     doubled: set[str] = set()
+    left: set[str] = set()
+    """Directories that still hold something, which has been told."""
 
     async def files(level: list[str], below: list[str]) -> AsyncGenerator[str]:
         async with ahead(level, system.list, LISTED_AHEAD) as listings:
             async for directory, listed in listings:
-                entries = unique(listed.result())
-                if len(entries) < len(listed.result()):
+                if isinstance(listed.exception(), FileError):
+                    left.add(directory)
+                entries = unique(await told(call, listed) or [])
+                if entries and len(entries) < len(listed.result()):
                     doubled.add(directory)
                 paths = [(join(directory, entry.name), entry.is_dir) for entry in entries]
                 below += [path for path, is_directory in paths if is_directory]
@@ -289,18 +330,41 @@ async def remove_tree(system: System, top: str) -> None:
                     if not is_directory:
                         yield path
 
+    async def removed(path: str) -> None:
+        try:
+            await system.remove(path)
+        except FileError:
+            left.add(path.rpartition("/")[0])
+            raise
+
+    async def emptied(path: str) -> None:
+        if path in left:
+            left.add(path.rpartition("/")[0])
+            return
+        try:
+            await (_remove_in_turn(system, path) if path in doubled else system.remove(path))
+        except FileError:
+            left.add(path.rpartition("/")[0])
+            raise
+
     while levels[-1]:
         if len(levels) > DEEPEST:
             raise FileError(E.LOOP, levels[-1][0])
         below: list[str] = []
-        await all_of(files(levels[-1], below), system.remove)
+        await all_of(files(levels[-1], below), removed, call.complain)
         levels.append(below)
-
-    async def emptied(path: str) -> None:
-        await (_remove_in_turn(system, path) if path in doubled else system.remove(path))
-
     for level in reversed(levels):
-        await all_of(level, emptied)
+        await all_of(level, emptied, call.complain)
+    return not left
+
+
+async def told(call: Call, task: asyncio.Task[T]) -> T | None:
+    """What a task that is done came to; None if it was refused, which is told."""
+    try:
+        return task.result()
+    except FileError as error:
+        await call.complain(error)
+        return None
 
 
 async def _remove_in_turn(system: System, top: str) -> None:
@@ -320,179 +384,3 @@ async def _remove_in_turn(system: System, top: str) -> None:
                 waiting.append((below, False, depth + 1))
             else:
                 await system.remove(below)
-
-
-async def _target(system: System, operands: Sequence[str]) -> tuple[str, bool]:
-    """The last operand, and whether it is a directory, which it must be if several files go there."""
-    target = operands[-1]
-    try:
-        is_directory = (await system.stat(target)).is_dir
-    except FileError as error:
-        if error.error is not E.NOENT:
-            raise
-        if len(operands) > 2 or target.endswith("/"):
-            raise
-        is_directory = False
-    if len(operands) > 2 and not is_directory:
-        raise FileError(E.NOTDIR, target)
-    return target, is_directory
-
-
-async def cp(call: Call) -> int:
-    target, into = await _target(call.system, call.operands)
-
-    def place(path: str) -> str:
-        return join(target, base_name(absolute(call.system.cwd, path))) if into else target
-
-    async def one(path: str) -> Stat | None:
-        """Copy it, unless it is a directory or may be a stream."""
-        found = await call.system.stat(path)
-        if found.is_dir or found.qid.version == 0:
-            return found
-        await copy_file(call.system, path, place(path), found)
-        return None
-
-    async def in_turn(path: str, found: Stat | None) -> None:
-        if found is None:
-            return
-        if not found.is_dir:
-            await _copy_stream(call.system, path, place(path))
-            return
-        if "r" not in call.options:
-            raise FileError(E.ISDIR, path, "cp -r copies directories")
-        await copy_tree(call.system, path, place(path))
-
-    sources = call.operands[:-1]
-    most = _at_once(call.system, [*sources, *(map(place, sources))])
-    return await each_ahead(call, sources, one, in_turn, most)
-
-
-async def _refuse_same(system: System, path: str, to: str) -> None:
-    """Writing would cut the file to nothing before it is read; binds give one file many names, so qids are compared."""
-    source = await system.stat(path)
-    try:
-        target = await system.stat(to)
-    except FileError as error:
-        if error.error is E.NOENT:
-            return
-        raise
-    same_text = absolute(system.cwd, path) == absolute(system.cwd, to)
-    same_file = (source.type, source.dev, source.qid, source.length, source.mtime) == (
-        target.type,
-        target.dev,
-        target.qid,
-        target.length,
-        target.mtime,
-    )
-    if same_text or same_file:
-        raise FileError(E.INVAL, to, f"it is the same file as {path}")
-
-
-async def copy_file(system: System, path: str, to: str, found: Stat | None = None, new: bool = False) -> None:
-    """Copy one file's bytes. When it returns they are written and the copy is closed.
-
-    `found`: what is known of it. `new`: nothing is at `to`.
-    """
-    if not new:
-        await _refuse_same(system, path, to)
-
-    async def copy() -> None:
-        # Both are open before anything is read, so that it may begin again if there are too many open.
-        small = found is not None and is_stored(found) and found.length <= SMALL
-        held = await read_if_small(system, path) if small else None
-        async with closing(held or await system.open(path, "r")) as source, opened(system, to, "w") as target:
-            async for data in chunks(source):
-                await target.write(data)
-
-    await system.room.run(copy)
-
-
-async def _copy_stream(system: System, path: str, to: str) -> None:
-    """As `copy_file` of what may have no end, in its turn: nobody waits for it to be closed."""
-    await _refuse_same(system, path, to)
-    async with (
-        closing(await open_in_turn(system, path)) as source,
-        closing(await open_in_turn(system, to, "w")) as target,
-    ):
-        async for data in chunks(source):
-            await target.write(data)
-
-
-async def copy_tree(system: System, path: str, to: str) -> None:
-    """Copy a directory and everything in it into `to`, which may be there. Links to files become files.
-
-    After a refusal what is being copied is finished, and nothing more is begun. Raises the first, in order.
-    """
-    source, target = absolute(system.cwd, path), absolute(system.cwd, to)
-    if f"{target}/".startswith(f"{source.rstrip('/')}/"):
-        raise FileError(E.INVAL, to, f"it is inside {path}")
-    made: dict[str, asyncio.Future[bool | None]] = {}
-    """For each directory of the copy whether it is new; None if it is refused, which is told once."""
-
-    async def directory(copy: str, in_new: bool) -> bool:
-        async def make() -> bool:
-            nonlocal in_new
-            if not in_new:
-                return await _mkdir_if_missing(system, copy)
-            in_new = False  # what is refused may have been made all the same, for making a directory opens it too
-            await system.mkdir(copy)
-            return True
-
-        return await system.room.run(make)
-
-    async def one(found: tuple[str, Stat]) -> None:
-        below, entry = found
-        copy = join(to, below[len(path) :].lstrip("/"))
-        in_new = await made[copy.rpartition("/")[0]]
-        if in_new is None:
-            return
-        if not entry.is_dir:
-            if entry.is_symlink and (await system.stat(below)).is_dir:
-                raise FileError(E.NOTSUP, below, "a link to a directory is not copied")
-            await copy_file(system, below, copy, entry, in_new)
-            return
-        try:
-            made[copy].set_result(await directory(copy, in_new))
-        finally:
-            if not made[copy].done():
-                made[copy].set_result(None)
-
-    async def found() -> AsyncGenerator[tuple[str, Stat]]:
-        async with aclosing(walk(system, path)) as entries:
-            async for below, entry in entries:
-                if entry.is_dir:
-                    made[join(to, below[len(path) :].lstrip("/"))] = asyncio.get_running_loop().create_future()
-                yield below, entry
-
-    top = asyncio.get_running_loop().create_future()
-    top.set_result(await directory(to, in_new=False))
-    made[join(to, "x").rpartition("/")[0]] = top
-    await all_of(found(), one)
-
-
-async def mv(call: Call) -> int:
-    target, into = await _target(call.system, call.operands)
-
-    async def one(path: str) -> None:
-        to = join(target, base_name(absolute(call.system.cwd, path))) if into else target
-        source, goal = absolute(call.system.cwd, path), absolute(call.system.cwd, to)
-        if f"{goal}/".startswith(f"{source.rstrip('/')}/"):
-            raise FileError(E.INVAL, to, f"it is {path} or inside it")
-        try:
-            await call.system.rename(path, to)
-        except FileError as error:
-            if error.error is not E.XDEV:
-                raise
-            await _move_across(call.system, path, to)
-
-    return await call.each(call.operands[:-1], one)
-
-
-async def _move_across(system: System, path: str, to: str) -> None:
-    """From one server to another: copy, and remove only what was copied whole (POSIX mv)."""
-    if (await system.stat(path, follow=False)).is_dir:
-        await copy_tree(system, path, to)
-        await remove_tree(system, path)
-    else:
-        await copy_file(system, path, to)
-        await system.remove(path)

@@ -21,9 +21,9 @@ DEEPEST = 200
 
 
 @asynccontextmanager
-async def opened(system: System, path: str, mode: Mode) -> AsyncIterator[File]:
+async def opened(system: System, path: str, mode: Mode, perm: int = 0o666) -> AsyncIterator[File]:
     """A file that is closed at the end. What closing turns up is raised, unless something else is on its way."""
-    async with closing(await system.open(path, mode)) as file:
+    async with closing(await system.open(path, mode, perm)) as file:
         yield file
 
 
@@ -103,8 +103,12 @@ def unique(entries: list[Stat]) -> list[Stat]:
     return [found[name] for name in sorted(found)]
 
 
-async def walk(system: System, top: str) -> AsyncGenerator[tuple[str, Stat]]:
+async def walk(
+    system: System, top: str, refused: Callable[[FileError], Awaitable[None]] | None = None
+) -> AsyncGenerator[tuple[str, Stat]]:
     """Everything below the directory `top`, a directory before what is in it. Links are not followed.
+
+    `refused` gets what listing a directory is refused with, and the others go on; without it that ends the walk.
 
     The directories that come next are listed before their turn. Who does not take all of it closes the generator.
     Raises `FileError(LOOP)` more than `DEEPEST` levels down.
@@ -128,7 +132,13 @@ async def walk(system: System, top: str) -> AsyncGenerator[tuple[str, Stat]]:
             if depth > DEEPEST:
                 raise FileError(E.LOOP, directory)
             begun = listing.get(directory)
-            entries = await (look(directory) if begun is None else begun)
+            try:
+                entries = await (look(directory) if begun is None else begun)
+            except FileError as error:
+                if refused is None:
+                    raise
+                await refused(error)
+                entries = []
             listing.pop(directory, None)
             below = [(join(directory, entry.name), depth + 1) for entry in entries if entry.is_dir]
             waiting.extend(reversed(below))
