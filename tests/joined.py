@@ -271,7 +271,7 @@ class Raw:
         return found
 
     async def open_path(self, name: str, fid: int, mode: int = 2) -> None:
-        opening = m.Tlopen(fid, mode) if self.dialect is Dialect.L else m.Topen(fid, mode)
+        opening = m.Tlopen(fid, mode) if self.dialect in (Dialect.L, Dialect.NG) else m.Topen(fid, mode)
         self.send((m.Twalk(0, fid, (name,)), 1), (opening, 2))
         for _, message in await self.answers(2):
             assert not isinstance(message, m.Rerror | m.Rlerror)

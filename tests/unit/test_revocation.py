@@ -30,7 +30,20 @@ from cognu.ninep import messages as m
 from cognu.ninep.compound import wanted
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import ORDWR, OREAD, OWRITE, SetStat
-from joined import ME, CountingServer, Joined, Raw, bring, idle, joined, open_at, put_slow, tree
+from joined import (
+    ME,
+    CountingServer,
+    Joined,
+    Raw,
+    bring,
+    idle,
+    joined,
+    only_the_roots_are_left,
+    open_at,
+    put_slow,
+    tree,
+)
+from script import attach_root
 from serving import Client, done
 
 
@@ -464,6 +477,90 @@ async def test_answers_that_wait_to_be_sent_are_held_back_once_they_may_not_be_h
         await raw.close()
 
 
+TOLD: dict[str, tuple[Dialect, str, m.Request]] = {
+    "entries": (L, "d", m.Treaddir(5, 0, 8000)),
+    "stats of a directory": (Dialect.LEGACY, "d", m.Tread(5, 0, 8000)),
+    "a listing": (NG, "d", m.Tlist(5, 0, 8000)),
+    "where a link leads": (L, "l", m.Treadlink(5)),
+    "attributes": (L, "d", m.Tgetattr(5, 0x3FFF)),
+    "a stat": (Dialect.LEGACY, "d", m.Tstat(5)),
+    "a listing in a compound": (NG, "d", m.Tcomp((m.Twalk(0, 7, ("d",)), m.Tlopen(7, 0), m.Tlist(7, 0, 8000)))),
+    "attributes in a compound": (NG, "d", m.Tcomp((m.Twalk(0, 7, ("d",)), m.Tgetattr(7, 0x3FFF)))),
+}
+"""In which dialect, of what, and the request."""
+
+
+def secrets() -> CountingServer:
+    server = CountingServer("#1")
+    server.plant("/f", "plain " * 10_000)
+    server.plant("/d", None)
+    for number in range(40):
+        server.plant(f"/d/secret{number}", "")
+    server.plant_link("/l", "secret")
+    return server
+
+
+async def behind_much(raw: Raw, dialect: Dialect, path: str, request: m.Request, size: int = 60_000) -> None:
+    """The request is answered, and the answer waits: before it there is more than goes out at once, of `/f`."""
+    if dialect is NG:
+        raw.send((m.Tcaps(wanted(65_536)), 1))
+        await raw.answers(1)
+    await raw.open_path("f", 4, 0)
+    if path == "l":
+        raw.send((m.Twalk(0, 5, (path,)), 1))
+        await raw.answers(1)
+    else:
+        await raw.open_path(path, 5, 0)
+    raw.send(*((m.Tread(4, 0, size), tag) for tag in range(10, 20)), (request, 20))
+    await idle()
+    assert raw.export._out[-1].tag == 20
+
+
+@pytest.mark.parametrize("what", TOLD)
+async def test_names_and_attributes_that_wait_to_be_sent_are_held_back_too(what: str) -> None:
+    dialect, path, request = TOLD[what]
+    async with joined(L, server=secrets()) as ends:
+        raw = await Raw.over(ends, dialect, 1 << 10)
+        await behind_much(raw, dialect, path, request)
+        revoke_all(ends)
+        answers = await raw.answers(11)
+        assert answers[-1][0] == 20
+        told = answers[-1][1]
+        assert isinstance(told, m.Rlerror | m.Rerror | m.Rngerror)
+        assert b"secret" not in repr(told).encode()
+        await raw.close()
+        assert not raw.export._reads
+        assert not raw.export._parts_read
+        assert only_the_roots_are_left(ends)
+
+
+@pytest.mark.parametrize("dialect", [L, Dialect.LEGACY, NG])
+async def test_a_listing_of_a_union_that_waits_to_be_sent_is_held_back_once_a_member_is_revoked(
+    dialect: Dialect,
+) -> None:
+    async with joined(L, server=secrets()) as ends:
+        namespace = ends.process.namespace
+        authority, domain = namespace.domain.authority, namespace.domain
+        other = CountingServer("#2")
+        other.plant("/secret", "")
+        member = attach_root(authority, domain, other, "#2")
+        place = await finish(namespace.find("/d", ends.process.cwd, ends.process))
+        namespace.mount(member, place, MAFTER)
+        raw = await Raw.over(ends, dialect, 1 << 10)
+        asks: dict[Dialect, m.Request] = {L: m.Treaddir(5, 0, 8000), NG: m.Tlist(5, 0, 8000)}
+        asked = asks.get(dialect, m.Tread(5, 0, 8000))
+        await behind_much(raw, dialect, "d", asked)
+        authority.end_server(authority.kernel.slots.endpoint[member.cap.slot])
+        answers = [message for _, message in await raw.answers(11)]
+        assert all(isinstance(message, m.Rread) for message in answers[:-1])
+        assert isinstance(answers[-1], m.Rlerror | m.Rerror | m.Rngerror)
+        raw.send((asked, 21))
+        ((_, again),) = await raw.answers(1)
+        assert isinstance(again, m.Rread | m.Rreaddir | m.Rlist)
+        assert b"secret3" in bytes(again.data)
+        await raw.close()
+
+
 async def compounds_over(ends: Joined) -> Raw:
     """A connection whose messages the test writes, and which agreed on compounds."""
     raw = await Raw.over(ends, NG, 1 << 16)
@@ -518,11 +615,11 @@ async def test_a_part_of_a_compound_that_waits_ends_when_it_is_revoked_and_none_
         revoke_all(ends)
         ((tag, answer),) = await raw.answers(1)
         assert tag == 9
-        assert isinstance(answer, m.Rcomp)
-        *before, last = answer.parts
+        *before, last = answer.parts if isinstance(answer, m.Rcomp) else (answer,)
         assert isinstance(last, m.Rngerror)
         assert last.symbol == "REVOKED"
-        assert len(before) == {"walk": 0, "open": 1, "stat": 2, "read": 3}[name]
+        # Attributes that were told before the read go no further either: then the whole is refused.
+        assert len(before) == {"walk": 0, "open": 1, "stat": 2, "read": 0}[name]
         assert raw.export._session.fid_count == 1
         await raw.close()
 

@@ -20,12 +20,13 @@ from cognu.files.chan import Chan
 from cognu.files.export_calls import Answer, Attach, Calls, to_be_told
 from cognu.files.export_watch import Watches
 from cognu.files.handing import Minter
+from cognu.files.listing import sources_of
 from cognu.files.plain import BATCH, PlainAnswers
 from cognu.files.process import Descriptors, Process
 from cognu.files.steps import start
 from cognu.files.stopping import ask_to_stop, give_up
 from cognu.ninep import messages as m
-from cognu.ninep.codec import number_of
+from cognu.ninep.codec import messages_of, number_of
 from cognu.ninep.compound import MINT
 from cognu.ninep.messages import Dialect
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
@@ -37,7 +38,10 @@ log = logging.getLogger("cognu.export")
 READ_SIZE = 256 * 1024
 UNSENT = 4 << 20
 """Bytes of answers that may wait to be sent before further requests have to."""
-WITH_DATA = (number_of(Dialect.L, m.Rread), number_of(Dialect.NG, m.Rcomp), number_of(Dialect.NG, m.Revent))
+TELLING = (m.Tread, m.Treaddir, m.Tlist, m.Treadlink, m.Tstat, m.Tgetattr)
+"""What is answered with bytes, names or attributes of files."""
+TOLD = (m.Rread, m.Rreaddir, m.Rlist, m.Rreadlink, m.Rstat, m.Rgetattr, m.Rcomp, m.Revent)
+WITH_DATA = {number_of(dialect, told) for dialect in Dialect for told in TOLD if told in messages_of(dialect)}
 RVERSION = number_of(Dialect.LEGACY, m.Rversion)
 _TAG = 0xFFFF
 """What of a call's tag is on the wire: the parts of a compound have more."""
@@ -79,7 +83,7 @@ class Export:
         self._out: deque[_Unsent] = deque()
         self._unsent = 0  # bytes in `_out`
         self._held_up = False  # events wait until more of `_out` is sent
-        self._reads: dict[int, Chan] = {}  # by tag: what a read under way, or one answered and not sent, is from
+        self._reads: dict[int, list[Chan]] = {}  # by tag: what a call of `TELLING` under way, or not sent, is from
         self._parts_read: dict[int, list[Chan]] = {}  # by a compound's tag: what its parts have read so far
         self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
         self._fed = False  # what the reading task is being woken for is with the session already
@@ -174,10 +178,10 @@ class Export:
             except FileError as error:
                 self._session.error(called.tag, error)
             return
-        if isinstance(called.message, m.Tread):
+        if isinstance(called.message, TELLING):
             source = called.target.chan if isinstance(called.target, AttributeFid) else called.target
             if isinstance(source, Chan):
-                self._reads[called.tag] = source.share()
+                self._reads[called.tag] = [chan.share() for chan in sources_of(self.calls.process.namespace, source)]
         try:
             result = start(self.calls.steps(called))
         except Exception as error:
@@ -214,7 +218,7 @@ class Export:
     def _succeed(self, tag: int, answer: Answer) -> None:
         reply, made = answer
         if tag > _TAG and tag in self._reads:
-            self._parts_read.setdefault(tag & _TAG, []).append(self._reads.pop(tag))
+            self._parts_read.setdefault(tag & _TAG, []).extend(self._reads.pop(tag))
         try:
             self._session.reply(tag, reply, made)
         except Misuse as error:  # a server that answers more than it was asked, say: its fault, not the client's
@@ -263,8 +267,7 @@ class Export:
         if kind == RVERSION:
             self._forget_sources()  # of calls of the session before, whose tags are free for others now
         sources = self._parts_read.pop(tag, [])
-        if (read := self._reads.pop(tag, None)) is not None:
-            sources.append(read)
+        sources += self._reads.pop(tag, [])
         if kind not in WITH_DATA:
             _close_all(sources)
             sources = []
@@ -308,9 +311,7 @@ class Export:
             self._writing = None
 
     def _forget_read(self, tag: int) -> None:
-        source = self._reads.pop(tag, None)
-        if source is not None:
-            source.close()
+        _close_all(self._reads.pop(tag, []))
 
     def _forget_sources(self) -> None:
         for tag in list(self._reads):

@@ -25,6 +25,7 @@ class _UnionListing:
     """What was read of a union so far; cookies count `entries`."""
 
     members: list[Member]
+    whole: list[Chan]  # all the members there were
     entries: list[tuple[Chan, Entry]] = field(default_factory=list)  # with the member that each is from
     reading: Chan | None = None
     cookie: int = 0
@@ -48,7 +49,8 @@ def _read(namespace: Namespace, chan: Chan, cookie: int, count: int, caller: Cal
         return [_mounted(namespace, chan, chan.server, entry) for entry in entries]
     if not isinstance(listing, _UnionListing):
         assert isinstance(chan.union, MountHead)
-        listing = chan.listing = _UnionListing(list(chan.union.members))
+        members = list(chan.union.members)
+        listing = chan.listing = _UnionListing(members, [member.chan for member in members])
     while True:
         chan.domain.check(chan.cap, READ)  # the members are skipped if they err, this is not
         while len(listing.entries) < cookie + count and listing.members:
@@ -69,6 +71,21 @@ def may_be_had_again(chan: Chan, cookie: int) -> bool:
     chan.domain.check(chan.cap, READ)
     listing = chan.listing
     return not isinstance(listing, _UnionListing) or may(listing.entries[cookie - 1][0], READ)
+
+
+def sources_of(namespace: Namespace, chan: Chan) -> list[Chan]:
+    """Chans by which what a file has may be told now: itself, and of a union the members too that may be read.
+
+    `chan` is a file, open or not; of one that is not open it is what is mounted there that is told of.
+    """
+    if chan.handle.mode is None:
+        return [namespace.cross(chan)[0]]
+    if not _is_union(chan):
+        return [chan]
+    assert isinstance(chan.union, MountHead)
+    before = chan.listing.whole if isinstance(chan.listing, _UnionListing) else []
+    members = dict.fromkeys([*before, *(member.chan for member in chan.union.members)])
+    return [chan, *(member for member in members if may(member, READ))]
 
 
 def _is_union(chan: Chan) -> bool:
