@@ -32,7 +32,7 @@ Rows = dict[str, dict[str, str]]
 CONTRACT = words(
     "attach walk open create place read write readdir stat wstat remove clunk symlink readlink link rename sync statfs "
     "mknod getxattr listxattr setxattr removexattr lock_range unlock_range find_lock walk_to accept "
-    "settle hand_on watch walk_now open_now read_now stored_now stat_now"
+    "settle attenuate hand_on watch walk_now open_now read_now stored_now stat_now"
 )
 """The methods of a file server."""
 
@@ -44,7 +44,7 @@ NEEDED = {
     "read_now": "READ", "stored_now": "READ",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
     "accept": "WRITE", "mknod": "CREATE", "watch": "READ",
-    "hand_on": "GRANT", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
+    "attenuate": "READ", "hand_on": "GRANT", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
 
@@ -114,6 +114,7 @@ HELD = {
     "node/peers.py": {"namespace.root.server": "the tree of what leads to grants, to add to it"},
     "runtime/wasi/descriptors.py": {"entry.chan.server": "numbered, for a program's st_dev"},
     "runtime/wasi/files.py": {"chan.server": "the same"},
+    "files/readonly.py": {"chan.server.far": "whether there is somebody else to hold it to that"},
     "runtime/wasi/table.py": {"entry.chan.server.far": "whether a write may still be on its way"},
     "runtime/wasi/sockets.py": {"control.server": "its `read` is handed to dispatch"},
 }
@@ -234,10 +235,11 @@ AUTHORISED: Rows = {
     "files/authority.py": {"Authority.mint": "self.kernel.mint"},
     "files/chan.py": {
         "Domain.__init__": "authority.new_process authority.post.inherit",
+        "Domain.lessened": "self.authority.mint",
         "Domain.mint": "self.authority.mint",
     },
-    "files/handing.py": {"Lessened.attenuate": "domain.authority.mint"},
     "files/mounts.py": {"ChanMover._derive": "chan.domain.mint"},
+    "files/readonly.py": {"read_only": "twin.lessen"},
     "files/post.py": {
         "Post.inherit": "self._kernel.inherit",
         "Post.serve": "self._authority.new_server self._authority.mint",
@@ -253,7 +255,7 @@ AUTHORISED: Rows = {
 """By module and function: what makes a capability, or a space for them. Reasons are in `unit/test_doors.py`."""
 KERNEL = {
     "files/authority.py": {"self.kernel"},
-    "files/chan.py": {"authority.kernel"},
+    "files/chan.py": {"authority.kernel", "self.kernel"},  # to check
     "files/dispatch.py": {"chan.domain.kernel"},  # to check
     "files/post.py": {"authority.kernel", "self._kernel"},
     "node/capabilities.py": {"node.authority.kernel", "self.kernel"},  # to show who holds what
@@ -277,6 +279,7 @@ CAPS = {
     "files/listing.py": {"chan.cap"},
     "files/mounts.py": {"chan.cap", "self.cap"},
     "files/namespace.py": {"chan.cap", "device.cap", "target.cap"},
+    "files/readonly.py": {"chan.cap"},  # what the one with less is minted from
     "files/post.py": {"letter.cap"},  # of a message
     "files/reach.py": {"root.cap"},
     "files/services.py": {"each.cap"},  # watched: a mount ends with what it was made by

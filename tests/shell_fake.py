@@ -607,8 +607,8 @@ class FakeSystem:
             raise FileError(E.NETUNREACH, url)
         return await self.open("/page", "r")
 
-    async def import_tree(self, node: str, path: str, at: str) -> None:
-        self.world.calls.append(("import", node, path, at))
+    async def import_tree(self, node: str, path: str, at: str, read_only: bool = False) -> None:
+        self.world.calls.append(("import", node, path, at, *(["read-only"] if read_only else [])))
 
     async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
         self.world.calls.append(("export", path, node, write))

@@ -315,6 +315,12 @@ def test_machines_are_joined_lend_and_part(desk: Machine, pi: Machine) -> None:
     desk.refuses(1, E.NOENT, "sh", "-c", f"cat /n/pi{pi.work}/hello")
     assert desk.says("export", str(desk.work), "pi", ":rw") == f"pi may: write:{desk.work}\n"
     assert desk.asks("grants", "list")["peers"] == {"pi": [f"write:{desk.work}"]}
+    (desk.work / "kept").write_text("of desk\n")
+    assert f"bind -r /n/desk{desk.work} /n/seen" in pi.says("import", "-r", "desk", str(desk.work), "/n/seen")
+    assert pi.says("sh", "-c", "cat /n/seen/kept") == "of desk\n"
+    pi.refuses(1, E.ACCES, "sh", "-c", "echo changed > /n/seen/kept")
+    assert pi.says("sh", "-c", f"echo changed > /n/desk{desk.work}/kept; cat /n/seen/kept") == "changed\n"
+    pi.says("unbind", "/n/seen")
     desk.refuses(1, E.NOPEER, "export", str(desk.work), "nobody")
     desk.refuses(1, E.BADTICKET, "join", "nonsense")
     assert desk.says("drop", "pi") == "parted with pi\n"

@@ -87,7 +87,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "Chan.at Chan.share",
                 "under the capability of the chan that it was walked or copied from",
             ),
-            "files/handing.py": ("Lessened.attenuate", "under one minted from the chan's, with fewer rights"),
+            "files/handing.py": ("attenuate", "under one minted from the chan's, with fewer rights"),
             "files/mounts.py": ("ChanMover._move", "under one minted from the chan's that is handed on"),
             "node/admitting.py": ("_bind", "under one minted from the parent's, for a grant that was answered for"),
             "node/tokens.py": ("Tokens.make", "under one minted from the maker's of a token, for the table"),
@@ -117,8 +117,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         {
             "files/attach.py": ("attach_own", "from the endpoint's own, with fewer rights"),
             "files/authority.py": ("Authority.mint", "the kernel's operation, which checks the holder"),
-            "files/chan.py": ("Domain.__init__ Domain.mint", "of the domain that holds the parent"),
-            "files/handing.py": ("Lessened.attenuate", "from the chan's, in the domain that holds it"),
+            "files/chan.py": ("Domain.__init__ Domain.mint Domain.lessened", "of the domain that holds the parent"),
             "files/mounts.py": ("ChanMover._derive", "from the chan's, in the domain that holds it"),
             "files/post.py": ("Post.serve", "from what the giver of a message holds"),
             "kernel/messages.py": (
@@ -474,7 +473,7 @@ AT_ONCE = {"walk_now", "open_now", "read_now", "stored_now", "stat_now"}
 def test_the_operations_tried_are_the_contract() -> None:
     tried = {method for method, _, _ in OPERATIONS.values()}
     # What the namespace has no operation of its own for is called through dispatch with the chan's capability.
-    rest = {"readdir", "symlink", "sync", "statfs", "mknod", "hand_on", "watch", *LOCKS, *ATTRIBUTES, *LATER, *AT_ONCE}
+    rest = {"readdir", "symlink", "sync", "statfs", "mknod", "hand_on", "attenuate", "watch", *LOCKS, *ATTRIBUTES, *LATER, *AT_ONCE}
     assert CONTRACT - {"clunk", "place"} - tried == rest
 
 

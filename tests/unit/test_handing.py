@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain
-from cognu.files.handing import Lessened, rights_of_wire, wire_rights
+from cognu.files.handing import attenuate, rights_of_wire, wire_rights
 from cognu.files.mounts import MAFTER, MREPL, ChanMover
 from cognu.files.process import Process
 from cognu.files.server import HandOn, Token
@@ -196,7 +196,6 @@ async def test_an_older_dialect_has_no_such_thing() -> None:
 async def test_where_other_trees_are_mounted_only_one_of_them_is_made_less() -> None:
     process = local_process(tree())
     namespace = process.namespace
-    lessened = Lessened()
 
     async def at(path: str) -> Chan:
         return await finish(namespace.find(path, process.cwd, process))
@@ -207,22 +206,22 @@ async def test_where_other_trees_are_mounted_only_one_of_them_is_made_less() -> 
     namespace.mount(root, await at("/d/e"), MREPL)
     for path in ("/", "/d"):
         with pytest.raises(FileError) as caught:
-            lessened.attenuate(namespace, await at(path), RIGHT_READ)
+            attenuate(namespace, await at(path), RIGHT_READ)
         assert caught.value.error is E.NOTSUP
-    made = lessened.attenuate(namespace, await at("/d/e"), RIGHT_READ)
+    made = attenuate(namespace, await at("/d/e"), RIGHT_READ)
     assert made.server is other
     assert (await finish(namespace.walk(made, ["o"], process))).server is other
     made.close()
     namespace.mount(root, await at("/w"), MAFTER)
     with pytest.raises(FileError) as caught:
-        lessened.attenuate(namespace, await at("/w"), RIGHT_READ)
+        attenuate(namespace, await at("/w"), RIGHT_READ)
     assert caught.value.error is E.NOTSUP
 
 
 async def test_mounts_made_later_are_not_seen_from_it() -> None:
     process = local_process(tree())
     namespace = process.namespace
-    made = Lessened().attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHT_READ)
+    made = attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHT_READ)
     other = CountingServer("#2")
     root = attach_root(namespace.domain.authority, namespace.domain, other, "#2")
     namespace.mount(root, await finish(namespace.find("/d/e", process.cwd, process)), MREPL)
@@ -235,15 +234,15 @@ async def test_mounts_made_later_are_not_seen_from_it() -> None:
 @settings(deadline=None, max_examples=60)
 def test_a_chain_of_them_has_what_all_of_them_left(chain: list[int]) -> None:
     process = local_process(tree())
-    namespace, lessened = process.namespace, Lessened()
+    namespace = process.namespace
     at, has = namespace.root.share(), RIGHTS_ALL
     for bits in chain:
         if bits & ~has:
             with pytest.raises(FileError) as caught:
-                lessened.attenuate(namespace, at, bits)
+                attenuate(namespace, at, bits)
             assert caught.value.error is E.ACCES
             continue
-        at, has = lessened.attenuate(namespace, at, bits), bits
+        at, has = attenuate(namespace, at, bits), bits
         assert namespace.domain.authority.rights(at.domain.pid, at.cap) == rights_of_wire(bits)
     for bit in range(5):
         needed = rights_of_wire(1 << bit)
@@ -314,7 +313,7 @@ async def test_a_client_without_identity_can_not_ask_for_tokens() -> None:
 async def test_a_change_of_its_name_by_an_older_client_is_refused_too() -> None:
     process = local_process(tree())
     namespace = process.namespace
-    made = Lessened().attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHTS_ALL)
+    made = attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHTS_ALL)
     with pytest.raises(FileError) as caught:
         await finish(namespace.wstat(made, SetStat(name="z")))
     assert caught.value.error is E.PERM
@@ -323,7 +322,7 @@ async def test_a_change_of_its_name_by_an_older_client_is_refused_too() -> None:
 async def test_what_is_not_shown_is_not_shown_by_a_fid_with_less_either() -> None:
     process = local_process(tree())
     process.namespace = namespace = ShownNamespace.of(process.namespace, parse_filter(["/d/x", "y"], []))
-    made = Lessened().attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHTS_ALL)
+    made = attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHTS_ALL)
     assert (await finish(namespace.walk(made, ["e"], process))).qid.is_dir
     for hidden in (["x"], ["e", "y"], ["e", "..", "x"]):
         with pytest.raises(FileError) as caught:
@@ -334,7 +333,7 @@ async def test_what_is_not_shown_is_not_shown_by_a_fid_with_less_either() -> Non
 async def test_nothing_leads_above_it_where_it_is_handed_to_either() -> None:
     process = local_process(tree())
     namespace = process.namespace
-    made = Lessened().attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHT_READ | 16)
+    made = attenuate(namespace, await finish(namespace.find("/d", process.cwd, process)), RIGHT_READ | 16)
     moved = ChanMover(Domain(namespace.domain.authority)).move(made)
     assert (await finish(namespace.walk(moved, ["..", ".."], process))).key == made.key
     inside = await finish(namespace.walk(moved, ["e"], process))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
-from cognu.files.mounts import MAFTER, MBEFORE, MCREATE
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREAD
 from cognu.files.namespace import Namespace
 from cognu.files.nstext import Command, describe, parse_options, quote, split_commands, split_words
 from script import Runner, now
@@ -174,6 +174,7 @@ def test_any_text_is_split_or_refused(text: str) -> None:
 def test_options_are_flags() -> None:
     assert parse_options(["-ac", "x", "-b"]) == (MAFTER | MCREATE, ["x", "-b"])
     assert parse_options(["-b", "-c", "x"]) == (MBEFORE | MCREATE, ["x"])
+    assert parse_options(["-ar", "x"]) == (MAFTER | MREAD, ["x"])
     assert parse_options(["-", "x"]) == (0, ["-", "x"])
     assert parse_options([]) == (0, [])
     with pytest.raises(FileError) as caught:

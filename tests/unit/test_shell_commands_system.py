@@ -39,6 +39,8 @@ async def refused(bench: Bench, text: str, status: int, words: str) -> None:
         ("-b", Flags("before")),
         ("-c", Flags(create=True)),
         ("-bc", Flags("before", create=True)),
+        ("-r", Flags(read_only=True)),
+        ("-ar", Flags("after", read_only=True)),
     ],
 )
 async def test_bind_and_mount_flags(bench: Bench, options: str, flags: Flags) -> None:
@@ -53,7 +55,8 @@ async def test_bind_and_mount_flags(bench: Bench, options: str, flags: Flags) ->
 async def test_bind_refuses_contradictions_and_what_is_missing(bench: Bench) -> None:
     await refused(bench, "bind -ab /tmp /n", 2, E.USAGE.text)
     await refused(bench, "bind /none /n", 1, f"/none: {E.NOENT.text}")
-    await refused(bench, "bind /tmp /n x", 2, "bind [-a|-b] [-c] NEW OLD")
+    await refused(bench, "bind /tmp /n x", 2, "bind [-a|-b] [-c|-r] NEW OLD")
+    await refused(bench, "bind -cr /tmp /n", 2, "one of them")
 
 
 async def test_unmount(bench: Bench) -> None:

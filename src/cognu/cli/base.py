@@ -24,16 +24,19 @@ BASE = "/proc/1/ns"
 @click.option("-a", "after", is_flag=True, help="Put it after what is there.")
 @click.option("-b", "before", is_flag=True, help="Put it before what is there.")
 @click.option("-c", "create", is_flag=True, help="Let new files go there.")
+@click.option("-r", "read_only", is_flag=True, help="To be read only.")
 @click.argument("new")
 @click.argument("old")
-def bind_verb(setting: Setting, after: bool, before: bool, create: bool, new: str, old: str) -> None:
+def bind_verb(setting: Setting, after: bool, before: bool, create: bool, read_only: bool, new: str, old: str) -> None:
     """Make NEW appear at OLD in the node's base namespace, now and at every start.
 
     Both are paths of the namespace. It is a line in the file HOME/namespace; shells that run already stay as they are.
     """
     if after and before:
         raise FileError(E.USAGE, "bind", "-a puts it after, -b before what is there; one of them")
-    letters = ("a" if after else "b" if before else "") + ("c" if create else "")
+    if create and read_only:
+        raise FileError(E.USAGE, "bind", "-c lets new files go there, -r nothing; one of them")
+    letters = ("a" if after else "b" if before else "") + ("c" if create else "") + ("r" if read_only else "")
     change(setting, " ".join(["bind", *([f"-{letters}"] if letters else []), quote(new), quote(old)]))
 
 
@@ -94,17 +97,18 @@ async def _take_off(session: NodeSession, lines: list[str]) -> list[str]:
 
 @verb("import", "cognu import pi /home/me /n/photos")
 @click.option("--token", "source", metavar="FILE", help="What a token in FILE (- is the input) is for, at PATH here.")
+@click.option("-r", "read_only", is_flag=True, help="To be read only, which the other machine sees to.")
 @click.argument("node")
 @click.argument("path")
 @click.argument("at", required=False)
-def import_verb(setting: Setting, source: str | None, node: str, path: str, at: str | None) -> None:
+def import_verb(setting: Setting, source: str | None, read_only: bool, node: str, path: str, at: str | None) -> None:
     """Have another machine's tree at AT in the node's base namespace, now and at every start.
 
     Without AT it is where it always is, below /n/NODE, and this says whether it can be reached. What a token is for is
     there until this node stops.
     """
     if source is not None:
-        if at is not None:
+        if at is not None or read_only:
             raise click.UsageError("import --token FILE NODE PATH")
         place = absolute("/", path)
         ask(setting, "redeem", peer=node, token=_read_token(source), at=place, pid=1)
@@ -113,13 +117,13 @@ def import_verb(setting: Setting, source: str | None, node: str, path: str, at: 
     there = absolute(f"/n/{node}", path.lstrip("/") or ".")
     if at is not None and absolute("/", at) != f"/n/{node}":
         try:
-            change(setting, f"bind {quote(there)} {quote(at)}")
+            change(setting, f"bind {'-r ' if read_only else ''}{quote(there)} {quote(at)}")
         except FileError as error:
             # The reason is copied: the name that `except` gives an error ends with it.
             why = error
             raise with_session(setting, lambda session: session.why_not_imported(node, there, at, why)) from None
         return
-    with_session(setting, lambda session: session.import_tree(node, path, f"/n/{node}"))
+    with_session(setting, lambda session: session.import_tree(node, path, f"/n/{node}", read_only))
     setting.show({"path": there, "kept": False}, f"{there}: there already, in every shell; with AT it is there as well")
 
 

@@ -34,7 +34,7 @@ gc.callbacks.append(_watch_collector)
 class Domain:
     """A capability space. Begins with one use; `release` ends one; at the last the kernel process is ended."""
 
-    __slots__ = ("authority", "generations", "kernel", "pid", "uses")
+    __slots__ = ("_lessened", "authority", "generations", "kernel", "pid", "uses")
 
     def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
         self.authority: Final = authority
@@ -42,6 +42,7 @@ class Domain:
         self.generations: Final[Mapping[int, int]] = authority.kernel.slots.generation
         self.pid: Final[int] = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
+        self._lessened: dict[tuple[Cap, int], Cap] = {}
         if creator is not None:
             try:
                 authority.post.inherit(creator.pid, self.pid)
@@ -57,6 +58,22 @@ class Domain:
         """A child capability for another domain, with those of `rights` that the capability has."""
         rights &= self.authority.rights(self.pid, cap)
         return self.authority.mint(self.pid, cap, rights, to.pid)
+
+    def lessened(self, cap: Cap, rights: int) -> Cap:
+        """A child capability for this domain itself, with `rights`. Raises ACCES for more than it has, REVOKED, DQUOT.
+
+        Of one with the same rights there is one while it lives: no more than rights allow, however often it is asked.
+        """
+        self.check(cap, rights)
+        made = self._lessened.get((cap, rights))
+        if made is None or not self._lives(made):
+            made = self.authority.mint(self.pid, cap, rights, self.pid)
+            self._lessened = {key: each for key, each in self._lessened.items() if self._lives(each)}
+            self._lessened[cap, rights] = made
+        return made
+
+    def _lives(self, cap: Cap) -> bool:
+        return not self.kernel.check(self.pid, cap.slot, cap.generation, 0)
 
     def hold(self) -> Domain:
         self.uses += 1

@@ -20,7 +20,7 @@ from cognu.files.dispatch import dispatch
 from cognu.files.export_locks import find_lock, new_session, take_lock
 from cognu.files.export_watch import Watches
 from cognu.files.exportdirs import ReadStats, read_entries, read_listing, read_stats
-from cognu.files.handing import Lessened, Minter, rights_of_wire
+from cognu.files.handing import Minter, attenuate, rights_of_wire
 from cognu.files.process import Descriptors, Process
 from cognu.files.server import OAPPEND, OEXCL, HandOn, Then
 from cognu.files.special import SPECIAL, create_special, extended_stat, linked_fid, make_node, make_symlink
@@ -90,7 +90,6 @@ class Calls:
         self._minter = minter
         self._watches = watches
         self._under_way = under_way
-        self._lessened = Lessened()
         self._reading: dict[Chan, ReadStats] = {}
         self._numbers: dict[Chan, int] = {}  # fids that are descriptors too
         self._number = new_session()
@@ -255,7 +254,7 @@ class Calls:
         return (yield from read_listing(self.process, chan, message)), None
 
     def _attenuate(self, message: m.Tattenuate, chan: Chan, _: object) -> Steps[Answer]:
-        less = self._lessened.attenuate(self.process.namespace, chan, message.rights)
+        less = attenuate(self.process.namespace, chan, message.rights)
         return m.Rattenuate(less.qid), less
         yield
 

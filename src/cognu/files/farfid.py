@@ -11,13 +11,17 @@ from cognu.ninep.types import Qid
 
 
 class Root:
-    """The fid of an attach. It is never opened, and stays until the last fid walked from it is gone."""
+    """The fid of an attach, or of a Tattenuate. It is never opened, and stays until the last fid walked from it is gone.
 
-    __slots__ = ("number", "qid", "uses")
+    `name` is what the file is called.
+    """
 
-    def __init__(self, number: int, qid: Qid) -> None:
+    __slots__ = ("name", "number", "qid", "uses")
+
+    def __init__(self, number: int, qid: Qid, name: str = "/") -> None:
         self.number = number
         self.qid = qid
+        self.name = name
         self.uses = 0
 
 
@@ -60,4 +64,4 @@ class FarFid(Fid):
         self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order
 
     def name(self) -> str:
-        return self.names[-1] if self.names else "/"
+        return self.names[-1] if self.names else self.root.name

@@ -14,7 +14,7 @@ from cognu.files.namespace import Namespace
 from cognu.files.process import Process
 from cognu.files.server import HandOn, Token
 from cognu.files.steps import Steps
-from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE, Cap
+from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 from cognu.ninep.types import RIGHT_CREATE, RIGHT_EXECUTE, RIGHT_GRANT, RIGHT_READ, RIGHT_WRITE, RIGHTS_ALL
 
 Minter = Callable[[Process, Chan, HandOn], Steps[Token]]
@@ -55,23 +55,13 @@ def whole(namespace: Namespace, chan: Chan) -> Chan:
     return target
 
 
-class Lessened:
-    """The capabilities with less that one connection works under: of each with the same rights there is one.
+def attenuate(namespace: Namespace, chan: Chan, bits: int) -> Chan:
+    """The same file with `bits` of the wire's rights alone. Raises ACCES for more than it has, REVOKED, NOTSUP.
 
-    So there are no more than the rights allow, however often a client asks; they end with what they were minted from,
-    and with the connection's domain.
+    The capability ends with what it was minted from, and with the connection's domain.
     """
-
-    def __init__(self) -> None:
-        self._caps: dict[tuple[int, Cap, int], Cap] = {}
-
-    def attenuate(self, namespace: Namespace, chan: Chan, bits: int) -> Chan:
-        """The same file with `bits` of the wire's rights alone. Raises ACCES for more than it has, REVOKED, NOTSUP."""
-        rights = rights_of_wire(bits)
-        target = whole(namespace, chan)
-        domain = target.domain
-        domain.check(target.cap, rights)
-        key = (domain.pid, target.cap, rights)
-        if key not in self._caps:
-            self._caps[key] = domain.authority.mint(domain.pid, target.cap, rights, domain.pid)
-        return Chan(target.handle, domain, self._caps[key], chan.path.alone(), target.origin)
+    rights = rights_of_wire(bits)
+    target = whole(namespace, chan)
+    return Chan(
+        target.handle, target.domain, target.domain.lessened(target.cap, rights), chan.path.alone(), target.origin
+    )

@@ -599,7 +599,7 @@ class MountServer(FarCalls):
         except FileError:
             self._free(number)
             raise
-        return FarFid(reply.qid, number, Root(number, reply.qid), ())
+        return FarFid(reply.qid, number, Root(number, reply.qid, fid.name()), ())
 
     async def hand_on(self, fid: Fid, what: HandOn) -> Token:
         """Cancelled, it may leave a token that nobody knows; that one expires."""

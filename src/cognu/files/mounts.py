@@ -15,6 +15,8 @@ from cognu.kernel import ALL_RIGHTS, GRANT, Cap
 
 MREPL, MBEFORE, MAFTER, MCREATE = 0, 1, 2, 4
 """Flags of bind and mount, as in bind(2)."""
+MREAD = 8
+"""Ours: what is joined is to be read only."""
 MORDER = 3
 
 
@@ -42,12 +44,16 @@ class Device(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """`order` is how it was joined, `turn` when: only `ns` cares, to print the binds as they were made."""
+    """`order` is how it was joined, `turn` when: only `ns` cares, to print the binds as they were made.
+
+    So it does whether it is `read_only`: the chan's capability says what may be done.
+    """
 
     chan: Chan
     create: bool
     order: int = MREPL
     turn: int = 0
+    read_only: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -26,7 +26,8 @@ from cognu.errors import E, FileError
 from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Origin, Path
 from cognu.files.dispatch import dispatch, may
-from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREPL, ChanMover, Device, Member, MountHead
+from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREAD, MREPL, ChanMover, Device, Member, MountHead
+from cognu.files.readonly import read_only, read_only_union
 from cognu.files.server import OEXCL, Caller, Entry, FileServer, Notice, Then, Walk
 from cognu.files.steps import Steps
 from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, READ, WRITE, Cap
@@ -283,10 +284,7 @@ class Namespace:
                 names = names[len(batch) :]
                 if trail is not None:
                     trail += [*walked.qids[:-1], self.cross(chan)[0].qid]
-        # A link to `.` may have left off where it began, or behind a mount point: back to the near side.
-        if chan.path.mounted_on is not None:
-            return chan.path.mounted_on.share()
-        return begin.share() if chan is begin else chan
+        return _near_side(chan, begin)
 
     def _link_base(
         self, chan: Chan, member: Chan, names: Sequence[str], target: str, caller: Caller
@@ -548,6 +546,8 @@ class Namespace:
         self._may_mount(flags)
         near = yield from self.find(source, cwd, caller)
         target, head = self.cross(near)
+        if flags & MREAD:
+            target, head = (yield from read_only(target)), head and (yield from read_only_union(head))
         where = yield from self.place(place, cwd, caller)
         try:
             self.mount(target, where, flags, head)
@@ -569,9 +569,10 @@ class Namespace:
             head = MountHead(place.share(), [] if order == MREPL else [_member(place, False, MREPL, 0)])
         self.heads[place.key] = head
         turn = 1 + max((member.turn for member in head.members), default=0)
-        added = [_member(source, bool(flags & MCREATE), order, turn)]
+        read = bool(flags & MREAD)
+        added = [_member(source, bool(flags & MCREATE), order, turn, read)]
         added += [
-            _member(member.chan, False, order, turn + index)
+            _member(member.chan, False, order, turn + index, read)
             for index, member in enumerate(union.members[1:] if union else (), 1)
         ]
         replaced: list[Member] = []
@@ -617,7 +618,7 @@ class Namespace:
     def _may_mount(self, flags: int) -> None:
         if self.no_mount:
             raise FileError(E.PERM, "mount", "this process gave up mounting")
-        if flags & MORDER == MORDER or flags & ~(MORDER | MCREATE):
+        if flags & MORDER == MORDER or flags & ~(MORDER | MCREATE | MREAD) or not ~flags & (MCREATE | MREAD):
             raise FileError(E.INVAL, f"flags {flags}")
 
 
@@ -628,10 +629,10 @@ def _behind(head: MountHead, place: Chan) -> Chan:
     return chan
 
 
-def _member(chan: Chan, create: bool, order: int, turn: int) -> Member:
+def _member(chan: Chan, create: bool, order: int, turn: int, read_only: bool = False) -> Member:
     twin = chan.share()
     twin.union = None
-    return Member(twin, create, order, turn)
+    return Member(twin, create, order, turn, read_only)
 
 
 def _check_not_held(chan: Chan, head: MountHead | None) -> None:
@@ -667,6 +668,13 @@ def _batch(names: Sequence[str]) -> list[str]:
 
 def _first_link(qids: Sequence[Qid]) -> int | None:
     return next((index for index, qid in enumerate(qids) if qid.type & QTSYMLINK), None)
+
+
+def _near_side(chan: Chan, begin: Chan) -> Chan:
+    """Where a walk came to: a link to `.` may have left off where it began, or behind a mount point."""
+    if chan.path.mounted_on is not None:
+        return chan.path.mounted_on.share()
+    return begin.share() if chan is begin else chan
 
 
 def _drop(chan: Chan, walked: Walk) -> None:

@@ -8,14 +8,16 @@ from typing import Protocol
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.launch import TOKEN_LABEL, told
+from cognu.files.mounts import MREAD
 from cognu.files.nstext import MAX_TEXT, Command, parse_options, split_commands
 from cognu.files.process import Process
+from cognu.files.readonly import read_only
 from cognu.files.steps import Steps
 from cognu.ninep.types import ORDWR, QTDIR
 
 USAGE = {
-    "bind": "bind [-abc] SOURCE PLACE",
-    "mount": "mount [-abc] SERVICE PLACE [ANAME]",
+    "bind": "bind [-abcr] SOURCE PLACE",
+    "mount": "mount [-abcr] SERVICE PLACE [ANAME]",
     "unmount": "unmount [SOURCE] PLACE",
     "cd": "cd PLACE",
 }
@@ -79,6 +81,12 @@ def _mount(process: Process, service: str, place: str, aname: str, flags: int, m
     chan = yield from namespace.open(found, ORDWR, process)
     root: Chan = yield mounter.mount_service(chan, aname)
     try:
+        if flags & MREAD:
+            whole = root
+            try:
+                root = yield from read_only(whole)
+            finally:
+                whole.close()
         where = yield from namespace.place(place, process.cwd, process)
         try:
             namespace.mount(root, where, flags)

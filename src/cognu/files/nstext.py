@@ -1,6 +1,6 @@
 """A namespace as text: commands that rebuild it, and the same commands carried out (namespace(6), ns(1)).
 
-Lines are `bind [-abc] SOURCE PLACE`, `mount [-abc] SERVICE PLACE [ANAME]`, `unmount [SOURCE] PLACE`, `cd PLACE` and
+Lines are `bind [-abcr] SOURCE PLACE`, `mount [-abcr] SERVICE PLACE [ANAME]`, `unmount [SOURCE] PLACE`, `cd PLACE` and
 comments after `#` and a blank; words with odd characters are quoted as in rc(1): 'it''s'.
 
 `describe` prints a source or a place by the path it was bound with where that path, read in order, provably means the
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Origin
-from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL, Member, MountHead
+from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREAD, MREPL, Member, MountHead
 from cognu.files.namespace import Namespace
 
 MAX_TEXT = 64 * 1024
@@ -103,7 +103,8 @@ def describe(namespace: Namespace, cwd: Chan) -> str:
     for head in namespace.heads.values():
         place = _name(head.place, root, rebuilt)
         for flags, member in _binds(head):
-            options = {MREPL: "", MBEFORE: "b", MAFTER: "a"}[flags & 3] + ("c" if flags & MCREATE else "")
+            options = {MREPL: "", MBEFORE: "b", MAFTER: "a"}[flags & 3]
+            options += ("c" if flags & MCREATE else "") + ("r" if flags & MREAD else "")
             source = _source_name(member, root, rebuilt)
             lines.append(" ".join(_line(member.origin, source, place, "-" + options if options else "")))
             # From the first line on the place is a mount point; a union's names need a search, so any two will do.
@@ -134,24 +135,28 @@ def _binds_made(head: MountHead) -> list[tuple[int, Chan]]:
     for member in sorted(head.members, key=lambda member: member.turn):
         chain = {MREPL: [member], MBEFORE: [member, *chain], MAFTER: [*chain, member]}[member.order]
         if member.turn:
-            binds.append((member.order | (MCREATE if member.create else 0), member.chan))
+            binds.append((member.order | _kind(member), member.chan))
     # Turn 0 is the place itself, which is there by itself unless the first bind replaces it.
     place = any(member.turn == 0 for member in head.members)
     sound = chain == head.members and bool(binds) and (place or binds[0][0] & 3 == MREPL)
     return binds if sound else []
 
 
+def _kind(member: Member) -> int:
+    return (MCREATE if member.create else 0) | (MREAD if member.read_only else 0)
+
+
 def _binds_anew(head: MountHead) -> list[tuple[int, Chan]]:
     members = head.members
-    create = [MCREATE if member.create else 0 for member in members]
-    own = [index for index, member in enumerate(members) if member.chan.key == head.place.key and not member.create]
+    kinds = [_kind(member) for member in members]
+    own = [index for index, member in enumerate(members) if member.chan.key == head.place.key and not kinds[index]]
     if own and len(members) > 1:
         middle = own[0]
-        before = [(MBEFORE | create[index], members[index].chan) for index in range(middle - 1, -1, -1)]
-        after = [(MAFTER | create[index], members[index].chan) for index in range(middle + 1, len(members))]
+        before = [(MBEFORE | kinds[index], members[index].chan) for index in range(middle - 1, -1, -1)]
+        after = [(MAFTER | kinds[index], members[index].chan) for index in range(middle + 1, len(members))]
         return before + after
-    first = [(MREPL | create[0], members[0].chan)]
-    return first + [(MAFTER | create[index], members[index].chan) for index in range(1, len(members))]
+    first = [(MREPL | kinds[0], members[0].chan)]
+    return first + [(MAFTER | kinds[index], members[index].chan) for index in range(1, len(members))]
 
 
 def _name(chan: Chan, root: Origin, rebuilt: dict[Origin, list[Origin]]) -> str:
@@ -183,12 +188,12 @@ def _meaning(path: str, root: Origin, rebuilt: dict[Origin, list[Origin]]) -> Or
 
 
 def parse_options(words: list[str]) -> tuple[int, list[str]]:
-    """Flags of leading `-a`, `-b`, `-c` options and the words after them. Raises USAGE, INVAL."""
+    """Flags of leading `-a`, `-b`, `-c`, `-r` options and the words after them. Raises USAGE, INVAL."""
     flags = 0
     while words and len(words[0]) > 1 and words[0][0] == "-":
         for letter in words[0][1:]:
-            if letter not in "abc":
-                raise FileError(E.USAGE, words[0], "bind and mount take -a, -b and -c")
-            flags |= {"a": MAFTER, "b": MBEFORE, "c": MCREATE}[letter]
+            if letter not in "abcr":
+                raise FileError(E.USAGE, words[0], "bind and mount take -a, -b, -c and -r")
+            flags |= {"a": MAFTER, "b": MBEFORE, "c": MCREATE, "r": MREAD}[letter]
         words = words[1:]
     return flags, words

@@ -297,6 +297,13 @@ class FileServer:
         """The first that is in the way of `lock`, if any is."""
         raise FileError(E.NOTSUP, "lock")
 
+    def attenuate(self, fid: Fid, rights: int) -> MaybeAsync[Fid]:
+        """The same file as the root of a tree whose server holds whoever uses it to `rights`: servers that are far ask.
+
+        Raises NOTSUP or NOSYS where there is no such thing, and what is refused there.
+        """
+        raise FileError(E.NOTSUP, "attenuate")
+
     def hand_on(self, fid: Fid, what: HandOn) -> MaybeAsync[Token]:
         """A token for the file, and what is below it, made by whoever the file really is of: servers that are far ask.
 

@@ -53,7 +53,7 @@ class _PlaceFid(Fid):
 class _Peer:
     """A connection to one peer's export, with a fid at its root that lives as long."""
 
-    def __init__(self, name: str, mount: MountServer, root: Fid) -> None:
+    def __init__(self, name: str, mount: MountServer, root: FarFid) -> None:
         self.name = name
         self.mount = mount
         self.root = root
@@ -81,7 +81,8 @@ class _ImportFid(Fid):
 
     @property
     def top(self) -> bool:
-        return not self.far.names
+        """Whether it is the peer's own directory, and above it is that of peers."""
+        return not self.far.names and self.far.root is self.peer.root.root
 
 
 class _TopFid(Fid):
@@ -162,7 +163,9 @@ class NetworkServer(FileServer):
         except (LinkBroken, ProtocolError) as error:
             raise FileError(error.error, name, error.detail) from None
         try:
-            peer = _Peer(name, mount, await mount.attach(caller, ""))
+            root = await mount.attach(caller, "")
+            assert isinstance(root, FarFid)
+            peer = _Peer(name, mount, root)
         except BaseException:
             await mount.close()
             raise
@@ -346,7 +349,7 @@ class NetworkServer(FileServer):
         if isinstance(fid, _TopFid):
             return _directory(fid.name)
         peer, far = _far(fid)
-        if not far.names:
+        if isinstance(fid, _ImportFid) and fid.top:
             return _directory(peer.name)
         stat = await peer.mount.stat(far)
         return replace(stat, qid=peer.qid(stat.qid))
@@ -434,6 +437,15 @@ class NetworkServer(FileServer):
     async def find_lock(self, fid: Fid, lock: Lock) -> Lock | None:
         peer, far = _far(fid)
         return await peer.mount.find_lock(far, lock)
+
+    async def attenuate(self, fid: Fid, rights: int) -> Fid:
+        if isinstance(fid, _RootFid | _PlaceFid):
+            raise FileError(E.NOTSUP, "/n", "it is no peer's")
+        peer, far = await self._real(fid)
+        with self._asked(peer, far.names):
+            less = await peer.mount.attenuate(far, rights)
+        assert isinstance(less, FarFid)
+        return _ImportFid(peer, less)
 
     async def hand_on(self, fid: Fid, what: HandOn) -> Token:
         peer, far = await self._real(fid)

@@ -588,9 +588,11 @@ class NodeSession:
     async def fetch(self, url: str) -> File:
         return await fetch(self, url)
 
-    async def import_tree(self, node: str, path: str, at: str) -> None:
+    async def import_tree(self, node: str, path: str, at: str, read_only: bool = False) -> None:
         source = absolute(f"/n/{node}", path.lstrip("/") or ".")
         if absolute(self._cwd, at) == f"/n/{node}":
+            if read_only:
+                raise FileError(E.USAGE, "import", "-r needs a place of its own: import -r NODE PATH AT")
             try:
                 await self.stat(source)
                 if source == f"/n/{node}":
@@ -601,7 +603,7 @@ class NodeSession:
                 raise await self.why_not_imported(node, source, at, error) from None
             return
         try:
-            await self.bind(source, at, Flags())
+            await self.bind(source, at, Flags(read_only=read_only))
         except FileError as error:
             raise await self.why_not_imported(node, source, at, error) from None
 
@@ -632,7 +634,7 @@ class NodeSession:
 
 
 def _options(flags: Flags) -> list[str]:
-    letters = _FLAGS[flags.order] + ("c" if flags.create else "")
+    letters = _FLAGS[flags.order] + ("c" if flags.create else "") + ("r" if flags.read_only else "")
     return [f"-{letters}"] if letters else []
 
 

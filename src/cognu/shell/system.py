@@ -59,10 +59,11 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """How a bind or mount joins what is there; `create` lets new files go to the added member."""
+    """How a bind or mount joins what is there; `create` lets new files go to the added member, `read_only` nothing."""
 
     order: Order = "replace"
     create: bool = False
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +302,11 @@ class System(Protocol):
     async def fetch(self, url: str) -> File:
         """The body of `url`, through `/net` of this namespace. An answer that is no success raises `FileError`."""
 
-    async def import_tree(self, node: str, path: str, at: str) -> None:
-        """Mount `path` of another node at `at`, which is made if it is a missing name under `/n`."""
+    async def import_tree(self, node: str, path: str, at: str, read_only: bool = False) -> None:
+        """Mount `path` of another node at `at`, which is made if it is a missing name under `/n`.
+
+        `read_only` takes a place of its own: USAGE at `/n/NODE` itself.
+        """
 
     async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
         """Let a paired node (None: every paired node) import `path`."""

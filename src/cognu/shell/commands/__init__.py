@@ -6,7 +6,6 @@ from cognu.errors import E, FileError
 from cognu.shell.commands import (
     caps,
     control,
-    copying,
     files,
     following,
     grants,
@@ -22,7 +21,7 @@ from cognu.shell.commands import (
 from cognu.shell.commands.command import ANY, Command, invoke
 from cognu.shell.state import Call
 
-_JOIN = ("a", "b", "c")
+_JOIN = ("a", "b", "c", "r")
 _RUN = (
     "run [--on NODE] [--isolate] [--handle INTERFACE] [--serve NAME] [--grant PATH[:rwx]|net] [--grants FILE] "
     "[--dir HOST[::GUEST]] [--env K=V] [--memory SIZE] [--cpu SECONDS] PROGRAM [ARG...]"
@@ -135,7 +134,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "bind",
             namespace.bind,
             "make a file or directory appear at another name",
-            "bind [-a|-b] [-c] NEW OLD",
+            "bind [-a|-b] [-c|-r] NEW OLD",
             "bind -b /n/pi/net /net",
             _JOIN,
             (2, 2),
@@ -144,7 +143,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "mount",
             namespace.mount,
             "mount a posted 9P service",
-            "mount [-a|-b] [-c] SERVICE OLD [ANAME]",
+            "mount [-a|-b] [-c|-r] SERVICE OLD [ANAME]",
             "mount /srv/photos /mnt/photos",
             _JOIN,
             (2, 3),
@@ -339,7 +338,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "import",
             mesh.import_tree,
             "mount another node's tree",
-            "import [--token FILE] NODE PATH [AT]",
+            "import [-r] [--token FILE] NODE PATH [AT]",
             "import pi /home/me",
             ("token=", "r"),
             (2, 3),

@@ -54,7 +54,7 @@ async def fetch(call: Call) -> int:
 async def import_tree(call: Call) -> int:
     source = call.options.value("token")
     if source is not None:
-        if len(call.operands) != 2:
+        if len(call.operands) != 2 or "r" in call.options:
             raise call.usage("import --token FILE NODE PATH")
         node, place = call.operands
         token = await _token_in(call, source)
@@ -63,7 +63,7 @@ async def import_tree(call: Call) -> int:
         )
         return 0
     node, path, *at = call.operands
-    await call.system.import_tree(node, path, at[0] if at else f"/n/{node}")
+    await call.system.import_tree(node, path, at[0] if at else f"/n/{node}", "r" in call.options)
     return 0
 
 

@@ -8,14 +8,17 @@ from cognu.errors import E, FileError
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.options import parse_count
 from cognu.shell.state import Call, decode, encode
-from cognu.shell.system import Flags
+from cognu.shell.system import Flags, Order
 
 
 def _flags(call: Call) -> Flags:
     typed = {letter for letter in "ab" if letter in call.options}
     if len(typed) > 1:
         raise call.usage("-a puts it after, -b before what is there; one of them")
-    return Flags("after" if "a" in typed else "before" if "b" in typed else "replace", "c" in call.options)
+    if "c" in call.options and "r" in call.options:
+        raise call.usage("-c lets new files go there, -r nothing; one of them")
+    order: Order = "after" if "a" in typed else "before" if "b" in typed else "replace"
+    return Flags(order, "c" in call.options, "r" in call.options)
 
 
 async def bind(call: Call) -> int:
