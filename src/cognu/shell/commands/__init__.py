@@ -73,8 +73,10 @@ KINDS: dict[str, tuple[Command, ...]] = {
             ("json",),
             (1, ANY),
         ),
-        Command("cp", files.cp, "copy files", "cp [-r] FILE... TARGET", "cp -r notes /n/pi/home/me", ("r",), (2, ANY)),
-        Command("mv", files.mv, "move or rename files", "mv FILE... TARGET", "mv draft.txt notes/", (), (2, ANY)),
+        Command(
+            "cp", copying.cp, "copy files", "cp [-r] FILE... TARGET", "cp -r notes /n/pi/home/me", ("r",), (2, ANY)
+        ),
+        Command("mv", copying.mv, "move or rename files", "mv FILE... TARGET", "mv draft.txt notes/", (), (2, ANY)),
         Command("rm", files.rm, "remove files", "rm [-rf] PATH...", "rm -r old", ("r", "f")),
         Command("chmod", modes.chmod, "change permissions", "chmod MODE PATH...", "chmod go-w notes.txt", (), (2, ANY)),
         Command("mkdir", files.mkdir, "make directories", "mkdir [-p] PATH...", "mkdir -p a/b/c", ("p",), (1, ANY)),
@@ -340,7 +342,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "mount another node's tree",
             "import [-r] [--token FILE] NODE PATH [AT]",
             "import pi /home/me",
-            ("token=", "r"),
+            ("token=",),
             (2, 3),
         ),
         Command(
