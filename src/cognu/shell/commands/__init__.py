@@ -6,6 +6,7 @@ from cognu.errors import E, FileError
 from cognu.shell.commands import (
     caps,
     control,
+    copying,
     files,
     following,
     grants,
@@ -342,7 +343,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "mount another node's tree",
             "import [-r] [--token FILE] NODE PATH [AT]",
             "import pi /home/me",
-            ("token=",),
+            ("token=", "r"),
             (2, 3),
         ),
         Command(
