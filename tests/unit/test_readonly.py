@@ -148,6 +148,29 @@ class NoMounter:
         raise AssertionError
 
 
+class Mounter:
+    """Mounts one tree, whatever is asked for."""
+
+    def __init__(self, root: Chan) -> None:
+        self.root = root
+
+    async def mount_service(self, chan: Chan, aname: str) -> Chan:
+        chan.close()
+        return self.root.share()
+
+
+async def test_a_service_is_mounted_read_only() -> None:
+    async with mounted() as (_, process, asked):
+        whole = process.namespace.cross(await finish(process.namespace.find("/w", process.cwd, process)))[0]
+        await finish(apply(process, "mount -r /f /d", Mounter(whole)))
+        assert len([message for message in asked if isinstance(message, m.Tattenuate)]) == 1
+        assert await opened(process, "/d/d/x", OREAD) == b"d/x"
+        assert await bring(opened(process, "/d/d/x", OWRITE)) is E.ACCES
+        assert await bring(made(process, "/d/d/new")) is E.ACCES
+        assert "bind -r" in describe(process.namespace, process.cwd)
+        whole.close()
+
+
 async def test_to_be_read_only_and_to_take_new_files_is_refused() -> None:
     async with mounted() as (_, process, _):
         assert await bring(bind(process, "/w/d", "/d/e", MREAD | MCREATE)) is E.INVAL
