@@ -206,6 +206,8 @@ class FarCalls(FileServer):
             if call.late is not None:  # cancelled once more
                 self._give_up(tag, call)
             raise
+        finally:
+            del call  # as in `_call`
         put_off()
         return reply
 

@@ -103,7 +103,10 @@ class Quota:
         """Raises DQUOT, naming the resource, whose limit it is and what of it is used."""
         over = self._over(resource, count)
         if over is not None:
-            raise over
+            try:
+                raise over
+            finally:
+                del over  # an error that its own frame holds keeps all that is in use further up
 
     def take(self, resource: Resource, count: int = 1) -> None:
         """Raises DQUOT with nothing taken. `count` is not negative."""

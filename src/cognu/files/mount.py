@@ -265,7 +265,10 @@ class MountServer(FarCalls):
         if fid.opened:
             await self._open_opened(fid, mode)
         elif (refusal := self._trips.refusal(fid.held)) is not None and mode == OREAD:
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # an error that its own frame holds keeps all that is in use further up
         elif self.dialect not in OLD_STYLE:
             flags = open_flags(mode) | _appending(mode)
             fid.qid = (await self._call(m.Tlopen(fid.number, flags), m.Rlopen)).qid

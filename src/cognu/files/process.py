@@ -430,6 +430,8 @@ class ProcessTable:
             process.quota.give(Resource.PROCESSES)
         process.descriptors.release()
         process.cwd.close()
+        # Whoever keeps a process that is over (a child does, to know its maker) keeps nothing that was mounted for it.
+        process.cwd.path = process.cwd.path.alone()
         process.namespace.release()
         process.ended.set()
 

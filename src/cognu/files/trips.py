@@ -111,7 +111,10 @@ class Trips:
         walked, *rest = parts
         refusal = failure_of(walked)
         if refusal is not None:
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # an error that its own frame holds keeps all that is in use further up
         assert isinstance(walked, m.Rwalk)
         qids = list(walked.qids)
         if len(qids) < len(names):
@@ -144,7 +147,10 @@ class Trips:
         replies = await self._trip(request, number)
         failed = failure_of(replies[-1]) if replies else None
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed  # an error that its own frame holds keeps all that is in use further up
         if len(replies) < len(parts):
             if is_made(request, m.Rcomp(replies)):
                 self._drop(number)

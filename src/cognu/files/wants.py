@@ -117,7 +117,7 @@ class Wants:
 
     def begin(self, program: str, means: Means, run: Said, kept: Said) -> None:
         """`program` is the hash of what it runs; `run` was said for this run, `kept` for all of them."""
-        self.program, self._means = program, means
+        self.program, self._means = program, None if self._ended else means
         self._run, self.kept = run, kept
 
     async def reach(self, path: str, rights: str) -> bool:
@@ -126,7 +126,8 @@ class Wants:
         Cancelled, as when the process is killed, the question is over; an answer to it finds nothing.
         """
         path, rights = whole(path, rights)
-        if not _is_clean(path) or self._means is None or not self._means.lacks(path, rights):
+        means = self._means
+        if not _is_clean(path) or means is None or not means.lacks(path, rights):
             return False  # what is not clean could be shown to nobody as what it is
         if any(denies(grant, path, rights) for grant in self._run.never):
             return False
@@ -135,13 +136,13 @@ class Wants:
                 self._note(path, rights, never)
                 return False
         if _allows(self._run.allow, path, rights):
-            return await self._admitted(self._means, path, rights, "")
+            return await self._admitted(means, path, rights, "")
         if self.kept.allow:
             # What is kept is where a path led when that was said: a program that may change a link gets no more by it.
-            real = await self._means.real(path)
+            real = await means.real(path)
             if real and _allows(self.kept.allow, real, rights):
-                return await self._admitted(self._means, path, rights, real)
-        steers = await self._means.steers(path)
+                return await self._admitted(means, path, rights, real)
+        steers = await means.steers(path)
         number = self._note(path, rights, steers=steers)
         if number is None or self._asker is None or steers:
             return False
@@ -176,8 +177,9 @@ class Wants:
         return True
 
     def close(self) -> None:
-        """The process is over."""
+        """The process is over. Nothing is kept of what could have given it more: that leads to all it had."""
         self._ended = True
+        self._means = None
         self._refuse_all()
         self._wake()
 
@@ -220,11 +222,12 @@ class Wants:
             return None
         want = self._noted[number]
         granted = False
+        means = self._means
         try:
-            if yes and self._means is not None:
-                if await self._means.steers(want.path):
+            if yes and means is not None:
+                if await means.steers(want.path):
                     raise FileError(E.ACCES, want.path, "it steers the node, which is granted in so many words alone")
-                await self._means.admit(want.path, want.rights, real)
+                await means.admit(want.path, want.rights, real)
                 granted = True
         finally:
             if not waiting.done():

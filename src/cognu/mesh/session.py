@@ -233,7 +233,10 @@ class Session:
                 if not self._up.is_set() and not attempt.cancelled():
                     error = attempt.exception()
                     if error is not None:
-                        raise error
+                        try:
+                            raise error
+                        finally:
+                            del error  # an error that its own frame holds keeps all that is in use further up
 
     async def open_channel(self, label: str) -> Channel:
         """A new channel to the peer's handler, over a link that is up. Raises as `connect` and `SessionCore.open`."""
@@ -429,7 +432,10 @@ class Session:
             await end_tasks(ticker)
         failure = link.failure or (None if ticker.cancelled() else ticker.exception())
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # an error that its own frame holds keeps all that is in use further up
 
     async def _tick(self, link: _Link) -> None:
         while self._link is link and self.core.up and self.core.tick(self._now()):

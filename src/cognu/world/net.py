@@ -406,7 +406,10 @@ class RealNetwork:
                 return await _connect(family, name, address, left / (len(found) - index))
             except FileError as error:
                 refused = error
-        raise refused
+        try:
+            raise refused
+        finally:
+            del refused  # an error that its own frame holds keeps all that is in use further up
 
     async def listen_tcp(self, address: str, accept: Accept) -> Listener:
         """Listens on the first address the host part has; `0.0.0.0` and `[::]` mean every interface."""

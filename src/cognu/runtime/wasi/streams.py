@@ -103,7 +103,10 @@ class ReadAhead:
         self._chan.domain.check(self._chan.cap, READ)
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # an error that its own frame holds keeps all that is in use further up
         data = self._data[:count]
         if not peek:
             self._data = self._data[count:]
@@ -148,7 +151,10 @@ class WriteBehind:
         """Raises what a write that is over raised, once."""
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # an error that its own frame holds keeps all that is in use further up
 
     def close(self) -> None:
         if self.task is not None:
