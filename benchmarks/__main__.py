@@ -22,6 +22,7 @@ BENCHMARKS = {
     "link": "a channel between two nodes on loopback, beside a blocking TLS socket and plain TCP",
     "ninep": "a node's 9P server over a directory of the host, beside diod",
     "trips": "far files over links with a delay, beside diod, sshfs and single requests",
+    "trees": "a far tree of 5,000 files: how much comes of asking for many at once, and how much of compounds",
     "node": "from nothing to a node that answers, to a prompt; memory of an idle node",
 }
 

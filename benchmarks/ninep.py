@@ -2,7 +2,8 @@
 
 The client is the same for both (`benchmarks/wire.py`). Ours is a whole node: the connection has a process, a namespace
 and capabilities, every request passes dispatch, and the host's files are opened step by step without following links.
-Except where a case says "free", client and server share one processor.
+Except where a case says "free", client and server share one processor. diod runs with each number of threads that is
+tried; of every case what is best there is measured, and printed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks import servers, wire
@@ -29,10 +31,11 @@ FILE, SMALL_FILE, WRITTEN = 1, 2, 3
 
 SAME, TWICE, FASTER = "level", "2", "1.3"
 """Aims, for the ratios."""
+TRIALS = 3
+"""Runs with each number of threads, before what is measured."""
 
 Work = Callable[[Wire], float]
 """One run of a case on one connection."""
-Pair = tuple[Measure, Measure | None]
 
 
 async def run(bench: Bench) -> None:
@@ -45,11 +48,13 @@ async def run(bench: Bench) -> None:
         fill(served, size, files)
         program = servers.find_diod()
         ours = stack.enter_context(servers.cognu(directory, served))
-        theirs = stack.enter_context(servers.diod(program, directory, served)) if program else None
-        if theirs is None:
+        theirs: dict[int, Server] = {}
+        if program is None:
             bench.miss("diod", servers.NO_DIOD)
         else:
-            bench.note("diod", servers.version_of(theirs))
+            for workers in servers.WORKERS:
+                theirs[workers] = stack.enter_context(servers.diod(program, directory, served, workers))
+            bench.note("diod", servers.version_of(theirs[servers.WORKERS[0]]) + "; threads as below")
         await bench.measure(_cases(bench, stack, ours, theirs, size, files))
 
 
@@ -61,7 +66,35 @@ def fill(served: Path, size: int, files: int) -> None:
         (served / f"small-{number}").write_bytes(b"a small file\n")
 
 
-def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, size: int, files: int) -> list[Case]:
+class Best:
+    """A peer that runs with several numbers of threads, as one measure: that of the number with which it is best.
+
+    Which that is the first run finds out, which is not counted.
+    """
+
+    def __init__(self, bench: Bench, each: dict[int, Callable[[], float]]) -> None:
+        self._bench = bench
+        self._each = each
+        self._best: Callable[[], float] | None = None
+
+    def named(self, case: str, more_is_better: bool) -> Callable[[], float]:
+        """The measure, which tells which number it was for `case`."""
+
+        def measure() -> float:
+            if self._best is None:
+                tried = {workers: median(one() for _ in range(TRIALS)) for workers, one in self._each.items()}
+                best = (max if more_is_better else min)(tried, key=tried.__getitem__)
+                self._best = self._each[best]
+                said = ", ".join(f"{workers}: {rate:,.4g}" for workers, rate in tried.items())
+                self._bench.note(f"diod's threads, {case}", f"{best} ({said})")
+            return self._best()
+
+        return measure
+
+
+def _cases(
+    bench: Bench, stack: ExitStack, ours: Server, theirs: dict[int, Server], size: int, files: int
+) -> list[Case]:
     """Every kind of work over both kinds of socket. Without the peer, ours alone: figures without ratios."""
     operations = bench.size(2000, 20)
     per_second, mb = Unit.PER_SECOND, Unit.MB_PER_SECOND
@@ -71,13 +104,13 @@ def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, 
 
         def both(
             work: Work, free: bool = False, large: bool = False, tcp: bool = tcp, cpu: bool = False, write: bool = False
-        ) -> Pair:
-            pair = []
-            for server in (ours, theirs):
-                if server is not None:
-                    connection = stack.enter_context(_open(server, tcp, LARGE_MSIZE if large else SMALL_MSIZE, write))
-                    pair.append(_measure(work, connection, server.pid, free, cpu))
-            return pair[0], pair[1] if len(pair) > 1 else None
+        ) -> tuple[Measure, Best | None]:
+            def one(server: Server) -> Callable[[], float]:
+                connection = stack.enter_context(_open(server, tcp, LARGE_MSIZE if large else SMALL_MSIZE, write))
+                return _measure(work, connection, server.pid, free, cpu)
+
+            each = {workers: one(server) for workers, server in theirs.items()}
+            return one(ours), Best(bench, each) if each else None
 
         def getattrs(c: Wire) -> float:
             return getattr_one(c, operations)
@@ -97,10 +130,10 @@ def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, 
         def writes(c: Wire) -> float:
             return write_all(c, size)
 
-        rows: list[tuple[str, Unit, str, Pair]] = [
+        rows: list[tuple[str, Unit, str, tuple[Measure, Best | None]]] = [
             ("getattr", per_second, SAME, both(getattrs)),
-            ("getattr, 32 in flight", per_second, TWICE, both(flight)),
-            ("getattr, 32 in flight, free", per_second, "", both(flight, free=True)),
+            ("getattr, 32 in flight", per_second, "", both(flight)),
+            ("getattr, 32 in flight, free", per_second, TWICE, both(flight, free=True)),
             ("read 1 byte", per_second, SAME, both(bytes_)),
             ("tree of 1,000: walk, open, read, clunk", per_second, SAME, both(opens)),
             ("read 256 MiB, msize 64 KiB", mb, "", both(reads)),
@@ -119,7 +152,9 @@ def _cases(bench: Bench, stack: ExitStack, ours: Server, theirs: Server | None, 
                 ("server's CPU per small file", Unit.US, "", both(opens, cpu=True)),
             ]
         for name, unit, aim, (mine, peer) in rows:
-            cases.append(Case(f"{kind}: {name}", unit, mine, "diod", peer, runs=7, aim=aim))
+            case = f"{kind}: {name}"
+            measure = peer.named(case, unit.more_is_better) if peer else None
+            cases.append(Case(case, unit, mine, "diod", measure, runs=7, aim=aim))
     return cases
 
 
@@ -135,7 +170,7 @@ def prepared(connection: Wire, write: bool) -> Wire:
     return connection
 
 
-def _measure(work: Work, connection: Wire, server: int, free: bool, cpu: bool) -> Measure:
+def _measure(work: Work, connection: Wire, server: int, free: bool, cpu: bool) -> Callable[[], float]:
     """One run of `work`: what it says, or with `cpu` the microseconds of processor that the server had for each."""
 
     def measure() -> float:

@@ -278,14 +278,14 @@ def _trees(
     tree = partial(session_tree, session, f"{host}/tree", sizes.files)
     mounted, mib = directory / "mounted", f"{sizes.large >> 20} MiB"
     peers: list[tuple[str, Measure | None]] = [
-        ("9P2000.L", partial(_per_second, _read_all, mounts.single, few)),
+        ("9P2000.L", partial(per_second_of, read_in_turn, mounts.single, few)),
         ("diod", partial(wire_tree, doors.diod, diod.path_aname, few) if diod else None),
         ("sshfs", partial(sshfs_tree, doors.sftp, served, mounted, few) if doors.sftp else None),
     ]
     cases = [Case(f"tree / {peer}", per_second, tree, peer, work, runs=3) for peer, work in peers]
     cases += [
-        Case("files one after the other", per_second, partial(_per_second, _read_all, mounts.compounds, few),
-             "9P2000.L", partial(_per_second, _read_all, mounts.single, few), runs=3),
+        Case("files one after the other", per_second, partial(per_second_of, read_in_turn, mounts.compounds, few),
+             "9P2000.L", partial(per_second_of, read_in_turn, mounts.single, few), runs=3),
         Case("a listing with attributes", Unit.MS, partial(_milliseconds, _list, mounts.compounds, few),
              "9P2000.L", partial(_milliseconds, _list, mounts.single, few), runs=3),
         Case(f"cat {mib} / sshfs", mb, partial(session_read, session, f"{host}/large", sizes.large), "sshfs",
@@ -341,20 +341,26 @@ async def _milliseconds(work: Work, namespace: Namespace, files: int) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _per_second(work: Work, namespace: Namespace, files: int) -> float:
+async def per_second_of(work: Work, namespace: Namespace, files: int) -> float:
     return files * 1000 / await _milliseconds(work, namespace, files)
 
 
-async def _read_all(namespace: Namespace, files: int) -> None:
+async def read_in_turn(namespace: Namespace, files: int) -> None:
     """One file after the other, each to its end."""
     for number in range(files):
-        path = f"/few/d{number // IN_DIRECTORY}/small-{number}"
-        found = await finish(namespace.find(path, namespace.root, ME, then=Then.READ))
-        chan = await finish(namespace.open(found, OREAD, ME))
-        at = 0
-        while data := await finish(dispatch(chan, READ, chan.server.read, chan.fid, at, 8192)):
-            at += len(data)
-        chan.close()
+        await read_one(namespace, "few", number)
+
+
+async def read_one(namespace: Namespace, top: str, number: int) -> None:
+    path = f"/{top}/d{number // IN_DIRECTORY}/small-{number}"
+    found = await finish(namespace.find(path, namespace.root, ME, then=Then.READ))
+    chan = await finish(namespace.open(found, OREAD, ME))
+    at = 0
+    while data := await finish(dispatch(chan, READ, chan.server.read, chan.fid, at, 8192)):
+        at += len(data)
+    chan.close()
+    if at != len(SMALL):
+        raise RuntimeError(f"{path} has {at} bytes")
 
 
 async def _list(namespace: Namespace, files: int) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks import servers
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.delay import connect, listen
 from benchmarks.measure import Bench, Case, Unit
+from benchmarks.ninep import Best
 from benchmarks.servers import delayed
 from benchmarks.trips import median_trip
 
@@ -87,6 +89,26 @@ async def test_a_ratio_above_one_means_that_ours_is_faster(unit: Unit, ours: flo
     bench = Bench("test", quick=False)
     await bench.measure([Case("case", unit, lambda: ours, "peer", lambda: theirs)])
     assert bench.results.ratios == {"case": 3.0}
+
+
+@pytest.mark.parametrize(("more_is_better", "best"), [(True, 2), (False, 4)])
+def test_a_peer_is_measured_with_the_number_of_threads_that_is_best_for_it(more_is_better: bool, best: int) -> None:
+    bench, asked = Bench("test", quick=False), []
+
+    def one(workers: int, rate: float) -> Callable[[], float]:
+        def measure() -> float:
+            asked.append(workers)
+            return rate
+
+        return measure
+
+    measure = Best(bench, {1: one(1, 5.0), 2: one(2, 9.0), 4: one(4, 3.0)}).named("case", more_is_better)
+    assert measure() == {2: 9.0, 4: 3.0}[best]
+    assert set(asked) == {1, 2, 4}
+    asked.clear()
+    measure()
+    assert asked == [best]
+    assert bench.results.notes == {"diod's threads, case": f"{best} (1: 5, 2: 9, 4: 3)"}
 
 
 async def test_runs_are_taken_in_turn_and_the_median_of_the_pairs_ratios_counts() -> None:
