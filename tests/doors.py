@@ -294,7 +294,7 @@ CAPS = {
     "node/tokens.py": {"chan.cap", "handed.chan.cap"},  # minted from, and taken back
     "runtime/launch.py": {"chan.cap"},
     "runtime/runner.py": {"found.cap"},
-    "runtime/wasi/files.py": {"chan.cap", "directory.cap", "to_directory.cap"},
+    "runtime/wasi/files.py": {"directory.cap", "to_directory.cap"},
     "runtime/wasi/streams.py": {"self._chan.cap"},
 }
 """By module: whose capability is read; where nothing else is said, to check it, or mint from it with its domain."""
