@@ -12,11 +12,12 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.files.flow import CEILING, FLOOR
 from cognu.files.mount import FarFid
-from cognu.files.server import OAPPEND, OEXCL, MaybeAsync
+from cognu.files.server import OAPPEND, OEXCL, Caller, MaybeAsync
 from cognu.files.tree import Node, TreeFid
 from cognu.files.writebehind import may_write_behind
+from cognu.ninep import messages as m
 from cognu.ninep.messages import Dialect
-from cognu.ninep.types import OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTAPPEND, Qid, SetStat, Stat
+from cognu.ninep.types import OEXEC, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, QTAPPEND, Buffer, Qid, SetStat, Stat
 from joined import ME, CountingServer, Joined, StoppedClock, bring, idle, joined, only_the_roots_are_left
 from memfs import MemDirectory
 from serving import Client
@@ -423,6 +424,93 @@ async def test_what_is_seen_to_be_a_stream_is_not_looked_at_again() -> None:
         assert looked == 1
         assert fid.behind is None
         ends.mount.clunk(fid)
+
+
+class Growing(Held):
+    """Made empty, and made up as far as its version says; stored once something was written."""
+
+    def __init__(self, name: str = "held") -> None:
+        super().__init__(name)
+        self.qid = self.qid._replace(version=0)
+        self.free = True
+
+    def put(self, offset: int, data: bytes) -> int:
+        self.qid = self.qid._replace(version=7)
+        return super().put(offset, data)
+
+
+class Making(MemDirectory):
+    def create(self, name: str, perm: int, mode: int, caller: Caller) -> Node:
+        node = Growing(name)
+        self.add(node)
+        return node
+
+
+@asynccontextmanager
+async def making() -> AsyncIterator[tuple[Joined, FarFid, Held, list[m.Request]]]:
+    """A file just made by the client; what is asked from then on."""
+    async with joined(Dialect.NG, server=CountingServer("#1"), msize=MSIZE) as ends:
+        ends.server.root.__class__ = Making
+        root = await ends.mount.attach(ME, "")
+        await idle()
+        fid = await ends.mount.create(root, "new", 0o666, OWRITE, ME)
+        assert isinstance(fid, FarFid)
+        at = ends.server.root
+        assert isinstance(at, Making)
+        node = at.children["new"]
+        assert isinstance(node, Growing)
+        asked: list[m.Request] = []
+        request = ends.mount._session.request
+
+        def noting(message: m.Request) -> tuple[int, list[Buffer]]:
+            asked.append(message)
+            return request(message)
+
+        ends.mount._session.request = noting  # type: ignore[method-assign]
+        yield ends, fid, node, asked
+        await ends.mount.settle(fid)
+        ends.mount.clunk(fid)
+        ends.mount.clunk(root)
+        await idle()
+
+
+async def test_the_first_write_of_a_file_just_made_brings_what_it_is_and_the_next_waits_for_nothing() -> None:
+    async with making() as (ends, fid, node, asked):
+        await accept(ends, fid, 0, b"one")
+        assert [type(part) for part in asked[0].parts] == [m.Twrite, m.Tgetattr]  # type: ignore[union-attr]
+        node.free = False
+        await accept(ends, fid, 3, b"two")
+        await accept(ends, fid, 6, b"three")
+        await node.parked(2)
+        assert [type(each) for each in asked] == [m.Tcomp, m.Twrite, m.Twrite]
+        node.answer_all()
+        await ends.mount.settle(fid)
+        assert node.data == b"onetwothree"
+
+
+async def test_of_a_large_first_write_as_much_is_taken_as_fits_beside_the_question() -> None:
+    async with making() as (ends, fid, node, asked):
+        count = await ends.mount.accept(fid, 0, b"x" * MSIZE)
+        assert MSIZE - 200 < count < MSIZE
+        assert len(node.data) == count
+        assert len(asked) == 1
+        assert fid.behind is not None
+
+
+async def test_a_first_write_that_is_refused_says_so_and_the_next_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with making() as (ends, fid, node, _):
+
+        def full(offset: int, data: bytes) -> int:
+            raise FileError(E.NOSPC)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node, "put", full)
+            assert await bring(ends.mount.accept(fid, 0, b"one")) is E.NOSPC
+        assert fid.behind is None
+        await accept(ends, fid, 0, b"two")
+        await accept(ends, fid, 3, b"three")
+        await ends.mount.settle(fid)
+        assert node.data == b"twothree"
 
 
 def test_only_plain_files_that_are_not_opened_to_append_are_written_behind() -> None:

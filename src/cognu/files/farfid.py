@@ -11,7 +11,7 @@ from cognu.ninep.types import Qid
 
 
 class Root:
-    """The fid of an attach, or of a Tattenuate. It is never opened, and stays until the last fid walked from it is gone.
+    """The fid of an attach or a Tattenuate: never opened, and there until the last fid walked from it is gone.
 
     `name` is what the file is called.
     """
@@ -36,6 +36,7 @@ class FarFid(Fid):
         "kept",
         "listed",
         "looked",
+        "made",
         "mode",
         "names",
         "number",
@@ -59,6 +60,7 @@ class FarFid(Fid):
         self.listed = 0  # entries given since it was last read from its start
         self.ahead: ReadAhead | None = None
         self.behind: WriteBehind | None = None
+        self.made = False  # by whoever has it open
         self.wrote = False  # once, before it was known whether that may be done behind
         self.looked = False  # whether it may
         self.kept: list[Kept] = []  # cancelled reads that are not known to have brought nothing, in order

@@ -304,6 +304,7 @@ class MountServer(FarCalls):
             there = await self._trips.create(fid.number, name, perm, open_flags(mode) | _appending(mode))
             if there is not None and there.number is not None:
                 made = FarFid(there.qids[0], there.number, fid.root, (*fid.names, name))
+                made.made = True
                 return self._now_open(made, mode)
         legacy = self.dialect in OLD_STYLE
         if perm & DMDIR and not legacy:
@@ -408,17 +409,36 @@ class MountServer(FarCalls):
         if fid.behind is None and fid.wrote and not fid.looked:
             await self._look_whether_behind(fid)
         if fid.behind is None:
-            fid.wrote = True
+            first, fid.wrote = not fid.wrote, True
+            if first and fid.made and not fid.is_directory:
+                return await self._write_first(fid, offset, data)
             return await self.write(fid, offset, data)
         return await fid.behind.write(offset, bytes(data[: self._session.io_limit]))
+
+    async def _write_first(self, fid: FarFid, offset: int, data: bytes | memoryview) -> int:
+        """The first write of a file just made, and in the same trip what it is then."""
+        self._ahead.changed(fid.qid.path)
+        try:
+            wrote = await self._trips.write(fid.number, offset, bytes(data[: self._session.io_limit]))
+        finally:
+            self._ahead.changed(fid.qid.path)
+        if wrote is None:
+            return await self.write(fid, offset, data)
+        count, stat = wrote
+        if stat is not None:
+            self._looked(fid, stat)
+        return count
 
     async def _look_whether_behind(self, fid: FarFid) -> None:
         """A file just made is empty, which says nothing; by the second write it may be seen to be a plain one."""
         fid.looked = True
         with suppress(FileError):  # the write will say why
-            stat = await self._stat(fid.number, "")
-            if is_plain(stat) and may_write_behind(stat.qid, fid.mode or 0):
-                fid.behind = WriteBehind(self._behind, fid.number, fid.qid.path)
+            self._looked(fid, await self._stat(fid.number, ""))
+
+    def _looked(self, fid: FarFid, stat: Stat) -> None:
+        fid.looked = True
+        if is_plain(stat) and may_write_behind(stat.qid, fid.mode or 0):
+            fid.behind = WriteBehind(self._behind, fid.number, fid.qid.path)
 
     async def settle(self, fid: Fid) -> None:
         assert isinstance(fid, FarFid)

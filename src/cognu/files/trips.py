@@ -27,6 +27,8 @@ from cognu.world import Clock
 
 FIRST_READ = 1 << 15
 """Bytes that are asked for with an opening."""
+BESIDE = 64
+"""Bytes of a compound that are not the data of the write in it; a few more."""
 NAME_SIZE = 16
 """Bytes that a name in a listing is thought to have."""
 MOST_EMPTY = 8
@@ -158,6 +160,28 @@ class Trips:
         last = replies[-1]
         assert isinstance(last, m.Rlopen | m.Rlcreate)
         return Reached([last.qid], number, opened=True)
+
+    async def write(self, fid: int, offset: int, data: bytes) -> tuple[int, Stat | None] | None:
+        """Write to an open file, and ask for its attributes then, if they come too. None as `walk`: nothing is written.
+
+        At most as much as fits beside the other part is written. Raises what the write is refused with.
+        """
+        writing = m.Twrite(fid, offset, data[: self._session.io_limit - BESIDE])
+        request = m.Tcomp((writing, m.Tgetattr(fid, GETATTR_ALL)))
+        replies = (await self._ask(request, lambda _: None)).parts
+        if not replies:
+            return None
+        refusal = failure_of(replies[0])
+        if refusal is not None:
+            if refusal.error is E.REVOKED:
+                self._revoked()
+            try:
+                raise refusal
+            finally:
+                del refusal  # as above
+        assert isinstance(replies[0], m.Rwrite)
+        looked = replies[1] if len(replies) > 1 else None
+        return replies[0].count, stat_of_getattr("", looked) if isinstance(looked, m.Rgetattr) else None
 
     async def listing(self, ask: AskList, fid: int, cookie: int, count: int) -> tuple[list[Entry], Held]:
         """At most `count` entries after `cookie`, and what is known of those after them."""
