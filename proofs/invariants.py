@@ -6,7 +6,7 @@ operation and the goal look at, and proved after it for elements of which nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from z3 import And, BitVecVal, Implies, Not, Or
@@ -444,12 +444,36 @@ CHAINS: Final = (
 
 def chain_invariants(c: Chain) -> list[Invariant]:
     """A list is what it seems: each member is on its owner's, once, and the links lead both ways."""
+    return [*_head_of(c), *_links_of(c), *_members_of(c), *_tail_of(c)]
+
+
+def _owners(c: Chain) -> tuple[str, ...]:
+    return (c.owner_sort,) if c.owner_sort else ()
+
+
+def _head_of(c: Chain) -> Iterator[Invariant]:
+    """An owner has a head just if it has members, and that is one of them."""
 
     def member_has_a_head(v: View, x: Any) -> Any:
         head = c.head(v, c.owner(v, x))
         return Implies(
             c.member(v, x), And(head != 0, v.stamp[c.name](x) <= v.stamp[c.name](head), v.stamp[c.name](x) < v.clock)
         )
+
+    def head_is_on_its_list(v: View, *o: Any) -> Any:
+        owner = o[0] if o else 0
+        head = c.head(v, owner)
+        return Implies(
+            head != 0,
+            And(c.member(v, head), c.owner(v, head) == owner, True if c.prev is None else c.prev(v, head) == 0),
+        )
+
+    yield Invariant(f"{c.name}: member has a head", 1, (c.sort,), member_has_a_head, c.name)
+    yield Invariant(f"{c.name}: head is on its list", 1, _owners(c), head_is_on_its_list, c.name)
+
+
+def _links_of(c: Chain) -> Iterator[Invariant]:
+    """From each member to the next and back, among those of one owner."""
 
     def next_leads_on(v: View, x: Any) -> Any:
         after = c.next(v, x)
@@ -475,13 +499,13 @@ def chain_invariants(c: Chain) -> list[Invariant]:
             ),
         )
 
-    def head_is_on_its_list(v: View, *o: Any) -> Any:
-        owner = o[0] if o else 0
-        head = c.head(v, owner)
-        return Implies(
-            head != 0,
-            And(c.member(v, head), c.owner(v, head) == owner, True if c.prev is None else c.prev(v, head) == 0),
-        )
+    yield Invariant(f"{c.name}: next leads on", 1, (c.sort,), next_leads_on, c.name)
+    if c.prev is not None:
+        yield Invariant(f"{c.name}: prev leads back", 1, (c.sort,), prev_leads_back, c.name)
+
+
+def _members_of(c: Chain) -> Iterator[Invariant]:
+    """None is left out, and nothing else has links."""
 
     def others_are_blank(v: View, x: Any) -> Any:
         return Implies(Not(c.member(v, x)), c.blank(v, x))
@@ -495,6 +519,13 @@ def chain_invariants(c: Chain) -> list[Invariant]:
             And(stamp(x) != stamp(y), after != 0, stamp(x) <= stamp(after)),
         )
 
+    yield Invariant(f"{c.name}: others are blank", 1, (c.sort,), others_are_blank, c.name)
+    yield Invariant(f"{c.name}: next is the one below", 1, (c.sort, c.sort), next_is_the_one_below, c.name)
+
+
+def _tail_of(c: Chain) -> Iterator[Invariant]:
+    """Of a list whose last is known: it is the oldest."""
+
     def oldest_is_the_last(v: View, o: Any) -> Any:
         assert c.tail is not None
         tail = c.tail(v, o)
@@ -507,20 +538,9 @@ def chain_invariants(c: Chain) -> list[Invariant]:
         assert c.tail is not None
         return Implies(And(c.member(v, x), c.next(v, x) == 0), c.tail(v, c.owner(v, x)) == x)
 
-    owners = (c.owner_sort,) if c.owner_sort else ()
-    made = [
-        Invariant(f"{c.name}: member has a head", 1, (c.sort,), member_has_a_head, c.name),
-        Invariant(f"{c.name}: next leads on", 1, (c.sort,), next_leads_on, c.name),
-        Invariant(f"{c.name}: head is on its list", 1, owners, head_is_on_its_list, c.name),
-        Invariant(f"{c.name}: others are blank", 1, (c.sort,), others_are_blank, c.name),
-        Invariant(f"{c.name}: next is the one below", 1, (c.sort, c.sort), next_is_the_one_below, c.name),
-    ]
     if c.tail is not None:
-        made.append(Invariant(f"{c.name}: oldest is the last", 1, owners, oldest_is_the_last, c.name))
-        made.append(Invariant(f"{c.name}: last is the oldest", 1, (c.sort,), last_is_the_oldest, c.name))
-    if c.prev is not None:
-        made.append(Invariant(f"{c.name}: prev leads back", 1, (c.sort,), prev_leads_back, c.name))
-    return made
+        yield Invariant(f"{c.name}: oldest is the last", 1, _owners(c), oldest_is_the_last, c.name)
+        yield Invariant(f"{c.name}: last is the oldest", 1, (c.sort,), last_is_the_oldest, c.name)
 
 
 def said(function: Callable[..., Any], group: int, *sorts: str, chain: str = "") -> Invariant:
