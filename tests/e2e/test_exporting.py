@@ -64,6 +64,17 @@ async def test_a_tree_is_served_over_a_pipe_and_no_more_than_that(node: NodeProc
         await until(client, over)
 
 
+async def test_a_renaming_does_not_bring_out_what_is_hidden_by_its_path(node: NodeProcess) -> None:
+    tree = tree_of(node)
+    async with confined(node, Shown(str(tree), True, ("/deep/leaf",))) as mount:
+        root = await mount.attach(Me(), "")
+        await refused(mount.rename(root, "deep", root, "other"), E.ACCES)
+        assert (await mount.walk(root, ["deep", "leaf"], Me())).fid is None
+        await mount.rename(root, "letter", root, "mail")
+    assert sorted(path.name for path in tree.iterdir()) == ["deep", "id.key", "mail"]
+    (tree / "mail").rename(tree / "letter")
+
+
 async def test_a_confined_connection_can_not_be_made_more_again(node: NodeProcess) -> None:
     for aname in ("#|", "#U", "cap:x", "tree:path /", "x"):
         async with confined(node, Shown(str(tree_of(node)))) as mount:
