@@ -85,7 +85,7 @@ class Best:
                 tried = {workers: median(one() for _ in range(TRIALS)) for workers, one in self._each.items()}
                 best = (max if more_is_better else min)(tried, key=tried.__getitem__)
                 self._best = self._each[best]
-                said = ", ".join(f"{workers}: {rate:,.4g}" for workers, rate in tried.items())
+                said = ", ".join(f"{workers}: {_shown(rate)}" for workers, rate in tried.items())
                 self._bench.note(f"diod's threads, {case}", f"{best} ({said})")
             return self._best()
 
