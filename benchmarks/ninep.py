@@ -92,6 +92,10 @@ class Best:
         return measure
 
 
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _cases(
     bench: Bench, stack: ExitStack, ours: Server, theirs: dict[int, Server], size: int, files: int
 ) -> list[Case]:
