@@ -151,7 +151,7 @@ async def run(bench: Bench) -> None:
     await files.prepare()
     cases += [
         Case(name, Unit.US, files.timed(work, calls), UNCHECKED, files.timed(work, calls, unchecked=True),
-             aim="over 0.95: under 5%")
+             aim=AIM_OF_A_FILE_OPERATION if name in FILE_OPERATIONS else "")
         for name, work in FILE_WORK.items()
     ]  # fmt: skip
     try:
@@ -250,10 +250,15 @@ class Files:
         return measure
 
 
-FILE_WORK: dict[str, Callable[[Files], None]] = {
-    "dispatch alone: read 13 bytes of an open file": Files.read_open,
+FILE_OPERATIONS: dict[str, Callable[[Files], None]] = {
     "walk, stat": Files.stat_path,
     "walk, open, read, close": Files.read_path,
+}
+"""Small ones, as a program asks for them by a path."""
+AIM_OF_A_FILE_OPERATION = "over 0.95: under 5%"
+FILE_WORK: dict[str, Callable[[Files], None]] = {
+    "dispatch alone: read 13 bytes of an open file": Files.read_open,  # what the others are made of
+    **FILE_OPERATIONS,
 }
 
 

@@ -6,6 +6,7 @@ All mutants are for `make interop`.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import z3
 from click.testing import CliRunner
 from proofs import verify
 from proofs.effects import EFFECTS, PARAMETERS, Call
-from proofs.mutants import CHEAP_FIRST, Mutant, build, mutants
+from proofs.mutants import CHEAP_FIRST, Mutant, build, functions, mutants, sources
 from proofs.prover import agrees, paths, prove
 from proofs.refinement import refined
 from proofs.symbolic import MAX_DECISIONS, Num, Run, Sym, Unbounded, explore
@@ -59,6 +60,32 @@ FIXED = (
     "end_endpoint_step: -Code.BUSY is -Code.NO_MESSAGE",
     "create_process: processes.used[creator] += quota + 1 has -",
     "emit_answer: messages.state[message] = ANSWERED has CANCELLED",
+    "end_process_step: return 1 has 0",
+    "push: without tails[owner] = item",
+    "pull: without tails[owner] = before[item]",
+    "_announce: without self.slots.generation[slot] += 1",
+    "_new_slot: without slots.badge[slot] = badge",
+    "_charge: without self.processes.used[process] += 1",
+    "_uncharge: without self.processes.used[process] -= 1",
+    "_free: without self.free = slot",
+    "_bury: without self.slots.rights[slot] = 0",
+    "_drop: without self._fail(message)",
+    "_cut_step: without self._free(at)",
+    "_adopt: without processes.creator[child] = above",
+    "_forget: without processes.alive[process] = 0",
+    "_dequeue: as if not endpoints.newest[endpoint]",
+    "_ready: without push(",
+    "_unready: without pull(",
+    "_fail: without self._dequeue(message)",
+    "_abandon: without self._let_go(message)",
+    "_charge_message: without self.messages.sender[message] = process",
+    "_uncharge_message: without self.processes.used[process] -= 1",
+    "_pass_units: without processes.quota[process] -= units",
+    "_forget_message: without messages.handler[message] = 0",
+    "_clear_places: without self._clear(message * PLACES + 2)",
+    "_clear: without self.messages.cap_slot[at] = 0",
+    "_bind: without self.slots.interface[slot] = interface",
+    "_unbind: without slots.interface[slot] = 0",
 )
 """The mutants that are examined here: of each operation, and of what they share. All of them in `make interop`."""
 
@@ -119,6 +146,13 @@ def test_all_mutants_are_examined_each_once_and_told_of_in_their_order(monkeypat
 
 def named(text: str) -> list[Mutant]:
     return [mutant for mutant in mutants() if f" {text}" in mutant.name]
+
+
+def test_of_each_function_of_the_kernel_that_has_mutants_one_is_examined_here() -> None:
+    assert {mutant.function for change in FIXED for mutant in named(change)} == {each.function for each in mutants()}
+    # Of one expression each: the wrong kernels below have the first, the second is said by what calls it.
+    whole = {function.name for tree in sources().values() for function in functions(tree)}
+    assert whole - {mutant.function for mutant in mutants()} == {"next_message", "_lost"}
 
 
 @pytest.mark.parametrize("change", FIXED)
@@ -319,12 +353,15 @@ def test_the_table_says_what_was_proved(monkeypatch: pytest.MonkeyPatch) -> None
     assert result.return_value == 0
     assert "mint" in result.stdout
     assert f"kernel {proved.kernel_hash()[:16]} is proved" in result.stdout
+    assert re.search(r"^all +3 +40 +1\.5 +in \d+\.\d s by the clock$", result.stdout, re.MULTILINE)
     result = CliRunner().invoke(verbs, ["verify", "--json"], standalone_mode=False)
     said = json.loads(result.stdout)
     assert said["proved"] is True
     assert said["kernel"] == proved.kernel_hash()
     assert said["proof"] == proved.proof_hash()
     assert said["operations"][0]["theorems"] == 40
+    assert said["processor_seconds"] == said["operations"][0]["seconds"] == 1.5
+    assert said["seconds"] > 0
 
 
 def test_what_fails_is_shown_with_its_state_and_makes_the_status_one(monkeypatch: pytest.MonkeyPatch) -> None:
