@@ -94,12 +94,13 @@ class E(Enum):
     # Rows beyond the errno table's own words; the errno is the nearest one a foreign client understands, and where
     # one is free (128 EKEYREVOKED, 67 ENOLINK …) one that a Cognu client reads back as this row.
     REVOKED = Row(128, "capability revoked", "ask its owner to grant it again: cognu grants")
+    SAME = Row(22, "same file as the source, or inside it", "name another target")
     MOUNT = Row(22, "inconsistent mount", "bind directories over directories; files over files, by replacing only")
     MOUNTPOINT = Row(16, "is a mount point", "unmount it first; ns shows what is mounted there")
     NOTANNOUNCED = Row(22, "not announced", "write 'announce PORT' to ctl first")
     NOTMOUNTED = Row(22, "not mounted", "ns shows what is mounted where")
     NOTINUNION = Row(22, "not in union", "ns shows the members of the union")
-    NOCREATE = Row(13, "mounted directory forbids creation", "bind a member with -c to let it take new files")
+    NOCREATE = Row(13, "mounted directory forbids creation", "mount or bind it with -c to let it take new files")
     NOAUTH = Row(2, "authentication not required", "attach without it")
     NOATTACH = Row(13, "attach refused", "the device or tree was not granted: cognu grants")
     SESSIONLOST = Row(67, "session lost", "the other node restarted or stayed away too long; open the file again")

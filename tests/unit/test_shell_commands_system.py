@@ -179,7 +179,11 @@ async def test_put_says_at_a_terminal_that_a_command_of_the_shell_comes_first(be
 
 
 async def test_export_says_who_may_do_what_and_knows_the_common_slip(bench: Bench) -> None:
-    assert (await bench.run("export /a pi :rw")).out == "pi may: write:/a\n"
+    result = await bench.run("export /a pi :rw")
+    assert (result.out, result.err) == ("pi may: write:/a\n", "")
+    result = await bench.run("export /a")
+    assert result.out == "pi may: read:/a\n"
+    assert result.err == "export: no NODE was named, so every machine that has joined may now use it\n"
     assert json.loads((await bench.run("export --json /a")).out) == {"pi": ["read:/a"]}
     await refused(bench, "export /a pi:rw", 2, "export PATH NODE :rw")
 

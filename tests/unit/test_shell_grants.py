@@ -40,7 +40,7 @@ async def asked(bench: Bench, text: str) -> tuple[Any, ...]:
     result = await bench.run(text)
     assert result.status == 0
     assert all(line.endswith("kept all the same, for when it is there") for line in result.err.splitlines())
-    return bench.world.calls[-1]
+    return next(call for call in reversed(bench.world.calls) if call[1] != "grants")  # it was asked who is a peer
 
 
 async def test_all_is_listed_peers_first(bench: Bench) -> None:
@@ -120,6 +120,12 @@ async def test_what_was_done_is_said(bench: Bench) -> None:
     assert (await bench.run("grants set --never wc /b")).out.endswith("process 7 has /:r, and keeps it until it ends\n")
     assert (await bench.run("grants set pi net")).out == "pi may: net\n"
     assert (await bench.run("grants revoke pi net")).out == "pi may no longer: net\n"
+    bench.world.answers["grants"] = {"pi": ["write:/home", "read:/home/me/letters2", "net"]}
+    assert (await bench.run("grants revoke pi net")).out == "pi may no longer: net\n"
+    assert (await bench.run("grants revoke pi read:/home/me/letters")).out == (
+        "revoked: read:/home/me/letters; pi still has it by write:/home\n"
+    )
+    assert (await bench.run("grants revoke pi read:/tmp")).out == "pi may no longer: read:/tmp\n"
     assert (await bench.run("grants revoke wc")).out == "wc has what is typed when it is run, and no more\n"
     assert json.loads((await bench.run("grants --json revoke wc")).out) == bench.world.answers["ungrant"]
 

@@ -71,7 +71,7 @@ async def cp(call: Call) -> int:
 
 
 async def _is_new(system: System, path: str, to: str, source: Stat) -> bool:
-    """Whether nothing is at `to`. Raises INVAL if it is the same file.
+    """Whether nothing is at `to`. Raises SAME if it is the same file.
 
     Writing would cut that to nothing before it is read; binds give one file many names, so qids are compared.
     """
@@ -90,7 +90,7 @@ async def _is_new(system: System, path: str, to: str, source: Stat) -> bool:
         target.mtime,
     )
     if same_text or same_file:
-        raise FileError(E.INVAL, to, f"it is the same file as {path}")
+        raise FileError(E.SAME, to, path)
     return False
 
 
@@ -187,7 +187,7 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
     system = call.system
     source, target = absolute(system.cwd, path), absolute(system.cwd, to)
     if f"{target}/".startswith(f"{source.rstrip('/')}/"):
-        raise FileError(E.INVAL, to, f"it is inside {path}")
+        raise FileError(E.SAME, to, path)
     made: dict[str, asyncio.Future[bool | None]] = {}
     """For each directory of the copy whether it is new; None if it is refused, which is told once."""
     later: list[tuple[str, Stat]] = []
@@ -259,7 +259,7 @@ async def mv(call: Call) -> int:
         to = join(target, base_name(absolute(call.system.cwd, path))) if into else target
         source, goal = absolute(call.system.cwd, path), absolute(call.system.cwd, to)
         if f"{goal}/".startswith(f"{source.rstrip('/')}/"):
-            raise FileError(E.INVAL, to, f"it is {path} or inside it")
+            raise FileError(E.SAME, to, path)
         try:
             await call.system.rename(path, to)
         except FileError as error:

@@ -91,7 +91,11 @@ async def _revoke(call: Call, who: str, text: str) -> int:
         if not text:
             raise call.usage("which grant? To part with the machine: cognu drop", who)
         grant = peers_grant(call.system.cwd, text)
-        return await _say(call, await call.system.rpc("revoke", peer=who, grant=grant), f"{who} may no longer: {grant}")
+        said = await call.system.rpc("revoke", peer=who, grant=grant)
+        others = (await call.system.rpc("grants")).get(who, [])
+        still = ", ".join(other for other in others if _covers(other, grant))
+        line = f"revoked: {grant}; {who} still has it by {still}" if still else f"{who} may no longer: {grant}"
+        return await _say(call, said, line)
     program, _ = await _program(call, who)
     if text:
         await check_rights(call, text)
@@ -99,6 +103,14 @@ async def _revoke(call: Call, who: str, text: str) -> int:
     with _known(who):
         said = await call.system.rpc("ungrant", program=program, grant=grant)
     return await _say(call, said, *_about(said))
+
+
+def _covers(other: str, grant: str) -> bool:
+    """Whether a machine has by `other` what `grant` gave it: to write is to read too, and a tree is all below it."""
+    kind, _, path = grant.partition(":")
+    others_kind, _, above = other.partition(":")
+    enough = others_kind == kind or (others_kind, kind) == ("write", "read")
+    return enough and kind in OF_TREES and f"{path.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
 
 
 async def _say(call: Call, said: Any, *lines: str) -> int:

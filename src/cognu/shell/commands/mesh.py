@@ -131,6 +131,9 @@ async def export_tree(call: Call) -> int:
     if "json" in call.options:
         await call.print(json.dumps(said))
     else:
+        if not rest:
+            note = "export: no NODE was named, so every machine that has joined may now use it\n"
+            await call.streams.stderr.write(encode(note))
         await call.print(*(f"{peer} may: {', '.join(granted)}" for peer, granted in said.items()))
     return 0
 

@@ -18,7 +18,7 @@ def new_mode(text: str, mode: int, is_directory: bool) -> int:
     """The permissions (nine bits) that `text` makes of those of `mode`: octal digits, or clauses such as `u+x,go-w`.
 
     A clause that says nobody means everybody. `X` is `x` for directories and for what somebody may execute already.
-    Raises `FileError(INVAL)`.
+    Raises `FileError(USAGE)`.
     """
     if re.fullmatch(r"[0-7]{1,4}", text, re.ASCII) and int(text, 8) <= DMPERM:
         return int(text, 8)
@@ -26,7 +26,7 @@ def new_mode(text: str, mode: int, is_directory: bool) -> int:
     for clause in text.split(","):
         found = _CLAUSE.fullmatch(clause)
         if found is None:
-            raise FileError(E.INVAL, text, "a mode is three octal digits, or as in u+x,go-w")
+            raise FileError(E.USAGE, text, "a mode is three octal digits, or as in u+x,go-w")
         for sign, letters in _ACTION.findall(found[2]):
             executes = is_directory or bool(now & 0o111)
             bits = sum(_BITS[letter] for letter in {"x" if letter == "X" else letter for letter in letters})
