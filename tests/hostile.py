@@ -31,7 +31,7 @@ from cognu.ninep.compound import wanted
 from cognu.ninep.messages import Dialect, is_request
 from cognu.ninep.server import Limits
 from cognu.ninep.table import NOT_IN_COMPOUNDS, TABLE
-from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, SetStat
+from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetStat
 from cognu.ninep.watches import ASKED, BROKEN, CONTENT, GONE, LOST, MADE, REMOVED, RENAMED
 from cognu.world import Stream
 from cognu.world.host_tree import RealHostTree
@@ -552,6 +552,13 @@ async def conversation(mount: MountServer) -> None:
         await mount.sync(fid, False)
         mount.clunk(fid)
 
+    async def made(path: str, data: bytes) -> None:
+        fid = await client.create(path, 0o666, OWRITE)
+        try:
+            assert 0 <= await client.write_fid(fid, data) <= len(data)  # a server may take less
+        finally:
+            mount.clunk(fid)
+
     async def handed() -> None:
         fid = await client.walk("f")
         less = await mount.attenuate(fid, READ)
@@ -562,13 +569,13 @@ async def conversation(mount: MountServer) -> None:
     async def watched() -> None:
         fid, came = await client.walk("d"), asyncio.Event()
         end = await mount.watch(fid, ASKED, lambda notice: came.set())
-        await client.put("d/seen", b"")
+        await made("d/seen", b"")
         await came.wait()
         end()
         mount.clunk(fid)
 
     calls: list[Coroutine[Any, Any, Any]] = [
-        client.names(""), client.read("f"), client.stat("d"), client.put("d/new", b"data"), whole("f"),
+        client.names(""), client.read("f"), client.stat("d"), made("d/new", b"data"), whole("f"),
         client.mkdir("d/e"), client.symlink("l", "f"), client.readlink("l"), client.link("again", "f"),
         client.wstat("f", SetStat(mode=0o600)), client.rename("d/new", "d/old"), client.read("none"),
         client.remove("d/old"), client.names("d"), handed(), watched(),

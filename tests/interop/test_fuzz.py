@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 TOP = HERE.parents[1]
 PYTHON = TOP / ".cache/interop/venv/bin/python"
 """Where scripts/interop puts atheris; what else is needed comes from the environment of this test."""
-SHORT, LONG = 60, 1800
+SHORT, LONG = 20, 1800
 """Seconds of looking."""
 TARGETS = ("server", "client", "caller", "called")
 RUNS = [pytest.param(target, SHORT, marks=pytest.mark.interop, id=target) for target in TARGETS] + [
