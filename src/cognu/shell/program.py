@@ -73,8 +73,12 @@ class Begun:
     watch: Callable[[], None] = _nothing
 
 
+ANSWER_SECONDS = 5.0
+"""How long a node may take to begin a session: one that is there but stopped would be waited for without an end."""
+
+
 async def connect(start: Start) -> NodeSession:
-    """Raises NONODE if nothing answers at the socket."""
+    """Raises NONODE if nothing is at the socket, TIMEDOUT if what is there does not answer."""
     try:
         stream = await RealNetwork().connect_unix(start.socket)
     except FileError as error:
@@ -82,7 +86,12 @@ async def connect(start: Start) -> NodeSession:
             raise
         raise FileError(E.NONODE, os.path.dirname(start.socket)) from None
     user = os.environ.get("USER") or str(os.getuid())
-    return await NodeSession.open_session(stream, RealClock(), user, token=start.token)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await NodeSession.open_session(stream, RealClock(), user, token=start.token)
+    except TimeoutError:
+        said = f"its node does not answer for {ANSWER_SECONDS:g} s; cognu doctor names the process"
+        raise FileError(E.TIMEDOUT, os.path.dirname(start.socket), said) from None
 
 
 @asynccontextmanager
