@@ -248,7 +248,7 @@ AUTHORISED: Rows = {
     "node/admitting.py": {"_bind": "chan.domain.mint", "_lessen": "domain.mint chan.lessen"},
     "node/base.py": {"_attachable": "domain.authority.new_server domain.authority.mint"},
     "node/launcher.py": {"Launcher._add_devices": "base.domain.mint node.authority.new_server"},
-    "node/lending.py": {"attach_lent": "descriptors.domain.mint"},
+    "node/lending.py": {"LentTree._make": "descriptors.domain.mint"},
     "node/tokens.py": {"Tokens.make": "chan.domain.mint"},
     "runtime/launch.py": {"_bind": "chan.domain.mint", "_hand_streams": "chan.domain.mint"},
 }
@@ -288,7 +288,7 @@ CAPS = {
     "node/capabilities.py": {"chan.cap", "device.cap"},  # to show
     "node/explaining.py": {"chan.cap"},  # to show
     "node/launcher.py": {"device.cap"},  # minted from
-    "node/lending.py": {"descriptors.cap"},  # minted from
+    "node/lending.py": {"descriptors.cap", "root.cap"},  # minted from, and given back
     "node/lent_view.py": {"chan.cap"},
     "node/peers.py": {"chan.cap"},
     "node/tokens.py": {"chan.cap", "handed.chan.cap"},  # minted from, and taken back

@@ -128,7 +128,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "node/base.py": ("_attachable", "from the endpoint's own, for the node's process"),
             "node/launcher.py": ("Launcher._add_devices", "from what the node's process holds, for a peer's shell"),
             "node/lending.py": (
-                "attach_lent",
+                "LentTree._make",
                 "from what the node's process holds of descriptors, for those of one lent process",
             ),
             "node/tokens.py": ("Tokens.make", "from what the maker of a token holds, with GRANT"),

@@ -16,7 +16,7 @@ from cognu.files.process import Process
 from cognu.files.server import HandOn, Token
 from cognu.files.shown import ShownNamespace, parse_filter
 from cognu.files.steps import Steps, finish
-from cognu.kernel import CREATE, EXECUTE, GRANT, NODE, READ, SEND, WRITE, Cap
+from cognu.kernel import ALL_RIGHTS, CREATE, EXECUTE, GRANT, NODE, READ, SEND, WRITE, Cap
 from cognu.ninep import messages as m
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import NOFID, ORDWR, OREAD, OWRITE, RIGHT_GRANT, RIGHT_READ, RIGHTS_ALL, Buffer, SetStat
@@ -247,6 +247,42 @@ def test_a_chain_of_them_has_what_all_of_them_left(chain: list[int]) -> None:
     for bit in range(5):
         needed = rights_of_wire(1 << bit)
         assert (namespace.domain.kernel.check(at.domain.pid, *at.cap, needed) == 0) == bool(has >> bit & 1)
+
+
+async def test_a_chain_of_any_length_makes_no_more_capabilities_than_there_are_rights() -> None:
+    process = local_process(tree())
+    domain = process.namespace.domain
+    before = domain.kernel.processes.used[domain.pid]
+    raw = await Raw.over(process, NG)
+    raw.send((m.Tcaps((m.Feature("attenuate", 1),)), 1))
+    await raw.answers(1)
+    at = 0
+    for bits in [RIGHTS_ALL] * 100 + [RIGHTS_ALL & ~RIGHT_GRANT, RIGHT_READ] * 2 + [RIGHT_READ] * 100:
+        raw.send((m.Tattenuate(at, 3 - at if at else 1, bits), 2))
+        ((_, said),) = await raw.answers(1)
+        if isinstance(said, m.Rattenuate):
+            raw.send(*([(m.Tclunk(at), 3)] if at else []))
+            await raw.answers(1 if at else 0)
+            at = 3 - at if at else 1
+    await raw.close()
+    assert domain.kernel.processes.used[domain.pid] - before == 3
+    less = attenuate(process.namespace, process.namespace.root, RIGHT_READ)
+    further = attenuate(process.namespace, less, RIGHT_READ)
+    assert further.cap == less.cap
+    assert domain.kernel.processes.used[domain.pid] - before == 3  # another connection has the same
+
+
+async def test_what_is_lessened_goes_on_when_what_it_came_from_is_given_up() -> None:
+    process = local_process(tree())
+    domain = process.namespace.domain
+    twin = domain.authority.mint(domain.pid, process.namespace.root.cap, ALL_RIGHTS, domain.pid)
+    less = domain.lessened(twin, READ | WRITE)
+    domain.authority.delete(domain.pid, twin)
+    least = domain.lessened(less, READ)
+    assert domain.authority.rights(domain.pid, least) == READ
+    domain.authority.revoke(domain.pid, less)
+    with pytest.raises(FileError):
+        domain.check(least, 0)
 
 
 @given(st.integers(1, RIGHTS_ALL))

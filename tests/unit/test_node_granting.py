@@ -10,18 +10,21 @@ from typing import Any, cast
 import pytest
 
 from cognu.errors import E, FileError
+from cognu.files.mounts import MREPL
 from cognu.files.process import ProcessTable
 from cognu.files.rpc import answer_of, request_text
 from cognu.files.server import Caller, Fid, MaybeAsync, Walk
+from cognu.files.steps import finish
 from cognu.files.tree import TreeFid
 from cognu.mesh.identity import Peer
-from cognu.ninep.types import ORDWR
+from cognu.ninep.types import ORDWR, OREAD
 from cognu.node import verbs
 from cognu.node.control import control_server
 from cognu.node.node import Node
 from cognu.node.peers import PeerExports
 from cognu.node.verbs import make_verbs
 from joined import ME, CountingServer, bring, idle, local_process
+from script import attach_root
 from serving import done
 
 PI, DESK = Peer("f", "pi", ""), Peer("g", "desk", "")
@@ -252,3 +255,42 @@ async def test_who_joined_and_is_not_reached_then_is_in_the_log_with_what_it_may
     (said,) = audited.messages
     assert "joined pi (f); it may here: read:/a" in said
     here.exports.close()
+
+
+@pytest.mark.parametrize("place", ["/a", "/slow/x"])
+async def test_a_peer_holds_what_it_was_granted_and_nothing_of_the_way_there(place: str) -> None:
+    """The granted tree lies in one that is mounted in another; what is mounted in it goes along."""
+    here = Here(PI, DESK)
+    here.server.go.set()
+    namespace = here.base.namespace
+    outer, inner = CountingServer("#2"), CountingServer("#3")
+    outer.plant("/pub", None)
+    outer.plant("/pub/in", None)
+    inner.plant("/file", "granted")
+    here.server.plant("/slow/x", None)
+    for server, where in ((outer, place), (inner, f"{place}/pub/in")):
+        root = attach_root(namespace.domain.authority, namespace.domain, server, server.spec)
+        namespace.mount(root, await finish(namespace.find(where, namespace.root, here.base)), MREPL)
+    slots = namespace.domain.kernel.slots
+    own = slots.endpoint[namespace.root.cap.slot]
+
+    def of_the_way() -> int:
+        return sum(1 for endpoint in slots.endpoint.values() if endpoint == own)
+
+    before = of_the_way()
+    assert await here.ask("grant", peer="pi", grants=[f"read:{place}/pub"]) is None
+    session = await here.exports.connect("f", "pi")
+    assert of_the_way() == before
+    seen = session.namespace
+    found = await finish(seen.find(f"{place}/pub/in/file", seen.root, session))
+    opened = await finish(seen.open(found, OREAD, session))
+    assert bytes(await done(opened.server.read(opened.fid, 0, 100))) == b"granted"
+    opened.close()
+    inside = await finish(seen.find(f"{place}/pub/in", seen.root, session))
+    above = await finish(seen.walk(inside, [".."], session))
+    assert [str(above.path), seen.cross(above)[0].server] == [f"{place}/pub", outer]
+    top = await finish(seen.walk(inside, [".."] * 5, session))
+    assert top.key == seen.root.key
+    here.exports.disconnect("f", session)
+    here.exports.close()
+    assert of_the_way() == before

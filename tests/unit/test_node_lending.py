@@ -10,14 +10,19 @@ from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
 from cognu.files.attach import attach_own
 from cognu.files.authority import Authority
-from cognu.files.chan import Chan, Domain
+from cognu.files.chan import Chan, Domain, Path
+from cognu.files.handing import attenuate
 from cognu.files.launch import TOKEN_LABEL
+from cognu.files.mounts import Device
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
-from cognu.files.steps import start
-from cognu.node.lending import Lending, LentObjects
+from cognu.files.reach import WANTS
+from cognu.files.steps import finish, start
+from cognu.ninep.types import RIGHT_READ, RIGHT_WRITE
+from cognu.node.lending import STREAMS, Lending, LentObjects, LentTree
 from cognu.shell.connection import Somebody
 from cognu.world.real import RealRandom
+from joined import CountingServer, local_process
 
 
 def a_process() -> Process:
@@ -76,3 +81,48 @@ def test_an_object_is_lent_to_one_peer_as_long_as_any_lending_of_it_lasts() -> N
     assert lent.lends("a", "pi")
     second()
     assert not lent.lends("a", "pi")
+
+
+@pytest.mark.parametrize("aname", [STREAMS, WANTS])
+async def test_what_is_attached_to_of_a_lent_process_is_made_once_and_given_back(aname: str) -> None:
+    process = local_process(CountingServer("#1"))
+    domain, streams = process.namespace.domain, CountingServer("#d")
+    streams.plant("/0", "typed")
+
+    async def reach(path: str, rights: str) -> bool:
+        return False
+
+    process.reach = reach
+    holder = Domain(domain.authority)
+    _, cap = domain.authority.new_server(holder.pid)
+    processes, endpoints = domain.kernel.processes, domain.kernel.endpoints
+    before = processes.used[domain.pid], sum(1 for root in endpoints.root.values() if root)
+    tree = LentTree(process, Device(streams, holder, cap, Path(None, "#d")))
+    for _ in range(100):
+        chan = await finish(tree.attached("", aname))
+        chan.close()
+    assert processes.used[domain.pid] - before[0] == 1
+    chan = await finish(tree.attached("", aname))
+    less = attenuate(process.namespace, chan, RIGHT_READ if aname == STREAMS else RIGHT_WRITE)
+    tree.close()
+    tree.close()
+    assert (processes.used[domain.pid], sum(1 for root in endpoints.root.values() if root)) == before
+    for gone in (chan, less):
+        with pytest.raises(FileError) as caught:
+            domain.check(gone.cap, 0)
+        assert caught.value.error is E.REVOKED
+        gone.close()
+    assert len(streams.live) == 0
+
+
+async def test_only_what_is_lent_is_attached_to() -> None:
+    process = local_process(CountingServer("#1"))
+    tree = LentTree(process, process.namespace.devices["1"])
+    for aname in (WANTS, "#1", "other"):
+        with pytest.raises(FileError) as caught:
+            await finish(tree.attached("", aname))
+        assert caught.value.error is E.NOATTACH
+    root = await finish(tree.attached("", ""))
+    assert root.key == process.namespace.root.key
+    root.close()
+    tree.close()

@@ -163,6 +163,11 @@ class Authority:
         self.check(pid, cap, 0)
         return self.kernel.slots.badge[cap.slot]
 
+    def endpoint(self, pid: int, cap: Cap) -> int:
+        """What a capability that `pid` holds leads to."""
+        self.check(pid, cap, 0)
+        return self.kernel.slots.endpoint[cap.slot]
+
     def begin(self, cap: Cap, cancel: Callable[[], None]) -> int:
         """Register an operation that runs under `cap`; returns its token. REVOKED if `cap` is dead.
 

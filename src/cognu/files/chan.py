@@ -34,7 +34,7 @@ gc.callbacks.append(_watch_collector)
 class Domain:
     """A capability space. Begins with one use; `release` ends one; at the last the kernel process is ended."""
 
-    __slots__ = ("_lessened", "authority", "generations", "kernel", "pid", "uses")
+    __slots__ = ("_lessened", "_whole", "authority", "generations", "kernel", "pid", "uses")
 
     def __init__(self, authority: Authority, creator: Domain | None = None, quota: int | None = None) -> None:
         self.authority: Final = authority
@@ -43,6 +43,7 @@ class Domain:
         self.pid: Final[int] = authority.new_process(creator.pid if creator else 0, quota)
         self.uses = 1
         self._lessened: dict[tuple[Cap, int], Cap] = {}
+        self._whole: dict[Cap, Cap] = {}  # what each of those was minted from
         if creator is not None:
             try:
                 authority.post.inherit(creator.pid, self.pid)
@@ -60,16 +61,21 @@ class Domain:
         return self.authority.mint(self.pid, cap, rights, to.pid)
 
     def lessened(self, cap: Cap, rights: int) -> Cap:
-        """A child capability for this domain itself, with `rights`. Raises ACCES for more than it has, REVOKED, DQUOT.
+        """A capability with `rights` for this domain itself. Raises ACCES for more than it has, REVOKED, DQUOT.
 
-        Of one with the same rights there is one while it lives: no more than rights allow, however often it is asked.
+        Of one with the same rights there is one while it lives, and of what was lessened before none of its own, but
+        of what that was minted from: so no more than rights allow, however often it is asked, and in whatever chains.
         """
         self.check(cap, rights)
-        made = self._lessened.get((cap, rights))
+        whole = self._whole.get(cap, cap)
+        if not self._lives(whole):
+            whole = cap  # it was given up, which takes nothing from its children
+        made = self._lessened.get((whole, rights))
         if made is None or not self._lives(made):
-            made = self.authority.mint(self.pid, cap, rights, self.pid)
+            made = self.authority.mint(self.pid, whole, rights, self.pid)
             self._lessened = {key: each for key, each in self._lessened.items() if self._lives(each)}
-            self._lessened[cap, rights] = made
+            self._lessened[whole, rights] = made
+            self._whole = {each: key[0] for key, each in self._lessened.items()}
         return made
 
     def _lives(self, cap: Cap) -> bool:

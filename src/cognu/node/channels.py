@@ -26,7 +26,7 @@ from cognu.ninep.types import OREAD
 from cognu.node import telling
 from cognu.node.handing import TREE, minter
 from cognu.node.launcher import CHUNK
-from cognu.node.lending import attach_lent
+from cognu.node.lending import LentTree
 from cognu.node.node import Node
 from cognu.node.tokens import Handed
 from cognu.store.objects import Source
@@ -100,14 +100,15 @@ class Channels:
 
     async def _serve_lent(self, process: Process, channel: Channel) -> None:
         """Until either side has enough: what the peer holds open of a process must not outlive that."""
-        streams = self._node.base.namespace.devices["d"]
-        export = Export(channel, process, lambda uname, aname: attach_lent(process, aname, streams))
+        lent = LentTree(process, self._node.base.namespace.devices["d"])
+        export = Export(channel, process, lent.attached)
         ended = asyncio.ensure_future(process.ended.wait())
         ended.add_done_callback(lambda _: channel.close())
         try:
             await export.serve()
         finally:
             ended.cancel()
+            lent.close()
 
     async def _serve_store(self, peer: Peer, channel: Channel) -> None:
         domain = Domain(self._node.authority, self._node.base.namespace.domain)

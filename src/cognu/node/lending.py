@@ -15,6 +15,7 @@ from hashlib import sha256
 from cognu.errors import E, FileError
 from cognu.files.attach import attach
 from cognu.files.chan import Chan
+from cognu.files.dispatch import may
 from cognu.files.launch import TOKEN_LABEL, told
 from cognu.files.mounts import Device
 from cognu.files.process import Process, State
@@ -95,17 +96,46 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "backslashreplace")).digest()
 
 
-def attach_lent(process: Process, aname: str, descriptors: Device) -> Steps[Chan]:
-    """The root of a lent process's namespace, or its streams, which `descriptors` (`#d`) shows.
+class LentTree:
+    """What one connection may attach to of a lent process: "" is the root of its namespace; the others see `_make`.
 
-    A program's namespace has no devices, so that one is the node's.
+    Each of the others is made once, however often it is attached to; `close` gives back what was made for it.
     """
-    if aname == "":
-        return process.namespace.root.share()
-    domain = process.namespace.domain
-    if aname == WANTS and process.reach is not None:
-        return (yield from reach_root(process, process.reach))
-    if aname != STREAMS:
-        raise FileError(E.NOATTACH, told(aname))
-    cap = descriptors.domain.mint(descriptors.cap, READ | WRITE, domain)
-    return (yield from attach(descriptors.server, domain, cap, process, name=STREAMS))
+
+    def __init__(self, process: Process, descriptors: Device) -> None:
+        """`descriptors` (`#d`) shows those of any process. A program's namespace has no devices; that is the node's."""
+        self._process = process
+        self._descriptors = descriptors
+        self._made: dict[str, Chan] = {}
+
+    def attached(self, uname: str, aname: str) -> Steps[Chan]:
+        """Raises NOATTACH for a name that is none, REVOKED."""
+        if aname == "":
+            return self._process.namespace.root.share()
+        if aname not in self._made:
+            self._made[aname] = yield from self._make(aname)
+        return self._made[aname].share()
+
+    def _make(self, aname: str) -> Steps[Chan]:
+        """The root of the process's streams, or the file that takes what it wants. Both answer at once."""
+        process = self._process
+        domain = process.namespace.domain
+        if aname == WANTS and process.reach is not None:
+            return (yield from reach_root(process, process.reach))
+        if aname != STREAMS:
+            raise FileError(E.NOATTACH, told(aname))
+        descriptors = self._descriptors
+        cap = descriptors.domain.mint(descriptors.cap, READ | WRITE, domain)
+        return (yield from attach(descriptors.server, domain, cap, process, name=STREAMS))
+
+    def close(self) -> None:
+        """The connection is over, its fids too. May be called twice."""
+        while self._made:
+            aname, root = self._made.popitem()
+            authority = root.domain.authority
+            if may(root, 0) and aname == WANTS:
+                authority.end_server(authority.endpoint(root.domain.pid, root.cap))
+            elif may(root, 0):
+                authority.revoke(root.domain.pid, root.cap)
+                authority.delete(root.domain.pid, root.cap)
+            root.close()

@@ -154,8 +154,8 @@ class PeerExports:
         for head in namespace.heads.values():
             members = [member.chan for member in head.members if _may_lend(member.chan)]
             if str(head.place.path).startswith(inside) and members:
-                below.append((mover.move(head.place), [mover.move(chan) for chan in members]))
-        chan = mover.move(target)
+                below.append((mover.move(_by_name(head.place)), [mover.move(_by_name(chan)) for chan in members]))
+        chan = mover.move(_by_name(target))
         return _Held(grant, domain, mover.minted, chan, below)
 
     # -- connections ----------------------------------------------------------------------------------------------
@@ -257,6 +257,16 @@ class PeerExports:
                 del namespace.heads[key]
                 head.close()
         skeleton.uproot([other.grant.place for other in others])
+
+
+def _by_name(chan: Chan) -> Chan:
+    """The chan with the names of its path alone: what is under mount points on the way there is not granted with it.
+
+    Nobody goes up by that path: where the peer sees the file, it has the path of that place.
+    """
+    path = chan.path.alone()
+    path.device, path.top = chan.path.device, False
+    return chan.share(path)
 
 
 def _alive(chan: Chan) -> bool:
