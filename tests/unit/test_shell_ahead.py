@@ -573,12 +573,13 @@ async def test_work_with_too_many_files_open_is_done_again_when_others_have_clos
     assert tries < 300
 
 
-async def test_who_is_alone_and_has_too_many_files_open_is_refused() -> None:
+@pytest.mark.parametrize("error", [E.MFILE, E.NFILE, E.DQUOT])
+async def test_who_is_alone_and_has_too_many_files_open_is_refused(error: E) -> None:
     room = Room()
     gate = asyncio.Event()
 
     async def refused() -> None:
-        raise FileError(E.MFILE, "f")
+        raise FileError(error, "f")
 
     async def other() -> None:
         await gate.wait()
@@ -590,7 +591,7 @@ async def test_who_is_alone_and_has_too_many_files_open_is_refused() -> None:
     late.pop().cancel()
     gate.set()
     outcomes = await asyncio.gather(waiting, *late, return_exceptions=True)
-    assert [getattr(outcome, "error", None) for outcome in outcomes] == [None, E.MFILE, E.MFILE]
+    assert [getattr(outcome, "error", None) for outcome in outcomes] == [None, error, error]
     assert (room._busy, room._wanted) == (0, 0)
 
 

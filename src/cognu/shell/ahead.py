@@ -24,7 +24,8 @@ LISTED_AHEAD, LISTED_IN_ALL = 16, 32
 
 _ANY = 1 << 30
 """More pieces of work than there ever are."""
-_TOO_MANY_OPEN = (E.MFILE, E.NFILE)
+_TOO_MANY_OPEN = (E.MFILE, E.NFILE, E.DQUOT)
+"""DQUOT may be for want of something else; then it is told after some more tries."""
 _OUT_OF_REACH = (E.SESSIONLOST, E.HOSTUNREACH)
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Room:
     async def run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """Do `work`; when too many files are open, once more from its beginning, when others have closed theirs.
 
-        Raises MFILE or NFILE if it was refused so while no other piece was under way.
+        Raises MFILE, NFILE or DQUOT if it was refused so while no other piece was under way.
         """
         self._wanted += 1
         try:
