@@ -44,7 +44,8 @@ NEEDED = {
     "read_now": "READ", "stored_now": "READ",
     "create": "CREATE", "place": "CREATE", "symlink": "CREATE", "link": "CREATE", "rename": "CREATE",
     "accept": "WRITE", "mknod": "CREATE", "watch": "READ",
-    "attenuate": "READ", "hand_on": "GRANT", "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
+    "attenuate": "READ", "hand_on": "GRANT",
+    "getxattr": "READ", "listxattr": "READ", "setxattr": "WRITE", "removexattr": "WRITE",
 }  # fmt: skip
 """The right under which `dispatch` is to call a method; those that are not here say nothing of a file's bytes."""
 
