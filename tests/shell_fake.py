@@ -223,6 +223,7 @@ class FakeChild:
         self.stubborn = stubborn
         self.task = asyncio.ensure_future(work)
         self.wanted: list[Want] = []
+        self.asked_for: list[str] = []
         self.answers: list[tuple[Want, bool]] = []
         self.answered = asyncio.Event()
         self.closed = False
@@ -232,6 +233,9 @@ class FakeChild:
             return self.wanted.pop(0)
         await asyncio.wait([self.task])
         return self.wanted.pop(0) if self.wanted else None
+
+    async def asked(self, want: Want) -> None:
+        self.asked_for.append(want.path)
 
     async def answer(self, want: Want, yes: bool) -> None:
         self.answers.append((want, yes))

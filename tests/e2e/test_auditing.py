@@ -67,8 +67,9 @@ async def test_every_change_of_what_others_may_do_is_in_the_log_with_who_made_it
                 assert parse_ticket(ticket).secret.hex() not in node.log
 
 
-@pytest.mark.parametrize("yes", [True, False])
-async def test_an_answer_to_a_program_is_in_the_log(place: Path, yes: bool) -> None:
+@pytest.mark.parametrize("answer", ["yes", "no", "killed"])
+async def test_an_answer_to_a_program_is_in_the_log(place: Path, answer: str) -> None:
+    """What nobody was asked about is not, nor what was asked without an answer left out."""
     async with pair(place) as two, two.desk.client() as desk:
         (two.notes / "secret").write_text("x")
         program = await desk.put(build("wants"), "wants.wasm")
@@ -81,13 +82,18 @@ async def test_an_answer_to_a_program_is_in_the_log(place: Path, yes: bool) -> N
         while path.decode() != f"{two.notes}/secret":
             await asked.write(number + b" no")
             number, path = (await asked.read()).split()[:2]
-        await asked.write(number + (b" yes" if yes else b" no"))
+        await asked.write(number + b" asked")
+        if answer == "killed":
+            await ctl.write(b"kill")
+            assert not await asked.read()
+        else:
+            await asked.write(number + f" {answer}".encode())
         await asked.write(number + b" yes")  # it is over, and no answer
         name = (await desk.read("/dev/user")).decode().strip()
         what = f"{two.notes}/secret (r) to process {pid}, program {program}"
         said = await audited(desk)
-        verb = "granted" if yes else "refused"
-        assert said[-1] == f"{name}, process {await desk.pid()}: {verb}, as it asked: {what}"
-        assert len([line for line in said if f"{two.notes}/secret (r)" in line]) == 1
+        verb = {"yes": "granted, as it asked", "no": "refused, as it asked"}.get(answer)
+        verb = verb or "refused, as it asked and nobody answered"
+        assert [line for line in said if "it asked" in line] == [f"{name}, process {await desk.pid()}: {verb}: {what}"]
         for file in (asked, ctl):
             file.close()

@@ -99,6 +99,7 @@ async def test_each_answer_does_what_it_says(bench: Bench, typed: bytes, yes: bo
     result = await bench.run("prog")
     assert (result.status, result.out, result.err) == (1, "", "")
     assert answered(bench) == [("/home/me/notes", yes)]
+    assert child_of(bench).asked_for == [NOTES.path]
     assert shown.text == f"prog wants to read /home/me/notes, which it was not granted\n{CHOICES}"
     grant = Grant("/home/me/notes", "r")
     assert remembered(bench) == ([] if kept is None else [("remember", "bafkr4ihash", "prog", grant, kept)])
@@ -146,6 +147,7 @@ async def test_what_is_not_there_for_the_user_either_is_no_question(bench: Bench
     shown = asks(bench, b"once\n")
     await bench.run("prog")
     assert answered(bench) == [("/none", False), ("/none/new", False), ("/none", False)]
+    assert child_of(bench).asked_for == []
     assert shown.text == ""
 
 
@@ -246,6 +248,21 @@ async def test_two_programs_ask_one_after_the_other(bench: Bench) -> None:
 
 
 # -- told -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "typed"),
+    [
+        ("sp ace", "sp ace", "'/home/me/sp ace:r'"),
+        ("it's", "it's", """'/home/me/it'"'"'s:r'"""),
+        ("tab\tx'\u202e", repr("/home/me/tab\tx'\u202e"), r"$'/home/me/tab\x09x\'\U0000202e:r'"),
+    ],
+)
+async def test_what_would_grant_it_is_one_word_for_a_shell(bench: Bench, name: str, shown: str, typed: str) -> None:
+    bench.system.make(f"/home/me/{name}", b"x")
+    program(bench, Want(0, f"/home/me/{name}", "r", "h"))
+    shown = shown if "/" in shown else f"/home/me/{shown}"
+    assert (await bench.run("prog")).err == f"prog: {shown}: {E.NOTGIVEN.text}: run --grant {typed}\n"
 
 
 HINT = f"prog: /home/me/notes: {E.NOTGIVEN.text}: run --grant /home/me/notes:r\n"

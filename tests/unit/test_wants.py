@@ -204,13 +204,52 @@ async def test_what_the_process_has_already_is_no_question() -> None:
     assert await desk.wants.next(0) is None
 
 
-@pytest.mark.parametrize("path", ["", "a", "/", "/a/../b", "//a", "/a/", "/\x1b[2J", "/a\nb", "/" + "x" * 5000])
-async def test_a_path_that_can_not_be_shown_as_what_it_is_is_refused(path: str) -> None:
+@pytest.mark.parametrize("path", ["", "a", "/", "/a/../b", "//a", "/a/", "/\udc80", "/a\0b", "/" + "x" * 5000])
+async def test_a_path_that_can_not_be_there_is_refused_and_not_noted(path: str) -> None:
     desk = Desk()
     desk.wants.begin_asking(desk)
     assert not await desk.wants.reach(path, "r")
     desk.wants.close()
     assert await desk.wants.next(0) is None
+
+
+@pytest.mark.parametrize("path", ["/\x1b[2J", "/a\nb", "/tab\tx", "/\u202e"])
+async def test_a_name_that_can_not_be_shown_as_it_is_is_asked_about_as_any(path: str) -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    task = await desk.asked(path)
+    await desk.wants.answer(desk, 0, True)
+    assert await task
+    desk.wants.close()
+
+
+@pytest.mark.parametrize("put", [False, True])
+@pytest.mark.parametrize("how", ["yes", "no", "cancelled", "closed", "ended"])
+async def test_what_was_put_to_a_person_ends_with_an_answer_or_with_word_that_none_came(how: str, put: bool) -> None:
+    desk = Desk()
+    desk.wants.begin_asking(desk)
+    task = await desk.asked("/a")
+    unanswered: list[Want] = []
+    if put:
+        desk.wants.put(desk, 0, unanswered.append)
+    said = None
+    match how:
+        case "yes" | "no":
+            said = await desk.wants.answer(desk, 0, how == "yes")
+        case "cancelled":
+            task.cancel()
+        case "closed":
+            desk.wants.end_asking(desk)
+        case "ended":
+            desk.wants.close()
+    await asyncio.wait([task])
+    assert (said is not None) == (how == "yes" or (how == "no" and put))
+    assert unanswered == ([Want(0, "/a", "r")] if put and said is None else [])
+    assert desk.wants._put == {}
+    if how != "closed":
+        desk.wants.put(desk, 0, unanswered.append)  # it is over
+        assert desk.wants._put == {}
+    desk.wants.close()
 
 
 @pytest.mark.parametrize(("size", "most"), [(0, MOST), (4000, MOST_BYTES // 4007)])

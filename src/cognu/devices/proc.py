@@ -29,6 +29,7 @@ reading it when that ended. Of a process that is private others open only ctl, s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from cognu.devices.fd import describe as describe_open
 from cognu.devices.procctl import MAX_NOTE, Control, Launcher, control, send_note, send_notes
@@ -41,7 +42,7 @@ from cognu.files.process import Process, ProcessTable, State, ancestors
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
 from cognu.files.tree import Node, Text, TreeFid, TreeServer, check_for_writing
-from cognu.files.wants import Wants
+from cognu.files.wants import Want, Wants
 from cognu.ninep.types import OACCESS, ORDWR, OREAD, OWRITE, QTDIR, QTFILE, Qid
 
 _FILES = ("args", "ctl", "fd", "mem-limits", "note", "noteid", "notepg", "ns", "status", "wait", "wants")
@@ -218,16 +219,22 @@ class WantsFile(Node):
                 await self._answer(fid, int(number), True, real)
             case [number, "no"] if _is_number(number):
                 await self._answer(fid, int(number), False)
+            case [number, "asked"] if _is_number(number):
+                self._wants().put(fid, int(number), partial(self._log, fid, "refused, as it asked and nobody answered"))
             case _:
-                raise FileError(E.USAGE, "wants", "NUMBER yes [PATH]; NUMBER no")
+                raise FileError(E.USAGE, "wants", "NUMBER asked; NUMBER yes [PATH]; NUMBER no")
         return len(data)
 
     async def _answer(self, fid: TreeFid, number: int, yes: bool, real: str = "") -> None:
-        wants = self._wants()
-        want = await wants.answer(fid, number, yes, real)
-        if want is not None and fid.caller is not None:
-            what = f"{want.path} ({want.rights}) to process {self.process.pid}, program {wants.program}"
-            audit(name_of(fid.caller), f"{'granted' if yes else 'refused'}, as it asked: {what}")
+        want = await self._wants().answer(fid, number, yes, real)
+        if want is not None:
+            self._log(fid, f"{'granted' if yes else 'refused'}, as it asked", want)
+
+    def _log(self, fid: TreeFid, said: str, want: Want) -> None:
+        if fid.caller is not None:
+            program = self._wants().program
+            what = f"{want.path} ({want.rights}) to process {self.process.pid}, program {program}"
+            audit(name_of(fid.caller), f"{said}: {what}")
 
     def close(self, fid: TreeFid) -> None:
         self._wants().end_asking(fid)

@@ -87,8 +87,11 @@ def whole(path: str, rights: str) -> tuple[str, str]:
 
 def _is_clean(path: str) -> bool:
     names = path.split("/")[1:]
-    clean = path.startswith("/") and not {"", ".", ".."} & set(names)
-    return clean and path.isprintable() and len(path.encode("utf-8", "replace")) <= MAX_PATH
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        return False
+    return path.startswith("/") and not {"", ".", ".."} & set(names) and "\0" not in path and size <= MAX_PATH
 
 
 def is_within(path: str, tree: str) -> bool:
@@ -109,6 +112,9 @@ class Wants:
         self._known: set[tuple[str, str]] = set()
         self._size = 0  # characters of the paths noted
         self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._put: dict[
+            int, Callable[[Want], None]
+        ] = {}  # of those, what a person was asked, and who hears of no answer
         self._changed: set[asyncio.Future[None]] = set()
         self._asker: object | None = None
         self._ended = False
@@ -128,7 +134,7 @@ class Wants:
         path, rights = whole(path, rights)
         means = self._means
         if not _is_clean(path) or means is None or not means.lacks(path, rights):
-            return False  # what is not clean could be shown to nobody as what it is
+            return False  # what is not clean is no path that could be there
         if any(denies(grant, path, rights) for grant in self._run.never):
             return False
         for never in self.kept.never:
@@ -152,6 +158,8 @@ class Wants:
             return await answer
         finally:
             self._waiting.pop(number, None)
+            if (unanswered := self._put.pop(number, None)) is not None:
+                unanswered(self._noted[number])
 
     def _note(self, path: str, rights: str, never: Grant | None = None, steers: bool = False) -> int | None:
         """The number of a new want; None if it is none, or one too many."""
@@ -210,17 +218,31 @@ class Wants:
                 self._changed.discard(changed)
         return self._noted[number]
 
-    async def answer(self, asker: object, number: int, yes: bool, real: str = "") -> Want | None:
-        """What is answered; None if the question is over. Raises what keeps the path from being granted: it is a no.
+    def put(self, asker: object, number: int, unanswered: Callable[[Want], None]) -> None:
+        """A person is asked from now on; `unanswered` is told if that ends without an answer. Nothing if it is over.
 
-        `real` is where it led when the question was put. ACCES if it is another who is asked.
+        Raises ACCES if it is another who is asked.
         """
+        if self._waits_for(asker, number) is not None:
+            self._put[number] = unanswered
+
+    def _waits_for(self, asker: object, number: int) -> asyncio.Future[bool] | None:
         if self._asker is not asker:
             raise FileError(E.ACCES, "wants", "it was not opened for answers")
         waiting = self._waiting.get(number)
-        if waiting is None or waiting.done():
+        return None if waiting is None or waiting.done() else waiting
+
+    async def answer(self, asker: object, number: int, yes: bool, real: str = "") -> Want | None:
+        """What was put to a person, or is allowed, and is answered so; None if it was neither, or is over.
+
+        `real` is where it led when the question was put. Raises what keeps the path from being granted: it is a no.
+        ACCES if it is another who is asked.
+        """
+        waiting = self._waits_for(asker, number)
+        if waiting is None:
             return None
         want = self._noted[number]
+        was_put = self._put.pop(number, None) is not None
         granted = False
         means = self._means
         try:
@@ -232,7 +254,7 @@ class Wants:
         finally:
             if not waiting.done():
                 waiting.set_result(granted)
-        return want
+        return want if yes or was_put else None
 
     def _refuse_all(self) -> None:
         for waiting in self._waiting.values():

@@ -126,6 +126,9 @@ class NodeChild:
         except ValueError:
             raise FileError(E.BADMESSAGE, f"/proc/{self._pid}/wants") from None
 
+    async def asked(self, want: Want) -> None:
+        await self._wants.write(f"{want.number} asked".encode())
+
     async def answer(self, want: Want, yes: bool) -> None:
         text = f"{want.number} yes {quote(want.real or want.path)}" if yes else f"{want.number} no"
         await self._wants.write(text.encode("utf-8", "surrogateescape"))

@@ -178,6 +178,9 @@ class Child(Protocol):
     async def want(self) -> Want | None:
         """The next thing it wanted and has no grant for; None once it has ended. Started so, it waits for an answer."""
 
+    async def asked(self, want: Want) -> None:
+        """Somebody is being asked for it: the node's log has what they answer, or that they did not."""
+
     async def answer(self, want: Want, yes: bool) -> None:
         """Let it have that, or not. Raises what keeps it from being granted; then it is a no."""
 

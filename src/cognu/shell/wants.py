@@ -7,6 +7,7 @@ no question. The program hears of none of this.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -90,16 +91,18 @@ class Attendant:
                 self._refused.append(there)
                 there = None
             if not settled and self._call.shell.ask is not None:
-                await self._answer(there or want, there is not None and await self._may_have(there))
+                yes = there is not None and await self._may_have(there)
+                await self._told(self._child.answer(there or want, yes))
 
-    async def _answer(self, want: Want, yes: bool) -> None:
+    async def _told(self, call: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._child.answer(want, yes)
+            await call
         except FileError as error:
             await self._complain(error)
 
     async def _may_have(self, want: Want) -> bool:
         """Ask, and have an answer for good kept."""
+        await self._told(self._child.asked(want))
         chosen = await self._chosen(f"{self._who} wants to {_deed(want)}, which it was not granted\n{CHOICES}")
         if chosen in ("always", "never"):
             try:
@@ -127,10 +130,12 @@ class Attendant:
         grant = grant_of(want)
         # Typed on the host it would be the host's own.
         where = ", in a shell of the node: cognu sh" if grant.path.split("/")[1] in TWICE else ""
-        remedy = f"run --grant {_typed(grant)}{where}"
+        remedy = f"run --grant {_word(_typed(grant))}{where}"
         if want.never is not None:
-            remedy = f"that is kept as never; grants revoke {self._name} {_typed(want.never)} takes that back"
-        error = FileError(E.NOTGIVEN, f"{self._name}: {want.path}", remedy)
+            remedy = (
+                f"that is kept as never; grants revoke {_word(self._name)} {_word(_typed(want.never))} takes that back"
+            )
+        error = FileError(E.NOTGIVEN, f"{self._name}: {_shown(want.path)}", remedy)
         with suppress(FileError):
             await self._call.streams.stderr.write(encode(f"{error}\n"))
 
@@ -149,6 +154,17 @@ def grant_of(want: Want) -> Grant:
 def _typed(grant: Grant) -> str:
     """As run(1) and grants(1) take it."""
     return NET if grant.path == NETWORK else f"{grant.path}:{grant.rights}"
+
+
+def _word(text: str) -> str:
+    """As a shell takes it for one word; what can't be shown as it is, in the `$'...'` of the host's."""
+    return shlex.quote(text) if text.isprintable() else f"$'{''.join(map(_spelled, text))}'"
+
+
+def _spelled(char: str) -> str:
+    if char.isprintable():
+        return f"\\{char}" if char in "'\\" else char
+    return f"\\x{ord(char):02x}" if char.isascii() else f"\\U{ord(char):08x}"
 
 
 def _deed(want: Want) -> str:
