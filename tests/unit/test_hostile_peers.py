@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cognu.files.plain import PlainAnswers
-from cognu.ninep import plain
+from cognu.ninep import glance
 from cognu.ninep.codec import Frames, peek
 from cognu.ninep.messages import Dialect
 from hostile import recorded, serve_hostile_client, use_hostile_server
@@ -48,7 +48,7 @@ async def test_the_hostile_client_is_answered_by_the_short_way_too(monkeypatch: 
     seen: set[int] = set()
     answer = PlainAnswers._answer
 
-    def noted(self: PlainAnswers, chan: object, fields: plain.Fields, names: tuple[str, ...]) -> int:
+    def noted(self: PlainAnswers, chan: object, fields: glance.Fields, names: tuple[str, ...]) -> int:
         size = answer(self, chan, fields, names)  # type: ignore[arg-type]
         seen.update({fields[1]} if size else ())
         return size
@@ -56,7 +56,7 @@ async def test_the_hostile_client_is_answered_by_the_short_way_too(monkeypatch: 
     monkeypatch.setattr(PlainAnswers, "_answer", noted)
     for data in strings(NG)[:20]:
         await serve_hostile_client(data, direct=True)
-    assert seen == {plain.GETATTR, plain.READ, plain.WALK, plain.LOPEN, plain.CLUNK}
+    assert seen == {glance.GETATTR, glance.READ, glance.WALK, glance.LOPEN, glance.CLUNK}
 
 
 @pytest.mark.parametrize("direct", [False, True])

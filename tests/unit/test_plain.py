@@ -28,8 +28,8 @@ from cognu.files.server import Caller, Fid, FileServer, StoredBytes, Walk
 from cognu.files.steps import finish
 from cognu.files.tree import TreeFid
 from cognu.kernel import ALL_RIGHTS, WRITE
+from cognu.ninep import glance
 from cognu.ninep import messages as m
-from cognu.ninep import plain
 from cognu.ninep.attrs import getattr_of_stat
 from cognu.ninep.codec import decode, encode
 from cognu.ninep.fids import FidTable
@@ -233,7 +233,7 @@ REQUESTS = st.one_of(
 @given(REQUESTS, st.integers(0, 0xFFFE), st.binary(max_size=30))
 def test_what_is_shown_as_plain_is_what_the_codec_makes_of_it(request: m.Request, tag: int, rest: bytes) -> None:
     raw = wire(request, tag)
-    shown = plain.parse(memoryview(raw + rest), 0, fids())
+    shown = glance.parse(memoryview(raw + rest), 0, fids())
     if shown is None:
         return
     target, fields, names = shown
@@ -259,15 +259,15 @@ def test_what_is_shown_as_plain_is_what_the_codec_makes_of_it(request: m.Request
 )
 def test_each_of_the_five_is_plain_whole_and_not_when_it_is_cut(request_: m.Request) -> None:
     raw = wire(request_, 3)
-    assert plain.parse(memoryview(raw), 0, fids()) is not None
+    assert glance.parse(memoryview(raw), 0, fids()) is not None
     for end in range(7, len(raw)):
-        assert plain.parse(memoryview(raw[:end]), 0, fids()) is None
+        assert glance.parse(memoryview(raw[:end]), 0, fids()) is None
 
 
 @given(st.binary(min_size=7, max_size=80) | st.builds(lambda n, rest: bytes([40, 0, 0, 0, n]) + rest,
        st.sampled_from([24, 116, 110, 12, 120]), st.binary(min_size=2, max_size=60)))  # fmt: skip
 def test_any_bytes_are_plain_or_not(raw: bytes) -> None:
-    shown = plain.parse(memoryview(raw), 0, fids())
+    shown = glance.parse(memoryview(raw), 0, fids())
     assert shown is None or shown[1][0] <= len(raw)
 
 
@@ -292,22 +292,22 @@ STATS = st.builds(
 
 @given(STATS, st.sampled_from([0, GETATTR_BASIC, GETATTR_ALL]), st.integers(0, 0xFFFE))
 def test_attributes_are_packed_as_the_codec_does(stat: Stat, mask: int, tag: int) -> None:
-    assert plain.pack_getattr(tag, stat, mask) == wire(getattr_of_stat(stat, mask), tag)
+    assert glance.pack_getattr(tag, stat, mask) == wire(getattr_of_stat(stat, mask), tag)
 
 
 def test_a_number_that_does_not_fit_is_left_to_the_codec() -> None:
-    assert plain.pack_getattr(1, Stat("f", Qid(0, 1 << 32, 0), 0), 0) is None
-    assert plain.pack_walk(1, [Qid(0, 0, -1)]) is None
-    assert plain.pack_lopen(1, Qid(256, 0, 0)) is None
+    assert glance.pack_getattr(1, Stat("f", Qid(0, 1 << 32, 0), 0), 0) is None
+    assert glance.pack_walk(1, [Qid(0, 0, -1)]) is None
+    assert glance.pack_lopen(1, Qid(256, 0, 0)) is None
 
 
 @given(st.lists(st.builds(Qid, st.integers(0, 255), st.integers(0, 9), st.integers(0, 1 << 63)), max_size=16))
 def test_the_other_replies_are_packed_as_the_codec_does(qids: Sequence[Qid]) -> None:
-    assert plain.pack_walk(7, qids) == wire(m.Rwalk(tuple(qids)), 7)
-    assert plain.pack_clunk(7) == wire(m.Rclunk(), 7)
-    assert plain.pack_read(7, 3) + b"abc" == wire(m.Rread(b"abc"), 7)
+    assert glance.pack_walk(7, qids) == wire(m.Rwalk(tuple(qids)), 7)
+    assert glance.pack_clunk(7) == wire(m.Rclunk(), 7)
+    assert glance.pack_read(7, 3) + b"abc" == wire(m.Rread(b"abc"), 7)
     for qid in qids[:1]:
-        assert plain.pack_lopen(7, qid) == wire(m.Rlopen(qid, 0), 7)
+        assert glance.pack_lopen(7, qid) == wire(m.Rlopen(qid, 0), 7)
 
 
 # -- both ways --------------------------------------------------------------------------------------------------------
@@ -572,7 +572,7 @@ async def test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_o
         got = b""
         while data := await ends.client.read(1 << 20):
             got += data
-        assert got[:11] == plain.pack_read(5, 300_000)
+        assert got[:11] == glance.pack_read(5, 300_000)
         assert got[11:] == LARGE[: len(got) - 11]
         assert len(got) <= 11 + 1000
         await ends.serving
@@ -596,7 +596,7 @@ async def test_a_disk_that_fails_under_its_answer_ends_the_connection_not_in_oth
             got = b""
             while data := await ends.client.read(1 << 20):
                 got += data
-        assert got == plain.pack_read(5, 300_000)
+        assert got == glance.pack_read(5, 300_000)
         await ends.serving
 
 

@@ -1,4 +1,4 @@
-"""Answers to plain requests (`ninep/plain.py`): those that a file's server has at once.
+"""Answers to plain requests (`ninep/glance.py`): those that a file's server has at once.
 
 They pass the same checks as any other. What must be waited for, what something is mounted on, and whatever is refused
 or wrong is not answered here: nothing has changed then, and the request goes the long way.
@@ -19,7 +19,7 @@ from cognu.files.namespace import Namespace
 from cognu.files.process import Process
 from cognu.files.server import StoredBytes
 from cognu.kernel import READ
-from cognu.ninep import plain
+from cognu.ninep import glance
 from cognu.ninep.server import ServerSession
 from cognu.ninep.types import L_LARGEFILE, L_RDONLY, OREAD, READ_HEADER, Qid, Stat
 from cognu.world import DirectStream
@@ -57,13 +57,13 @@ class PlainAnswers:
             self._passed = False
             return 0
         count = size = 0
-        glance = self._session.glance
+        show = self._session.glance
         try:
-            while count < most and (request := glance()) is not None:
+            while count < most and (request := show()) is not None:
                 target, fields, names = request
                 if not isinstance(target, Chan):
                     break
-                if fields[1] == plain.READ and fields[5] > SMALL:
+                if fields[1] == glance.READ and fields[5] > SMALL:
                     sent = self._send_data(target, fields)
                 else:
                     sent = self._answer(target, fields, names)
@@ -92,30 +92,30 @@ class PlainAnswers:
         if replies and not self._stream.offer(*replies):
             self.blocked = True
 
-    def _answer(self, chan: Chan, fields: plain.Fields, names: tuple[str, ...]) -> int:
+    def _answer(self, chan: Chan, fields: glance.Fields, names: tuple[str, ...]) -> int:
         """Add a reply to those to be sent; its size, or 0 if the answer is not there at once."""
         session, kind, tag, reply = self._session, fields[1], fields[2], None
-        if kind == plain.GETATTR:
+        if kind == glance.GETATTR:
             stat = attributes(self._calls.process, chan)
-            if stat is not None and (reply := plain.pack_getattr(tag, stat, fields[4])) is not None:
+            if stat is not None and (reply := glance.pack_getattr(tag, stat, fields[4])) is not None:
                 session.taken(fields)
-        elif kind == plain.READ:
+        elif kind == glance.READ:
             found = data(chan, fields[4], min(fields[5], session.msize - READ_HEADER))
             if found is not None:
-                reply = plain.pack_read(tag, len(found)) + found
+                reply = glance.pack_read(tag, len(found)) + found
                 session.taken(fields)
-        elif kind == plain.WALK:
+        elif kind == glance.WALK:
             reply = self._walk(chan, fields, names)
-        elif kind == plain.LOPEN:
+        elif kind == glance.LOPEN:
             # A descriptor of the process's too is made the long way.
             if self._calls.descriptors is None and opened(self._calls.process, chan, fields[4]):
-                reply = plain.pack_lopen(tag, chan.qid)
+                reply = glance.pack_lopen(tag, chan.qid)
                 session.opened(fields, chan.qid)
         else:
             session.clunked(fields)  # however it ends
             try:
                 self._calls.clunked(fields[3], chan)
-                reply = plain.pack_clunk(tag)
+                reply = glance.pack_clunk(tag)
             except Exception as error:
                 reply = b"".join(map(bytes, session.refusal(tag, to_be_told(error))))
         if reply is None:
@@ -123,12 +123,12 @@ class PlainAnswers:
         self._replies.append(reply)
         return len(reply)
 
-    def _walk(self, chan: Chan, fields: plain.Fields, names: tuple[str, ...]) -> bytes | None:
+    def _walk(self, chan: Chan, fields: glance.Fields, names: tuple[str, ...]) -> bytes | None:
         walked = walk(self._calls.process, chan, names)
         if walked is None:
             return None
         qids, found = walked
-        reply = plain.pack_walk(fields[2], qids)
+        reply = glance.pack_walk(fields[2], qids)
         if reply is None:
             if found is not None:
                 found.close()
@@ -138,7 +138,7 @@ class PlainAnswers:
             self._session.walked(fields, qids[-1], found)
         return reply
 
-    def _send_data(self, chan: Chan, fields: plain.Fields) -> int:
+    def _send_data(self, chan: Chan, fields: glance.Fields) -> int:
         """Answer a larger Tread, after what is to be sent before it; the bytes that takes, 0 for the long way."""
         session, tag, offset = self._session, fields[2], fields[4]
         count = min(fields[5], session.msize - READ_HEADER)
@@ -148,11 +148,11 @@ class PlainAnswers:
             if found is None:
                 return 0
             session.taken(fields)
-            self._replies += [plain.pack_read(tag, len(found)), found]
+            self._replies += [glance.pack_read(tag, len(found)), found]
             return READ_HEADER + len(found)
         session.taken(fields)
         self._give()
-        if not self._stream.offer_file(plain.pack_read(tag, whole.size), whole.number, offset, whole.size):
+        if not self._stream.offer_file(glance.pack_read(tag, whole.size), whole.number, offset, whole.size):
             self.blocked = True
         return READ_HEADER + whole.size
 

@@ -29,9 +29,9 @@ from . import messages as m
 from .codec import HEADER, Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
 from .compound import BYTES, DATA_HEADER, MINT, NEEDED, PARTS, WATCH, Compound, granted, wanted
 from .fids import Call, FidTable
+from .glance import DIALECTS, WALK, Fields, Plain, parse
 from .messages import Dialect, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
-from .plain import DIALECTS, WALK, Fields, Plain, parse
 from .replies import check_reply, commit, error_reply, opened_state, unopened_state
 from .types import MAX_MSIZE, MIN_MSIZE, NOFID, NOTAG, READ_HEADER, Buffer, Extent, Qid
 
