@@ -51,7 +51,7 @@ async def test_the_token_is_the_output_and_nothing_else_is(bench: Bench) -> None
         ("export --token --uses many /a pi", "a number is wanted"),
         ("export --token --for -1 /a pi", "a number is wanted"),
         ("export --token /a pi:rw", "with a blank before it"),
-        ("import --token f sea", "import [--token FILE] NODE PATH"),
+        ("import --token f sea", "[--token FILE] NODE PATH"),
         ("import --token f sea /a /b", "import --token FILE NODE PATH"),
     ],
 )
