@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cognu.errors import CognuError, E
+from cognu.devices.ram import RamServer
+from cognu.errors import CognuError, E, LinkBroken
 from cognu.files.export import TURN, Export
 from cognu.files.mount import FarFid, MountServer
 from cognu.files.process import Descriptors
@@ -29,6 +30,7 @@ from cognu.ninep.types import (
     OREAD,
     OWRITE,
 )
+from cognu.world.real import RealClock
 from joined import (
     ME,
     Raw,
@@ -44,6 +46,7 @@ from joined import (
 )
 from memfs import MemDirectory
 from serving import Client
+from serving import Node as Serving
 from streams import MemoryStream, pair
 
 OLD, L = Dialect.LEGACY, Dialect.L
@@ -453,3 +456,22 @@ async def test_any_requests_in_any_order_are_answered_and_leave_nothing(
         await ends.mount.close()
         await ends.serving
         assert only_the_roots_are_left(ends)
+
+
+class Gone(MemoryStream):
+    """A client that went away, as reading or writing tells it."""
+
+    why = E.PIPE
+
+    async def read(self, count: int) -> bytes:
+        raise LinkBroken(self.why, self.peer)
+
+
+@pytest.mark.parametrize(("why", "lines"), [(E.PIPE, 0), (E.CONNRESET, 0), (E.TIMEDOUT, 1)])
+async def test_a_client_that_just_ends_is_no_news(why: E, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cognu.export")
+    stream = Gone("c", 1, itertools.repeat(1))
+    stream.why, stream.other = why, stream
+    process = await Serving(RamServer(RealClock())).start()
+    await Export(stream, process, lambda uname, aname: iter(())).serve()  # type: ignore[arg-type,return-value]
+    assert len(caplog.records) == lines

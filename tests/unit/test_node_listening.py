@@ -85,6 +85,14 @@ async def test_one_connection_more_than_may_be_is_hung_up_on(
     assert await third.read(1) == b""
     assert "hung up on" in caplog.text
     third.close()
+    for late in (False, False, True):
+        monkeypatch.setattr(listening, "TOLD_NS", 0 if late else listening.TOLD_NS)
+        more = await node.world.network.connect_tcp(address)
+        assert await more.read(1) == b""
+        more.close()
+    told = [record.getMessage() for record in caplog.records if "hung up on" in record.getMessage()]
+    assert len(told) == 2
+    assert "hung up on, and 2 before it: 2 are" in told[1]
     served_first = next(process for process in node.processes if process is not node.base)
     await first.close()
     await served_first.ended.wait()

@@ -50,7 +50,7 @@ def up_verb(
     """
     pairs = [("--name", name), ("--listen", listen), *(("--host", host) for host in hosts)]
     pairs += [("--isolate", isolate), ("--runners", None if runners is None else str(runners))]
-    options = [word for option, value in [*pairs, *(("--unix", path) for path in unix)] if value
+    options = [word for option, value in [*pairs, *(("--unix", path) for path in unix)] if value is not None
                for word in (option, value)]  # fmt: skip
     runs = answers(setting)
     if runs and (front or options):

@@ -106,8 +106,8 @@ class Export:
         except ProtocolError as error:
             log.warning("%s: %s", self._stream.peer, error)
         except CognuError as error:
-            # A client that was ended closes nothing: that is how clients end, and no news.
-            if error.error is not E.CONNRESET:
+            # A client that was ended closes nothing: that is how clients end, and no news, read or written to.
+            if error.error not in (E.CONNRESET, E.PIPE):
                 log.info("%s", error if error.subject == self._stream.peer else f"{self._stream.peer}: {error}")
         finally:
             await self._close()

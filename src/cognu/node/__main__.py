@@ -20,7 +20,7 @@ from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.node.assembly import running
 from cognu.node.base import UMASK
-from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, load_settings, save_settings
+from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, check_name, load_settings, save_settings
 from cognu.world.memory import keep_freed_memory
 from cognu.world.real import real_world
 
@@ -74,6 +74,8 @@ async def _main(options: argparse.Namespace, home: Home) -> None:
     keep_freed_memory()
     world = real_world()
     settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
+    if options.name is not None:
+        check_name(options.name)
     chosen = {key: getattr(options, key) for key in ("name", "listen", "isolate") if getattr(options, key)}
     if options.host:
         chosen["hosts"] = tuple(options.host)

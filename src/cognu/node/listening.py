@@ -27,6 +27,8 @@ log = logging.getLogger("cognu.node")
 LOOPBACK = ("127.", "[::1]", "localhost")
 ATTACH_SECONDS = 20.0
 """How long a connection may take to attach."""
+TOLD_NS = 60_000_000_000
+"""Of those that are hung up on at once the log tells so often at most."""
 MOST_CONNECTIONS = 256
 """Of one listener at a time."""
 
@@ -85,6 +87,8 @@ class _Door:
         self.dialects = dialects
         self._token = token.encode()
         self.inside = 0
+        self._refused = 0  # how many since the log was told
+        self._told: int | None = None  # when that was, in ns
 
     def opens_with(self, aname: str) -> bool:
         """Whether it is the token, in a time that does not depend on how much of it is right."""
@@ -92,9 +96,19 @@ class _Door:
 
     async def accept(self, stream: Stream) -> None:
         if self.inside >= MOST_CONNECTIONS:
-            log.warning("%s is hung up on: %d are connected there", stream.peer, self.inside)
+            self._refuse(stream)
             return
         await _Guest(self, stream).serve()
+
+    def _refuse(self, stream: Stream) -> None:
+        """One line for the first, and for those of a minute: a flood is not to push what else was logged out."""
+        now = self.node.world.clock.monotonic()
+        if self._told is not None and now - self._told < TOLD_NS:
+            self._refused += 1
+            return
+        more = f", and {self._refused} before it" if self._refused else ""
+        log.warning("%s is hung up on%s: %d are connected there", stream.peer, more, self.inside)
+        self._refused, self._told = 0, now
 
 
 class _Guest:

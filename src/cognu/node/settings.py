@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 from cognu.errors import E, FileError
 from cognu.files.users import Users, parse_users
+from cognu.mesh.identity import NAME_LIMIT, valid_name
 from cognu.world import MAX_SOCKET_PATH, Disk
 
 
@@ -84,6 +85,13 @@ class Home:
         """Raises NAMETOOLONG if no socket could be made there."""
         if len(self.socket.encode()) > MAX_SOCKET_PATH:
             raise FileError(E.NAMETOOLONG, self.path, f"a home's path has at most {MAX_SOCKET_PATH - 10} bytes")
+
+
+def check_name(name: str) -> None:
+    """Raises USAGE for what other machines would have to call by another name."""
+    if not valid_name(name):
+        may = f"a name is of a-z, 0-9, - and _, at most {NAME_LIMIT}, neither - nor _ first or last"
+        raise FileError(E.USAGE, f"--name {name!r}", may)
 
 
 def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:

@@ -1,0 +1,38 @@
+"""What a node may be called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.node.settings import check_name
+
+UP = (sys.executable, "-c", "from cognu.cli.main import main; main()", "up")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x y\nz", "Desk", "-a", "a_", "a.b", "x" * 33, "é"])
+def test_a_name_that_others_would_have_to_change_is_refused(name: str) -> None:
+    with pytest.raises(FileError) as caught:
+        check_name(name)
+    assert caught.value.error is E.USAGE
+    assert str(caught.value).startswith(f"--name {name!r}: ")
+
+
+@pytest.mark.parametrize("name", ["a", "desk-2", "my_pi", "x" * 32])
+def test_a_name_as_others_will_say_it_is_taken(name: str) -> None:
+    check_name(name)
+
+
+def test_an_empty_name_is_refused_as_any_other_and_nothing_is_kept(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*UP, "--name", ""], env={**os.environ, "COGNU_HOME": str(tmp_path)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "--name '': " in done.stderr
+    assert not (tmp_path / "settings.json").exists()
