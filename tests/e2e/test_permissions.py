@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from cognu.errors import E
 from e2e.harness import pair
@@ -14,7 +17,15 @@ def modes(directory: Path) -> dict[str, int]:
     return {name: stat.S_IMODE(os.stat(directory / name).st_mode) for name in sorted(os.listdir(directory))}
 
 
-async def test_what_is_made_copied_and_moved_is_as_private_as_it_was(place: Path) -> None:
+@pytest.fixture(params=[0o077, 0o027], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Of whoever types `cognu up`."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+async def test_what_is_made_copied_and_moved_is_as_private_as_it_was(place: Path, umask: int) -> None:
     async with pair(place, "write:{shared}") as two:
         near, far = two.notes, two.shared
         for directory in (near, far):
@@ -25,13 +36,23 @@ async def test_what_is_made_copied_and_moved_is_as_private_as_it_was(place: Path
             os.chmod(near / name, mode)
         there = f"/n/pi{far}"
         script = f"""cd /mnt/host{near}
-            echo secret > made; mkdir dir
+            echo secret > made; echo > new; mkdir dir
             cp key {there}/copied; cp program prog2; cp -r tree {there}/tree
             mv open {there}/open; mv key {there}/key
             chmod 640 made"""
         done = await two.desk.command("sh", "-c", script)
         assert (done.status, done.errors) == (0, b"")
-        assert modes(near) == {"dir": 0o700, "made": 0o640, "prog2": 0o700, "program": 0o755, "tree": 0o700}
+        assert modes(near) == {
+            "dir": 0o777 & ~umask, "made": 0o640, "new": 0o666 & ~umask, "prog2": 0o755 & ~umask,
+            "program": 0o755, "tree": 0o700,
+        }  # fmt: skip
+            "dir": 0o777 & ~umask,
+            "made": 0o640,
+            "new": 0o666 & ~umask,
+            "prog2": 0o755 & ~umask,
+            "program": 0o755,
+            "tree": 0o700,
+        }
         found = modes(far)
         assert {name: found[name] for name in ("copied", "open", "key", "tree")} == {
             "copied": 0o600, "open": 0o644, "key": 0o600, "tree": 0o700,

@@ -70,7 +70,7 @@ def _log_to(home: Home, stderr: bool) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers)
 
 
-async def _main(options: argparse.Namespace, home: Home) -> None:
+async def _main(options: argparse.Namespace, home: Home, umask: int) -> None:
     keep_freed_memory()
     world = real_world()
     settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
@@ -86,7 +86,7 @@ async def _main(options: argparse.Namespace, home: Home) -> None:
     if chosen:
         settings = replace(settings, **chosen)
         save_settings(world.disk, home, settings)
-    async with running(world, home, settings, getpass.getuser()) as node:
+    async with running(world, home, settings, getpass.getuser(), umask) as node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, node.stopping.set)
@@ -103,11 +103,11 @@ def _tell(descriptor: int | None, line: str) -> None:
 def main() -> int:
     options = _arguments()
     home = Home(os.path.abspath(options.home))
-    os.umask(UMASK)
+    umask = os.umask(UMASK)
     try:
         os.makedirs(home.path, mode=0o700, exist_ok=True)
         _log_to(home, options.log_stderr)
-        uvloop.run(_main(options, home))
+        uvloop.run(_main(options, home, umask))
     except (CognuError, OSError) as error:
         logging.getLogger("cognu.node").error("%s", error)
         text = str(error).replace("\n", " ")

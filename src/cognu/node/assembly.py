@@ -13,7 +13,7 @@ from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
 from cognu.mesh.links import Mesh
-from cognu.node.base import Parts, make_base
+from cognu.node.base import UMASK, Parts, make_base
 from cognu.node.channels import Channels
 from cognu.node.control import control_server
 from cognu.node.launcher import Launcher
@@ -41,8 +41,11 @@ LAST_MOMENT = 5.0
 
 
 @asynccontextmanager
-async def running(world: World, home: Home, settings: Settings, user: str) -> AsyncIterator[Node]:
-    """Start a node, and stop it in the end: everything it started ends, in reverse order."""
+async def running(world: World, home: Home, settings: Settings, user: str, umask: int = UMASK) -> AsyncIterator[Node]:
+    """Start a node, and stop it in the end: everything it started ends, in reverse order.
+
+    `umask` is of whoever starts it: files of the host that are made through the node have none of its permissions.
+    """
     node = Node(world, home, settings, user)
     async with AsyncExitStack() as stack:
         kept = _keep_log(stack)
@@ -54,7 +57,7 @@ async def running(world: World, home: Home, settings: Settings, user: str) -> As
         control = control_server(make_verbs(node, listening), node.status)
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
-            settings.unix, settings.name, user, home.path, kept,
+            settings.unix, settings.name, user, home.path, kept, umask,
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)
         node.base = await make_base(world, node.authority, node.processes, parts)

@@ -36,7 +36,7 @@ from cognu.store.server import store_server
 from cognu.world import HostStat, HostTree, World
 
 UMASK = 0o077
-"""Of the node's process, and for the host's files that are made through it: they are their owner's alone."""
+"""Of the node's process: what it keeps for itself is its owner's alone."""
 MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
 NAMESPACE = """\
 bind '#c' /dev
@@ -70,6 +70,7 @@ class Parts:
     user: str
     home: str  # the node's directory; its key is no file of anybody's namespace, whatever is granted
     log: Ring = field(default_factory=Ring)  # the node's log
+    umask: int = UMASK  # for files of the host that are made through it
 
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
@@ -77,7 +78,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     ours = await world.threads.run(lambda: identities_of(world.disk.tree(parts.home), KEY))
     mine = await world.threads.run(lambda: _root_of(world.disk.tree(parts.home)))
     authority.users = authority.users.with_own(parts.user, mine.uid, mine.group, mine.gid)
-    host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts), umask=UMASK)
+    host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts), umask=parts.umask)
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
     servers: dict[str, FileServer] = {
