@@ -46,13 +46,6 @@ async def test_what_is_made_copied_and_moved_is_as_private_as_it_was(place: Path
             "dir": 0o777 & ~umask, "made": 0o640, "new": 0o666 & ~umask, "prog2": 0o755 & ~umask,
             "program": 0o755, "tree": 0o700,
         }  # fmt: skip
-            "dir": 0o777 & ~umask,
-            "made": 0o640,
-            "new": 0o666 & ~umask,
-            "prog2": 0o755 & ~umask,
-            "program": 0o755,
-            "tree": 0o700,
-        }
         found = modes(far)
         assert {name: found[name] for name in ("copied", "open", "key", "tree")} == {
             "copied": 0o600, "open": 0o644, "key": 0o600, "tree": 0o700,

@@ -218,9 +218,9 @@ class System(Protocol):
     async def open(self, path: str, mode: Mode, perm: int = 0o666) -> File:
         """`r` read; `w` write, created or cut to nothing; `a` write at the end, created; `rw` both, must exist.
 
-        `r` on a directory raises `FileError(ISDIR)`.
         `perm`: the permissions of a new file, as far as its directory and its server give them.
 
+        `r` on a directory raises `FileError(ISDIR)`.
         """
 
     async def mkdir(self, path: str, perm: int = 0o777) -> None:
