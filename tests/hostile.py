@@ -266,14 +266,18 @@ class HostileServer:
 
 
 class _Bugs(logging.Handler):
-    """Keeps what this side says of itself: a peer may cause warnings, never errors here."""
+    """Keeps what this side says of itself: a peer may cause warnings, never errors here.
+
+    But one: that it refused what had been accepted, which is told to whoever asks, and else to the log.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(self.format(record))
+        if record.name != "cognu.writebehind":
+            self.found.append(self.format(record))
 
 
 @contextmanager

@@ -184,7 +184,7 @@ async def test_an_error_that_nobody_asked_for_is_in_the_log(caplog: pytest.LogCa
         await accept(ends, other, 0, b"x")
         await node.parked(1)
         ends.mount.clunk(other)
-        with caplog.at_level(logging.ERROR, "cognu.mount"):
+        with caplog.at_level(logging.ERROR, "cognu.writebehind"):
             node.answer(error=E.NOSPC)
             await idle()
         assert "nobody asked" in caplog.text

@@ -23,7 +23,7 @@ from cognu.files.server import OAPPEND, OEXCL
 from cognu.ninep.types import OACCESS, ORCLOSE, ORDWR, OWRITE, Qid
 from cognu.world import Clock
 
-log = logging.getLogger("cognu.mount")
+log = logging.getLogger("cognu.writebehind")
 
 Ask = Callable[[int, int, int, bytes], Coroutine[Any, Any, int]]
 """Write (fid, the file's qid.path, offset, data); returns how many bytes were taken."""
