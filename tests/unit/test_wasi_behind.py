@@ -67,6 +67,13 @@ class Full(Slow):
         return super().write(fid, offset, data)
 
 
+class Faulty(Slow):
+    """Has a fault of its own then."""
+
+    async def settle(self, fid: Fid) -> None:
+        raise ZeroDivisionError
+
+
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
@@ -134,3 +141,18 @@ async def test_a_program_whose_last_write_is_refused_after_its_end_has_failed(ma
     else:
         assert (result.status, result.message) == (0, "")
     assert await machine.content(HOME + "/f") == (b"old" if full else HELLO)
+
+
+async def test_a_fault_behind_a_program_fails_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    machine = Machine(tmp_path)
+    await machine.make(HOME, None)
+    process = await machine.child(stdin=b"hello")
+    server = machine.parent.namespace.root.server
+    server.__class__ = Faulty
+    await machine.start(process, build("cat"), ["cat"])
+    await process.ended.wait()
+    server.__class__ = RamServer
+    assert (process.status, process.message) == (1, E.IO.text)
+    assert "ZeroDivisionError" in caplog.text
+    caplog.clear()  # its records hold frames
+    await machine.close()

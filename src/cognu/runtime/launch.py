@@ -39,7 +39,7 @@ from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage, no
 from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler, check_start
 from cognu.runtime.wasi import IMPORTS, Program
-from cognu.runtime.wasi.table import FIRST_PREOPEN
+from cognu.runtime.wasi.table import EXIT_UNWRITTEN, FIRST_PREOPEN
 from cognu.world import Senses
 
 log = logging.getLogger(__name__)
@@ -487,9 +487,11 @@ class _Run:
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._programs._settling.discard(self)
+        assert self._ending is not None
         if not task.cancelled() and task.exception() is not None:
             log.error("writing behind a program failed", exc_info=task.exception())
-        assert self._ending is not None
+            status, message = self._ending
+            self._ending = status or EXIT_UNWRITTEN, message or str(FileError(E.IO))
         self._over(*self._ending)
 
     def _finish(self, ending: Exit) -> None:
