@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import ninep, servers, trips
+from benchmarks import ninep, trips
 from benchmarks.measure import Bench, Case, Measure, Unit
 from benchmarks.servers import Server
 from benchmarks.trips import AsyncMounts, Doors
@@ -34,15 +34,7 @@ async def run(bench: Bench) -> None:
         ninep.fill(served, 1 << 16, 0)
         trips.plant(served / "tree", files)
         trips.plant(served / "few", sample)
-        ours = stack.enter_context(servers.cognu(directory, served))
-        program, missing = servers.find_diod(), servers.sftp_missing()
-        if program is None:
-            bench.miss("diod", servers.NO_DIOD)
-        if missing:
-            bench.miss("sshfs", missing)
-        diod = stack.enter_context(servers.diod(program, directory, served)) if program else None
-        sftp = stack.enter_context(servers.sftp()) if not missing else 0
-        doors = trips.behind(stack, DELAY, directory, ours, diod, sftp)
+        ours, diod, doors = trips.behind(bench, stack, DELAY, directory, served)
         bench.note("trip", f"one byte took {trips.echo_ms(stack, DELAY, directory):.1f} ms")
         async with AsyncMounts(doors, ours) as mounts:
             await bench.measure(_cases(doors, diod, mounts, directory, files, sample))

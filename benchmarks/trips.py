@@ -85,15 +85,7 @@ async def run_at(bench: Bench, delay: int, sizes: Sizes) -> None:
         ninep.fill(served, sizes.large, 0)
         plant(served / "tree", sizes.files)
         plant(served / "few", sizes.few)
-        ours = stack.enter_context(servers.cognu(directory, served))
-        program, missing = servers.find_diod(), servers.sftp_missing()
-        if program is None:
-            bench.miss("diod", servers.NO_DIOD)
-        if missing:
-            bench.miss("sshfs", missing)
-        diod = stack.enter_context(servers.diod(program, directory, served)) if program else None
-        sftp = stack.enter_context(servers.sftp()) if not missing else 0
-        doors = behind(stack, delay, directory, ours, diod, sftp)
+        ours, diod, doors = behind(bench, stack, delay, directory, served)
         bench.note(f"{delay} ms each way", f"a trip of one byte took {echo_ms(stack, delay, directory):.1f} ms")
         cases = [*_small(bench, stack, doors, ours, diod, sizes)]
         async with AsyncMounts(doors, ours) as mounts:
@@ -108,7 +100,18 @@ def plant(top: Path, files: int) -> None:
         (place / f"small-{number}").write_bytes(SMALL)
 
 
-def behind(stack: ExitStack, delay: int, directory: Path, ours: Server, diod: Server | None, sftp: int) -> Doors:
+def behind(
+    bench: Bench, stack: ExitStack, delay: int, directory: Path, served: Path
+) -> tuple[Server, Server | None, Doors]:
+    """A node, diod and SFTP over `served`, each with a door behind the delay; a peer that is not here is noted."""
+    ours = stack.enter_context(servers.cognu(directory, served))
+    program, missing = servers.find_diod(), servers.sftp_missing()
+    if program is None:
+        bench.miss("diod", servers.NO_DIOD)
+    if missing:
+        bench.miss("sshfs", missing)
+    diod = stack.enter_context(servers.diod(program, directory, served)) if program else None
+    sftp = stack.enter_context(servers.sftp()) if not missing else 0
     doors = Doors(str(directory / "a"), str(directory / "b"), str(directory / "c") if diod else "", 0)
     pairs = [(doors.node, ours.path), (doors.control, ours.control)]
     if diod is not None:
@@ -117,7 +120,7 @@ def behind(stack: ExitStack, delay: int, directory: Path, ours: Server, diod: Se
         doors = doors._replace(sftp=servers.free_port())
         pairs.append((f"127.0.0.1:{doors.sftp}", f"127.0.0.1:{sftp}"))
     stack.enter_context(servers.delayed(delay, *pairs))
-    return doors
+    return ours, diod, doors
 
 
 def echo_ms(stack: ExitStack, delay: int, directory: Path) -> float:
