@@ -411,7 +411,7 @@ HARMLESS = words(
 """Modules of Python and others' that open nothing, by the first part of their name; any other needs a row below."""
 IMPORTED = {
     "devices/ram.py": {"copy"},  # another name of a file is another node with the same contents
-    "devices/host.py": {"threading"}, "devices/log.py": {"threading"}, "files/authority.py": {"threading"},
+    "devices/hostcalls.py": {"threading"}, "devices/log.py": {"threading"}, "files/authority.py": {"threading"},
     "files/chan.py": {"gc", "threading"}, "man/__init__.py": {"os"},
     "node/__main__.py": {"logging.handlers", "os", "signal", "socket", "sys", "uvloop"},
     "node/launcher.py": {"signal", "sys"}, "node/proved.py": {"importlib.resources"},

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cognu.devices.host import HostFid, HostServer
+from cognu.devices.host import HostServer
+from cognu.devices.hostfids import HostFid
 from cognu.errors import E, FileError
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE, SetStat
 from cognu.world import HostFile, HostNode, HostStat, HostSteps, WouldWait

@@ -79,7 +79,7 @@ WASM = "the binding to Wasmtime's library, which is native code"
 EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "files/authority.py": ({"threading"}, THREAD),
     "files/chan.py": ({"threading"}, THREAD),
-    "devices/host.py": ({"threading"}, THREAD),
+    "devices/hostcalls.py": ({"threading"}, THREAD),
     "devices/log.py": ({"threading"}, THREAD),
     "runtime/capi.py": ({"ctypes", "pathlib", "platform", "sys"}, WASM),
     "runtime/engine.py": ({"ctypes", "platform", "sys", "threading"}, WASM + "; its epochs are ticked by a thread"),

@@ -4,23 +4,19 @@ host has in memory (walks, attributes, opening to read, bytes) is none.
 Nothing leads out: each step goes through `world.HostTree`, which follows no links; symlinks are shown as symlinks, and
 whoever walks resolves them in their own namespace. Fids own the host's handles and close them at clunk.
 
-A fid has a handle on its own file only. Of the directories it was walked through it keeps `_Place`s (names up to the
-root) and identities: when one is needed it is walked to again, and must be the same file. A rename through this server
-renames the places, so that fids follow it; `..` is where the fid came from, wherever its file was moved meanwhile.
+Its fids are in `devices/hostfids.py`.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
+from typing import TypeVar
 
 from cognu.devices.hidden import HidingTree, Secrets
 from cognu.devices.hostcalls import (
     Found,
+    Hop,
     change_file,
     cut_and_open,
     kind_bits,
@@ -35,6 +31,7 @@ from cognu.devices.hostcalls import (
     walk_from_root,
     walk_names,
 )
+from cognu.devices.hostfids import Held, HostFid, Place, Way, readable, usable
 from cognu.errors import E, FileError
 from cognu.files.attributes import check_attribute
 from cognu.files.locks import LockTable
@@ -87,117 +84,6 @@ _QID_TYPES = {"d": qid_type(DMDIR), "l": qid_type(DMSYMLINK)}
 _KINDS = {name: kind for kind, name in NAMES.items()}
 
 
-class _Place:
-    """A name in a directory, up to the root."""
-
-    __slots__ = ("__weakref__", "below", "name", "parent")
-
-    def __init__(self, parent: _Place | None, name: str) -> None:
-        self.parent = parent
-        self.name = name
-        self.below: WeakValueDictionary[str, _Place] = WeakValueDictionary()
-
-    def step(self, name: str) -> _Place:
-        place = self.below.get(name)
-        if place is None:
-            place = self.below[name] = _Place(self, name)
-        return place
-
-    def move(self, name: str, to: _Place, new_name: str) -> None:
-        """`name` here is `new_name` in `to` from now on; what was called so there is nowhere."""
-        place = self.below.pop(name, None)
-        to.below.pop(new_name, None)
-        if place is not None:
-            place.parent, place.name = to, new_name
-            to.below[new_name] = place
-
-    def names(self) -> list[str]:
-        """The way from the root."""
-        names: list[str] = []
-        place = self
-        while place.parent is not None:
-            names.append(place.name)
-            place = place.parent
-        return names[::-1]
-
-
-class _Way(NamedTuple):
-    """A directory that a fid was walked through, and the one before it."""
-
-    place: _Place
-    identity: tuple[int, int]
-    above: _Way | None
-
-
-@dataclass
-class _Held:
-    """A handle of the host, with how many fids share it. Counted on the loop's thread alone."""
-
-    node: HostNode
-    uses: int = 0
-
-    def release(self) -> None:
-        self.uses -= 1
-        if self.uses == 0:
-            self.node.close()
-
-
-class HostFid(Fid):
-    """A fid on a file of the host; `file` while it is open, `mode` too.
-
-    `plain`: the open file ends where it says. `size`: how much it has, as far as is known.
-    """
-
-    __slots__ = ("alone", "file", "held", "listing", "mode", "plain", "size", "way")
-
-    def __init__(self, qid: Qid, held: _Held, way: _Way) -> None:
-        super().__init__(qid)
-        held.uses += 1
-        self.held = held
-        self.way = way
-        self.mode: int | None = None
-        self.alone = False  # it has its file for exclusive use
-        self.file: HostFile | None = None
-        self.plain = False
-        self.size = 0
-        self.listing: list[str] = []
-
-    @property
-    def place(self) -> _Place:
-        return self.way.place
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        return self.way.identity
-
-
-class _Hop(Generic[T]):
-    """A call in a thread whose result is released if nobody waits for it any more."""
-
-    def __init__(self, call: Callable[[], T], release: Callable[[T], None]) -> None:
-        self._call = call
-        self._release = release
-        self._lock = threading.Lock()  # guards the two below
-        self._abandoned = False
-        self._done: list[T] = []
-
-    def run(self) -> T:
-        result = self._call()
-        with self._lock:
-            if not self._abandoned:
-                self._done.append(result)
-                return result
-        self._release(result)
-        raise FileError(E.CANCELED)
-
-    def abandon(self) -> None:
-        with self._lock:
-            self._abandoned = True
-            done, self._done = self._done, []
-        for result in done:
-            self._release(result)
-
-
 class HostServer(FileServer):
     """Serves `tree`. With `read_only`, whatever would change something is ROFS; what is `hidden` does not exist.
 
@@ -220,7 +106,7 @@ class HostServer(FileServer):
         self._quick = self.tree.quick
         self.read_only = read_only
         self._world = world
-        self._root = _Place(None, "")
+        self._root = Place(None, "")
         self._devices: dict[int, int] = {}
         self._odd: dict[tuple[int, int], int] = {}
         self._locks = LockTable(world.clock)
@@ -271,8 +157,8 @@ class HostServer(FileServer):
             return Walk(qids, None)
         way = fid.way
         for name, stat in zip(names, stats, strict=True):
-            way = _Way(way.place.step(name), stat.identity, way)
-        return Walk(qids, HostFid(qids[-1], _Held(node), way))
+            way = Way(way.place.step(name), stat.identity, way)
+        return Walk(qids, HostFid(qids[-1], Held(node), way))
 
     async def _walk_up(self, fid: HostFid) -> Walk:
         way, names = self._way_up(fid)
@@ -280,12 +166,12 @@ class HostServer(FileServer):
         return self._walked_up(way, found)
 
     @staticmethod
-    def _way_up(fid: HostFid) -> tuple[_Way, list[str]]:
+    def _way_up(fid: HostFid) -> tuple[Way, list[str]]:
         way = fid.way.above or fid.way
         return way, way.place.names()
 
-    def _walked_up(self, way: _Way, found: Found) -> Walk:
-        up = HostFid(self._qid(found.stat), _Held(found.node), way)
+    def _walked_up(self, way: Way, found: Found) -> Walk:
+        up = HostFid(self._qid(found.stat), Held(found.node), way)
         return Walk([up.qid], up)
 
     # -- opening --------------------------------------------------------------------------------------------------
@@ -406,11 +292,11 @@ class HostServer(FileServer):
         data = self.read_now(fid, offset, count)
         if data is not None:
             return data
-        return self._world.threads.run(_readable(fid).pread, offset, min(count, READ_LIMIT))
+        return self._world.threads.run(readable(fid).pread, offset, min(count, READ_LIMIT))
 
     def read_now(self, fid: Fid, offset: int, count: int) -> bytes | memoryview | None:
         assert isinstance(fid, HostFid)
-        file = _readable(fid)
+        file = readable(fid)
         count = min(count, READ_LIMIT)
         # A hop to a thread costs ten times what copying cached bytes does. Of an odd file an empty answer says nothing.
         # Room for what there is, not for what would be taken: most files are smaller than what is asked for.
@@ -426,13 +312,13 @@ class HostServer(FileServer):
         assert isinstance(fid, HostFid)
         if not fid.plain or fid.size - offset <= SMALL:
             return None
-        file = _readable(fid)
+        file = readable(fid)
         found = file.stored_now(offset, min(count, READ_LIMIT))
         return None if found is None else StoredBytes(*found)
 
     async def write(self, fid: Fid, offset: int, data: bytes | memoryview) -> int:
         assert isinstance(fid, HostFid)
-        file = _file(fid, fid.mode is not None and fid.mode & OACCESS in (OWRITE, ORDWR))
+        file = usable(fid, fid.mode is not None and fid.mode & OACCESS in (OWRITE, ORDWR))
         assert fid.mode is not None
         # A copy of what may change: if this is cancelled the thread goes on, and the caller's buffer is no longer ours.
         kept = data if isinstance(data, memoryview) and isinstance(data.obj, bytes) else bytes(data)
@@ -616,7 +502,7 @@ class HostServer(FileServer):
     # -- helpers --------------------------------------------------------------------------------------------------
 
     async def _hop(self, call: Callable[[], T], release: Callable[[T], None]) -> T:
-        hop = _Hop(call, release)
+        hop = Hop(call, release)
         try:
             return await self._world.threads.run(hop.run)
         except BaseException:
@@ -627,8 +513,8 @@ class HostServer(FileServer):
         if self.read_only:
             raise FileError(E.ROFS, name)
 
-    def _fid(self, found: Found, place: _Place, above: _Way | None) -> HostFid:
-        return HostFid(self._qid(found.stat), _Held(found.node), _Way(place, found.stat.identity, above))
+    def _fid(self, found: Found, place: Place, above: Way | None) -> HostFid:
+        return HostFid(self._qid(found.stat), Held(found.node), Way(place, found.stat.identity, above))
 
     def _qid(self, stat: HostStat) -> Qid:
         kind, _, size, mtime, _, _, identity, *_ = stat
@@ -659,18 +545,6 @@ class HostServer(FileServer):
         length = 0 if kind == "d" else size
         bits = kind_bits(stat) | mode & 0o777
         return Stat(name, qid, bits, length, mtime, atime, ctime, None, user, group, user, uid, gid, links, rdev)
-
-
-def _readable(fid: HostFid) -> HostFile:
-    return _file(fid, fid.mode is not None and fid.mode & OACCESS != OWRITE)
-
-
-def _file(fid: HostFid, allowed: bool) -> HostFile:
-    if fid.is_directory:
-        raise FileError(E.ISDIR, fid.place.name)
-    if fid.file is None or not allowed:
-        raise FileError(E.BADF, fid.place.name)
-    return fid.file
 
 
 def _check_attribute(name: str) -> None:

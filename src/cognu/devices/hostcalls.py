@@ -7,8 +7,9 @@ are closed when it ends, whatever happens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import (
@@ -28,6 +29,7 @@ from cognu.ninep.types import (
 )
 from cognu.world import MARKS, HostFile, HostNode, HostStat, HostSteps, HostTree
 
+T = TypeVar("T")
 _KINDS = {
     "-": 0,
     "d": DMDIR,
@@ -40,6 +42,33 @@ _KINDS = {
 _STICKY = 0o1000
 _MARKS = ((DMAPPEND, "a"), (DMEXCL, "x"))
 _SPECIAL = ((DMSETUID, 0o4000), (DMSETGID, 0o2000), (DMSETVTX, 0o1000))
+
+
+class Hop(Generic[T]):
+    """A call in a thread whose result is released if nobody waits for it any more."""
+
+    def __init__(self, call: Callable[[], T], release: Callable[[T], None]) -> None:
+        self._call = call
+        self._release = release
+        self._lock = threading.Lock()  # guards the two below
+        self._abandoned = False
+        self._done: list[T] = []
+
+    def run(self) -> T:
+        result = self._call()
+        with self._lock:
+            if not self._abandoned:
+                self._done.append(result)
+                return result
+        self._release(result)
+        raise FileError(E.CANCELED)
+
+    def abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            done, self._done = self._done, []
+        for result in done:
+            self._release(result)
 
 
 class Found(NamedTuple):
