@@ -390,6 +390,21 @@ def test_an_illegal_size_is_refused_before_the_message_is_kept(size: int, error:
     assert caught.value.error is error
 
 
+@given(st.lists(st.sampled_from([1, 3, 7, 1000, 32_767, 32_768, 200_000]), max_size=40))
+@settings(deadline=None, max_examples=50)
+def test_a_large_message_does_not_depend_on_how_it_was_cut(sizes: list[int]) -> None:
+    wires = [joined(m.Rread(bytes([tag]) * 300_000), tag, L) for tag in range(3)]
+    stream, frames, got = memoryview(b"".join(wires)), Frames(1 << 20), []
+    for size in (*sizes, len(stream)):
+        fed = bytearray(stream[:size])
+        got += frames.feed(fed)
+        fed[:] = bytes(len(fed))
+        stream = stream[size:]
+    assert [bytes(frame) for frame in got] == wires
+    assert all(isinstance(frame.obj, bytes) for frame in got)
+    assert frames.pending == 0
+
+
 def test_a_large_message_in_many_pieces_is_gathered_in_linear_time() -> None:
     body = bytes(1 << 20)
     wire, frames = joined(m.Rread(body), 1, L), Frames(2 << 20)

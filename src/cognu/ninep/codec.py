@@ -494,6 +494,8 @@ def data_header(number: int, tag: int, count: int) -> bytes:
 
 
 _NOTHING = memoryview(b"")
+_LARGE_PIECE = 1 << 15
+"""Bytes of a message that came together and are kept as they came until it is whole; less costs more than a copy."""
 
 
 class Frames:
@@ -509,12 +511,13 @@ class Frames:
         self.max_size = max_size
         self._chunk = _NOTHING
         self._at = 0
-        self._partial = bytearray()
+        self._pieces: list[memoryview | bytearray] = []  # of a message that is not whole
+        self._kept = 0  # bytes in them
 
     @property
     def pending(self) -> int:
         """Bytes fed and not yet taken."""
-        return len(self._partial) + len(self._chunk) - self._at
+        return self._kept + len(self._chunk) - self._at
 
     def feed(self, data: Buffer) -> Iterator[memoryview]:
         """Add `data`; yields the messages that are whole now. What the caller leaves, `take` gives later."""
@@ -531,7 +534,7 @@ class Frames:
 
     def look(self) -> tuple[memoryview, int]:
         """What was added last and where in it the next message begins; nothing if that is kept in pieces."""
-        return (_NOTHING, 0) if self._partial else (self._chunk, self._at)
+        return (_NOTHING, 0) if self._pieces else (self._chunk, self._at)
 
     def skip(self, size: int) -> None:
         """Take the next message, of `size` bytes, which `look` showed to be whole."""
@@ -539,8 +542,8 @@ class Frames:
 
     def take(self) -> memoryview | None:
         """The next whole message, read-only, or None if more bytes are needed. Raises `ProtocolError`."""
-        chunk, at, partial = self._chunk, self._at, self._partial
-        if not partial:
+        chunk, at, pieces = self._chunk, self._at, self._pieces
+        if not pieces:
             left = len(chunk) - at
             if left >= 4:
                 size = self._checked(_U32.unpack_from(chunk, at)[0])
@@ -549,21 +552,29 @@ class Frames:
                     return chunk[at : at + size]
             elif not left:
                 return None
-        elif len(partial) < 4:
-            self._gather(4 - len(partial))
-        if len(partial) >= 4:
-            size = self._checked(_U32.unpack_from(partial)[0])
-            self._gather(size - len(partial))
-            if len(partial) < size:
+        elif self._kept < 4:
+            self._gather(4 - self._kept)
+        if self._kept >= 4:
+            size = self._checked(_U32.unpack_from(pieces[0])[0])
+            self._gather(size - self._kept)
+            if self._kept < size:
                 return None
-            self._partial = bytearray()
-            return memoryview(partial).toreadonly()
+            self._pieces, self._kept = [], 0
+            return memoryview(b"".join(pieces))
         self._gather(len(chunk))
         return None
 
     def _gather(self, count: int) -> None:
+        """Keep up to `count` more bytes of the message: large pieces as they are, small ones together."""
         end = min(self._at + count, len(self._chunk))
-        self._partial += self._chunk[self._at : end]
+        piece, pieces = self._chunk[self._at : end], self._pieces
+        if len(piece) >= _LARGE_PIECE:
+            pieces.append(piece)
+        elif pieces and isinstance(last := pieces[-1], bytearray):
+            last += piece
+        elif piece:
+            pieces.append(bytearray(piece))
+        self._kept += len(piece)
         self._at = end
 
     def _checked(self, size: int) -> int:
