@@ -15,7 +15,7 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-pytest_plugins = ["no_skips"]
+pytest_plugins = ["no_skips", "hosts.fixtures"]
 
 # A deadline is a timed assertion; on a busy machine it fails for no fault of the code. Each run tries other examples,
 # and now and then finds a fault that was there all along; but where a change is judged, the same ones go for all.

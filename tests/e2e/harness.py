@@ -331,6 +331,8 @@ class NodeProcess:
         self.name = name
         self.options = options
         self.module = module
+        self.prefix: Sequence[str] = ()
+        """What stands before the node's command, and before those of its user: what runs them on another host."""
         self.process: asyncio.subprocess.Process | None = None
 
     @property
@@ -358,7 +360,7 @@ class NodeProcess:
         try:
             argv = [*self.module, "--home", str(self.home), "--name", self.name, "--ready-fd", str(theirs)]
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *argv, *self.options, pass_fds=[theirs], stderr=errors
+                *self.prefix, sys.executable, *argv, *self.options, pass_fds=[theirs], stderr=errors
             )
         finally:
             os.close(theirs)
@@ -403,7 +405,7 @@ class NodeProcess:
         )
 
     def argv(self, *words: str) -> list[str]:
-        return [str(Path(sys.executable).with_name("cognu")), "--home", str(self.home), *words]
+        return [*self.prefix, str(Path(sys.executable).with_name("cognu")), "--home", str(self.home), *words]
 
     def open_files(self) -> int:
         """How many descriptors it has open."""
