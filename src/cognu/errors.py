@@ -119,6 +119,7 @@ class E(Enum):
     NOPEER = Row(64, "no such peer", "cognu peers lists the machines you joined")
     NOPLACE = Row(2, "no such place", "a place is one that is there (mkdir makes one), or a new name below /n: /n/NAME")
     NONODE = Row(111, "node is not running", "start it: cognu up")
+    SILENT = Row(110, "node does not answer", "wait, or end it and all that it runs: cognu down --force")
     NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")
     BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; its log may tell why")
     BADFRAME = Row(71, "bad message between nodes", "the other side broke the protocol; run the same version on both")

@@ -20,6 +20,7 @@ from cognu.cli.doctor import lines
 from cognu.errors import E, FileError
 from cognu.node import proved
 from cognu.runtime.probe import diagnose
+from cognu.shell.nodeprocess import holder
 
 OK, NOTE, PROBLEM = Level.OK, Level.NOTE, Level.PROBLEM
 SECOND = 10**9
@@ -131,12 +132,12 @@ LOCKS = """\
 
 @pytest.mark.parametrize(("inode", "wanted"), [(1647267, 17333), (1647089, None), (1646817, 0), (99, None), (1, None)])
 def test_who_holds_a_lock_is_read_from_the_hosts_table(inode: int, wanted: int | None) -> None:
-    assert home.holder(LOCKS, os.makedev(0xFE, 0), inode) == wanted
+    assert holder(LOCKS, os.makedev(0xFE, 0), inode) == wanted
 
 
 @given(st.text() | st.from_regex(r"\d+: FLOCK +ADVISORY WRITE -?\w+ [\w:]+ 0 EOF", fullmatch=True))
 def test_any_table_of_locks_is_read(text: str) -> None:
-    pid = home.holder(text, os.makedev(0xFE, 0), 1)
+    pid = holder(text, os.makedev(0xFE, 0), 1)
     assert pid is None or pid >= 0
 
 

@@ -53,6 +53,10 @@ def up_verb(
     options = [word for option, value in [*pairs, *(("--unix", path) for path in unix)] if value is not None
                for word in (option, value)]  # fmt: skip
     runs = answers(setting)
+    if runs:
+        from cognu.cli.asking import ask
+
+        ask(setting, "status")  # what is there may be stopped, or hang
     if runs and (front or options):
         word = "-f" if front else options[0]
         raise FileError(E.NODERUNS, setting.home, f"{word} is for its start, so cognu down first")
@@ -96,10 +100,13 @@ class HomeRefused(FileError):
 
 
 def answers(setting: Setting) -> bool:
-    """Whether a node listens at the home's socket."""
+    """Whether a node listens at the home's socket, if it answers or not."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(setting.socket)
+        except BlockingIOError:
+            return True  # one that takes no calls, and has as many waiting as there may be (connect(2))
         except OSError:
             return False
         return True
@@ -168,26 +175,51 @@ class NodeRefused(CognuError):
 
 
 @verb("down", "cognu down")
-def down_verb(setting: Setting) -> None:
+@click.option("--force", is_flag=True, help="Kill its process, if it does not answer or does not end.")
+def down_verb(setting: Setting, force: bool) -> None:
     """Stop the node, and with it everything that it runs."""
+    from cognu.shell.nodeprocess import kill_node
+
+    try:
+        pid = _stopped(setting)
+    except FileError as error:
+        if not force or error.error is not E.SILENT:
+            raise
+        pid = kill_node(setting.home)
+        sys.stderr.write(f"cognu: {error}: killed\n")
+    setting.show({"pid": pid})
+
+
+def _stopped(setting: Setting) -> int:
+    """Ask the node to stop, and wait until its process, whose number this is, has ended.
+
+    Raises NONODE, and SILENT if it does not answer or does not end.
+    """
+    import asyncio
+
     from cognu.cli.asking import with_session
     from cognu.errors import LinkBroken
+    from cognu.shell.nodeprocess import silent
     from cognu.shell.session import NodeSession
 
     async def stop(session: NodeSession) -> int:
-        pid = int((await session.rpc("status"))["pid"])
-        with suppress(LinkBroken):  # it may be gone before it answered
-            await session.rpc("down")
-        await session.wait_lost()
-        return pid
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                pid = int((await session.rpc("status"))["pid"])
+                with suppress(LinkBroken):  # it may be gone before it answered
+                    await session.rpc("down")
+                await session.wait_lost()
+                return pid
+        except TimeoutError:
+            raise silent(setting.home, STOP_SECONDS) from None
 
-    pid = with_session(setting, stop)
     until = time.monotonic() + STOP_SECONDS
+    pid = with_session(setting, stop)
     while _lives(pid):
         if time.monotonic() > until:
-            raise FileError(E.TIMEDOUT, f"process {pid}", f"the node did not end within {STOP_SECONDS:.0f} s")
+            raise silent(setting.home, STOP_SECONDS)
         time.sleep(LOOK_SECONDS)
-    setting.show({"pid": pid})
+    return pid
 
 
 def _lives(pid: int) -> bool:

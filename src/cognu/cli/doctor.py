@@ -11,6 +11,7 @@ import click
 from cognu.cli.checks.finding import Finding, Level, Subject, carry_out
 from cognu.cli.setting import Setting, table, verb
 from cognu.errors import CognuError, E, FileError
+from cognu.shell.nodeprocess import silent
 
 NODE_SECONDS = 3.0
 
@@ -40,7 +41,7 @@ def examine(setting: Setting) -> Subject:
     try:
         return answers.get(timeout=NODE_SECONDS)
     except Empty:
-        return Subject(setting.home, silent=FileError(E.TIMEDOUT, setting.socket, f"{NODE_SECONDS:g} s"))
+        return Subject(setting.home, silent=silent(setting.home, NODE_SECONDS))
 
 
 def _ask(setting: Setting) -> Subject:

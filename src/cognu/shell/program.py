@@ -23,12 +23,13 @@ from cognu.shell.hoststreams import HostInput, HostOutput, Modes, host_streams
 from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
 from cognu.shell.listings import Listings
+from cognu.shell.nodeprocess import silent
 from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
 from cognu.shell.wants import Questions, line_of
-from cognu.world.net import RealNetwork
+from cognu.world.net import UNIX_CONNECT_SECONDS, RealNetwork
 from cognu.world.real import RealClock, RealThreads
 
 PASSED_ON = ("USER", "TERM", "LANG", "LC_ALL", "TZ")
@@ -78,20 +79,22 @@ ANSWER_SECONDS = 5.0
 
 
 async def connect(start: Start) -> NodeSession:
-    """Raises NONODE if nothing is at the socket, TIMEDOUT if what is there does not answer."""
+    """Raises NONODE if nothing is at the socket, SILENT if what is there does not answer."""
+    home = os.path.dirname(start.socket)
     try:
         stream = await RealNetwork().connect_unix(start.socket)
     except FileError as error:
+        if error.error is E.TIMEDOUT:
+            raise silent(home, UNIX_CONNECT_SECONDS) from None
         if error.error not in (E.NOENT, E.CONNREFUSED):
             raise
-        raise FileError(E.NONODE, os.path.dirname(start.socket)) from None
+        raise FileError(E.NONODE, home) from None
     user = os.environ.get("USER") or str(os.getuid())
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await NodeSession.open_session(stream, RealClock(), user, token=start.token)
     except TimeoutError:
-        said = f"its node does not answer for {ANSWER_SECONDS:g} s; cognu doctor names the process"
-        raise FileError(E.TIMEDOUT, os.path.dirname(start.socket), said) from None
+        raise silent(home, ANSWER_SECONDS) from None
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from cognu.mesh.identity import load_identity, parse_book
 from cognu.mesh.invitations import parse_invitations
 from cognu.node.programs import ProgramBook
 from cognu.node.settings import Home, load_settings
+from cognu.shell.nodeprocess import lock_holder
 from cognu.store.names import name_of
 from cognu.world.real import real_world
 
@@ -160,31 +161,10 @@ def _compiled(subject: Subject) -> Sequence[Found]:
     return ok(f"{len(os.listdir(where))} programs")
 
 
-def holder(locks: str, device: int, inode: int) -> int | None:
-    """Who holds an flock(2) on a file, by the text of /proc/locks (proc(5)): a pid, 0 if it is not ours to see, None
-    if nobody does."""
-    for line in locks.splitlines():
-        words = line.split()
-        if len(words) < 6 or words[1] != "FLOCK":
-            continue
-        major, _, rest = words[5].partition(":")
-        minor, _, number = rest.partition(":")
-        try:
-            same = (os.makedev(int(major, 16), int(minor, 16)), int(number)) == (device, inode)
-            pid = int(words[4])
-        except (ValueError, OverflowError):
-            continue
-        if same:
-            return max(pid, 0)
-    return None
-
-
 def _lock(subject: Subject) -> Sequence[Found]:
     home = Home(subject.home)
     try:
-        seen = os.stat(home.lock)
-        with open("/proc/locks", encoding="ascii", errors="replace") as table:
-            pid = holder(table.read(), seen.st_dev, seen.st_ino)
+        pid = lock_holder(home.lock)
     except FileNotFoundError as error:
         if not there(subject) or error.filename == home.lock:
             return ok("none yet") if there(subject) else ()
@@ -193,7 +173,7 @@ def _lock(subject: Subject) -> Sequence[Found]:
         return ok(f"held by the node, process {subject.status['pid']}")
     if pid is not None:
         who = f"process {pid}" if pid else "a process that can't be seen from here"
-        remedy = f"end it if it hangs: kill {pid or 'PID'}; then cognu up"
+        remedy = "end it if it hangs: cognu down --force; then cognu up"
         return problem(f"{who} holds {home.lock}, but no node answers", remedy)
     if os.path.lexists(home.socket):
         return note("the last node ended without taking leave", "nothing to do: cognu up takes over")

@@ -32,7 +32,7 @@ def _answers(subject: Subject) -> Sequence[Found]:
     assert error is not None
     if error.error is E.NONODE:
         return note(str(error), error.error.hint)
-    return problem(str(error), "end it and start it again: cognu logs tells more")
+    return problem(str(error), "end it and start it again: cognu down --force; cognu up")
 
 
 def uptime(nanoseconds: int) -> str:
