@@ -151,7 +151,7 @@ THROUGH = {
 }
 """What `dispatch` is given otherwise than as CHAN, RIGHTS, CHAN.server.METHOD."""
 
-PARTS = frozenset({"network", "_network", "spawn", "_spawn", "disk", "_disk"})
+PARTS = frozenset({"network", "_network", "spawn", "_spawn", "disk", "_disk", "neighbours"})
 OF_THE_WORLD: Rows = {
     "devices/cs.py": {"ConnectionServer._ask": "self._network"},
     "devices/man.py": {"Page.open": "self._world.disk", "man_server": "world.disk"},
@@ -163,6 +163,7 @@ OF_THE_WORLD: Rows = {
     "devices/udp.py": {"UdpConversation._open": "self._network"},
     "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
+    "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
     "mesh/join.py": {"Inviter._listen": "self._world.network", "_reach": "world.network"},
     "mesh/links.py": {"Mesh._dial": "self._world.network", "Mesh.listen": "self._world.network"},
     "node/__main__.py": {"_main": "world.disk"},
@@ -193,7 +194,7 @@ TASKS = frozenset({"self.spawn", "self._spawn", "node.spawn", "self._node.spawn"
 
 OPENING = words(
     "connect_tcp connect_tls connect_unix announce_tcp open_udp listen_tcp listen_tls listen_unix start_joined "
-    "start tree local_addresses own_pid"
+    "start tree local_addresses own_pid meet"
 )
 OPENED: Rows = {
     "devices/host.py": {ANY: "self.tree"},  # of which this is the server
@@ -214,6 +215,7 @@ OPENED: Rows = {
     },
     "node/assembly.py": {"_open_doors": "node.world.network.listen_unix node.inviter.start"},
     "node/base.py": {"_host_directories": "world.disk.tree", "make_base": "world.disk.tree"},
+    "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours.meet"},
     "node/launcher.py": {"Launcher._start_shell": "node.world.spawn.start"},
     "node/listening.py": {"Listening.listen": "network.listen_tcp network.listen_unix"},
     "node/node.py": {"Node.hosts": "self.world.network.local_addresses", "Node.status": "self.world.spawn.own_pid"},
