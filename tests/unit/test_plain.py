@@ -35,7 +35,8 @@ from cognu.ninep.codec import decode, encode
 from cognu.ninep.fids import FidTable
 from cognu.ninep.messages import Dialect
 from cognu.ninep.moves import FidState
-from cognu.ninep.types import GETATTR_ALL, GETATTR_BASIC, L_DIRECTORY, L_RDWR, NOFID, NOTAG, Qid, Stat
+from cognu.ninep.replies import error_reply
+from cognu.ninep.types import GETATTR_ALL, GETATTR_BASIC, L_DIRECTORY, L_RDWR, NOFID, NOTAG, ORDWR, OREAD, Qid, Stat
 from cognu.world.host_tree import RealHostTree
 from cognu.world.net import SocketStream
 from cognu.world.real import real_world
@@ -64,8 +65,9 @@ class LongWay:
 class Ends:
     """A client's socket, and what is at the other end."""
 
-    def __init__(self, process: Process, revoke: Callable[[], object], direct: bool) -> None:
+    def __init__(self, process: Process, revoke: Callable[[], object], direct: bool, dialect: Dialect) -> None:
         self.process = process
+        self.dialect = dialect
         self.revoke = revoke
         near, far = socket.socketpair()
         self.client, self.stream = SocketStream(near, "client"), SocketStream(far, "server")
@@ -74,7 +76,7 @@ class Ends:
         self._kept = b""
 
     async def send(self, *requests: tuple[m.Message, int]) -> None:
-        await self.client.write(b"".join(wire(message, tag) for message, tag in requests))
+        await self.client.write(b"".join(wire(message, tag, self.dialect) for message, tag in requests))
 
     async def replies(self, count: int) -> list[bytes]:
         """So many frames."""
@@ -95,11 +97,11 @@ class Ends:
         return (await self.replies(1))[0]
 
     async def call(self, message: m.Message) -> m.Message:
-        return decode(memoryview(await self.ask(message)), L)[1]
+        return decode(memoryview(await self.ask(message)), self.dialect)[1]
 
     async def begin(self) -> None:
         """Attached: fid 0 is the root."""
-        await self.ask(m.Tversion(MSIZE, L.value), NOTAG)
+        await self.ask(m.Tversion(MSIZE, self.dialect.value), NOTAG)
         await self.ask(m.Tattach(0, NOFID, "glenda", ""), 0)
 
     async def open(self, fid: int, *names: str) -> None:
@@ -111,8 +113,8 @@ class Ends:
         await self.serving
 
 
-def wire(message: m.Message, tag: int) -> bytes:
-    return b"".join(map(bytes, encode(message, tag, L)))
+def wire(message: m.Message, tag: int, dialect: Dialect = L) -> bytes:
+    return b"".join(map(bytes, encode(message, tag, dialect)))
 
 
 class Prompt(CountingServer):
@@ -178,8 +180,8 @@ async def start(server: FileServer) -> tuple[Process, Callable[[], object]]:
 
 
 @asynccontextmanager
-async def served(server: FileServer, direct: bool = True) -> AsyncIterator[Ends]:
-    ends = Ends(*await start(server), direct)
+async def served(server: FileServer, direct: bool = True, dialect: Dialect = L) -> AsyncIterator[Ends]:
+    ends = Ends(*await start(server), direct, dialect)
     await ends.begin()
     try:
         yield ends
@@ -313,29 +315,102 @@ def test_the_other_replies_are_packed_as_the_codec_does(qids: Sequence[Qid]) -> 
 # -- both ways --------------------------------------------------------------------------------------------------------
 
 LIVE_FIDS = st.integers(0, 3)
-STEPS = st.one_of(
-    st.builds(m.Tgetattr, LIVE_FIDS, st.sampled_from([GETATTR_BASIC, GETATTR_ALL])),
+BOTH = st.one_of(
     st.builds(m.Tread, LIVE_FIDS, st.sampled_from([0, 1, 5000, 1 << 40]), st.sampled_from([0, 1, 20_000, 400_000])),
+    st.builds(m.Twrite, LIVE_FIDS, st.sampled_from([0, 5000, 1 << 63]), st.sampled_from([b"", b"!", LARGE[:50_000]])),
     st.builds(m.Twalk, LIVE_FIDS, LIVE_FIDS, st.lists(
         st.sampled_from(["d", "x", "deep", "y", "large", "link", "..", "absent"]), max_size=3).map(tuple)),
-    st.builds(m.Tlopen, LIVE_FIDS, st.sampled_from([0, L_RDWR, 0o100000])),
     st.builds(m.Tclunk, st.integers(1, 3)),
 )  # fmt: skip
+STEPS = BOTH | st.one_of(
+    st.builds(m.Tgetattr, LIVE_FIDS, st.sampled_from([GETATTR_BASIC, GETATTR_ALL])),
+    st.builds(m.Tlopen, LIVE_FIDS, st.sampled_from([0, L_RDWR, 0o100000])),
+)
+LEGACY_STEPS = BOTH | st.builds(m.Tstat, LIVE_FIDS) | st.builds(m.Topen, LIVE_FIDS, st.sampled_from([OREAD, ORDWR]))
+TO_BE_WRITTEN: dict[Dialect, m.Request] = {
+    dialect: m.Tlopen(3, L_RDWR) if dialect in glance.DIALECTS else m.Topen(3, ORDWR) for dialect in Dialect
+}
+
+
+async def compare(server: FileServer, dialect: Dialect, steps: Sequence[m.Request]) -> None:
+    async with served(server, True, dialect) as short, served(server, False, dialect) as long:
+        begun = [m.Twalk(0, 1, ("d", "x")), m.Twalk(0, 2, ("large",)), m.Twalk(0, 3, ("d", "deep", "y"))]
+        for step in [*begun, TO_BE_WRITTEN[dialect], *steps]:
+            assert await short.ask(step) == await long.ask(step)
 
 
 @pytest.mark.parametrize("kind", ["host", "memory"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, max_size=25))
-def test_whatever_is_asked_the_answers_are_those_of_the_long_way(tree: Path, kind: str, steps: list[m.Request]) -> None:
-    async def compare() -> None:
-        server = HostServer(real_world(), RealHostTree(str(tree))) if kind == "host" else Prompt(tree / "large")
-        async with served(server) as short, served(server, direct=False) as long:
-            for step in [m.Twalk(0, 1, ("d", "x")), m.Tlopen(1, 0), m.Twalk(0, 2, ("large",)), *steps]:
-                assert await short.ask(step) == await long.ask(step)
-        if isinstance(server, Prompt):
-            server.close()
+@given(steps=st.lists(STEPS, max_size=25), dialect=st.sampled_from([Dialect.L, Dialect.NG]))
+def test_whatever_is_asked_the_answers_are_those_of_the_long_way(
+    tree: Path, kind: str, steps: list[m.Request], dialect: Dialect
+) -> None:
+    server = HostServer(real_world(), RealHostTree(str(tree))) if kind == "host" else Prompt(tree / "large")
+    asyncio.run(compare(server, dialect, steps))
+    if isinstance(server, Prompt):
+        server.close()
 
-    asyncio.run(compare())
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(LEGACY_STEPS, max_size=25), dialect=st.sampled_from([Dialect.LEGACY, Dialect.U]))
+def test_so_they_are_in_the_dialects_that_have_no_plain_requests(
+    tree: Path, steps: list[m.Request], dialect: Dialect
+) -> None:
+    asyncio.run(compare(HostServer(real_world(), RealHostTree(str(tree))), dialect, steps))
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+async def test_what_waits_for_nobody_does_not_wake_the_reading_task(
+    tree: Path, dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(HostServer(real_world(), RealHostTree(str(tree))), True, dialect) as ends:
+        await ends.call(m.Twalk(0, 3, ("d", "x")))
+        await ends.call(TO_BE_WRITTEN[dialect])
+        await idle()
+        with monkeypatch.context() as patched:
+            patched.setattr(ends.export, "_take_turns", None)  # which would be called now
+            assert await ends.call(m.Twrite(3, 0, LARGE)) == m.Rwrite(len(LARGE))
+            assert (
+                await ends.call(m.Tclunk(9))
+                == decode(
+                    memoryview(b"".join(map(bytes, error_reply(FileError(E.BADF, "fid 9"), 1, dialect, MSIZE)))),
+                    dialect,
+                )[1]
+            )
+            for piece in (wire(m.Tread(3, 0, 9), 5, dialect)[:6], wire(m.Tread(3, 0, 9), 5, dialect)[6:]):
+                await ends.client.write(piece)
+                await idle()
+            assert await ends.replies(1) == [wire(m.Rread(LARGE[:9]), 5, dialect)]
+    assert (tree / "d" / "x").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("bad", [b"\x06\0\0\0", b"\xff\xff\xff\xff", b"\x07\0\0\0\x19\0\0", b"\x08\0\0\0\x74\0\0!"])
+async def test_what_breaks_the_protocol_ends_the_connection_after_the_answers_before_it(
+    bad: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with prompt() as (server, ends):
+        await ends.open(1, "d", "x")
+        await ends.client.write(wire(m.Tread(1, 0, 3), 5) + bad + wire(m.Tread(1, 0, 3), 6))
+        assert await ends.replies(1) == [wire(m.Rread(b"d/x"), 5)]
+        assert await ends.client.read(1) == b""
+        await ends.serving
+        assert len(server.live) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_a_bug_met_in_a_callback_ends_the_connection_as_one_in_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with prompt() as (_, ends):
+        await ends.open(1, "d", "x")
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(ends.export, "_begin", fail)
+        await ends.send((m.Tstatfs(1), 5))
+        assert await ends.client.read(1) == b""
+        with pytest.raises(ZeroDivisionError):
+            await ends.serving
+        ends.serving = asyncio.get_running_loop().create_task(idle())
 
 
 async def test_the_five_are_answered_without_the_reading_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from cognu.files.export_calls import Answer, Attach, Calls, to_be_told
 from cognu.files.export_watch import Watches
 from cognu.files.handing import Minter
 from cognu.files.listing import sources_of
-from cognu.files.plain import BATCH, PlainAnswers
+from cognu.files.plain import BATCH, SMALL, PlainAnswers
 from cognu.files.process import Descriptors, Process
 from cognu.files.steps import start
 from cognu.files.stopping import ask_to_stop, give_up
@@ -87,6 +87,7 @@ class Export:
         self._parts_read: dict[int, list[Chan]] = {}  # by a compound's tag: what its parts have read so far
         self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
         self._fed = False  # what the reading task is being woken for is with the session already
+        self._failure: Exception | None = None  # what it is being woken for: the end
         self._sending = False  # somebody is in `_write_out`
         self._watches = Watches(self._session, self._parts_read, self._wake)
         self.calls = Calls(self._session, process, attach, descriptors, minter, self._watches, self._tasks)
@@ -98,10 +99,11 @@ class Export:
             self._stream.look_first(self._look)
         try:
             while data := await self._stream.read(READ_SIZE):
-                if self._fed:
-                    self._fed = False
-                else:
+                if self._failure is not None:
+                    raise self._failure
+                if not self._fed:
                     self._session.feed(data)
+                self._fed = False
                 await self._take_turns()
         except ProtocolError as error:
             log.warning("%s: %s", self._stream.peer, error)
@@ -110,6 +112,7 @@ class Export:
             if error.error not in (E.CONNRESET, E.PIPE):
                 log.info("%s", error if error.subject == self._stream.peer else f"{self._stream.peer}: {error}")
         finally:
+            self._failure = None  # its traceback holds frames that hold it
             await self._close()
 
     async def _take_turns(self) -> None:
@@ -125,6 +128,8 @@ class Export:
     def _carry_out(self, most: int) -> bool:
         """Handle up to `most` events; whether there may be more. Raises `ProtocolError`."""
         most -= self._answer_plain(most)
+        if self._session.idle:
+            return False
         for _ in range(most):
             self._held_up = self._unsent > UNSENT
             if self._held_up:
@@ -153,21 +158,37 @@ class Export:
                         self._watches.end()
         return True
 
-    # -- plain requests: see `files/plain.py` ---------------------------------------------------------------------
+    # -- from the loop's callbacks, without a task ----------------------------------------------------------------
 
     def _look(self, data: bytes) -> bool:
-        """Answer what came while the reading task waits; False to wake it, for what is left."""
-        if self._plain is None or self._out or self._writing is not None or not self._session.idle:
+        """Carry out what came while the reading task waits; False to wake it, for what is left or for the end."""
+        if self._plain is None or self._plain.blocked or self._out or self._writing is not None:
             return False
-        self._session.feed(data)
-        self._plain.answer(TURN)
-        self._fed = self._plain.blocked or not self._session.idle
+        try:
+            self._session.feed(data)
+            more = self._carry_out(TURN)
+        except Exception as error:
+            self._failure = error  # the reading task ends with it
+            return False
+        self._fed = more or self._held_up or not self._offer_out() or self._plain.blocked
         return not self._fed
 
     def _answer_plain(self, most: int) -> int:
+        """See `files/plain.py`."""
         if self._plain is None or self._out or self._writing is not None or self._sending:
             return 0
         return self._plain.answer(most)
+
+    def _offer_out(self) -> bool:
+        """Give the host what is due, if that is little; whether nothing is left to be sent by a task."""
+        if self._plain is None or self._plain.blocked or self._unsent > SMALL:
+            return not self._out
+        batch: list[Buffer] = []
+        while self._out:
+            batch += self._next_to_send()
+        if batch:
+            self._plain.offer(b"".join(batch))
+        return True
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -246,7 +267,7 @@ class Export:
             log.warning("%s: %s", self._stream.peer, error)
             self._stream.close()
             return
-        if self._out and not self._sending and self._writing is None:
+        if self._out and not self._sending and self._writing is None and not self._offer_out():
             self._writing = asyncio.get_running_loop().create_task(self._write_out())
 
     # -- sending --------------------------------------------------------------------------------------------------

@@ -46,15 +46,13 @@ class PlainAnswers:
         self._calls = calls
         self._replies: list[bytes | memoryview] = []  # of the requests that are being answered
         self.blocked = False
-        self._passed = False  # the request that comes next was tried already
 
     def answer(self, most: int) -> int:
         """Answer up to `most` requests, as long as they are plain; how many of `most` are used up.
 
-        All of them are if there was as much to send as one turn may have.
+        All of them are if there was as much to send as one turn may have. If not, the next goes the long way.
         """
-        if self.blocked or self._passed:
-            self._passed = False
+        if self.blocked:
             return 0
         count = size = 0
         show = self._session.glance
@@ -68,13 +66,11 @@ class PlainAnswers:
                 else:
                     sent = self._answer(target, fields, names)
                 if not sent:
-                    self._passed = True
                     break
                 size += sent
                 count = most if size > BATCH or self.blocked else count + 1
         except Exception as error:
             # It was not answered, so it comes again by the long way, which answers with the failure if it fails again.
-            self._passed = True
             log.error("a plain request failed on this side", exc_info=error)
         self._give()
         return count
@@ -84,6 +80,11 @@ class PlainAnswers:
         if self.blocked:
             self.blocked = False
             await self._stream.write()
+
+    def offer(self, reply: bytes) -> None:
+        """Hand a reply of the long way to the stream, after those given here."""
+        if not self._stream.offer(reply):
+            self.blocked = True
 
     def _give(self) -> None:
         replies, self._replies = self._replies, []
