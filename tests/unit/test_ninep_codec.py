@@ -394,7 +394,8 @@ def test_an_illegal_size_is_refused_before_the_message_is_kept(size: int, error:
 @settings(deadline=None, max_examples=50)
 def test_a_large_message_does_not_depend_on_how_it_was_cut(sizes: list[int]) -> None:
     wires = [joined(m.Rread(bytes([tag]) * 300_000), tag, L) for tag in range(3)]
-    stream, frames, got = memoryview(b"".join(wires)), Frames(1 << 20), []
+    stream, frames = memoryview(b"".join(wires)), Frames(1 << 20)
+    got: list[memoryview] = []
     for size in (*sizes, len(stream)):
         fed = bytearray(stream[:size])
         got += frames.feed(fed)
