@@ -165,7 +165,12 @@ OF_THE_WORLD: Rows = {
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
     "mesh/join.py": {"Inviter._listen": "self._world.network", "_reach": "world.network"},
-    "mesh/links.py": {"Mesh._dial": "self._world.network", "Mesh.listen": "self._world.network"},
+    "mesh/links.py": {
+        "Mesh.__init__": "world.network",
+        "Mesh._attempt": "self._world.network",
+        "Mesh.listen": "self._world.network",
+        "Mesh.status": "self._world.network",
+    },
     "node/__main__.py": {"_main": "world.disk"},
     "node/assembly.py": {
         "_join_network": "node.network",
@@ -210,7 +215,7 @@ OPENED: Rows = {
     "files/writebehind.py": {ANY: "place.start other.start"},  # the same
     "mesh/join.py": {"Inviter._listen": "self._world.network.listen_tls", "_reach": "world.network.connect_tls"},
     "mesh/links.py": {
-        "Mesh._dial": "self._world.network.connect_tls",
+        "Mesh._attempt": "self._world.network.connect_tls",
         "Mesh.listen": "self._world.network.listen_tls",
     },
     "node/assembly.py": {"_open_doors": "node.world.network.listen_unix node.inviter.start"},

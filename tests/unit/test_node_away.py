@@ -51,14 +51,14 @@ class Away:
         return await unless_away(self.node, Peer("f", "pi", "", addresses), self.work(answered))
 
 
-@pytest.mark.parametrize(("addresses", "times"), [((), 1), (("a:1",), 1), (("a:1", "b:1"), 2)])
-async def test_it_is_refused_after_a_while_for_each_address(addresses: tuple[str, ...], times: int) -> None:
+@pytest.mark.parametrize("addresses", [(), ("a:1",), ("a:1", "b:1")])
+async def test_it_is_refused_after_a_while_however_many_addresses_it_has(addresses: tuple[str, ...]) -> None:
     away = Away()
     with pytest.raises(FileError) as caught:
         await away.ask(0, *addresses)
     assert caught.value.error is E.HOSTUNREACH
     assert caught.value.subject == "pi"
-    assert away.looks == LOOKS * times
+    assert away.looks == LOOKS
     assert away.ended
 
 

@@ -6,10 +6,14 @@ leaf is compared with the pin again, so that a slip in one place does not let an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse
+from cognu.mesh.addresses import Addresses, Reserve
+from cognu.mesh.dialling import race
 from cognu.mesh.frames import ID_SIZE
 from cognu.mesh.identity import (
     Identity,
@@ -19,11 +23,13 @@ from cognu.mesh.identity import (
     certificate_public,
     fingerprint_of,
 )
-from cognu.mesh.session import Channel, LinkStatus, Session
+from cognu.mesh.roaming import HANDSHAKE_TRIPS, Roaming, clearly_nearer, host_of
+from cognu.mesh.session import NO_LINK, Channel, LinkStatus, Session
 from cognu.mesh.session_core import SessionCore, Timing
 from cognu.world import Listener, SecureStream, TlsKeys, World
 
 DIAL_SECONDS = 10.0
+"""For one address. The next does not wait for it: `dialling.APART_SECONDS`."""
 
 OnChannel = Callable[[Peer, str, Channel], Awaitable[None]]
 """Called in a task of its own for each channel a peer opens: the peer, the label, the channel, which is closed when
@@ -32,7 +38,11 @@ it returns. A `CognuError` it raises is what the peer's `read` raises."""
 
 @dataclass(frozen=True)
 class PeerStatus:
-    """A peer and how it is reached now; `since` is wall-clock ns, `rtt` ns; `dropped`: it has dropped this node."""
+    """A peer and how it is reached now; `dropped`: it has dropped this node. `link` has what is known of the link, of
+    whose fields the first are given here too. `interface` is this machine's that the link leaves by, empty if it is not
+    known; `reserves` are the other addresses, in the order in which they would be dialled. `waits`: this node knows no
+    address, so that the peer must dial.
+    """
 
     peer: Peer
     connected: bool
@@ -40,6 +50,18 @@ class PeerStatus:
     address: str
     rtt: int | None
     dropped: bool = False
+    link: LinkStatus = NO_LINK
+    interface: str = ""
+    reserves: tuple[Reserve, ...] = ()
+    waits: bool = False
+
+
+class PeerAway(NamedTuple):
+    """Whether a peer is linked; `away` as in `Session`."""
+
+    name: str
+    linked: bool
+    away: tuple[int, int] | None
 
 
 class Mesh:
@@ -55,10 +77,13 @@ class Mesh:
         self._timing = timing or Timing()
         self._boot = world.random.bytes(ID_SIZE)
         self._sessions: dict[str, Session] = {}
-        self._answered: set[str] = set()  # addresses at which a peer was reached
+        self._addresses: dict[str, Addresses] = {}
+        self._roaming = Roaming(world, lambda: world.network.interfaces(), self._hurry, self._seek)
         self._dropped_by: set[str] = set()
         self.on_linked: Callable[[str], None] = lambda _: None
         """Called with the fingerprint of a peer, each time a link to it came up."""
+        self.on_away: Callable[[], None] = lambda: None
+        """Called when what `away` gives is another."""
         self._listener: Listener | None = None
         self._port = 0
         self._closed = False
@@ -85,13 +110,47 @@ class Mesh:
 
     def status(self) -> list[PeerStatus]:
         """All peers of the book, sorted by pet name."""
+        interfaces, now = self._world.network.interfaces(), self._now()
         rows = []
         for peer in self._book.all():
             session = self._sessions.get(peer.fingerprint)
-            link = session.status if session is not None else LinkStatus(False, None, "", None)
-            dropped = peer.fingerprint in self._dropped_by
-            rows.append(PeerStatus(peer, link.connected, link.since, link.address, link.rtt, dropped))
+            link = session.status if session is not None else NO_LINK
+            reserves = self._of(peer.fingerprint).reserves(peer.addresses, link.address, now)
+            rows.append(
+                PeerStatus(
+                    peer, link.connected, link.since, link.address, link.rtt,
+                    dropped=peer.fingerprint in self._dropped_by,
+                    link=link,
+                    interface=interfaces.get(host_of(link.local), ""),
+                    reserves=reserves,
+                    waits=not link.connected and not reserves,
+                )
+            )  # fmt: skip
         return rows
+
+    def heard(self, fingerprint: str, addresses: Sequence[str]) -> None:
+        """Somebody says that a peer is at these addresses, numeric `HOST:PORT` (IPv6 in brackets).
+
+        That may be a lie, and is nothing but a place to dial, where it must prove its key. What is no peer's, or no
+        address, is passed over. If one is new, a link that is wanted is dialled at once.
+        """
+        if self._closed or self._book.get(fingerprint) is None:
+            return
+        if self._of(fingerprint).hear(addresses, self._now()):
+            session = self._sessions.get(fingerprint)
+            if session is not None and not session.status.connected:
+                session.hurry()
+            self._roaming.seek_soon(fingerprint)
+
+    def moved(self) -> None:
+        """This machine may be on another network, or was asleep: links are to prove themselves, pauses are over."""
+        self._roaming.moved()
+
+    def _now(self) -> int:
+        return self._world.clock.monotonic()
+
+    def _of(self, fingerprint: str) -> Addresses:
+        return self._addresses.setdefault(fingerprint, Addresses())
 
     def note_dropped(self, fingerprint: str) -> None:
         """A peer has dropped this node, until a link to it comes up again: there is nothing that may be done there."""
@@ -118,15 +177,23 @@ class Mesh:
         session = self._sessions.get(fingerprint)
         return session is not None and session.status.connected
 
+    def away(self) -> list[PeerAway]:
+        """The peers of the book to which there is a session, sorted by pet name."""
+        found = ((peer, self._sessions.get(peer.fingerprint)) for peer in self._book.all())
+        return [PeerAway(peer.name, at.status.connected, at.away) for peer, at in found if at is not None]
+
     async def cut(self, fingerprint: str) -> None:
         """The end of `drop`, for one that was removed from the book before."""
         session = self._sessions.pop(fingerprint, None)
+        self._addresses.pop(fingerprint, None)
+        self._roaming.forget(fingerprint)
         if session is not None:
             await session.close(E.DROPPED, "")
 
     async def close(self) -> None:
         """End all sessions and stop listening. May be called twice."""
         self._closed = True
+        await self._roaming.close()
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close(E.SESSIONLOST, "the node shut down")
@@ -155,12 +222,53 @@ class Mesh:
 
             def linked(stream: SecureStream, port: int, dialled: bool) -> None:
                 self._learn(fingerprint, stream, port, dialled)
+                if dialled:
+                    self._roaming.seek_later(fingerprint)
                 self._dropped_by.discard(fingerprint)
                 self.on_linked(fingerprint)
 
             session = Session(self._world, core, self._timing, dial, handle, linked, lambda: self._port)
+            session.on_away = lambda: self.on_away()
+            session.on_silent = lambda address: self._of(fingerprint).failed(address, self._now())
             self._sessions[fingerprint] = session
+            self._roaming.begin()
         return session
+
+    def _hurry(self, gone: Set[str]) -> None:
+        """The network changed; `gone` are hosts that were this machine's addresses."""
+        for session in list(self._sessions.values()):
+            if host_of(session.status.local) in gone:
+                session.cut_link()
+            session.hurry()
+
+    async def _seek(self, fingerprint: str) -> None:
+        """Whether another address is clearly nearer than the one in use; then the session goes on over that.
+
+        The side that dialled looks, so that not both do.
+        """
+        peer, session = self._book.get(fingerprint), self._sessions.get(fingerprint)
+        if peer is None or session is None:
+            return
+        ways = self._of(fingerprint)
+        session.hurry()  # the link in use is measured at the same time
+        for reserve in ways.reserves(peer.addresses, session.status.address, self._now()):
+            status = session.status
+            if not status.connected or not status.dialled:
+                return
+            began = self._now()
+            try:
+                stream = await self._attempt(fingerprint, reserve.address)
+            except CognuError:
+                ways.failed(reserve.address, self._now())
+                continue
+            took = (self._now() - began) // HANDSHAKE_TRIPS
+            ways.answered(reserve.address, self._now(), took)
+            if session.status.connected and not clearly_nearer(took, session.status.shortest):
+                stream.close()
+                continue
+            with suppress(CognuError):  # then the link is as it was
+                await session.change(stream)
+            return
 
     async def _accept(self, stream: SecureStream) -> None:
         peer = self._identify(stream)
@@ -178,44 +286,48 @@ class Mesh:
         return peer
 
     async def _dial(self, fingerprint: str) -> SecureStream:
-        """A pinned connection to the first address that answers.
+        """A pinned connection to the first address where the peer proves its key.
 
-        Raises `LinkBroken`: BADPEER, DROPPED; `FileError`: HOSTUNREACH, or CONNREFUSED if at every address, one of them
-        the peer's, a machine said that nothing listens there.
+        Raises `LinkBroken`: DROPPED, or BADPEER if at an address from the book another machine answers; `FileError`:
+        HOSTUNREACH, or CONNREFUSED if at every address, one of them the peer's, a machine said that nothing listens
+        there.
         """
+        peer, ways = self._book.find(fingerprint), self._of(fingerprint)
+        addresses = ways.order(peer.addresses, self._now())
+        if not addresses:
+            raise FileError(E.HOSTUNREACH, peer.name, "no address known; it must connect to this node")
+        raced = await race(
+            self._world.clock, addresses, lambda address: self._attempt(fingerprint, address), _is_dropped
+        )
+        for address, _ in raced.failures:
+            ways.failed(address, self._now())
+        if raced.stream is not None:
+            ways.answered(raced.address, self._now())
+            return raced.stream
+        errors = [error.error for _, error in raced.failures]
+        said = "; ".join(str(error) for _, error in raced.failures)
+        if E.DROPPED in errors:
+            self.note_dropped(fingerprint)
+            raise LinkBroken(E.DROPPED, peer.name)
+        if any(error.error is E.BADPEER and address in peer.addresses for address, error in raced.failures):
+            raise LinkBroken(E.BADPEER, peer.name, said)
+        if set(errors) == {E.CONNREFUSED} and ways.ever_answered(addresses):
+            raise FileError(E.CONNREFUSED, peer.name, said)
+        raise FileError(E.HOSTUNREACH, peer.name, said)
+
+    async def _attempt(self, fingerprint: str, address: str) -> SecureStream:
+        """A connection to an address where the peer answers; raises `FileError`, `LinkBroken`."""
         peer = self._book.find(fingerprint)
         keys = TlsKeys(self._identity.certificate, self._identity.private_key, (peer.certificate,))
-        tried: list[str] = []
-        refused = 0
-        wrong: LinkBroken | None = None
-        for address in peer.addresses:
-            try:
-                stream = await self._world.network.connect_tls(address, keys, DIAL_SECONDS)
-            except CognuError as error:
-                if error.error is E.DROPPED:  # it proved first that it is the peer
-                    self.note_dropped(fingerprint)
-                    raise LinkBroken(E.DROPPED, peer.name) from error
-                tried.append(str(error))
-                refused += error.error is E.CONNREFUSED
-                if isinstance(error, LinkBroken) and error.error is E.BADPEER:
-                    wrong = error
-                continue
-            try:
-                shown = self._identify(stream).fingerprint
-                if shown != fingerprint:
-                    raise LinkBroken(E.BADPEER, address, f"{shown} answers")
-            except LinkBroken as error:
-                stream.close()
-                tried.append(str(error))
-                wrong = error
-                continue
-            self._answered.add(address)
-            return stream
-        if wrong is not None:
-            raise LinkBroken(E.BADPEER, peer.name, "; ".join(tried))
-        if tried and refused == len(tried) and not self._answered.isdisjoint(peer.addresses):
-            raise FileError(E.CONNREFUSED, peer.name, "; ".join(tried))
-        raise FileError(E.HOSTUNREACH, peer.name, "; ".join(tried) or "no address known; it must connect to this node")
+        stream = await self._world.network.connect_tls(address, keys, DIAL_SECONDS)
+        try:
+            shown = self._identify(stream).fingerprint
+            if shown != fingerprint:
+                raise LinkBroken(E.BADPEER, address, f"{shown} answers")
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     def _learn(self, fingerprint: str, stream: SecureStream, port: int, dialled: bool) -> None:
         """Remember where a peer is: the address that answered, or the host it came from with its listener's port."""
@@ -224,3 +336,8 @@ class Mesh:
             return
         host, _, own_port = stream.peer.rpartition(":")
         self._book.learn_address(fingerprint, f"{host}:{own_port if dialled else port}")
+
+
+def _is_dropped(error: CognuError) -> bool:
+    """It proved first that it is the peer: no other address will do better."""
+    return error.error is E.DROPPED

@@ -27,6 +27,7 @@ class Outbox:
         self.number = 0
         self.acked = 0
         self.size = 0
+        self.carried = 0  # bytes that the other side acknowledged, over all links
         self.unacked: deque[Frame] = deque()
         self.resend: deque[Frame] = deque()
 
@@ -45,6 +46,7 @@ class Outbox:
         while self.unacked and self.unacked[0].number <= number:
             frame = self.unacked.popleft()
             self.size -= frame.size
+            self.carried += frame.size
             over.append(frame)
         while self.resend and self.resend[0].number <= number:
             self.resend.popleft()

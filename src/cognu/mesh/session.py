@@ -1,7 +1,8 @@
 """The session with one peer: `SessionCore` on links, a clock and tasks.
 
 `Session.run_link` gives the core a link, from either side, for as long as that link lasts; `connect` dials one. When a
-link is lost and channels are open, the session dials again, with growing pauses, until the retention time is over.
+link is lost and channels are open, or this side dialled it, the session dials again until the retention time is over,
+with growing pauses, which `hurry` ends. `change` lets another link take the place of the one that is up.
 
 A link's bytes go from the loop's callback to the core and on to whoever waits, and what is written goes to the host at
 once: no task stands between. After that the link rests until the loop's next turn, so that what is written meanwhile
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
-from cognu.mesh.session_core import QUEUE_LOW, SECOND, ChannelState, Event, SessionCore, Timing
+from cognu.mesh.liveness import SECOND
+from cognu.mesh.session_core import QUEUE_LOW, ChannelState, Event, SessionCore, Timing
 from cognu.world import SecureStream, Senses
 from cognu.world.timing import end_tasks, within
 
@@ -28,6 +30,8 @@ OUTPUT_BYTES = 1 << 19
 """Bytes for a link in one turn of the loop."""
 GREETING_SECONDS = 10.0
 BYE_SECONDS = 1.0
+EXPECT_SECONDS = 10.0
+"""How long a peer that is away and can't be dialled is waited for: if it dialled before, it will again."""
 
 
 class Channel:
@@ -126,6 +130,7 @@ class _Link:
         self.emptied = asyncio.Event()  # the host took everything
         self.emptied.set()
         self.may_send = False
+        self.silent = False  # it ended because nothing was heard
 
     def carry(self) -> None:
         self.stream.attend(self)
@@ -133,6 +138,7 @@ class _Link:
 
     def send(self, buffers: list[bytes | memoryview]) -> None:
         self.may_send = False
+        self._session.sent += sum(map(len, buffers))
         if self.stream.offer(*buffers):
             self._loop.call_soon(self._go_on)
         else:
@@ -169,12 +175,27 @@ class _Link:
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """`since` is wall-clock nanoseconds; `rtt` nanoseconds, None until measured."""
+    """The link that is up, or that none is. None stands for what was not measured.
 
-    connected: bool
-    since: int | None
-    address: str
-    rtt: int | None
+    `since` is wall-clock nanoseconds; `address` the peer's and `local` this side's `HOST:PORT`; `dialled`: by this
+    side, as was the last link if none is up. `rtt` is the smoothed round trip and `shortest` the shortest of the last
+    minutes, in nanoseconds; `rate` is what was seen to be carried from here, in bytes a second. `sent` and `received`
+    are bytes over all links since the node started.
+    """
+
+    connected: bool = False
+    since: int | None = None
+    address: str = ""
+    rtt: int | None = None
+    local: str = ""
+    dialled: bool = False
+    shortest: int | None = None
+    rate: int | None = None
+    sent: int = 0
+    received: int = 0
+
+
+NO_LINK = LinkStatus()
 
 
 Dial = Callable[[], Awaitable[SecureStream]]
@@ -206,14 +227,50 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempt: asyncio.Task[None] | None = None
         self._away: asyncio.Task[None] | None = None
+        self.away: tuple[int, int] | None = None
+        """Since when no link is up, and until when what waits for one is kept (wall-clock ns)."""
+        self.on_away: Callable[[], None] = lambda: None
+        """Called when `away` has changed."""
+        self._hurried = asyncio.Event()
+        self._dialled = False
         self._closed = False
+        self.sent = 0
+        self._got = 0
+        self.on_silent: Callable[[str], None] = lambda _: None
+        """Told the peer's address when a link that this side dialled fell silent."""
 
     @property
     def status(self) -> LinkStatus:
-        link = self._link
-        if link is None:
-            return LinkStatus(False, None, "", self.core.rtt)
-        return LinkStatus(True, self._since, link.stream.peer, self.core.rtt)
+        link, measure = self._link, self.core.measure
+        if link is None or measure is None:
+            return LinkStatus(rtt=self.core.rtt, dialled=self._dialled, sent=self.sent, received=self._got)
+        return LinkStatus(
+            True, self._since, link.stream.peer, self.core.rtt, link.stream.local, self._dialled,
+            measure.shortest, measure.rate, self.sent, self._got,
+        )  # fmt: skip
+
+    def hurry(self) -> None:
+        """The network may be another now: the link is to prove itself; if there is none, dial without a pause."""
+        self._hurried.set()
+        if self._attempt is not None and not self._up.is_set():
+            self._attempt.cancel()  # who waits for it begins another
+        self.core.ask()
+        self.settle()
+
+    def cut_link(self) -> None:
+        """The link that is up can't carry anything any more; the session goes on over the next."""
+        if self._link is not None:
+            self._link.end()
+
+    async def change(self, stream: SecureStream) -> None:
+        """Let a connection that this side dialled carry the session in place of the link that is up, without loss.
+
+        Returns when it does. Raises `CognuError` if it never did; it is closed then, and the session as it was.
+        """
+        if self._closed:
+            stream.close()
+            self._check_open()
+        await self._begin(stream)
 
     async def connect(self) -> None:
         """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came."""
@@ -230,6 +287,8 @@ class Session:
             if attempt.done():
                 if self._attempt is attempt:
                     self._attempt = None
+                if not attempt.cancelled() and attempt.exception() is not None and not self._up.is_set():
+                    await self._expect()
                 if not self._up.is_set() and not attempt.cancelled():
                     error = attempt.exception()
                     if error is not None:
@@ -237,6 +296,12 @@ class Session:
                             raise error
                         finally:
                             del error  # an error that its own frame holds keeps all that is in use further up
+
+    async def _expect(self) -> None:
+        """Wait a while for a peer that holds the session and has always been the one that dials."""
+        if self.core.alive and not self._dialled:
+            with suppress(TimeoutError):
+                await within(self._world.clock, EXPECT_SECONDS, self._up.wait())
 
     async def open_channel(self, label: str) -> Channel:
         """A new channel to the peer's handler, over a link that is up. Raises as `connect` and `SessionCore.open`."""
@@ -337,6 +402,7 @@ class Session:
         """Raises `ProtocolError`, after which the session is lost."""
         if link is not self._link or not self.core.up:
             return  # closed on this side with bytes on their way
+        self._got += len(data)
         try:
             self.core.receive(data, self._now())
         finally:
@@ -363,6 +429,9 @@ class Session:
         if self._up.is_set():
             stream.close()
             return
+        await self._begin(stream)
+
+    async def _begin(self, stream: SecureStream) -> None:
         link = _Link(self, stream)
         task = self._spawn(self._run(link, True))
         try:
@@ -408,12 +477,14 @@ class Session:
     def _switch(self, link: _Link, port: int, dialled: bool) -> None:
         before, self._link = self._link, link
         self._since = self._world.clock.now()
+        self._dialled = dialled
         if before is not None:
             before.stream.close()
             before.end()
         if self._away is not None:
             self._away.cancel()
             self._away = None
+        self._set_away(None)
         self._linked(link.stream, port, dialled)
         self._up.set()
         link.adopted.set_result(None)
@@ -430,6 +501,8 @@ class Session:
             link.end()
             link.stream.close()
             await end_tasks(ticker)
+        if link.silent and self._dialled:
+            self.on_silent(link.stream.peer)
         failure = link.failure or (None if ticker.cancelled() else ticker.exception())
         if failure is not None:
             try:
@@ -438,7 +511,10 @@ class Session:
                 del failure  # an error that its own frame holds keeps all that is in use further up
 
     async def _tick(self, link: _Link) -> None:
-        while self._link is link and self.core.up and self.core.tick(self._now()):
+        while self._link is link and self.core.up:
+            if not self.core.tick(self._now()):
+                link.silent = True
+                return
             self.settle()
             await self._world.clock.sleep(self._timing.tick)
 
@@ -449,11 +525,28 @@ class Session:
         self.core.link_down()
         if self.core.alive and not self._closed:
             self._away = self._spawn(self._stay_away())
+            now = self._world.clock.now()
+            self._set_away((now, now + int(self._timing.retention * SECOND)))
+
+    def _set_away(self, away: tuple[int, int] | None) -> None:
+        if away != self.away:
+            self.away = away
+            self.on_away()
+
+    async def _pause(self, seconds: float) -> bool:
+        """Whether `hurry` ended it."""
+        try:
+            await within(self._world.clock, seconds, self._hurried.wait())
+        except TimeoutError:
+            return False
+        self._hurried.clear()
+        return True
 
     async def _stay_away(self) -> None:
         """From the loss of a link until the next one (which cancels this) or the end of the retention time."""
         over = self._now() + int(self._timing.retention * SECOND)
         delay = self._timing.first_delay
+        self._hurried.clear()
         refused: int | None = None
         reason = f"away for {self._timing.retention:g} seconds"
         while True:
@@ -465,9 +558,10 @@ class Session:
                 break
             # Both sides notice a cut at about the same time; chance keeps them from dialling in step.
             chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536
-            pause = delay * (0.5 + chance / 2) if self.core.channels else left
-            await self._world.clock.sleep(min(pause, left))
-            if self.core.channels:
+            dials = self._dialled or bool(self.core.channels)  # who never dialled may not be able to
+            if await self._pause(min(delay * (0.5 + chance / 2) if dials else left, left)):
+                delay = self._timing.first_delay
+            if dials:
                 delay = min(delay * 2, self._timing.last_delay)
                 try:
                     await self.connect()
@@ -475,6 +569,7 @@ class Session:
                     refused = (refused or self._now()) if error.error is E.CONNREFUSED else None
         self._away = None
         self.core.lose(E.SESSIONLOST, reason)
+        self._set_away(None)
         self.settle()
 
 

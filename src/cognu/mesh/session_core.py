@@ -31,6 +31,7 @@ from cognu.mesh.frames import (
     pack_reason,
     parse_reason,
 )
+from cognu.mesh.liveness import SECOND, Liveness, Measure
 from cognu.mesh.outbox import Frame, Outbox
 from cognu.mesh.session_inbox import Inbox
 
@@ -45,7 +46,6 @@ ACK_BYTES = 1 << 22
 CHANNEL_LIMIT = 1024
 PIECES_LIMIT = 64
 EPOCH_LIMIT = 1 << 63
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Timing:
     """Seconds. `silence`: a link on which nothing is heard for so long is dead; `answer`: one that owes an
     acknowledgement or a pong is dead after so long; `retention`: a session without a link is lost after so long;
     `refused`: it is lost after so long already if the peer's machine says all the time that no node runs there;
-    `first_delay` and `last_delay`: pauses between attempts to reconnect.
+    `first_delay` and `last_delay`: pauses between attempts to reconnect; `ping`: how often at most one goes along with
+    what is sent, to measure the link.
     """
 
     silence: float = 10.0
@@ -62,6 +63,7 @@ class Timing:
     refused: float = 10.0
     first_delay: float = 0.1
     last_delay: float = 30.0
+    ping: float = 0.5
 
     @property
     def tick(self) -> float:
@@ -122,21 +124,6 @@ class _Parser:
         self.pieces: list[bytes] = []
 
 
-class _Liveness:
-    """What one link owes and is owed, in nanoseconds of the caller's monotonic clock."""
-
-    def __init__(self, now: int) -> None:
-        self.heard = now
-        self.owed_since: int | None = None
-        self.ticked = now
-        self.ping: int | None = None
-        self.ping_wanted = True
-        self.pong: bytes | None = None
-        self.progress = False
-        self.ack_bytes = 0
-        self.ack_due = False
-
-
 class SessionCore:
     """One end of the session between two nodes, over as many lives of it as there are."""
 
@@ -154,7 +141,7 @@ class SessionCore:
         self._id = NO_SESSION
         self._epoch = 0
         self._session_epoch = 0
-        self._link: _Liveness | None = None
+        self._link: Liveness | None = None
         self._bye: bytes | None = None
         self._begin_session()
 
@@ -174,6 +161,16 @@ class SessionCore:
     def up(self) -> bool:
         """Whether a link carries the session."""
         return self._link is not None
+
+    @property
+    def measure(self) -> Measure | None:
+        """What was measured on the link that carries the session."""
+        return self._link.measure if self._link is not None else None
+
+    def ask(self) -> None:
+        """Have the link prove that it is alive: within `Timing.answer`, or `tick` finds it dead."""
+        if self._link is not None and self._link.ping is None:
+            self._link.ping_wanted = True
 
     def hello(self, port: int = 0) -> Hello:
         """What the follower says first on a new link; changes nothing."""
@@ -246,7 +243,7 @@ class SessionCore:
         self._take_ack(received)
         self._outbox.replay()
         self._parser = _Parser()
-        self._link = _Liveness(now)
+        self._link = Liveness(now)
         if self._outbox.resend:
             self._link.owed_since = now
 
@@ -369,9 +366,13 @@ class SessionCore:
         link = self._link
         if link is None:
             return False
-        if self._outbox.resend or self._control or self._bye is not None:
+        if self._bye is not None or link.ack_due or link.pong or link.ping_wanted:
             return True
-        if link.ack_due or link.pong or link.ping_wanted:
+        return self._has_frames
+
+    @property
+    def _has_frames(self) -> bool:
+        if self._outbox.resend or self._control:
             return True
         return bool(self._ready) and self._outbox.size < SESSION_WINDOW
 
@@ -384,6 +385,8 @@ class SessionCore:
         out: list[bytes | memoryview] = []
         if link is None:
             return out
+        if self._has_frames and now - link.pinged >= int(self._timing.ping * SECOND) and link.ping is None:
+            link.ping_wanted = True
         self._output_unnumbered(link, out, now)
         size = 0
         while size < budget:
@@ -395,6 +398,7 @@ class SessionCore:
             elif self._ready and self._outbox.size < SESSION_WINDOW:
                 frame = self._next_frame()
             else:
+                link.dry = link.dry or not self._ready
                 break
             out.append(HEADER.pack(frame.size, frame.kind, 0, 0, frame.channel, frame.number, self._received))
             out.extend(frame.pieces)
@@ -408,7 +412,7 @@ class SessionCore:
             link.ack_bytes = 0
         return out
 
-    def _output_unnumbered(self, link: _Liveness, out: list[bytes | memoryview], now: int) -> None:
+    def _output_unnumbered(self, link: Liveness, out: list[bytes | memoryview], now: int) -> None:
         if self._bye is not None:
             out += [HEADER.pack(len(self._bye), Kind.BYE, 0, 0, 0, 0, self._received), self._bye]
             self._bye = None
@@ -417,7 +421,7 @@ class SessionCore:
             link.pong = None
         if link.ping_wanted:
             link.ping_wanted = False
-            link.ping = now
+            link.ping = link.pinged = now
             if link.owed_since is None:
                 link.owed_since = now
             out += [HEADER.pack(8, Kind.PING, 0, 0, 0, 0, self._received), now.to_bytes(8, "big")]
@@ -474,7 +478,7 @@ class SessionCore:
             self.lose(error.error, f"{error.subject}: {error.detail}")
             raise
 
-    def _parse(self, view: memoryview, link: _Liveness, now: int) -> None:
+    def _parse(self, view: memoryview, link: Liveness, now: int) -> None:
         parser = self._parser
         position, total = 0, len(view)
         # A frame may end the session (BYE), and with it this parser.
@@ -533,7 +537,7 @@ class SessionCore:
                 self.events.append((Event.CLOSED, channel))
                 self._forget_if_over(channel)
 
-    def _finish(self, parser: _Parser, pieces: list[bytes], link: _Liveness, now: int) -> None:
+    def _finish(self, parser: _Parser, pieces: list[bytes], link: Liveness, now: int) -> None:
         kind = parser.kind
         if kind == Kind.DATA:
             link.ack_bytes += parser.size
@@ -562,13 +566,12 @@ class SessionCore:
             self._take_close(parser.channel, b"".join(pieces))
             link.ack_due = True  # somebody may wait for it: `Channel.wait_closed`
 
-    def _take_unnumbered(self, kind: int, payload: bytes, link: _Liveness, now: int) -> None:
+    def _take_unnumbered(self, kind: int, payload: bytes, link: Liveness, now: int) -> None:
         if kind == Kind.PING:
             link.pong = payload
         elif kind == Kind.PONG:
-            if link.ping is not None and int.from_bytes(payload, "big") == link.ping:
-                self.rtt = now - link.ping
-                link.ping = None
+            if link.answered(int.from_bytes(payload, "big"), self._outbox.carried, now):
+                self.rtt = link.measure.smoothed
                 if not self._outbox.unacked:
                     link.owed_since = None
         elif kind == Kind.BYE:

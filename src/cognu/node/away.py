@@ -1,4 +1,4 @@
-"""Calls to a machine that is away: what is new is not kept waiting for it for long.
+"""Machines that are away: which are is told by a file; and what is new is not kept waiting for one for long.
 
 What is open or runs there already waits for as long as its session is kept, and goes on.
 """
@@ -6,11 +6,15 @@ What is open or runs there already waits for as long as its session is kept, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.nstext import quote
+from cognu.files.tree import Text
 from cognu.mesh.identity import Peer
+from cognu.mesh.links import PeerAway
+from cognu.ninep.watches import CONTENT
 from cognu.node.node import Node
 from cognu.world.timing import end_tasks
 
@@ -18,8 +22,26 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 1.0
 AWAY_SECONDS: Final = 10.0
-"""How long without a break a peer may be away from whoever wants to begin something there: for each address that is
-known of it, as one that does not answer keeps a call from the next for as long (`links.DIAL_SECONDS`)."""
+"""How long without a break a peer may be away from whoever wants to begin something there, as long as one address may
+take (`links.DIAL_SECONDS`); others are dialled meanwhile."""
+
+
+class LinksFile(Text):
+    """A line for each peer that was linked: `NAME linked`, `NAME away SINCE UNTIL` while what waits for it is kept
+    (wall-clock ns), or `NAME apart`. Who watches is told when one changes."""
+
+    tells = True
+
+    def __init__(self, links: Callable[[], Sequence[PeerAway]]) -> None:
+        super().__init__("links", lambda: "".join(_line(row) for row in links()))
+
+    def changed(self) -> None:
+        self.happened(CONTENT)
+
+
+def _line(row: PeerAway) -> str:
+    state = "linked" if row.linked else "apart" if row.away is None else f"away {row.away[0]} {row.away[1]}"
+    return f"{quote(row.name)} {state}\n"
 
 
 async def unless_away(node: Node, peer: Peer, work: Coroutine[Any, Any, T]) -> T:
@@ -27,11 +49,10 @@ async def unless_away(node: Node, peer: Peer, work: Coroutine[Any, Any, T]) -> T
 
     Raises `FileError(HOSTUNREACH)` once the peer was away for so long; then `work` was cancelled and has ended.
     """
-    patience = AWAY_SECONDS * max(1, len(peer.addresses))
     task = asyncio.ensure_future(work)
     away = 0.0
     try:
-        while away < patience:
+        while away < AWAY_SECONDS:
             timer = asyncio.ensure_future(node.world.clock.sleep(LOOK_SECONDS))
             try:
                 await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -42,4 +63,4 @@ async def unless_away(node: Node, peer: Peer, work: Coroutine[Any, Any, T]) -> T
             away = 0.0 if node.mesh.is_linked(peer.fingerprint) else away + LOOK_SECONDS
     finally:
         await end_tasks(task)
-    raise FileError(E.HOSTUNREACH, peer.name, f"away for {patience:g} seconds")
+    raise FileError(E.HOSTUNREACH, peer.name, f"away for {AWAY_SECONDS:g} seconds")

@@ -139,6 +139,10 @@ class Attendant(Protocol):
 
 class SecureStream(Stream, Protocol):
     @property
+    def local(self) -> str:
+        """Its address on this side, `HOST:PORT`; empty if the host does not tell any more."""
+
+    @property
     def peer_certificate(self) -> bytes:
         """The other side's leaf certificate, DER."""
 
@@ -206,6 +210,9 @@ class Network(Protocol):
 
     def local_addresses(self) -> list[str]:
         """This machine's addresses as others may know it, the likeliest first; IPv6 ones in brackets."""
+
+    def interfaces(self) -> Mapping[str, str]:
+        """The interface (`eth0`) of each address that this machine has now; IPv6 addresses in brackets. Cheap."""
 
     async def resolve(self, host: str) -> list[str]:
         """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""

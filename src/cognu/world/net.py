@@ -493,6 +493,19 @@ class RealNetwork:
             found.append(f"[{host}]" if ":" in host else host)
         return [*found, "127.0.0.1"]
 
+    def interfaces(self) -> dict[str, str]:
+        import ifaddr  # A node without peers never loads it.
+
+        found: dict[str, str] = {}
+        for adapter in ifaddr.get_adapters():
+            for at in adapter.ips:
+                # An IPv6 address is told with its flow and its scope, which is 0 but for those of one link.
+                if isinstance(at.ip, str):
+                    found[at.ip] = adapter.nice_name
+                else:
+                    found[f"[{at.ip[0]}{f'%{adapter.nice_name}' if at.ip[2] else ''}]"] = adapter.nice_name
+        return found
+
     async def resolve(self, host: str) -> list[str]:
         found = await lookup(host, 0)
         return list(dict.fromkeys(str(name[0]) for _, name in found))

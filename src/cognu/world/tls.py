@@ -16,12 +16,13 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, from_oserror
 from cognu.world import Attendant, Listener, SecureStream, Stream, TlsKeys
-from cognu.world.net import RealNetwork, SocketStream
+from cognu.world.net import RealNetwork, SocketStream, join_address
 
 RECORD = 16384
 """Plaintext bytes of a full record (RFC 8446 5.1)."""
@@ -30,6 +31,8 @@ READ_LIMIT = 8 * RECORD
 TURN_BYTES = 1 << 20
 """Bytes a stream may move without waiting before the loop gets a turn."""
 HANDSHAKE_SECONDS = 10.0
+SILENT_MILLISECONDS = 30_000
+"""More than a session waits before it gives a link up (`Timing.silence`)."""
 HANDSHAKES = 64
 """Unfinished handshakes of one listener; with one more, the oldest is cut."""
 GREETING = b"cognu-1\n"
@@ -46,6 +49,7 @@ class TlsStream:
         self._socket = sock
         self._fd = sock.fileno()
         self._peer = peer
+        self._local = _name(sock)
         self._loop = asyncio.get_running_loop()
         self._certificate = b""
         self._waiting: dict[bool, list[asyncio.Future[None]]] = {False: [], True: []}
@@ -60,6 +64,10 @@ class TlsStream:
     @property
     def peer(self) -> str:
         return self._peer
+
+    @property
+    def local(self) -> str:
+        return self._local
 
     @property
     def peer_certificate(self) -> bytes:
@@ -458,8 +466,23 @@ def _load_pair(context: ssl.SSLContext, certificate: str, private_key: str) -> N
             os.close(end)
 
 
+def _name(sock: socket.socket) -> str:
+    try:
+        return join_address(sock.getsockname())
+    except OSError:
+        return ""  # macOS does not tell of a connection that already ended
+
+
+def _end_when_silent(sock: socket.socket) -> None:
+    """Have the host forget a connection whose bytes nobody acknowledges, also when it is closed already: else it goes
+    on sending them for many minutes (tcp(7)). Hosts without the option have a limit of their own."""
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MILLISECONDS)
+
+
 def _wrap(sock: socket.socket, context: ssl.SSLContext, peer: str, server: bool) -> TlsStream:
     try:
+        _end_when_silent(sock)
         wrapped = context.wrap_socket(
             sock, server_side=server, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )

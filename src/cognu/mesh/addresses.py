@@ -1,0 +1,128 @@
+"""Where machines may be reached: what the peer book has, what was heard lately, and how it went there. No I/O.
+
+What is heard comes from anybody on the same network, so it is bounded, gets old, is never written down, and is tried
+after what the book has. Only where a machine proved its key does an address get into the book (`PeerBook`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT
+from cognu.mesh.liveness import SECOND
+
+HEARD_SECONDS: Final = 3600
+"""What was not heard again for so long is forgotten."""
+TRIED_LIMIT: Final = 2 * ADDRESS_LIMIT
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Another address of a peer. `heard`: by discovery, and not yet used; `rtt` is ns as measured there last, None if
+    it was not; `failed`: nobody answered there last."""
+
+    address: str
+    heard: bool
+    rtt: int | None
+    failed: bool
+
+
+@dataclass
+class _Tried:
+    """How it went at one address, last."""
+
+    answered: int | None = None
+    failed: int | None = None
+    rtt: int | None = None
+
+
+def is_address(text: str) -> bool:
+    """Whether it is a numeric `HOST:PORT` (IPv6 in brackets, with an interface where needed) that may be dialled."""
+    host, _, port = text.rpartition(":")
+    if len(text) > ADDRESS_LENGTH or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+        return False
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        found = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        return False
+    return bracketed == (found.version == 6) and not found.is_multicast and not found.is_unspecified
+
+
+class Addresses:
+    """Of one peer. `book` is what the peer book has at the moment, in its order."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, int] = {}
+        self._tried: dict[str, _Tried] = {}
+
+    def hear(self, addresses: Iterable[str], now: int) -> bool:
+        """The peer is said to be at these; whether one is new. What is no address is left out, the oldest dropped."""
+        before = set(self._fresh(now))
+        for address in list(addresses)[:ADDRESS_LIMIT]:
+            if is_address(address):
+                self._heard.pop(address, None)
+                self._heard[address] = now
+        self._heard = dict(list(self._heard.items())[-ADDRESS_LIMIT:])
+        return not set(self._heard) <= before
+
+    def answered(self, address: str, now: int, rtt: int | None = None) -> None:
+        """It proved its key there."""
+        tried = self._note(address)
+        tried.answered = now
+        tried.rtt = tried.rtt if rtt is None else rtt
+
+    def failed(self, address: str, now: int) -> None:
+        self._note(address).failed = now
+
+    def ever_answered(self, addresses: Iterable[str]) -> bool:
+        return any((tried := self._tried.get(address)) and tried.answered is not None for address in addresses)
+
+    def order(self, book: Sequence[str], now: int) -> list[str]:
+        """All of them, the likeliest first: where it answered last, then the other family (RFC 8305, 4), and so on in
+        turns; those where nobody answered last come last."""
+        known = list(dict.fromkeys([*book, *reversed(self._fresh(now))]))
+        good = [address for address in known if not self._fails(address)]
+        good.sort(key=lambda address: -(self._tried[address].answered or 0) if address in self._tried else 0)
+        return [*_in_turns(good), *_in_turns([address for address in known if self._fails(address)])]
+
+    def reserves(self, book: Sequence[str], used: str, now: int) -> tuple[Reserve, ...]:
+        """All but the one that is used, in the order in which they would be dialled."""
+        rows = []
+        for address in self.order(book, now):
+            if address != used:
+                tried = self._tried.get(address, _Tried())
+                rows.append(Reserve(address, address not in book, tried.rtt, self._fails(address)))
+        return tuple(rows)
+
+    def _fresh(self, now: int) -> list[str]:
+        self._heard = {address: at for address, at in self._heard.items() if now - at < HEARD_SECONDS * SECOND}
+        return list(self._heard)
+
+    def _fails(self, address: str) -> bool:
+        tried = self._tried.get(address)
+        return tried is not None and tried.failed is not None and tried.failed >= (tried.answered or 0)
+
+    def _note(self, address: str) -> _Tried:
+        tried = self._tried.pop(address, None) or _Tried()
+        self._tried[address] = tried
+        while len(self._tried) > TRIED_LIMIT:
+            del self._tried[next(iter(self._tried))]
+        return tried
+
+
+def _in_turns(addresses: Sequence[str]) -> list[str]:
+    """One of each family at a time, the first's first; names count as IPv4."""
+    if not addresses:
+        return []
+    six = addresses[0].startswith("[")
+    first = [address for address in addresses if address.startswith("[") == six]
+    other = [address for address in addresses if address.startswith("[") != six]
+    ordered: list[str] = []
+    while first or other:
+        ordered += first[:1] + other[:1]
+        first, other = first[1:], other[1:]
+    return ordered

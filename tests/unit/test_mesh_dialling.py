@@ -1,0 +1,208 @@
+"""Dialling at several addresses: in which order, how far apart, who wins, and that nothing stays open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognu.errors import CognuError, E, FileError, LinkBroken
+from cognu.mesh.addresses import HEARD_SECONDS, TRIED_LIMIT, Addresses, Reserve, is_address
+from cognu.mesh.dialling import APART_SECONDS, Raced, race
+from cognu.mesh.identity import ADDRESS_LIMIT
+from cognu.mesh.liveness import SECOND
+from cognu.world import Clock, SecureStream
+
+A4, B4, C4 = "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"
+A6, B6 = "[2001:db8::1]:1", "[2001:db8::2]:1"
+
+
+class Steps:
+    """A clock whose sleeps end when the test says so."""
+
+    def __init__(self) -> None:
+        self.sleeping: list[asyncio.Future[None]] = []
+        self.asked = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds == APART_SECONDS
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sleeping.append(future)
+        self.asked.set()
+        await future
+
+    async def go_on(self) -> None:
+        await self.asked.wait()
+        self.asked.clear()
+        self.sleeping.pop().set_result(None)
+
+
+class Connection:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Line:
+    """Addresses at which something happens when the test says so."""
+
+    def __init__(self) -> None:
+        self.clock = Steps()
+        self.dialled: list[str] = []
+        self.answers: dict[str, asyncio.Future[Connection]] = {}
+        self.began = asyncio.Condition()
+
+    async def attempt(self, address: str) -> SecureStream:
+        self.dialled.append(address)
+        self.answers[address] = asyncio.get_running_loop().create_future()
+        async with self.began:
+            self.began.notify_all()
+        return cast(SecureStream, await self.answers[address])
+
+    async def dials(self, count: int) -> None:
+        async with self.began:
+            await self.began.wait_for(lambda: len(self.dialled) >= count)
+
+    def race(self, *addresses: str) -> asyncio.Task[Raced]:
+        def final(error: CognuError) -> bool:
+            return error.error is E.DROPPED
+
+        return asyncio.create_task(race(cast(Clock, self.clock), addresses, self.attempt, final))
+
+
+async def test_the_next_address_is_dialled_a_little_later_and_the_first_that_works_is_taken() -> None:
+    line = Line()
+    racing = line.race(A4, B4, C4)
+    await line.dials(1)
+    await line.clock.go_on()
+    await line.dials(2)
+    assert line.dialled == [A4, B4]
+    line.answers[B4].set_result(Connection(B4))
+    raced = await racing
+    assert (raced.address, raced.failures) == (B4, [])
+    assert line.dialled == [A4, B4]
+    assert line.answers[A4].cancelled()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_address_that_fails_lets_the_next_begin_at_once() -> None:
+    line = Line()
+    racing = line.race(A4, B4)
+    await line.dials(1)
+    line.answers[A4].set_exception(FileError(E.CONNREFUSED, A4))
+    await line.dials(2)  # the clock stands still
+    line.answers[B4].set_exception(FileError(E.HOSTUNREACH, B4))
+    raced = await racing
+    assert raced.stream is None
+    assert [(address, error.error) for address, error in raced.failures] == [
+        (A4, E.CONNREFUSED), (B4, E.HOSTUNREACH)
+    ]  # fmt: skip
+
+
+async def test_what_worked_in_the_same_turn_as_another_is_closed() -> None:
+    line = Line()
+    racing = line.race(A4, B4)
+    await line.dials(1)
+    await line.clock.go_on()
+    await line.dials(2)
+    both = [Connection(A4), Connection(B4)]
+    line.answers[A4].set_result(both[0])
+    line.answers[B4].set_result(both[1])
+    raced = await racing
+    assert raced.stream is cast(SecureStream, both[0])
+    assert [connection.closed for connection in both] == [False, True]
+
+
+async def test_a_final_refusal_ends_it() -> None:
+    line = Line()
+    racing = line.race(A4, B4)
+    await line.dials(1)
+    line.answers[A4].set_exception(LinkBroken(E.DROPPED, A4))
+    raced = await racing
+    assert raced.stream is None
+    assert line.dialled == [A4]
+
+
+async def test_a_bug_is_no_refusal_and_leaves_nothing_behind() -> None:
+    line = Line()
+    racing = line.race(A4, B4)
+    await line.dials(1)
+    await line.clock.go_on()
+    await line.dials(2)
+    line.answers[A4].set_exception(ValueError("bug"))
+    with pytest.raises(ValueError, match="bug"):
+        await racing
+    assert line.answers[B4].cancelled()
+
+
+async def test_cancelling_ends_every_attempt_and_closes_what_worked_meanwhile() -> None:
+    line = Line()
+    racing = line.race(A4, B4)
+    await line.dials(1)
+    await line.clock.go_on()
+    await line.dials(2)
+    made = Connection(B4)
+    line.answers[B4].set_result(made)
+    racing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await racing
+    assert line.answers[A4].cancelled()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        (A4, True), (A6, True), ("[fe80::1%eth0]:4000", True), ("127.0.0.1:65535", True),
+        ("pi.local:4000", False), ("192.0.2.1:0", False), ("192.0.2.1:65536", False), ("192.0.2.1", False),
+        ("2001:db8::1:1", False), ("[192.0.2.1]:1", False), ("224.0.0.1:1", False), ("0.0.0.0:1", False),
+        ("[ff02::1]:1", False), (":1", False), ("192.0.2.1:١", False), ("192.0.2.1:" + "1" * 300, False),
+    ],
+)  # fmt: skip
+def test_only_a_numeric_address_is_taken_from_whoever_says_so(text: str, valid: bool) -> None:
+    assert is_address(text) is valid
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_not(text: str) -> None:
+    ways = Addresses()
+    assert ways.hear([text], 0) is is_address(text)
+
+
+def test_the_book_comes_before_what_was_heard_and_families_take_turns() -> None:
+    ways = Addresses()
+    assert ways.hear([C4, A6], 0)
+    assert not ways.hear([A6], 1)
+    assert ways.order((A4, B4), 1) == [A4, A6, B4, C4]
+    assert ways.order((B6, A4, B4), 1) == [B6, A4, A6, B4, C4]
+
+
+def test_where_it_answered_last_comes_first_and_where_nobody_answered_last() -> None:
+    ways = Addresses()
+    ways.answered(B4, 5)
+    ways.failed(A4, 6)
+    assert ways.order((A4, B4, C4), 7) == [B4, C4, A4]
+    ways.answered(A4, 8, rtt=1000)
+    assert ways.order((A4, B4, C4), 9) == [A4, B4, C4]
+    ways.failed(A4, 10)
+    assert ways.reserves((A4, B4), B4, 11) == (Reserve(A4, False, 1000, True),)
+
+
+def test_what_is_heard_is_bounded_and_gets_old() -> None:
+    ways = Addresses()
+    many = [f"192.0.2.{number}:1" for number in range(1, 100)]
+    for at, address in enumerate(many):
+        ways.hear([address], at)
+    assert ways.order((), 100) == many[: -ADDRESS_LIMIT - 1 : -1]  # the newest
+    ways.hear(many, 100)
+    assert len(ways.order((), 100)) == ADDRESS_LIMIT
+    assert ways.order((), 101 + HEARD_SECONDS * SECOND) == []
+    for address in many:
+        ways.failed(address, 0)
+    assert len(ways._tried) == TRIED_LIMIT

@@ -1,0 +1,252 @@
+"""A machine that moves, and peers with several addresses: real sockets, lines that go deaf, and no byte lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cognu.errors import E, FileError
+from cognu.mesh import links
+from cognu.mesh.liveness import RATE_SECONDS, SECOND, SHORTEST_SECONDS, Measure
+from cognu.mesh.roaming import LEAST_GAIN, Change, clearly_nearer, host_of
+from mesh_support import QUICK, Forwarder, Node, behind_a_line, read_all, read_exactly, two_nodes
+
+MS = 1_000_000
+
+
+def parting(node: Node) -> asyncio.Event:
+    """Set when a node's only link is gone."""
+    (session,) = node.mesh._sessions.values()
+    parted, link_down = asyncio.Event(), session.core.link_down
+
+    def note() -> None:
+        link_down()
+        parted.set()
+
+    session.core.link_down = note  # type: ignore[method-assign]
+    return parted
+
+
+def test_another_network_a_jump_and_a_sleep_are_changes_and_nothing_else() -> None:
+    change = Change()
+    hosts = {"10.0.0.1", "127.0.0.1"}
+    assert change.look(1000 * SECOND, 5 * SECOND, hosts) == (False, frozenset())
+    assert change.look(1002 * SECOND, 7 * SECOND, hosts) == (False, frozenset())
+    assert change.look(1004 * SECOND, 9 * SECOND, {*hosts, "10.0.0.2"}) == (True, frozenset())
+    assert change.look(1006 * SECOND, 11 * SECOND, {"127.0.0.1"}) == (True, frozenset({"10.0.0.1", "10.0.0.2"}))
+    assert change.look(1010 * SECOND, 15 * SECOND, {"127.0.0.1"}) == (False, frozenset())
+    assert change.look(1030 * SECOND, 35 * SECOND, {"127.0.0.1"}) == (True, frozenset())  # it was asleep
+    assert change.look(5032 * SECOND, 37 * SECOND, {"127.0.0.1"}) == (True, frozenset())  # a clock that stood still
+    assert change.look(5034 * SECOND, 39 * SECOND, {"127.0.0.1"}) == (False, frozenset())
+
+
+def test_only_a_way_that_is_nearer_by_a_third_is_gone_over_to() -> None:
+    assert clearly_nearer(10 * MS, 16 * MS)
+    assert not clearly_nearer(10 * MS, 15 * MS)
+    assert not clearly_nearer(100_000, LEAST_GAIN)
+    assert not clearly_nearer(1, None)
+    for near, far in ((3 * MS, 7 * MS), (1, LEAST_GAIN + 2)):
+        assert clearly_nearer(near, far)
+        assert not clearly_nearer(far, near)  # so that two do not take turns
+    assert host_of("[::1]:5") == "[::1]"
+
+
+def test_the_round_trip_is_smoothed_and_the_shortest_gets_old() -> None:
+    measure = Measure(0)
+    assert (measure.smoothed, measure.shortest, measure.rate) == (None, None, None)
+    measure.round_trip(8 * MS, 1)
+    measure.round_trip(16 * MS, 2)
+    assert (measure.smoothed, measure.shortest) == (9 * MS, 8 * MS)
+    later = SHORTEST_SECONDS * SECOND + 1
+    measure.round_trip(20 * MS, later)
+    assert measure.shortest == 8 * MS
+    measure.round_trip(30 * MS, 2 * later)
+    assert measure.shortest == 20 * MS
+
+
+def test_the_rate_is_the_most_of_the_last_while_and_who_sends_little_lowers_nothing() -> None:
+    measure = Measure(0)
+    measure.carried(0, 1 * SECOND, busy=False)
+    assert measure.rate is None
+    measure.carried(5_000_000, 2 * SECOND, busy=True)
+    assert measure.rate == 5_000_000
+    measure.carried(5_001_000, 100 * SECOND, busy=False)
+    assert measure.rate == 5_000_000
+    measure.carried(14_001_000, 101 * SECOND, busy=False)
+    assert measure.rate == 9_000_000
+    for step in range(1, 4):
+        measure.carried(14_001_000 + step * 1_000_000, (101 + step * (RATE_SECONDS + 1)) * SECOND, busy=True)
+    assert measure.rate == 1_000_000 // (RATE_SECONDS + 1)
+
+
+async def test_a_deaf_address_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        lines = [await Forwarder(b.address).start() for _ in range(2)]
+        lines[0].deaf = True
+        a.book.update(replace(a.book.find("b"), addresses=(lines[0].address, lines[1].address)))
+        await a.mesh.connect("b")
+        (status,) = a.mesh.status()
+        assert status.address == lines[1].address
+        assert (status.link.dialled, status.interface, status.waits) == (True, "lo", False)
+        assert host_of(status.link.local) == "127.0.0.1"
+        assert [row.address for row in status.reserves] == [lines[0].address]
+        assert a.book.find("b").addresses[0] == lines[1].address
+        for line in lines:
+            await line.close()
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_a_path_cut_in_a_transfer_brings_in_another_address(tmp_path: Path, dialler_leads: bool) -> None:
+    async with behind_a_line(tmp_path, dialler_leads) as (a, b, line):
+        other = await Forwarder(b.address).start()
+        a.book.update(replace(a.book.find("b"), addresses=(line.address, other.address)))
+        channel = await a.mesh.open("b", "echo")
+        assert a.mesh.status()[0].address == line.address
+
+        def on_bytes() -> None:
+            line.deaf = line.deaf or line.passed > 2_000_000
+
+        line.on_bytes = on_bytes
+        data = os.urandom(8_000_000)
+
+        async def send() -> None:
+            await channel.write(data)
+            channel.end()
+
+        sending = asyncio.create_task(send())
+        received = await read_all(channel)
+        await sending
+        assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
+        (status,) = a.mesh.status()
+        assert status.address == other.address
+        assert [(row.address, row.failed) for row in status.reserves] == [(line.address, True)]
+        assert status.link.sent >= len(data)
+        assert status.link.received >= len(data)
+        await other.close()
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_a_link_goes_over_to_a_nearer_address_in_a_transfer_without_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialler_leads: bool
+) -> None:
+    monkeypatch.setattr(links, "clearly_nearer", lambda took, shortest: True)
+    async with behind_a_line(tmp_path, dialler_leads) as (a, b, line):
+        other = await Forwarder(b.address).start()
+        peer = a.book.find("b")
+        a.book.update(replace(peer, addresses=(line.address, other.address)))
+        channel = await a.mesh.open("b", "echo")
+        data = os.urandom(6_000_000)
+        used = {a.mesh.status()[0].address}
+
+        async def send() -> None:
+            for start in range(0, len(data), 500_000):
+                await channel.write(data[start : start + 500_000])
+                if start % 2_000_000 == 0:
+                    await a.mesh._seek(peer.fingerprint)
+                    used.add(a.mesh.status()[0].address)
+            channel.end()
+
+        sending = asyncio.create_task(send())
+        assert hashlib.sha256(await read_all(channel)).digest() == hashlib.sha256(data).digest()
+        await sending
+        assert used == {line.address, other.address}
+        assert sum(node.mesh.status()[0].connected for node in (a, b)) == 2
+        await other.close()
+
+
+async def test_a_like_way_is_measured_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "clearly_nearer", lambda took, shortest: False)
+    async with behind_a_line(tmp_path) as (a, b, line):
+        other = await Forwarder(b.address).start()
+        a.book.update(replace(a.book.find("b"), addresses=(line.address, other.address, "127.0.0.1:9")))
+        await a.mesh.connect("b")
+        await a.mesh._seek(b.identity.fingerprint)
+        (status,) = a.mesh.status()
+        assert status.address == line.address
+        near, none = status.reserves
+        assert (near.address, near.failed) == (other.address, False)
+        assert near.rtt is not None
+        assert near.rtt > 0
+        assert (none.address, none.failed, none.rtt) == ("127.0.0.1:9", True, None)
+        await other.close()
+
+
+async def test_an_address_that_is_heard_ends_the_pause_and_brings_the_session_back(tmp_path: Path) -> None:
+    patient = replace(QUICK, first_delay=1000.0, last_delay=1000.0, retention=2000.0)
+    async with behind_a_line(tmp_path, timing=patient) as (a, b, line):
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        assert await channel.read(1) == b"x"
+        down = parting(a)
+        reading = asyncio.create_task(channel.read(1))
+        await line.close()
+        await down.wait()
+        other = await Forwarder(b.address).start()
+        a.mesh.heard("not a peer", [other.address])
+        a.mesh.heard(b.identity.fingerprint, ["no address", other.address])
+        await channel.write(b"y")
+        assert await reading == b"y"
+        assert a.mesh.status()[0].address == other.address
+        assert other.address in a.book.find("b").addresses  # it has proved itself there
+        await other.close()
+
+
+async def test_a_link_whose_local_address_is_gone_is_left_at_once(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, _):
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        assert await channel.read(1) == b"x"
+        before = a.mesh.status()[0].link.local
+        down = parting(a)
+        a.mesh._roaming.moved({"127.0.0.1"})
+        await down.wait()
+        await channel.write(b"y")
+        assert await channel.read(1) == b"y"
+        assert a.mesh.status()[0].link.local != before
+
+
+async def test_another_network_leaves_a_link_that_lives(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, _):
+        channel = await a.mesh.open("b", "echo")
+        before = a.mesh.status()[0].link.local
+        a.mesh.moved()
+        await channel.write(b"x")
+        assert await channel.read(1) == b"x"
+        assert a.mesh.status()[0].link.local == before
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_who_can_not_dial_waits_to_be_dialled_and_says_so(tmp_path: Path, dialler_leads: bool) -> None:
+    async with behind_a_line(tmp_path, dialler_leads) as (a, b, line):
+        (status,) = b.mesh.status()
+        assert status.waits
+        with pytest.raises(FileError, match="must connect to this node") as caught:
+            await b.mesh.connect("a")
+        assert caught.value.error is E.HOSTUNREACH
+        await a.mesh.connect("b")  # without a channel
+        await b.mesh.connect("a")
+        assert not b.mesh.status()[0].waits
+        down = parting(b)
+        line.cut()
+        await down.wait()
+        channel = await b.mesh.open("a", "echo")  # a dials anew by itself
+        await channel.write(b"here")
+        assert await read_exactly(channel, 4) == b"here"
+
+
+@pytest.mark.parametrize("round_", range(5))
+async def test_when_both_dial_at_once_one_link_stays_and_both_have_it(tmp_path: Path, round_: int) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        await asyncio.gather(a.mesh.connect("b"), b.mesh.connect("a"))
+        channel = await a.mesh.open("b", "echo")
+        for _ in range(100):  # a link that crossed may still take the place of the first, once
+            await channel.write(b"x")
+            assert await channel.read(1) == b"x"
+        of_a, of_b = a.mesh.status()[0].link, b.mesh.status()[0].link
+        assert (of_a.local, of_a.address) == (of_b.address, of_b.local)
+        assert of_a.dialled is not of_b.dialled
