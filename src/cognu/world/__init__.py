@@ -218,13 +218,6 @@ class Network(Protocol):
         """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""
 
 
-class Draft(Protocol):
-    """A file being written, which nobody sees before it is whole. One that is dropped is discarded."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Add all of `data` at the end."""
-
-    def commit(self, path: str = "") -> None:
 class Service(NamedTuple):
     """A service on the local networks, as DNS-SD has it (RFC 6763). Whoever announces it may lie in all of it.
 
@@ -274,6 +267,13 @@ class Neighbours(Protocol):
         """
 
 
+class Draft(Protocol):
+    """A file being written, which nobody sees before it is whole. One that is dropped is discarded."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Add all of `data` at the end."""
+
+    def commit(self, path: str = "") -> None:
         """Put it in its place, durably, or at `path` on the same disk, whose directory must be there.
 
         Nothing may be written after that.
