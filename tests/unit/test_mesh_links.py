@@ -44,7 +44,7 @@ async def test_a_channel_carries_bytes_both_ways_and_ends(tmp_path: Path) -> Non
 async def test_an_idle_link_sends_at_once_and_then_what_one_turn_wrote_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with two_nodes(tmp_path) as (a, _):
+    async with two_nodes(tmp_path, timing=replace(QUICK, ping=1000.0)) as (a, _):
         channels = [await a.mesh.open("b", "echo") for _ in range(10)]
         await channels[0].write(b"0")
         assert await channels[0].read(1) == b"0"  # both sides have sent what the openings bring
@@ -163,6 +163,7 @@ class _Shows:
     """A connection whose other side shows a given certificate, past TLS."""
 
     peer = "10.0.0.1:1"
+    local = "10.0.0.2:1"
 
     def __init__(self, certificate: bytes) -> None:
         self.peer_certificate = certificate
