@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.nstext import split_commands
 from cognu.ninep.types import SetStat
-from cognu.shell.launching import AT_ONCE, ProgramStart
-from cognu.shell.session import NodeSession, process_info
+from cognu.shell.launching import AT_ONCE, ProgramStart, process_info
+from cognu.shell.session import NodeSession
 from cognu.shell.system import Child, Directory, File, Flags, Grant, Mode, NoteGroup, Program, RunOptions
 from programs.build import build
 from sessions import Served, nothing_open, served

@@ -13,6 +13,7 @@ from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
 from cognu.mesh.links import Mesh
+from cognu.node.away import LinksFile
 from cognu.node.base import UMASK, Parts, make_base
 from cognu.node.channels import Channels
 from cognu.node.control import control_server
@@ -54,7 +55,9 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         channels = _join_network(node, stack)
         launcher = _start_launcher(node, stack, engine, cache, scheduler)
         listening = Listening(node)
-        control = control_server(make_verbs(node, listening), node.status)
+        links = LinksFile(node.mesh.away)
+        node.mesh.on_away = links.changed
+        control = control_server(make_verbs(node, listening), node.status, links)
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask,

@@ -2,6 +2,7 @@
 
 rpc       write one request; read the answer (`files.rpc`)
 status    the same as the verb `status`, one `key value` per line
+links     which machines are linked, and since when one is away: `node.away.LinksFile`
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ class _Rpc(Node):
         return fid.state[offset : offset + count]
 
 
-def control_server(verbs: dict[str, Verb], status: Callable[[], dict[str, Any]]) -> TreeServer:
+def control_server(verbs: dict[str, Verb], status: Callable[[], dict[str, Any]], *others: Node) -> TreeServer:
+    """`others` are more files."""
+
     def text() -> str:
         return "".join(f"{key} {quote(str(value))}\n" for key, value in status().items())
 
-    return TreeServer("#n", Directory("", [_Rpc(verbs), Text("status", text)]))
+    return TreeServer("#n", Directory("", [_Rpc(verbs), Text("status", text), *others]))

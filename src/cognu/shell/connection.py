@@ -1,10 +1,12 @@
-"""The shell's 9P connection to a node, and files open through it."""
+"""The shell's 9P connection to a node, what is under way over it, and files open through it."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.files.attach import attach_own
@@ -17,7 +19,9 @@ from cognu.files.server import FileServer, Notice
 from cognu.files.steps import Steps, finish
 from cognu.files.watching import Inbox, Watching
 from cognu.kernel import READ, WRITE
+from cognu.ninep.client import ClientSession
 from cognu.ninep.types import DMAPPEND, DMDEVICE, DMNAMEDPIPE, DMSOCKET
+from cognu.world import Clock, Stream
 
 READ_SIZE = 256 * 1024
 """Bytes asked for by a read that does not say how many: few trips for large files, little to hold."""
@@ -31,8 +35,20 @@ class Somebody:
     pid: int = 1
 
 
+class Wait(NamedTuple):
+    """Something under way: the paths that it is about, as they were typed, and how whoever waits gives it up."""
+
+    paths: tuple[str, ...]
+    leave: str = "Ctrl-C gives up"
+
+
 class Connection(MountServer):
-    """The mount of the node's tree. Once the node is gone, `told` says so."""
+    """The mount of the node's tree. Once the node is gone, `told` says so. `waits` is what is under way."""
+
+    def __init__(self, stream: Stream, session: ClientSession, clock: Clock, spec: str) -> None:
+        super().__init__(stream, session, clock, spec)
+        self.waits: dict[int, Wait] = {}
+        self._numbers = itertools.count()
 
     @contextmanager
     def told(self, subject: str, keep: bool = False) -> Iterator[None]:
@@ -40,6 +56,7 @@ class Connection(MountServer):
 
         Once the node is gone each is a `LinkBroken`.
         """
+        over = self.begin_wait(Wait((subject,)))
         try:
             yield
         except FileError as error:
@@ -47,6 +64,18 @@ class Connection(MountServer):
                 raise FileError(error.error, (keep and error.subject) or subject, error.detail) from None
             unknown = error.error is E.NOTRECOVERABLE
             raise LinkBroken(E.NOTRECOVERABLE if unknown else E.NONODE, self.peer, self.broken.error.text) from None
+        finally:
+            over()
+
+    def begin_wait(self, wait: Wait) -> Callable[[], None]:
+        """What it gives is to be called once it is over."""
+        number = next(self._numbers)
+        self.waits[number] = wait
+
+        def over() -> None:
+            self.waits.pop(number, None)
+
+        return over
 
 
 def local_namespace(server: FileServer, caller: Somebody, aname: str = "") -> Steps[Namespace]:
@@ -140,6 +169,20 @@ class NodeFile:
         if self._lent:
             self._offset = await self._offset_of(fid_number(self._chan))
             self._lent = False
+
+
+async def read_whole(file: NodeFile) -> bytes:
+    """All that is left of it."""
+    parts: list[bytes] = []
+    while data := await file.read():
+        parts.append(data)
+    return b"".join(parts)
+
+
+async def read_answer(file: NodeFile) -> bytes:
+    """What a file answers to what was written to it."""
+    file.rewind()
+    return await read_whole(file)
 
 
 class NodeWatch:

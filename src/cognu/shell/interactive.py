@@ -42,7 +42,8 @@ async def run_once(shell: Shell, text: str, streams: Streams) -> int:
     """Run a whole text and wait for the jobs it began; returns the exit status. Errors are told on stderr."""
     try:
         try:
-            status = await Interpreter(shell).run_text(text, streams)
+            async with shell.attended():
+                status = await Interpreter(shell).run_text(text, streams)
         except ExitShell as ended:
             status = ended.status
         await shell.wait_jobs()
@@ -154,7 +155,8 @@ class Prompt:
     async def _run(self, script: Script) -> None:
         finished = not self.interrupted
         if finished:
-            finished, _ = await self._foreground(self.interpreter.run_script(script, self.streams))
+            async with self.shell.attended():
+                finished, _ = await self._foreground(self.interpreter.run_script(script, self.streams))
         if not finished:
             self.shell.status = INTERRUPTED
             await self._say("\n")

@@ -1,16 +1,16 @@
-"""Starting a program through `/proc/clone`: the lines for its ctl file, and waiting for its end (proc(3))."""
+"""Processes by `/proc`: the lines with which one is started, waiting for its end, and what its files say (proc(3))."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from cognu.errors import CognuError, E, FileError
 from cognu.files.nstext import quote, split_words
-from cognu.shell.connection import NodeFile
-from cognu.shell.system import Grant, Note, RunOptions, Want
+from cognu.shell.connection import NodeFile, Wait
+from cognu.shell.system import Grant, Note, NoteGroup, ProcessInfo, RunOptions, Want, absolute
 
 AT_ONCE = 256 * 1024
 """Bytes of lines that are written at once; no line may be longer."""
@@ -32,6 +32,12 @@ class ProgramStart:
         options = self.options
         directories = (directory.host for directory in options.directories)
         return [*(grant.path for grant in options.grants), *directories, *options.grant_files]
+
+    def waits_for(self, cwd: str) -> Wait:
+        """What it may have to wait for while it runs; `cwd` is that of the paths."""
+        there = [f"/n/{self.options.on}"] if self.options.on is not None else []
+        paths = (*there, *(absolute(cwd, path) for path in self.paths))
+        return Wait(paths, "~. leaves") if self.program == "cpu" else Wait(paths)
 
     def lines(self, fids: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bytes]]:
         """Texts to write to the ctl file in turn, and what a refusal of each is about.
@@ -158,3 +164,51 @@ class NodeChild:
                 await self._ctl.close()
                 if not self._attended:
                     await self._wants.close()
+
+
+@contextmanager
+def about_process(pid: int) -> Iterator[None]:
+    """What is refused is about the process, not about a file of /proc."""
+    try:
+        yield
+    except FileError as error:
+        row = E.SRCH if error.error is E.NOENT else error.error
+        raise FileError(row, str(pid), error.detail) from None
+
+
+async def join_group(ctl: NodeFile, pid: int, group: NoteGroup) -> None:
+    """Put a new process into a note group; the first begins it, and so does one that finds nobody in it any more."""
+    member = group.member
+    if member is None:
+        group.member = pid  # before anything is awaited: the others of a pipeline are on their way
+    else:
+        try:
+            await ctl.write(f"noteg {member}\n".encode())
+            return
+        except FileError as error:
+            if error.error is not E.SRCH:
+                raise
+        group.member = pid
+    await ctl.write(b"noteg\n")
+
+
+def process_info(status: str, args: str) -> ProcessInfo:
+    """One process out of its status and args files. Raises BADMESSAGE for a status without what every process has."""
+    values: dict[str, str] = {}
+    for line in status.splitlines():
+        words = split_words(line)
+        if len(words) == 2:
+            values[words[0]] = words[1]
+    try:
+        return ProcessInfo(
+            pid=int(values["pid"]),
+            parent=int(values["parent"]),
+            user=values["user"],
+            state=values["state"],
+            memory=int(values.get("memory", 0)),
+            cpu=(int(values.get("utime", 0)) + int(values.get("stime", 0))) * 10**6,
+            waits=values.get("waits", ""),
+            argv=tuple(split_words(args)),
+        )
+    except (KeyError, ValueError):
+        raise FileError(E.BADMESSAGE, "status") from None

@@ -28,6 +28,7 @@ from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
+from cognu.shell.waiting import Teller
 from cognu.shell.wants import Questions, line_of
 from cognu.world.net import UNIX_CONNECT_SECONDS, RealNetwork
 from cognu.world.real import RealClock, RealThreads
@@ -117,6 +118,8 @@ async def begun(start: Start) -> AsyncIterator[Begun]:
         if start.token:
             variables = await _environment(session) | variables
         shell = Shell(session, variables, (NAME,), typed=History(start.history))
+        if is_terminal(streams.stderr):
+            shell.beside = Teller(session, streams.stderr).run
         if is_terminal(streams.stdin) and is_terminal(streams.stderr):
             stdin = streams.stdin
             answer = stdin.answer if isinstance(stdin, HostInput) else partial(line_of, stdin)
@@ -235,7 +238,8 @@ async def _run_words(at: Begun, argv: Sequence[str]) -> int:
     call = Call(at.shell, tuple(argv), at.streams, dict(at.shell.variables), execute, interpret, nothing)
     try:
         try:
-            status = await execute(call)
+            async with at.shell.attended():
+                status = await execute(call)
             await at.shell.wait_jobs(services=True)  # what `run --serve` left to run
             return status
         except ExitShell as ended:

@@ -8,8 +8,7 @@ mounts there. When the node is lost every call raises `LinkBroken`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,9 +25,19 @@ from cognu.files.steps import finish
 from cognu.files.watching import Inbox, watch
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OTRUNC, OWRITE, QTDIR, SetStat, Stat
 from cognu.shell.ahead import Room
-from cognu.shell.connection import Connection, NodeFile, NodeWatch, Posting, Somebody, local_namespace
+from cognu.shell.connection import (
+    Connection,
+    NodeFile,
+    NodeWatch,
+    Posting,
+    Somebody,
+    Wait,
+    local_namespace,
+    read_answer,
+    read_whole,
+)
 from cognu.shell.fetch import fetch
-from cognu.shell.launching import NodeChild, ProgramStart
+from cognu.shell.launching import NodeChild, ProgramStart, about_process, join_group, process_info
 from cognu.shell.system import (
     Child,
     File,
@@ -36,7 +45,6 @@ from cognu.shell.system import (
     Grant,
     Mode,
     Note,
-    NoteGroup,
     ProcessInfo,
     Program,
     RunOptions,
@@ -112,7 +120,7 @@ class NodeSession:
             chan = await finish(namespace.open(found, OREAD, node.caller))
         file = self._file(chan, name, name)
         try:
-            return await _read_all(file)
+            return await read_whole(file)
         finally:
             await file.close()
             top.close()
@@ -165,6 +173,11 @@ class NodeSession:
     @property
     def room(self) -> Room:
         return self._node.room
+
+    @property
+    def waits(self) -> Mapping[int, Wait]:
+        """What is under way at the node, each under a number of its own."""
+        return self._node.connection.waits
 
     def view(self) -> NodeSession:
         return NodeSession(self._node, self._cwd)
@@ -254,7 +267,7 @@ class NodeSession:
         """The whole content of a file."""
         file = await self.open(path, "r")
         try:
-            return await _read_all(file)
+            return await read_whole(file)
         finally:
             await file.close()
 
@@ -475,6 +488,18 @@ class NodeSession:
         return await self._started(start, stdin, stdout, stderr)
 
     async def _started(self, start: ProgramStart, *streams: File) -> Child:
+        over = self._node.connection.begin_wait(start.waits_for(self._cwd))
+        try:
+            child = await self._lent(start, streams)
+        except BaseException:
+            over()
+            raise
+        child.on_end(lambda _: over())
+        self._node.children.add(child)
+        child.on_end(self._node.children.discard)
+        return child
+
+    async def _lent(self, start: ProgramStart, streams: Sequence[File]) -> NodeChild:
         lent: list[NodeFile] = []
         try:
             numbers: list[tuple[int, int]] = []
@@ -485,13 +510,10 @@ class NodeSession:
                     file = self._file(await self._lendable(path, OREAD if mode == "r" else OWRITE), path, path)
                     lent.append(file)
                 numbers.append(await file.lend())
-            child = await self._launch(start, numbers)
+            return await self._launch(start, numbers)
         finally:
             for file in lent:
                 await file.close()
-        self._node.children.add(child)
-        child.on_end(self._node.children.discard)
-        return child
 
     async def _lendable(self, path: str, mode: int) -> Chan:
         with self._node.connection.told(path):
@@ -514,7 +536,7 @@ class NodeSession:
             raise
         try:
             if start.options.group is not None:
-                await _join(ctl, pid, start.options.group)
+                await join_group(ctl, pid, start.options.group)
             for subject, text in start.lines(numbers):
                 with self._node.connection.told(subject, keep=True):
                     await ctl.write(text)
@@ -549,11 +571,11 @@ class NodeSession:
         return found
 
     async def note(self, pid: int, note: Note) -> None:
-        with _about_process(pid):
+        with about_process(pid):
             await self.write_to(f"/proc/{pid}/ctl", note.encode())
 
     async def wait(self, pid: int) -> int:
-        with _about_process(pid):
+        with about_process(pid):
             line = await self.read_all(f"/proc/{pid}/wait")
         return int(split_words(line.decode("utf-8", "replace"))[-1])
 
@@ -566,7 +588,7 @@ class NodeSession:
             try:
                 while data := await source.read():
                     await target.write(data)
-                digest = (await _answer(target)).decode().strip()
+                digest = (await read_answer(target)).decode().strip()
             finally:
                 await target.close()
         finally:
@@ -628,7 +650,7 @@ class NodeSession:
         file = await self.open("/mnt/node/rpc", "rw")
         try:
             await file.write(request_text(verb, arguments))
-            return answer_of(await _answer(file))
+            return answer_of(await read_answer(file))
         finally:
             await file.close()
 
@@ -636,64 +658,3 @@ class NodeSession:
 def _options(flags: Flags) -> list[str]:
     letters = _FLAGS[flags.order] + ("c" if flags.create else "") + ("r" if flags.read_only else "")
     return [f"-{letters}"] if letters else []
-
-
-@contextmanager
-def _about_process(pid: int) -> Iterator[None]:
-    """What is refused is about the process, not about a file of /proc."""
-    try:
-        yield
-    except FileError as error:
-        row = E.SRCH if error.error is E.NOENT else error.error
-        raise FileError(row, str(pid), error.detail) from None
-
-
-async def _join(ctl: NodeFile, pid: int, group: NoteGroup) -> None:
-    """Put a new process into a note group; the first begins it, and so does one that finds nobody in it any more."""
-    member = group.member
-    if member is None:
-        group.member = pid  # before anything is awaited: the others of a pipeline are on their way
-    else:
-        try:
-            await ctl.write(f"noteg {member}\n".encode())
-            return
-        except FileError as error:
-            if error.error is not E.SRCH:
-                raise
-        group.member = pid
-    await ctl.write(b"noteg\n")
-
-
-async def _read_all(file: NodeFile) -> bytes:
-    parts: list[bytes] = []
-    while data := await file.read():
-        parts.append(data)
-    return b"".join(parts)
-
-
-async def _answer(file: NodeFile) -> bytes:
-    """What a file answers to what was written to it."""
-    file.rewind()
-    return await _read_all(file)
-
-
-def process_info(status: str, args: str) -> ProcessInfo:
-    """One process out of its status and args files. Raises BADMESSAGE for a status without what every process has."""
-    values: dict[str, str] = {}
-    for line in status.splitlines():
-        words = split_words(line)
-        if len(words) == 2:
-            values[words[0]] = words[1]
-    try:
-        return ProcessInfo(
-            pid=int(values["pid"]),
-            parent=int(values["parent"]),
-            user=values["user"],
-            state=values["state"],
-            memory=int(values.get("memory", 0)),
-            cpu=(int(values.get("utime", 0)) + int(values.get("stime", 0))) * 10**6,
-            waits=values.get("waits", ""),
-            argv=tuple(split_words(args)),
-        )
-    except (KeyError, ValueError):
-        raise FileError(E.BADMESSAGE, "status") from None

@@ -6,7 +6,8 @@ A `Shell` belongs to one interpreter; a subshell gets a copy of it. A `Call` liv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,9 @@ Ask = Callable[[str], Coroutine[Any, Any, str]]
 """Shows a text, gives the line that was typed."""
 
 
+Beside = Callable[[], Coroutine[Any, Any, None]]
+
+
 @dataclass
 class Shell:
     """`arguments` are `$0`, `$1` ...; every variable goes to programs as their environment (as in Plan 9's rc).
@@ -99,6 +103,7 @@ class Shell:
     were outside (None: not set). `stops` is `set -e`, which is put off while `tested` is not 0; `strict` is `set -u`.
     `group` is that of the pipeline or job under way. `typed` are the lines of this session and those before. `ask`
     puts a question to whoever sits at the terminal. `listings` are those that Tab looks at, where they are kept.
+    `beside` tells at a terminal what they wait for; it ends by being cancelled, or of itself.
     """
 
     system: System
@@ -119,6 +124,16 @@ class Shell:
     ask: Ask | None = None
     group: NoteGroup | None = None
     listings: Listings | None = None
+    beside: Beside | None = None
+
+    @asynccontextmanager
+    async def attended(self) -> AsyncIterator[None]:
+        """While somebody waits for what runs within, `beside` runs too."""
+        tasks = [] if self.beside is None else [asyncio.create_task(self.beside())]
+        try:
+            yield
+        finally:
+            await end_tasks(tasks)
 
     def copy(self) -> Shell:
         """For a subshell: it may change everything but the namespace without this one noticing; it has no jobs."""
