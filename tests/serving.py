@@ -16,7 +16,7 @@ from cognu.files.server import Caller, Entry, Fid, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, Cap
 from cognu.ninep.types import DMDIR, ORDWR, OREAD, OWRITE, SetStat, Stat
-from cognu.world import HostFile, HostNode, HostSteps
+from cognu.world import HostFile, HostNode, HostStat, HostSteps
 from cognu.world.host_tree import RealHostFile, RealHostTree
 
 T = TypeVar("T")
@@ -246,6 +246,10 @@ class KeepingSteps:
 
     def walk(self, node: HostNode, name: str) -> HostNode:
         return self._keep(self._steps.walk(node, name))
+
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        found, stat = self._steps.look(node, name)
+        return self._keep(found), stat
 
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile:
         return self._keep(self._steps.open(node, read, write, truncate))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cognu.devices.hidden import Secrets
 from cognu.devices.host import HostServer
 from cognu.devices.hostfids import HostFid
 from cognu.errors import E, FileError
@@ -191,6 +192,10 @@ class ReluctantSteps:
         self._count()
         return self._steps.walk(node, name)
 
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        self._count()
+        return self._steps.look(node, name)
+
     def stat(self, node: HostNode) -> HostStat:
         self._count()
         return self._steps.stat(node)
@@ -226,6 +231,33 @@ async def test_what_would_wait_midway_is_begun_again_in_a_thread(tree: KeepingTr
     assert await done(last.read(down.fid, 0, 9)) == b"file"
     for fid in (root, down.fid, up.fid):
         last.clunk(fid)
+
+
+@pytest.mark.skipif(not can_open_cached(), reason="this host answers nothing from memory")
+async def test_a_small_file_is_looked_at_once_when_it_is_walked_to_and_once_when_it_is_opened(
+    tree: KeepingTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, me = HostServer(real_world(), tree, hidden=Secrets(frozenset({(0, 0)}))), Somebody()
+    root = await server.attach(me, "")
+    await done(server.stat(root))  # looks up who the owner is
+    looks: list[int] = []
+    look = os.fstat
+
+    def counted(number: int) -> os.stat_result:
+        looks.append(number)
+        return look(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", counted)
+        walked_to = server.walk_now(root, ["d", "f"], me)
+        assert walked_to is not None
+        assert walked_to.fid is not None
+        assert len(looks) == 2  # one for each name
+        assert server.open_now(walked_to.fid, OREAD, me)
+        assert server.read_now(walked_to.fid, 0, 9) == b"file"
+        server.clunk(walked_to.fid)
+        assert len(looks) == 3
+    server.clunk(root)
 
 
 CALLS: dict[str, Callable[[HostServer, Any], Any]] = {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 from cognu.errors import E, FileError
-from cognu.world import HostNode, HostStat, HostSteps, HostTree, WouldWait
+from cognu.world import HostNode, HostStat, HostSteps, HostTree
 
 MEMORY = frozenset([(1, 1), (1, 2), (1, 4)])
 """Major and minor numbers of the devices that are the host's memory and ports: mem(4), kmem, port."""
@@ -40,7 +40,11 @@ class Secrets:
 
 
 class HidingSteps:
-    """`steps` without what is hidden: see `HidingTree`. `waits`: they are for threads, and may look things up."""
+    """`steps` without what is hidden: see `HidingTree`.
+
+    `waits`: they are for threads, and may walk into another file system, which may be hidden as a whole. Those that may
+    not wait never do (`HostTree.quick`).
+    """
 
     def __init__(self, steps: HostSteps, secrets: Secrets, waits: bool) -> None:
         self._steps = steps
@@ -51,26 +55,26 @@ class HidingSteps:
         self.open = steps.open
 
     def walk(self, node: HostNode, name: str) -> HostNode:
-        found = self._steps.walk(node, name)
+        return self.look(node, name)[0]
+
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        found, stat = self._steps.look(node, name)
         try:
-            hidden = self._hides(node, found)
+            hidden = self._hides(node, stat)
         except BaseException:
             found.close()
             raise
         if hidden:
             found.close()
             raise FileError(E.NOENT, name)
-        return found
+        return found, stat
 
-    def _hides(self, above: HostNode, found: HostNode) -> bool:
-        stat = self._steps.stat(found)
+    def _hides(self, above: HostNode, stat: HostStat) -> bool:
         if self._secrets.hides(stat):
             return True
         device = stat.identity[0]
-        if device == self._steps.stat(above).identity[0]:
+        if not self._waits or device == self._steps.stat(above).identity[0]:
             return False  # what is above is shown
-        if not self._waits:
-            raise WouldWait
         return self._secrets.hides_below(device)
 
 
@@ -116,15 +120,13 @@ class HidingTree(HidingSteps):
 
     def _is_hidden(self, node: HostNode, name: str) -> bool:
         try:
-            found = self._tree.walk(node, name)
+            found, stat = self._tree.look(node, name)
         except FileError as error:
             if error.error is E.NOENT:
                 return False
             raise
-        try:
-            return self._hides(node, found)
-        finally:
-            found.close()
+        found.close()
+        return self._hides(node, stat)
 
 
 def identities_of(tree: HostTree, *names: str) -> set[tuple[int, int]]:

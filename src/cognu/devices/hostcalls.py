@@ -118,11 +118,11 @@ def walk_names(tree: HostSteps, start: HostNode, names: Sequence[str]) -> tuple[
     at = start
     try:
         for name in names:
-            below = _step(tree, at, name)
+            below, stat = _step(tree, at, name)
             if at is not start:
                 at.close()
             at = below
-            stats.append(tree.stat(at))
+            stats.append(stat)
     except BaseException as error:
         if at is not start:
             at.close()
@@ -132,10 +132,10 @@ def walk_names(tree: HostSteps, start: HostNode, names: Sequence[str]) -> tuple[
     return stats, at
 
 
-def _step(tree: HostSteps, at: HostNode, name: str) -> HostNode:
+def _step(tree: HostSteps, at: HostNode, name: str) -> tuple[HostNode, HostStat]:
     """Raises NOENT for what can't be a name, since nothing is called so."""
     try:
-        return tree.walk(at, name)
+        return tree.look(at, name)
     except FileError as error:
         if error.error in (E.INVAL, E.ILSEQ, E.LOOP):
             raise FileError(E.NOTDIR if error.error is E.LOOP else E.NOENT, name) from None
@@ -271,15 +271,13 @@ def list_some(
         name = names[cookie]
         cookie += 1
         try:
-            node = tree.walk(directory, name)
+            node, stat = tree.look(directory, name)
         except FileError as error:
             if error.error in (E.NOENT, E.STALE):
                 continue
             raise
-        try:
-            found.append((cookie, name, tree.stat(node)))
-        finally:
-            node.close()
+        node.close()
+        found.append((cookie, name, stat))
     return names, found
 
 
@@ -347,11 +345,8 @@ def remove_file(tree: HostTree, names: Sequence[str], identity: tuple[int, int])
 
 def _check_same(tree: HostTree, parent: HostNode, name: str, identity: tuple[int, int]) -> HostStat:
     """Raises NOENT if the name is another file's by now."""
-    node = tree.walk(parent, name)
-    try:
-        stat = tree.stat(node)
-    finally:
-        node.close()
+    node, stat = tree.look(parent, name)
+    node.close()
     if stat.identity != identity:
         raise FileError(E.NOENT, name)
     return stat

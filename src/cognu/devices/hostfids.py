@@ -25,22 +25,28 @@ class Place:
     def __init__(self, parent: Place | None, name: str) -> None:
         self.parent = parent
         self.name = name
-        self.below: WeakValueDictionary[str, Place] = WeakValueDictionary()
+        self.below: WeakValueDictionary[str, Place] | None = None  # most names are files': nothing is below them
 
     def step(self, name: str) -> Place:
-        place = self.below.get(name)
+        below = self.below
+        if below is None:
+            below = self.below = WeakValueDictionary()
+        place = below.get(name)
         if place is None:
-            place = self.below[name] = Place(self, name)
+            place = below[name] = Place(self, name)
         return place
 
     def move(self, name: str, to: Place, new_name: str) -> None:
         """`name` here is `new_name` in `to` from now on; what was called so there is nowhere."""
-        place = self.below.pop(name, None)
-        to.below.pop(new_name, None)
+        place = None if self.below is None else self.below.pop(name, None)
+        if to.below is not None:
+            to.below.pop(new_name, None)
         if place is not None:
             place.parent, place.name = to, new_name
             to.below[new_name] = place
 
+            if to.below is None:
+                to.below = WeakValueDictionary()
     def names(self) -> list[str]:
         """The way from the root."""
         names: list[str] = []

@@ -427,6 +427,9 @@ class HostTree(HostSteps, Protocol):
 
     def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, HostFile]: ...
 
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        """`walk`, and `stat` of what is there."""
+
     def make_directory(self, node: HostNode, name: str, mode: int) -> HostNode: ...
 
     def symlink(self, node: HostNode, name: str, target: str) -> HostNode: ...
@@ -441,6 +444,8 @@ class HostTree(HostSteps, Protocol):
     def unlink(self, node: HostNode, name: str, directory: bool) -> None: ...
 
     def rename(self, node: HostNode, name: str, to: HostNode, new_name: str) -> None: ...
+        So does a walk into another mount, and thereby into another file system.
+
 
     def change(
         self,

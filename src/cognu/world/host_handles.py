@@ -119,13 +119,17 @@ class Handle(HostNode, Protocol):
 
 
 class PathHandle:
-    """A file by an O_PATH descriptor. `local`: on a file system of this machine's own, as far as is known."""
+    """A file by an O_PATH descriptor. `local`: on a file system of this machine's own, as far as is known.
 
-    __slots__ = ("_descriptor", "local")
+    `is_plain`: a plain file, as was seen once: what kind of file an inode is never changes.
+    """
+
+    __slots__ = ("_descriptor", "is_plain", "local")
 
     def __init__(self, fd: int, local: bool) -> None:
         self._descriptor = Descriptor(fd)
         self.local = local
+        self.is_plain = False
 
     @classmethod
     def root(cls, path: str) -> PathHandle:

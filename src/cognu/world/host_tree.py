@@ -167,6 +167,14 @@ class RealHostTree:
     def _marks(self, node: HostNode) -> str:
         try:
             said = self.getxattr(node, MARKS)
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        found = self.walk(node, name)
+        try:
+            return found, self.stat(found)
+        except BaseException:
+            found.close()
+            raise
+
         except FileError as error:
             if error.error not in (E.NODATA, E.NOTSUP):
                 raise
@@ -402,13 +410,22 @@ class QuickSteps:
         return told
 
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
+        handle.is_plain = told.kind == "-"
         """Plain files for reading only: making room, and what a device does when opened, may take time."""
         handle = _path_handle(node)
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        found = self.walk(node, name)
+        try:
+            return found, self.stat(found)
+        except BaseException:
+            found.close()
+            raise
+
         if write or truncate or not (read and handle.local):
             raise WouldWait
         with refusals(self._tree._path):
             number = handle.number
-            if not stat.S_ISREG(os.fstat(number).st_mode):
+            if not (handle.is_plain or stat.S_ISREG(os.fstat(number).st_mode)):
                 raise WouldWait
             return RealHostFile(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | ODD), self._tree._path)
 
