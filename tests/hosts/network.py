@@ -34,6 +34,7 @@ METRICS = {"eth": 100, "wifi": 600}
 LINKS = {"desk": ("eth",), "pi": ("eth", "wifi"), "lap": ("eth", "wifi")}
 """What the hosts of most tests are joined by."""
 MADE_SECONDS = 60.0
+NSENTER = shutil.which("nsenter") or "nsenter"  # by its path, for who starts it by exec(2)
 TOOLS = ("ip", "unshare", "nsenter", "setpriv")
 
 
@@ -102,7 +103,7 @@ class Host:
     def inside(self) -> tuple[str, ...]:
         """What stands before a command that is to run here."""
         user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
-        return ("nsenter", "-t", str(self.pid), *user, "--net", "setpriv", "--pdeathsig", "KILL")
+        return (NSENTER, "-t", str(self.pid), *user, "--net", "setpriv", "--pdeathsig", "KILL")
 
     async def begin(self, *words: str, **streams: Any) -> asyncio.subprocess.Process:
         """Start a command; its pid is the process's own. `streams`: as `create_subprocess_exec` has them, or pipes."""
@@ -147,8 +148,11 @@ class Host:
 class Network:
     """The hosts and what lies between them. A place is a host (`pi`), one of its links (`pi.wifi`) or all (`*`)."""
 
-    def __init__(self, hosts: dict[str, Host], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, hosts: dict[str, Host], seed: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.hosts = hosts
+        self.seed = seed
         self._reader = reader
         self._writer = writer
         self._numbers = itertools.count(1)
@@ -261,7 +265,7 @@ async def emulated(place: Path, seed: str, links: dict[str, tuple[str, ...]] | N
             *_unshare(), sys.executable, "-m", "hosts.emulator", json.dumps(topology),
             stdin=theirs.fileno(), env={**os.environ, "PYTHONPATH": str(TESTS)},
         )  # fmt: skip
-    network = Network(hosts, *await asyncio.open_connection(sock=ours))
+    network = Network(hosts, seed, *await asyncio.open_connection(sock=ours))
     try:
         try:
             await network.begin()

@@ -6,14 +6,23 @@ Where a test sleeps, that is the fault itself and not a wait for something.
 from __future__ import annotations
 
 import asyncio
+import os
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from hosts.network import Network
+from cognu.files.server import LOCK_END, Lock, Owner
+from cognu.ninep.types import ORDWR
+from e2e.harness import Client, File
+from e2e.typing import Terminal
+from hosts.network import Host, Network
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 MIB = 1 << 20
 
@@ -43,6 +52,14 @@ async def joined(network: Network, *grants: str) -> None:
     await network.join("pi", "desk", *grants)
 
 
+async def well(command: Process) -> bytes:
+    """The output of a command that must succeed."""
+    out, err = await command.communicate()
+    assert (command.returncode, err) == (0, b""), err.decode()
+    return out
+
+
+@pytest.mark.interop
 async def test_a_write_over_a_line_that_is_dead_for_40_seconds_ends_with_every_byte(network: Network) -> None:
     desk, pi = network["desk"], network["pi"]
     await joined(network, "write:{shared}")
@@ -55,6 +72,172 @@ async def test_a_write_over_a_line_that_is_dead_for_40_seconds_ends_with_every_b
     for a, b in (("desk", "pi"), ("pi", "desk")):
         assert (await network.counts(a, b)).stopped > 0
     await network.mend("desk", "pi")
-    assert await writing.communicate() == (b"", b"")
-    assert await writing.wait() == 0
+    assert await well(writing) == b""
     assert sum_of(pi.shared / "big") == digest
+
+
+# -- many cuts --------------------------------------------------------------------------------------------------------
+
+
+class Holder:
+    """Somebody at desk who holds a lock of a file of pi's, and somebody at pi who would like it."""
+
+    def __init__(self, file: File, rival: File) -> None:
+        self.file = file
+        self.rival = rival
+
+    async def take(self) -> bool:
+        return await self.file.mount.lock_range(self.file.fid, whole_file("desk"), False)
+
+    async def holds(self) -> bool:
+        return not await self.rival.mount.lock_range(self.rival.fid, whole_file("pi"), False)
+
+    async def gives_up(self) -> None:
+        await self.file.mount.unlock_range(self.file.fid, whole_file("desk"))
+
+
+def whole_file(client: str) -> Lock:
+    return Lock(0, LOCK_END, True, Owner(0, client, 1))
+
+
+@asynccontextmanager
+async def locked(desk: Client, pi: Client, path: Path) -> AsyncIterator[Holder]:
+    (await pi.create(str(path))).close()
+    holder = Holder(await desk.open(f"/n/pi{path}", ORDWR), await pi.open(str(path), ORDWR))
+    try:
+        assert await holder.take()
+        yield holder
+    finally:
+        holder.file.close()
+        holder.rival.close()
+
+
+async def read_until(command: Process, ends: Callable[[bytes], bool]) -> bytes:
+    assert command.stdout is not None
+    data = b""
+    while not ends(data):
+        part = await command.stdout.read(1 << 16)
+        assert part, data
+        data += part
+    return data
+
+
+def at_terminal(host: Host, *words: str) -> Terminal:
+    kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
+    return Terminal(host.node.argv(*words), {**kept, "HOME": str(host.shared), "TERM": "xterm"}, host.shared)
+
+
+class Watchers:
+    """At desk: somebody who follows a file of pi's as it grows, and somebody who watches a directory there."""
+
+    def __init__(self, following: Process, watching: Process, place: Path, lines: int) -> None:
+        self.following = following
+        self.watching = watching
+        self.place = place
+        self.lines = lines
+        self.done = 0
+
+    @classmethod
+    async def begin(cls, desk: Host, pi: Host, lines: int) -> Watchers:
+        place = pi.shared / "made"
+        place.mkdir()
+        (pi.shared / "log").write_text("line 0\n")
+        following = await desk.node.begin("sh", "-c", f"tail -f /n/pi{pi.shared}/log")
+        made = cls(following, await desk.node.begin("sh", "-c", f"watch -n {lines} /n/pi{place}"), place, lines)
+        assert await read_until(following, lambda data: data.endswith(b"\n")) == b"line 0\n"
+        return made
+
+    def happens(self) -> None:
+        """A line more in the file, and a file more in the directory."""
+        self.done += 1
+        with open(self.place.with_name("log"), "a") as log:
+            log.write(f"line {self.done}\n")
+        (self.place / f"file {self.done}").mkdir()
+
+    async def have_seen_it_all(self) -> None:
+        assert self.done == self.lines
+        told = (await well(self.watching)).decode().splitlines()
+        assert told == [f"made /n/pi{self.place}/file {n}" for n in range(1, self.lines + 1)]
+        said = await read_until(self.following, lambda data: data.endswith(f"line {self.lines}\n".encode()))
+        assert said.decode().splitlines() == [f"line {n}" for n in range(1, self.lines + 1)]
+
+    async def end(self) -> None:
+        for command in (self.following, self.watching):
+            if command.returncode is None:
+                command.kill()
+            await command.communicate()
+
+
+async def through_cuts(network: Network, megabytes: int, cuts: int) -> None:
+    """A copy of `megabytes` from pi to desk, with `cuts` of one to eight seconds; all else goes on beside it."""
+    desk, pi = network["desk"], network["pi"]
+    await joined(network, "write:{shared}", "run")
+    digest = write_big(pi.shared / "big", megabytes)
+    chance = Random(f"{network.seed}: cuts")
+    pauses = [chance.uniform(1, 8) for _ in range(cuts)]
+    watchers = await Watchers.begin(desk, pi, cuts)
+    with at_terminal(desk, "cpu", "pi") as terminal:
+        terminal.resize(24, 80)
+        await asyncio.to_thread(terminal.shows, "pi%")
+        try:
+            async with (
+                desk.node.client() as here, pi.node.client() as there,
+                locked(here, there, pi.shared / "locked") as holder,
+            ):  # fmt: skip
+                copying = await desk.node.begin("sh", "-c", f"cp /n/pi{pi.shared}/big {desk.shared}/big")
+                for number, pause in enumerate(pauses):
+                    await network.carried("pi", "desk", megabytes * MIB // (cuts + 1))
+                    await network.cut("desk", "pi")
+                    watchers.happens()
+                    for key in f"echo {number} >>/tmp/keys\r":
+                        terminal.type(key)
+                    assert await holder.holds()
+                    await asyncio.sleep(pause)
+                    assert copying.returncode is None
+                    await network.mend("desk", "pi")
+                assert await well(copying) == b""
+                assert await holder.holds()
+                await holder.gives_up()
+                assert not await holder.holds()
+            assert sum_of(desk.shared / "big") == digest
+            await watchers.have_seen_it_all()
+            terminal.type("cat /tmp/keys; echo that was 'all'; exit 5\r")
+            shown = await asyncio.to_thread(terminal.shows, "\nthat was all\n")
+            assert shown.endswith("".join(f"\n{number}" for number in range(cuts)))
+            assert await asyncio.to_thread(terminal.process.wait) == 5
+        finally:
+            await watchers.end()
+
+
+@pytest.mark.interop
+async def test_a_copy_a_terminal_a_lock_and_watchers_go_on_through_five_random_cuts(network: Network) -> None:
+    await through_cuts(network, 256, 5)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+async def test_a_copy_of_a_gibibyte_and_all_beside_it_go_on_through_ten_random_cuts(network: Network) -> None:
+    await through_cuts(network, 1024, 10)
+
+
+APPENDED = 200
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("how", ["a file opened each time", "one open file"])
+async def test_numbered_lines_that_are_appended_through_cuts_are_each_there_once(network: Network, how: str) -> None:
+    desk, pi = network["desk"], network["pi"]
+    await joined(network, "write:{shared}")
+    target = f"/n/pi{pi.shared}/lines"
+    loop = f"n=0; while [ $n -lt {APPENDED} ]; do n=$((n + 1)); echo line $n"
+    each = f"{loop} >>{target}; done" if how == "a file opened each time" else f"{loop}; done >>{target}"
+    await network.set("desk", "pi", delay=0.01)
+    appending = await desk.node.begin("sh", "-c", each)
+    for pause in (2, 5):
+        await network.carried("desk", "pi", 10_000)
+        await network.cut("desk", "pi")
+        await asyncio.sleep(pause)
+        assert appending.returncode is None
+        await network.mend("desk", "pi")
+    assert await well(appending) == b""
+    assert (pi.shared / "lines").read_text().splitlines() == [f"line {n}" for n in range(1, APPENDED + 1)]

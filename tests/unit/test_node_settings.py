@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cognu.errors import E, FileError
-from cognu.node.settings import check_name
+from cognu.node.settings import LONGEST_RETENTION, Home, Settings, check_name, load_settings, save_settings
+from cognu.world.real import real_world
 
 UP = (sys.executable, "-c", "from cognu.cli.main import main; main()", "up")
 
@@ -36,3 +37,19 @@ def test_an_empty_name_is_refused_as_any_other_and_nothing_is_kept(tmp_path: Pat
     assert done.returncode != 0
     assert "--name '': " in done.stderr
     assert not (tmp_path / "settings.json").exists()
+
+
+def test_how_long_a_session_is_kept_is_what_was_set_or_ten_minutes(tmp_path: Path) -> None:
+    disk, home = real_world().disk, Home(str(tmp_path))
+    assert load_settings(disk, home, "desk").retention == 600
+    save_settings(disk, home, Settings("desk", retention=20))
+    assert load_settings(disk, home, "other") == Settings("desk", retention=20)
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "true", "1.5", '"9"', str(LONGEST_RETENTION + 1)])
+def test_a_time_that_no_session_can_be_kept_is_refused(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "settings.json").write_text(f'{{"retention": {wrong}}}')
+    with pytest.raises(FileError) as caught:
+        load_settings(real_world().disk, Home(str(tmp_path)), "desk")
+    assert caught.value.error is E.DAMAGED
+    assert "retention is seconds, from 1 to" in str(caught.value)

@@ -13,6 +13,7 @@ from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
 from cognu.mesh.links import Mesh
+from cognu.mesh.session_core import Timing
 from cognu.node.away import LinksFile
 from cognu.node.base import UMASK, Parts, make_base
 from cognu.node.channels import Channels
@@ -124,7 +125,8 @@ def _join_network(node: Node, stack: AsyncExitStack) -> Channels:
     node.network = NetworkServer(node.peer_names, channels.dial, node.settings.name)
     node.book.on_change = node.network.names_changed
     stack.push_async_callback(node.network.close)
-    node.mesh = Mesh(node.world, node.identity, node.book, channels.answer)
+    timing = Timing(retention=node.settings.retention)
+    node.mesh = Mesh(node.world, node.identity, node.book, channels.answer, timing)
     stack.push_async_callback(node.mesh.close)
     return channels
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from cognu.errors import E, FileError
 from cognu.files.users import Users, parse_users
 from cognu.mesh.identity import NAME_LIMIT, valid_name
+from cognu.mesh.session_core import Timing
 from cognu.world import MAX_SOCKET_PATH, Disk
 
 
@@ -17,7 +18,8 @@ class Settings:
 
     `hosts` are the addresses that tickets name (empty: found out), `unix` the Unix sockets that /net/unix may dial.
     `isolate` says which programs run in a process of their own, those for which it is `asked` or `all`; `runners` how
-    many such processes are kept ready.
+    many such processes are kept ready. `retention` is for how many seconds a session with a peer outlives its last
+    link.
     """
 
     name: str
@@ -26,10 +28,12 @@ class Settings:
     unix: tuple[str, ...] = ()
     isolate: str = "asked"
     runners: int = 1
+    retention: int = int(Timing().retention)
 
 
 ISOLATED = ("asked", "all")
 MOST_RUNNERS = 64
+LONGEST_RETENTION = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,9 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
     runners = found.get("runners", 0)
     if type(runners) is not int or not 0 <= runners <= MOST_RUNNERS:
         raise FileError(E.DAMAGED, home.settings, f"runners is a number, at most {MOST_RUNNERS}")
+    retention = found.get("retention", 1)
+    if type(retention) is not int or not 1 <= retention <= LONGEST_RETENTION:
+        raise FileError(E.DAMAGED, home.settings, f"retention is seconds, from 1 to {LONGEST_RETENTION}")
     texts = {key: value for key, value in found.items() if key not in lists}
     return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
 
