@@ -1,4 +1,4 @@
-"""Dataclasses whose values never change, at the price of a plain class.
+"""Dataclasses whose values never change, at the price of a plain class; and what the compiled build is to know.
 
 `dataclass(frozen=True)` has every field set by `object.__setattr__` when an object is made, which takes three times as
 long as the class without it; of an attribute record with 19 fields, which each request for attributes makes, 3 us. That
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
+
+    from mypy_extensions import mypyc_attr as mypyc_attr
 else:
 
     def dataclass(*, frozen, slots=False):
@@ -22,3 +24,7 @@ else:
             return dataclasses.dataclass(slots=slots, unsafe_hash=True)(cls)
 
         return made
+
+    def mypyc_attr(**_):
+        """Tells `scripts/compile` something of a class: what mypyc's native classes have not unless asked for."""
+        return lambda cls: cls

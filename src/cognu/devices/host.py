@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cognu.devices.hidden import HidingTree, Secrets
 from cognu.devices.hostcalls import (
@@ -73,14 +73,14 @@ from cognu.world import MARKS, HostChange, HostFile, HostNode, HostStat, HostTre
 
 T = TypeVar("T")
 
-READ_LIMIT = 1 << 20
+READ_LIMIT: Final = 1 << 20
 """Bytes of one read."""
-SMALL = 4096
+SMALL: Final = 4096
 """Bytes looked for where a file should be at its end."""
-LIST_LIMIT = 1024
+LIST_LIMIT: Final = 1024
 """Entries of one read of a directory, each with its own stat, so that a large one does not keep a thread for long."""
-_INODE_BITS = 47
-_QID_TYPES = {"d": qid_type(DMDIR), "l": qid_type(DMSYMLINK)}
+_INODE_BITS: Final = 47
+_QID_TYPES: Final = {"d": qid_type(DMDIR), "l": qid_type(DMSYMLINK)}
 _KINDS = {name: kind for kind, name in NAMES.items()}
 
 

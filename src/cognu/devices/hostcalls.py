@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from cognu.errors import E, FileError
 from cognu.ninep.types import (
@@ -30,7 +30,7 @@ from cognu.ninep.types import (
 from cognu.world import MARKS, HostFile, HostNode, HostStat, HostSteps, HostTree
 
 T = TypeVar("T")
-_KINDS = {
+_KINDS: Final = {
     "-": 0,
     "d": DMDIR,
     "l": DMSYMLINK,
@@ -39,9 +39,9 @@ _KINDS = {
     "c": DMDEVICE,
     "b": DMDEVICE | DMBLOCK,
 }
-_STICKY = 0o1000
-_MARKS = ((DMAPPEND, "a"), (DMEXCL, "x"))
-_SPECIAL = ((DMSETUID, 0o4000), (DMSETGID, 0o2000), (DMSETVTX, 0o1000))
+_STICKY: Final = 0o1000
+_MARKS: Final = ((DMAPPEND, "a"), (DMEXCL, "x"))
+_SPECIAL: Final = ((DMSETUID, 0o4000), (DMSETGID, 0o2000), (DMSETVTX, 0o1000))
 
 
 class Hop(Generic[T]):

@@ -14,9 +14,11 @@ from weakref import WeakValueDictionary
 from cognu.errors import E, FileError
 from cognu.files.server import Fid
 from cognu.ninep.types import OACCESS, OWRITE, Qid
+from cognu.values import mypyc_attr
 from cognu.world import HostFile, HostNode
 
 
+@mypyc_attr(native_class=False)  # which can't be known by weak references
 class Place:
     """A name in a directory, up to the root."""
 
@@ -43,10 +45,10 @@ class Place:
             to.below.pop(new_name, None)
         if place is not None:
             place.parent, place.name = to, new_name
-            to.below[new_name] = place
-
             if to.below is None:
                 to.below = WeakValueDictionary()
+            to.below[new_name] = place
+
     def names(self) -> list[str]:
         """The way from the root."""
         names: list[str] = []

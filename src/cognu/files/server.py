@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from cognu.errors import E, FileError
 from cognu.files.launch import told
 from cognu.ninep.types import QTDIR, QTSYMLINK, FileSystemStat, Qid, SetStat, Stat
+from cognu.values import mypyc_attr
 
 OEXCL = 0x1000
 OAPPEND = 0x4000
@@ -37,6 +38,7 @@ class Caller(Protocol):
     def user(self) -> str: ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Fid:
     """A server's handle on one of its files, made by `attach`, `walk` or `create` and ended by `clunk`.
 
@@ -155,6 +157,7 @@ End = Callable[[], None]
 """Ends what it was returned by. May be called again."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FileServer:
     """A tree of files. `spec` is how a namespace names it: `#` and a letter, as Plan 9's devices (`#c`)."""
 

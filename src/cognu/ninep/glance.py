@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from . import messages as m
 from .attrs import posix_mode
@@ -25,7 +25,7 @@ from .messages import Dialect
 from .moves import FidState
 from .types import GETATTR_BASIC, GETATTR_BTIME, GETATTR_DATA_VERSION, MAXWELEM, NOFID, Qid, Stat
 
-DIALECTS = frozenset({Dialect.L, Dialect.NG})
+DIALECTS: Final = frozenset({Dialect.L, Dialect.NG})
 GETATTR, READ, WALK, LOPEN, CLUNK = (
     number_of(Dialect.L, kind) for kind in (m.Tgetattr, m.Tread, m.Twalk, m.Tlopen, m.Tclunk)
 )
@@ -47,8 +47,8 @@ class Shape(NamedTuple):
     alone: bool
 
 
-_FILES = frozenset({FidState.FILE, FidState.DIR, FidState.OPEN, FidState.OPENDIR})
-SHAPES = {
+_FILES: Final = frozenset({FidState.FILE, FidState.DIR, FidState.OPEN, FidState.OPENDIR})
+SHAPES: Final = {
     GETATTR: Shape(Struct("<IBHIQ"), _FILES, False),
     READ: Shape(Struct("<IBHIQI"), frozenset({FidState.OPEN}), False),
     WALK: Shape(Struct("<IBHIIH"), frozenset({FidState.DIR}), False),
@@ -56,13 +56,13 @@ SHAPES = {
     CLUNK: Shape(Struct("<IBHI"), _FILES, True),
 }
 
-_RCLUNK = Struct("<IBH")
-_RREAD = Struct("<IBHI")
-_RLOPEN = Struct("<IBHBIQI")
-_RWALK = tuple(Struct("<IBHH" + "BIQ" * count) for count in range(MAXWELEM + 1))
-_RGETATTR = Struct("<IBHQBIQIII15Q")
-_SECOND = 1_000_000_000
-_U64 = 0xFFFFFFFFFFFFFFFF
+_RCLUNK: Final = Struct("<IBH")
+_RREAD: Final = Struct("<IBHI")
+_RLOPEN: Final = Struct("<IBHBIQI")
+_RWALK: Final = tuple(Struct("<IBHH" + "BIQ" * count) for count in range(MAXWELEM + 1))
+_RGETATTR: Final = Struct("<IBHQBIQIII15Q")
+_SECOND: Final = 1_000_000_000
+_U64: Final = 0xFFFFFFFFFFFFFFFF
 _NO_NAMES: tuple[str, ...] = ()
 
 

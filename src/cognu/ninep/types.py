@@ -6,137 +6,137 @@ Times are integers in nanoseconds since 1970 everywhere; only the codec knows th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..values import dataclass
 
 Buffer = bytes | bytearray | memoryview
 
 # Qid.type: the top byte of the mode bits below.
-QTDIR = 0x80
-QTAPPEND = 0x40
-QTEXCL = 0x20
-QTMOUNT = 0x10
-QTAUTH = 0x08
-QTTMP = 0x04
-QTSYMLINK = 0x02
-QTFILE = 0x00
+QTDIR: Final = 0x80
+QTAPPEND: Final = 0x40
+QTEXCL: Final = 0x20
+QTMOUNT: Final = 0x10
+QTAUTH: Final = 0x08
+QTTMP: Final = 0x04
+QTSYMLINK: Final = 0x02
+QTFILE: Final = 0x00
 
 # Stat.mode: stat(5), and from DMSYMLINK on 9P2000.u's, which never go out on plain 9P2000.
-DMDIR = 0x80000000
-DMAPPEND = 0x40000000
-DMEXCL = 0x20000000
-DMMOUNT = 0x10000000
-DMAUTH = 0x08000000
-DMTMP = 0x04000000
-DMSYMLINK = 0x02000000
-DMLINK = 0x01000000  # of 9P2000.u's Tcreate alone: another name for the fid that `extension` tells
-DMDEVICE = 0x00800000
-DMNAMEDPIPE = 0x00200000
-DMSOCKET = 0x00100000
-DMSETUID = 0x00080000
-DMSETGID = 0x00040000
-DMBLOCK = 0x00020000  # with DMDEVICE: a block device. Ours alone; the wire says it in its own ways.
-DMSETVTX = 0x00010000
-DMPERM = 0o777
+DMDIR: Final = 0x80000000
+DMAPPEND: Final = 0x40000000
+DMEXCL: Final = 0x20000000
+DMMOUNT: Final = 0x10000000
+DMAUTH: Final = 0x08000000
+DMTMP: Final = 0x04000000
+DMSYMLINK: Final = 0x02000000
+DMLINK: Final = 0x01000000  # of 9P2000.u's Tcreate alone: another name for the fid that `extension` tells
+DMDEVICE: Final = 0x00800000
+DMNAMEDPIPE: Final = 0x00200000
+DMSOCKET: Final = 0x00100000
+DMSETUID: Final = 0x00080000
+DMSETGID: Final = 0x00040000
+DMBLOCK: Final = 0x00020000  # with DMDEVICE: a block device. Ours alone; the wire says it in its own ways.
+DMSETVTX: Final = 0x00010000
+DMPERM: Final = 0o777
 
 # Topen.mode and Tcreate.mode, open(5).
-OREAD = 0x00
-OWRITE = 0x01
-ORDWR = 0x02
-OEXEC = 0x03
-OTRUNC = 0x10
-OCEXEC = 0x20
-ORCLOSE = 0x40
-U_APPEND = 0x80
+OREAD: Final = 0x00
+OWRITE: Final = 0x01
+ORDWR: Final = 0x02
+OEXEC: Final = 0x03
+OTRUNC: Final = 0x10
+OCEXEC: Final = 0x20
+ORCLOSE: Final = 0x40
+U_APPEND: Final = 0x80
 """In 9P2000.u, as Linux's client has it (fs/9p/vfs_inode.c, P9_OAPPEND): every write goes to the end."""
-OACCESS = 0x03  # the bits that hold one of OREAD, OWRITE, ORDWR, OEXEC
+OACCESS: Final = 0x03  # the bits that hold one of OREAD, OWRITE, ORDWR, OEXEC
 
 # Tlopen.flags and Tlcreate.flags: Linux numbers on every host (diod protocol.md, lopen).
-L_RDONLY = 0o0
-L_WRONLY = 0o1
-L_RDWR = 0o2
-L_ACCESS = 0o3
-L_CREAT = 0o100
-L_EXCL = 0o200
-L_NOCTTY = 0o400
-L_TRUNC = 0o1000
-L_APPEND = 0o2000
-L_NONBLOCK = 0o4000
-L_DSYNC = 0o10000
-L_FASYNC = 0o20000
-L_DIRECT = 0o40000
-L_LARGEFILE = 0o100000
-L_DIRECTORY = 0o200000
-L_NOFOLLOW = 0o400000
-L_NOATIME = 0o1000000
-L_CLOEXEC = 0o2000000
-L_SYNC = 0o4000000
+L_RDONLY: Final = 0o0
+L_WRONLY: Final = 0o1
+L_RDWR: Final = 0o2
+L_ACCESS: Final = 0o3
+L_CREAT: Final = 0o100
+L_EXCL: Final = 0o200
+L_NOCTTY: Final = 0o400
+L_TRUNC: Final = 0o1000
+L_APPEND: Final = 0o2000
+L_NONBLOCK: Final = 0o4000
+L_DSYNC: Final = 0o10000
+L_FASYNC: Final = 0o20000
+L_DIRECT: Final = 0o40000
+L_LARGEFILE: Final = 0o100000
+L_DIRECTORY: Final = 0o200000
+L_NOFOLLOW: Final = 0o400000
+L_NOATIME: Final = 0o1000000
+L_CLOEXEC: Final = 0o2000000
+L_SYNC: Final = 0o4000000
 
 # Tgetattr.request_mask and Rgetattr.valid.
-GETATTR_MODE = 0x0001
-GETATTR_NLINK = 0x0002
-GETATTR_UID = 0x0004
-GETATTR_GID = 0x0008
-GETATTR_RDEV = 0x0010
-GETATTR_ATIME = 0x0020
-GETATTR_MTIME = 0x0040
-GETATTR_CTIME = 0x0080
-GETATTR_INO = 0x0100
-GETATTR_SIZE = 0x0200
-GETATTR_BLOCKS = 0x0400
-GETATTR_BTIME = 0x0800
-GETATTR_GEN = 0x1000
-GETATTR_DATA_VERSION = 0x2000
-GETATTR_BASIC = 0x07FF
-GETATTR_ALL = 0x3FFF
+GETATTR_MODE: Final = 0x0001
+GETATTR_NLINK: Final = 0x0002
+GETATTR_UID: Final = 0x0004
+GETATTR_GID: Final = 0x0008
+GETATTR_RDEV: Final = 0x0010
+GETATTR_ATIME: Final = 0x0020
+GETATTR_MTIME: Final = 0x0040
+GETATTR_CTIME: Final = 0x0080
+GETATTR_INO: Final = 0x0100
+GETATTR_SIZE: Final = 0x0200
+GETATTR_BLOCKS: Final = 0x0400
+GETATTR_BTIME: Final = 0x0800
+GETATTR_GEN: Final = 0x1000
+GETATTR_DATA_VERSION: Final = 0x2000
+GETATTR_BASIC: Final = 0x07FF
+GETATTR_ALL: Final = 0x3FFF
 
 # Tsetattr.valid. A time without its _SET bit means "the server's present time".
-SETATTR_MODE = 0x0001
-SETATTR_UID = 0x0002
-SETATTR_GID = 0x0004
-SETATTR_SIZE = 0x0008
-SETATTR_ATIME = 0x0010
-SETATTR_MTIME = 0x0020
-SETATTR_CTIME = 0x0040
-SETATTR_ATIME_SET = 0x0080
-SETATTR_MTIME_SET = 0x0100
+SETATTR_MODE: Final = 0x0001
+SETATTR_UID: Final = 0x0002
+SETATTR_GID: Final = 0x0004
+SETATTR_SIZE: Final = 0x0008
+SETATTR_ATIME: Final = 0x0010
+SETATTR_MTIME: Final = 0x0020
+SETATTR_CTIME: Final = 0x0040
+SETATTR_ATIME_SET: Final = 0x0080
+SETATTR_MTIME_SET: Final = 0x0100
 
 # Tlock.type, Tlock.flags, Rlock.status.
-LOCK_RDLCK = 0
-LOCK_WRLCK = 1
-LOCK_UNLCK = 2
-LOCK_FLAGS_BLOCK = 1
-LOCK_FLAGS_RECLAIM = 2
-LOCK_SUCCESS = 0
-LOCK_BLOCKED = 1
-LOCK_ERROR = 2
-LOCK_GRACE = 3
+LOCK_RDLCK: Final = 0
+LOCK_WRLCK: Final = 1
+LOCK_UNLCK: Final = 2
+LOCK_FLAGS_BLOCK: Final = 1
+LOCK_FLAGS_RECLAIM: Final = 2
+LOCK_SUCCESS: Final = 0
+LOCK_BLOCKED: Final = 1
+LOCK_ERROR: Final = 2
+LOCK_GRACE: Final = 3
 
 # Txattrcreate.flags, setxattr(2), and the most bytes that Linux gives an attribute.
-XATTR_CREATE = 1
-XATTR_REPLACE = 2
-XATTR_MAX = 1 << 16
+XATTR_CREATE: Final = 1
+XATTR_REPLACE: Final = 2
+XATTR_MAX: Final = 1 << 16
 
 # Tattenuate.rights, Tmint.rights.
-RIGHT_READ = 1
-RIGHT_WRITE = 2
-RIGHT_EXECUTE = 4
-RIGHT_CREATE = 8
-RIGHT_GRANT = 16
-RIGHTS_ALL = 31
+RIGHT_READ: Final = 1
+RIGHT_WRITE: Final = 2
+RIGHT_EXECUTE: Final = 4
+RIGHT_CREATE: Final = 8
+RIGHT_GRANT: Final = 16
+RIGHTS_ALL: Final = 31
 
-UNLINK_DIRECTORY = 0x200  # Tunlinkat.flags: Linux's AT_REMOVEDIR
+UNLINK_DIRECTORY: Final = 0x200  # Tunlinkat.flags: Linux's AT_REMOVEDIR
 
-NOTAG = 0xFFFF
-NOFID = 0xFFFFFFFF
-NONUNAME = 0xFFFFFFFF  # n_uname of a client that sends names, not numbers
-NOBODY = 65534  # uid and gid of a file whose owner has no number here
-MAXWELEM = 16  # names in one Twalk, walk(5)
-IOHDRSZ = 24  # what servers subtract from msize for iounit, fcall.h
-READ_HEADER = 11  # size[4] Rread tag[2] count[4]
-MIN_MSIZE = 256  # 9front's client refuses less
-MAX_MSIZE = 16 << 20
+NOTAG: Final = 0xFFFF
+NOFID: Final = 0xFFFFFFFF
+NONUNAME: Final = 0xFFFFFFFF  # n_uname of a client that sends names, not numbers
+NOBODY: Final = 65534  # uid and gid of a file whose owner has no number here
+MAXWELEM: Final = 16  # names in one Twalk, walk(5)
+IOHDRSZ: Final = 24  # what servers subtract from msize for iounit, fcall.h
+READ_HEADER: Final = 11  # size[4] Rread tag[2] count[4]
+MIN_MSIZE: Final = 256  # 9front's client refuses less
+MAX_MSIZE: Final = 16 << 20
 
 
 class Qid(NamedTuple):

@@ -14,8 +14,8 @@ from cognu.errors import E, FileError
 from cognu.world.refusals import printable
 
 _RAW = 0xEF00
-_RAW_TEXT = re.compile("[\uef80-\uefff]")
-_UNDECODED = re.compile("[\udc80-\udcff\uef80-\uefff]")
+_RAW_TEXT = re.compile(r"[\uef80-\uefff]")
+_UNDECODED = re.compile(r"[\udc80-\udcff\uef80-\uefff]")
 
 
 def decode(name: bytes) -> str:

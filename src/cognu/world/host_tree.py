@@ -19,9 +19,10 @@ import pwd
 import stat
 import threading
 from collections.abc import Callable, Set
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cognu.errors import E, FileError, Misuse
+from cognu.values import mypyc_attr
 from cognu.world import MARKS, HostNode, HostStat, HostSteps, HostTell, WouldWait
 from cognu.world.cached import can_open_cached, is_cached
 from cognu.world.host_handles import DIRECTORY, HANDLE, ODD, Descriptor, Handle, NamedHandle, PathHandle
@@ -30,10 +31,10 @@ from cognu.world.notices import HostNotices
 from cognu.world.refusals import printable, refusals
 
 T = TypeVar("T")
-READ_LIMIT = 1 << 24
+READ_LIMIT: Final = 1 << 24
 """Bytes of one `pread`; the buffer is allocated before it is filled."""
 
-_KINDS = {
+_KINDS: Final = {
     stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p", stat.S_IFSOCK: "s",
     stat.S_IFCHR: "c", stat.S_IFBLK: "b",
 }  # fmt: skip
@@ -46,6 +47,7 @@ _groups: dict[int, str] = {}
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RealHostFile:
     """An open file. Reads and writes may do less than asked, as the host's; a pipe or terminal that has
     nothing yet, or no room, is `FileError(AGAIN)`: nothing here waits. `with file.descriptor as fd` gives
@@ -134,6 +136,7 @@ class RealHostFile:
             return os.pwrite(fd, data, os.lseek(fd, 0, os.SEEK_END))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RealHostTree:
     """`HostTree` below `path`, which is opened now, following links in `path` itself. Raises `FileError`."""
 
@@ -164,9 +167,6 @@ class RealHostTree:
             found = _host_stat(_held(node).stat())
         return found._replace(marks=self._marks(node)) if _may_be_marked(found) else found
 
-    def _marks(self, node: HostNode) -> str:
-        try:
-            said = self.getxattr(node, MARKS)
     def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
         found = self.walk(node, name)
         try:
@@ -175,6 +175,9 @@ class RealHostTree:
             found.close()
             raise
 
+    def _marks(self, node: HostNode) -> str:
+        try:
+            said = self.getxattr(node, MARKS)
         except FileError as error:
             if error.error not in (E.NODATA, E.NOTSUP):
                 raise
@@ -407,12 +410,9 @@ class QuickSteps:
         told = _host_stat(found)
         if _may_be_marked(told):
             raise WouldWait
+        handle.is_plain = told.kind == "-"
         return told
 
-    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
-        handle.is_plain = told.kind == "-"
-        """Plain files for reading only: making room, and what a device does when opened, may take time."""
-        handle = _path_handle(node)
     def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
         found = self.walk(node, name)
         try:
@@ -421,6 +421,9 @@ class QuickSteps:
             found.close()
             raise
 
+    def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
+        """Plain files for reading only: making room, and what a device does when opened, may take time."""
+        handle = _path_handle(node)
         if write or truncate or not (read and handle.local):
             raise WouldWait
         with refusals(self._tree._path):
