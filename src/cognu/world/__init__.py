@@ -405,6 +405,9 @@ class HostSteps(Protocol):
 
     def stat(self, node: HostNode) -> HostStat: ...
 
+    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+        """`walk`, and `stat` of what is there."""
+
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> HostFile: ...
 
 
@@ -419,6 +422,8 @@ class HostTree(HostSteps, Protocol):
     def quick(self) -> HostSteps | None:
         """The same steps, on the same nodes, for the loop's own thread: what would have to wait raises `WouldWait`.
 
+        So does a walk into another mount, and thereby into another file system.
+
         None where the host has no such calls.
         """
 
@@ -426,9 +431,6 @@ class HostTree(HostSteps, Protocol):
         """Names, without `.` and `..`, in the host's order."""
 
     def create(self, node: HostNode, name: str, mode: int, exclusive: bool) -> tuple[HostNode, HostFile]: ...
-
-    def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
-        """`walk`, and `stat` of what is there."""
 
     def make_directory(self, node: HostNode, name: str, mode: int) -> HostNode: ...
 
@@ -444,8 +446,6 @@ class HostTree(HostSteps, Protocol):
     def unlink(self, node: HostNode, name: str, directory: bool) -> None: ...
 
     def rename(self, node: HostNode, name: str, to: HostNode, new_name: str) -> None: ...
-        So does a walk into another mount, and thereby into another file system.
-
 
     def change(
         self,
