@@ -443,7 +443,7 @@ async def test_refusals_are_told_in_order_whichever_came_first_and_the_others_go
     assert (heard, sorted(done)) == (["0", "1"], list(range(2, 200)))
 
 
-@pytest.mark.parametrize("error", [E.SESSIONLOST, E.HOSTUNREACH])
+@pytest.mark.parametrize("error", [E.SESSIONLOST, E.RESTARTED, E.AWAY, E.HOSTUNREACH])
 async def test_when_a_machine_is_out_of_reach_no_more_is_begun_and_it_is_told_once(error: E) -> None:
     begun: list[int] = []
     heard: list[str] = []

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from cognu.ninep import messages as m
 from cognu.ninep.messages import Reply, Request
+from cognu.ninep.types import L_TRUNC, OTRUNC
 
 CHANGES = (
     m.Twrite, m.Tcreate, m.Tlcreate, m.Tremove, m.Twstat, m.Tsetattr, m.Tmkdir, m.Tsymlink, m.Tlink, m.Tmknod,
-    m.Trename, m.Trenameat, m.Tunlinkat,
+    m.Trename, m.Trenameat, m.Tunlinkat, m.Txattrcreate,
 )  # fmt: skip
 Late = Callable[[Reply | None], None]
 """Told, once, what was answered to a call whose caller was cancelled, or None."""
@@ -80,7 +81,11 @@ class Call:
 def is_change(request: Request) -> bool:
     """Whether it changes something at the server, so that without its answer the outcome is unknown."""
     if isinstance(request, m.Tcomp):
-        return any(isinstance(part, CHANGES) for part in request.parts)
+        return any(is_change(part) for part in request.parts)
+    if isinstance(request, m.Tlopen):
+        return bool(request.flags & L_TRUNC)
+    if isinstance(request, m.Topen):
+        return bool(request.mode & OTRUNC)
     return isinstance(request, CHANGES)
 
 

@@ -548,13 +548,13 @@ class Session:
         delay = self._timing.first_delay
         self._hurried.clear()
         refused: int | None = None
-        reason = f"away for {self._timing.retention:g} seconds"
+        row, reason = E.AWAY, f"{self._timing.retention:g} seconds"
         while True:
             left = (over - self._now()) / SECOND
             if left <= 0:
                 break
             if refused is not None and (self._now() - refused) / SECOND >= self._timing.refused:
-                reason = "no node runs there any more"
+                row, reason = E.SESSIONLOST, "no node runs there any more"
                 break
             # Both sides notice a cut at about the same time; chance keeps them from dialling in step.
             chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536
@@ -568,7 +568,7 @@ class Session:
                 except CognuError as error:
                     refused = (refused or self._now()) if error.error is E.CONNREFUSED else None
         self._away = None
-        self.core.lose(E.SESSIONLOST, reason)
+        self.core.lose(row, reason)
         self._set_away(None)
         self.settle()
 

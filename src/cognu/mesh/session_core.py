@@ -196,7 +196,7 @@ class SessionCore:
         if resumes:
             self._check_received(hello.received)
         if not resumes and not reoffers:
-            self.lose(E.SESSIONLOST, self._lost_reason(same_boot))
+            self.lose(*self._lost_by(same_boot))
             self._id, self.alive = fresh_id, True
         self._peer_boot = hello.boot
         # Above all that the follower has seen, so that epochs grow even where this node restarted.
@@ -225,15 +225,15 @@ class SessionCore:
             raise ProtocolError(E.STALE, self.peer, "the session is not held any more")
         # A session that is offered again although it is held goes on: the offer crossed what it was answered with.
         if not held:
-            self.lose(E.SESSIONLOST, self._lost_reason(same_boot))
+            self.lose(*self._lost_by(same_boot))
             self._id, self.alive = use.session, True
         self._check_received(use.received)
         self._peer_boot = use.boot
         self._epoch = use.epoch
         self._adopt(use.received, now)
 
-    def _lost_reason(self, same_boot: bool) -> str:
-        return "it holds the session no longer" if same_boot else "it restarted"
+    def _lost_by(self, same_boot: bool) -> tuple[E, str]:
+        return (E.AWAY, "it holds the session no longer") if same_boot else (E.RESTARTED, "")
 
     def _check_received(self, received: int) -> None:
         if received > self._outbox.number:

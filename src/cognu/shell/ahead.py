@@ -26,7 +26,7 @@ _ANY = 1 << 30
 """More pieces of work than there ever are."""
 _TOO_MANY_OPEN = (E.MFILE, E.NFILE, E.DQUOT)
 """DQUOT may be for want of something else; then it is told after some more tries."""
-_OUT_OF_REACH = (E.SESSIONLOST, E.HOSTUNREACH)
+_OUT_OF_REACH = (E.SESSIONLOST, E.RESTARTED, E.AWAY, E.HOSTUNREACH)
 
 T = TypeVar("T")
 R = TypeVar("R")
