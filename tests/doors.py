@@ -57,13 +57,14 @@ NO_SERVERS = frozenset({
     "_connected()", "_begun()", "_ready", "_taken", "_waiting", "_events", "_listeners", "book", "_book",
     "_sessions[peer]", "part", "putting", "os", "_trips", "behind", "held", "made",
     "_announcement", "kernel", "_authority", "_session", "Sessions(node)", "program", "_program", "replaced",
-    "_watches", "ring", "event", "reply", "mounter",
+    "_watches", "ring", "event", "reply", "mounter", "inner", "outer",
 })  # fmt: skip
 """Last names of what has methods that are called like a server's and is none."""
 
 STRANGERS = {
     "files/mount.py": {"await self._call(m.Tstat(number), m.Rstat)": "an answer of the far side"},
     "files/mount_linux.py": {"await self._ask(m.Tstat(link), m.Rstat)": "the same"},
+    "files/shownserver.py": {"self._below": "a server itself, called by dispatch: it passes the call on"},
     "mesh/imports.py": {
         "peer.mount": "a server itself, called by dispatch: it passes the call on to the peer's tree",
         "fid.peer.mount": "the same",
@@ -100,6 +101,7 @@ HELD = {
         "chan.server.clunk": "of a fid that nobody saw",
     },
     "files/reach.py": {"root.server": "attached under the capability of the process's domain"},
+    "files/shownserver.py": {"chan.server": "which the one that shows it in part passes on to"},
     "files/services.py": {
         "root.server": "the mount that is to be ended with its file",
         "chan.server": "whether it is a mount",
@@ -413,7 +415,7 @@ WORLDS = {
 HARMLESS = words(
     "__future__ argparse asyncio base64 binascii blake3 cognu collections contextlib cryptography dataclasses "
     "datetime enum errno functools getpass hashlib heapq hmac inspect ipaddress itertools json logging math "
-    "operator posixpath re string struct types typing weakref"
+    "operator posixpath re string struct types typing unicodedata weakref"
 )
 """Modules of Python and others' that open nothing, by the first part of their name; any other needs a row below."""
 IMPORTED = {

@@ -614,7 +614,9 @@ class FakeSystem:
     async def import_tree(self, node: str, path: str, at: str, read_only: bool = False) -> None:
         self.world.calls.append(("import", node, path, at, *(["read-only"] if read_only else [])))
 
-    async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
+    async def export_tree(
+        self, path: str, node: str | None, write: bool, hide: Sequence[str] = (), show: Sequence[str] = ()
+    ) -> Mapping[str, Sequence[str]]:
         self.world.calls.append(("export", path, node, write))
         return {node or "pi": [f"{'write' if write else 'read'}:{path}"]}
 

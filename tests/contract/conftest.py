@@ -17,13 +17,13 @@ async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield made
 
 
-@pytest.fixture(params=["ram", "host", "far", "foreseen"])
+@pytest.fixture(params=["ram", "host", "far", "foreseen", "in part"])
 async def linux(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
     async for made in SERVERS[request.param](tmp_path):
         yield made
 
 
-@pytest.fixture(params=["ram", "host"])
+@pytest.fixture(params=["ram", "host", "in part"])
 async def local(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
     """For what 9P has no words for, or says with another error."""
     async for made in SERVERS[request.param](tmp_path):

@@ -18,8 +18,10 @@ from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.mount import MountServer
 from cognu.files.process import Process
-from cognu.files.server import Fid, Then
-from cognu.files.steps import Steps
+from cognu.files.server import Caller, Fid, FileServer, MaybeAsync, Then
+from cognu.files.shown import parse_filter
+from cognu.files.shownserver import ShownFid, ShownServer
+from cognu.files.steps import Steps, ready, start
 from cognu.ninep.messages import Dialect
 from cognu.world.net import SocketStream
 from cognu.world.real import RealClock, real_world
@@ -41,6 +43,28 @@ async def host(path: Path) -> AsyncIterator[Client]:
     client.close()
     tree.close()
     assert len(os.listdir("/dev/fd")) == before, "a handle of the host is left open"
+
+
+class Rooted(ShownServer):
+    """With roots of its own, by which a test asks."""
+
+    def __init__(self, server: FileServer, hide: str) -> None:
+        super().__init__(server, parse_filter([hide], []))
+        self.server = server
+
+    def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
+        def steps() -> Steps[Fid]:
+            return ShownFid((yield from ready(self.server.attach(caller, aname))), (), 0)
+
+        return start(steps())
+
+
+async def in_part(path: Path) -> AsyncIterator[Client]:
+    """The host's tree, of which patterns hide what no test asks for."""
+    async for whole in host(path):
+        client = Client(Rooted(whole.server, "*.hidden"))
+        yield client
+        client.close()
 
 
 class Foreseeing(Client):
@@ -95,7 +119,7 @@ def foreseen(path: Path) -> AsyncIterator[Client]:
 
 
 SERVERS: dict[str, Callable[[Path], AsyncIterator[Client]]] = {
-    "ram": ram, "host": host, "far": far, "far.u": far_u, "far.l": far_l, "foreseen": foreseen,
+    "ram": ram, "host": host, "far": far, "far.u": far_u, "far.l": far_l, "foreseen": foreseen, "in part": in_part,
 }  # fmt: skip
 
 

@@ -18,8 +18,9 @@ from cognu.files.steps import finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 from cognu.mesh.join import join as join_mesh
 from cognu.ninep.messages import Dialect
-from cognu.ninep.types import ORDWR
+from cognu.ninep.types import ORDWR, SetStat
 from cognu.node.assembly import running
+from cognu.node.granting import grant_peers
 from cognu.node.node import Node
 from cognu.node.settings import Home, Settings
 from cognu.world.real import RealClock, real_world
@@ -306,6 +307,72 @@ async def test_a_tree_of_a_third_machine_is_handed_on_by_the_commands(place: Pat
         late = await pi.command("sh", "-c", f"import --token {place}/token sea /n/own")
         assert b"attach refused" in late.errors
         assert token.encode() not in late.errors
+
+
+async def test_a_grant_with_patterns_shows_no_more_by_whatever_way_it_is_used(place: Path) -> None:
+    async with three(place) as at:
+        (at.files / "id.key").write_text("no")
+        (at.files / "sub" / "id.key").write_text("no")
+        (at.files / "led").symlink_to("sub/id.key")
+        text = f"write+hide=*.key+hide=/sub/deep:{at.files}"
+        await grant_peers(at.sea, [at.sea.book.find("pi")], [text])
+        assert text in (place / "sea" / "peers.json").read_text()
+        for dialect in Dialect:
+            client = await at.at(at.pi, at.sea, "", dialect)
+            root = str(at.files)
+            assert await client.names(root) == ["led", "note", "sub"]
+            assert await client.names(f"{root}/sub") == []
+            for name in ("id.key", "ID.KEY", "sub/deep", "sub/id.key"):
+                await refused(client.walk(f"{root}/{name}"), E.NOENT, "")
+            await refused(client.create(f"{root}/new.key"), E.ACCES)
+            await refused(client.wstat(f"{root}/note", SetStat(name="note.key")), E.ACCES)
+            await refused(client.wstat(f"{root}/sub", SetStat(name="other")), E.ACCES)
+            await client.write(f"{root}/note", b"of pi")
+        less = await mount_of(client).attenuate(await client.walk(root), READ)
+        await refused(mount_of(client).walk(less, ["id.key"], ME), E.NOENT)
+        fid = await client.walk(f"{root}/sub")
+        token = (await mount_of(client).hand_on(fid, what(at.desk, READ))).text
+        handed = await at.at(at.desk, at.sea, f"cap:{token}")
+        assert await handed.names("") == []
+        for name in ("deep", "id.key", "Deep"):
+            await refused(handed.walk(name), E.NOENT, "")
+        at.sea.exports.revoke(at.pi.identity.fingerprint, text)
+        await refused(handed.names(""), E.REVOKED, "")
+        assert sorted(path.name for path in at.files.iterdir()) == ["id.key", "led", "note", "sub"]
+
+
+@pytest.mark.long
+async def test_patterns_of_a_grant_by_the_commands(place: Path) -> None:
+    files = place / "files"
+    (files / "docs").mkdir(parents=True)
+    for name in ("note", "id.key", "docs/id.key", "docs/page"):
+        (files / name).write_text(name)
+    text = f"read+hide=*.key:{files}"
+    async with machines(place) as (sea, desk, _):
+        await join(sea, desk, "run")
+        made = await sea.command("export", "--hide", "*.key", str(files), "desk")
+        assert (made.status, made.output.decode()) == (0, f"desk may: run, {text}\n"), made
+        assert f"granted desk: {text}" in (sea.home / "log").read_text()
+        again = await sea.command("export", str(files), "desk")
+        assert again.status == 1
+        assert f"grants contradict each other: {text} is in force" in again.errors.decode()
+        inner = await sea.command("export", str(files / "docs"), "desk", ":rw")
+        assert f"write:{files}/docs shows what of it {text} hides" in inner.errors.decode()
+        await sea.command("grants", "revoke", "desk", f"write:{files}/docs")
+        line = f"ls /n/sea{files} /n/sea{files}/docs; cat /n/sea{files}/id.key"
+        shown = await desk.command("sh", "-c", f"{line}; import sea {files} /n/here; ls /n/here; cpu sea 'ls {files}'")
+        assert shown.output.decode().count("note\n") == 3, shown
+        assert b"id.key\n" not in shown.output
+        assert b"id.key: file does not exist" in shown.errors
+        ticket = await sea.command("invite", "--grant", text)
+        assert ticket.status == 2
+        assert b"export --hide" in ticket.errors
+        await sea.stop()
+        await sea.start()
+        listed = await sea.command("grants")
+        assert listed.output.decode().splitlines()[-1] == f"peer  desk  {text}"
+        back = await sea.command("grants", "revoke", "desk", text)
+        assert back.output.decode() == f"desk may no longer: {text}\n"
 
 
 @pytest.mark.long

@@ -84,8 +84,8 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         {
             "files/attach.py": ("attach", "under the capability that attaching was done under"),
             "files/chan.py": (
-                "Chan.at Chan.share",
-                "under the capability of the chan that it was walked or copied from",
+                "Chan.at Chan.behind Chan.share",
+                "under the capability of the chan that it was walked or copied from, or is shown in part",
             ),
             "files/handing.py": ("attenuate", "under one minted from the chan's, with fewer rights"),
             "files/mounts.py": ("ChanMover._move", "under one minted from the chan's that is handed on"),
@@ -304,6 +304,7 @@ MADE = {
     "node/launcher.py": "what a peer's shell has of its own, each with an endpoint of its domain's",
     "node/assembly.py": "/n and the node's control, handed to the base namespace",
     "node/channels.py": "the shared objects, attached in a domain for one peer's connection; a peer's tree and objects",
+    "files/shownserver.py": "what shows another server's tree in part, used under the capabilities to that one",
     "files/services.py": "what is served behind a file, attached in the domain that mounts it",
     "runtime/runner.py": "in the runner: what leads to what the node handed over",
     "node/peers.py": "what leads to a peer's grants, attached in the domain of its connection",

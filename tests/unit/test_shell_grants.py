@@ -26,6 +26,7 @@ def bench() -> Bench:
     bench = Bench()
     bench.world.answers = {
         "grants": {"pi": ["read:/home/me", "net"], "hub": []},
+        "widened": {"pi": [], "hub": []},
         "programs": [ROW, {**ROW, "name": "", "allow": [], "never": ["net"]}],
         "tokens": [TOKEN, {**TOKEN, "number": 8, "by": "", "uses": 0, "open": 2}],
         "grant": {**ROW, "granted": ["net"], "keeping": []},

@@ -47,7 +47,7 @@ async def test_the_token_is_the_output_and_nothing_else_is(bench: Bench) -> None
     [
         ("export --token /a", "a token is for one machine"),
         ("export --uses 2 /a pi", "go with --token"),
-        ("export --hide x /a", "go with --token"),
+        ("export --uses 2 /a", "go with --token"),
         ("export --token --uses many /a pi", "a number is wanted"),
         ("export --token --for -1 /a pi", "a number is wanted"),
         ("export --token /a pi:rw", "with a blank before it"),

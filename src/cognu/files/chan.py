@@ -220,6 +220,10 @@ class Chan:
         other.admitted, other.lacking = self.admitted, self.lacking
         return other
 
+    def behind(self, server: FileServer, fid: Fid) -> Chan:
+        """The same file as `server` shows it, which passes on what it is asked: a new chan on that one's fid."""
+        return Chan(Handle(server, fid), self.domain, self.cap, self.path, self.origin)
+
     def share(self, path: Path | None = None) -> Chan:
         """Another chan on the same handle (same offset, closed apart), perhaps known by another path."""
         twin = Chan(self.handle, self.domain, self.cap, path or self.path, self.origin)

@@ -307,7 +307,7 @@ class Namespace:
         path = chan.path.parent
         if path.mounted_on is not None:
             _drop(chan, walked)
-            return path.mounted_on.share(Path(path.parent, path.name) if path.parent else path)
+            return path.mounted_on.share(Path(path.parent, path.name))
         if walked.fid is None:
             raise FileError(E.NOENT, f"{chan.path}/..")
         return chan.at(walked.fid, path, chan.origin.step(".."))

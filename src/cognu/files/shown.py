@@ -5,14 +5,20 @@ In the spirit of exportfs(4)'s -P, with the shell's patterns in place of regular
 root. What matches takes along all that is below it. What is not shown does not exist: it is not listed, can't be walked
 to, and no symbolic link leads there; nor can anything be made under such a name.
 
+What is hidden is hidden in either case, and by whatever else a host may take for the same name: another form of its
+characters, dots or blanks behind it, a FAT's short one (`SECRET~1`). What is to be shown is named as it is.
+
 Patterns go by names, not by files. So a directory is only moved to where the same is shown of what is below it, and
 what a client holds of it by its old name is no way round them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
+from unicodedata import category, normalize
 
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
@@ -25,29 +31,42 @@ from cognu.ninep.types import DMDIR, Qid, SetStat
 MOST_PATTERNS = 256
 LONGEST = 1024
 """Characters of a pattern."""
+_SHORT = re.compile(r"[^.]{1,7}~[0-9]{1,6}(\.[^.]{0,3})?", re.DOTALL)
+"""What a FAT may also call a file with a longer name."""
 
 
 class Pattern(NamedTuple):
-    """`elements` are matched one by one; not `anchored`, there is one, for a name at any depth."""
+    """`elements` are matched one by one; not `anchored`, there is one, for a name at any depth.
+
+    `loose`: so is what a host may take for the same name.
+    """
 
     elements: tuple[str, ...]
     anchored: bool
+    loose: bool = False
 
     def matches(self, names: Sequence[str]) -> bool:
         """Whether the file at the end of `names` is meant."""
         if not self.anchored:
-            return bool(names) and matches(self.elements[0], names[-1])
+            return bool(names) and self._takes(self.elements[0], names[-1])
         return len(names) == len(self.elements) and self.leads_from(names)
 
     def leads_from(self, names: Sequence[str]) -> bool:
         """Whether what is meant may be below `names`."""
         if not self.anchored:
             return True
-        return len(names) <= len(self.elements) and all(map(matches, self.elements, names))
+        return len(names) <= len(self.elements) and all(map(self._takes, self.elements, names))
 
     def names_below(self, names: Sequence[str]) -> bool:
         """Whether this is a path, and may be one of something below `names`."""
         return self.anchored and len(names) < len(self.elements) and self.leads_from(names)
+
+    def text(self) -> str:
+        """Its one form."""
+        return "/" * self.anchored + "/".join(self.elements)
+
+    def _takes(self, element: str, name: str) -> bool:
+        return matches_loosely(element, name) if self.loose else matches(element, name)
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -57,6 +76,7 @@ def parse_pattern(text: str) -> Pattern:
         raise FileError(E.USAGE, text[:40], f"a pattern of names, of at most {LONGEST} characters")
     for element in elements:
         _tokens(element)
+        _tokens(_folded(element))
     return Pattern(elements, "/" in text)
 
 
@@ -69,6 +89,8 @@ class Filter(NamedTuple):
 
     def allows(self, names: Sequence[str], directory: bool) -> bool:
         """Whether the file at `names` from the root of the tree is shown; `directory` if it is one."""
+        if self != NOTHING and any(map(_SHORT.fullmatch, names)):
+            return False
         ways = [names[: end + 1] for end in range(len(names))]
         if any(pattern.matches(way) for way in ways for pattern in self.hide):
             return False
@@ -91,11 +113,15 @@ class Filter(NamedTuple):
         return not self.show or any(pattern.matches(way) for way in ways for pattern in self.show)
 
 
+NOTHING = Filter()
+"""Without patterns."""
+
+
 def parse_filter(hide: Sequence[str], show: Sequence[str]) -> Filter:
     """Raises USAGE."""
     if len(hide) + len(show) > MOST_PATTERNS:
         raise FileError(E.USAGE, "patterns", f"{MOST_PATTERNS} at most")
-    return Filter(tuple(map(parse_pattern, hide)), tuple(map(parse_pattern, show)))
+    return Filter(tuple(parse_pattern(text)._replace(loose=True) for text in hide), tuple(map(parse_pattern, show)))
 
 
 class Shown(NamedTuple):
@@ -154,6 +180,28 @@ def matches(pattern: str, name: str) -> bool:
     return all(token is _STAR for token in tokens[at:])
 
 
+@lru_cache(maxsize=4096)
+def matches_loosely(pattern: str, name: str) -> bool:
+    """Whether an element of a pattern matches a name, or what a host may take for that name."""
+    patterns = {pattern, _folded(pattern)}
+    return any(matches(each, form) for each in patterns for form in _forms(name))
+
+
+def _forms(name: str) -> Iterator[str]:
+    """A name as it is, and without what hosts differ in: case, forms of characters, and what they do not keep."""
+    yield name
+    bare = name.partition(":")[0].rstrip(". ")  # as Windows has it, and what serves its file systems
+    yield bare
+    yield _folded(bare)
+    yield _folded(bare).upper()
+
+
+def _folded(text: str) -> str:
+    """In lower case, composed, without characters that nobody sees (which HFS+ passes over)."""
+    seen = "".join(char for char in normalize("NFKC", text) if category(char) != "Cf")
+    return normalize("NFKC", seen.casefold())
+
+
 class _Set(NamedTuple):
     """One character out of ranges, or none of them."""
 
@@ -169,7 +217,8 @@ def _takes(token: _Set, char: str) -> bool:
     return any(low <= char <= high for low, high in token.ranges) is not token.negated
 
 
-def _tokens(pattern: str) -> list[_Set]:
+@lru_cache(maxsize=1024)
+def _tokens(pattern: str) -> tuple[_Set, ...]:
     tokens: list[_Set] = []
     at = 0
     while at < len(pattern):
@@ -180,7 +229,7 @@ def _tokens(pattern: str) -> list[_Set]:
             tokens.append(token)
         else:
             tokens.append(_STAR if char == "*" else _ANY if char == "?" else _Set(((char, char),), False))
-    return tokens
+    return tuple(tokens)
 
 
 def _bracket(pattern: str, at: int) -> tuple[_Set, int]:
@@ -199,6 +248,12 @@ def _bracket(pattern: str, at: int) -> tuple[_Set, int]:
             ranges.append((inside[0], inside[0]))
             inside = inside[1:]
     return _Set(tuple(ranges), negated), end + 1
+
+
+def notice_shown(patterns: Filter, above: Sequence[str], notice: Notice) -> Notice:
+    """What is told of the directory at `above`: no name, if one would not be shown, be it a file's or a directory's."""
+    names = [(*above, name) for name in (notice.name, notice.other) if name]
+    return notice if all(patterns.allows(way, False) for way in names) else Notice(notice.kind)
 
 
 # -- a namespace by them ----------------------------------------------------------------------------------------------
@@ -270,12 +325,7 @@ class ShownNamespace(Namespace):
         return [entry for entry in entries if self.filter.allows((*names, entry.name), entry.qid.is_dir)]
 
     def shown_notice(self, directory: Chan, notice: Notice) -> Notice:
-        """Without a name if one of them would not be shown, be it a file's or a directory's."""
-        above = directory.path.names()
-        names = [(*above, name) for name in (notice.name, notice.other) if name]
-        if all(self.filter.allows(way, False) for way in names):
-            return notice
-        return Notice(notice.kind)
+        return notice_shown(self.filter, directory.path.names(), notice)
 
     def _allows(self, chan: Chan) -> bool:
         return self.filter.allows(chan.path.names(), self.cross(chan)[0].qid.is_dir)

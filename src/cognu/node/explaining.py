@@ -83,6 +83,11 @@ def _nearest(received: Sequence[str], path: str) -> PeerGrant | None:
     return found
 
 
+def _below(path: str, tree: str) -> list[str]:
+    """The names that lead from a tree to a path in it."""
+    return [name for name in path[len(tree.rstrip("/")) :].split("/") if name]
+
+
 class _Case:
     def __init__(self, view: View, process: Process, path: str) -> None:
         self.view = view
@@ -117,6 +122,10 @@ class _Case:
         grant = _nearest(received, place)
         if grant is None:
             self.say(f"of {place} it has no more than leads to that")
+        if grant is not None and not grant.shown.allows(_below(place, grant.place), True):
+            self.say(f"so {peer} does not show it: {grant.text} hides it")
+            self.remedy = f"on {peer}: cognu grants revoke {here} '{grant.text}', and grant it with other patterns"
+            return False
         missing = wanted & ~(grant.rights if grant is not None else READ)
         if not missing:
             self.say(f"so {peer} lets it; the file's mode there may refuse more")

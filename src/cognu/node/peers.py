@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cognu.devices.root import SkeletonServer
 from cognu.errors import CognuError, E, FileError
@@ -20,10 +20,13 @@ from cognu.files.mounts import MAFTER, MCREATE, MREPL, ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.services import is_from_elsewhere
+from cognu.files.shown import NOTHING
+from cognu.files.shownserver import ShownTree
 from cognu.files.steps import finish
+from cognu.files.wants import is_within
 from cognu.kernel import Cap
 from cognu.ninep.types import QTDIR
-from cognu.node.grants import RUN, PeerGrant, parse_grant
+from cognu.node.grants import RUN, PeerGrant, contradiction, parse_grant
 
 log = logging.getLogger("cognu.peers")
 
@@ -46,6 +49,17 @@ class _Held:
     chan: Chan
     below: list[tuple[Chan, list[Chan]]]
 
+    def contradicts(self, other: _Held) -> str:
+        """Why both can't be one peer's, by their places or by where the trees really are; empty if they can."""
+        here, there = self.chan.origin, other.chan.origin
+        why = contradiction(self.grant, other.grant)
+        if why or here.spec != there.spec:
+            return why
+        return contradiction(*(
+            replace(grant, place="/" + "/".join(origin.names))
+            for grant, origin in ((self.grant, here), (other.grant, there))
+        ))  # fmt: skip
+
 
 class PeerExports:
     """Grants in force, by peer's fingerprint, and the processes of peers' connections."""
@@ -64,12 +78,13 @@ class PeerExports:
         """Put grants in force, each by a peer's fingerprint and its text, also for connections that are there.
 
         All or none: `record` is called when nothing else can fail any more, to put them on record, or to see that they
-        are; if it raises, none is in force. Raises that, NOENT, ACCES and what finding raises.
+        are; if it raises, none is in force. Raises that, NOENT, ACCES, CONFLICT and what finding raises.
         """
         found: list[tuple[str, _Held]] = []
         try:
             for peer, text in grants:
                 found.append((peer, await self._hold(parse_grant(text))))
+            self._check_apart(found)
             record()
         except BaseException:
             for _, held in found:
@@ -83,6 +98,23 @@ class PeerExports:
         for peer, held in found:
             for session in list(self._sessions.get(peer, [])):
                 await self._try_show(peer, session.namespace, held)
+                for deeper in self._by_depth(peer):
+                    if deeper is not held and is_within(deeper.grant.place, held.grant.place):
+                        await self._try_show(peer, session.namespace, deeper)  # what was there is covered by now
+
+    def _check_apart(self, found: Iterable[tuple[str, _Held]]) -> None:
+        """Raises CONFLICT for a grant that others of the same peer would make vain, or that would make one vain."""
+        new: list[tuple[str, _Held]] = []
+        for peer, held in found:
+            others = [*self._held.get(peer, {}).values(), *(other for whose, other in new if whose == peer)]
+            for other in others:
+                if why := held.contradicts(other):
+                    raise FileError(E.CONFLICT, held.grant.text, why)
+            new.append((peer, held))
+
+    def _by_depth(self, peer: str) -> list[_Held]:
+        """Grants in force, those of trees in others' after those: there the inner one counts."""
+        return sorted(self._held.get(peer, {}).values(), key=lambda held: len(held.grant.place))
 
     async def check(self, text: str) -> None:
         """Whether a grant could be put in force. Raises what `grant` would."""
@@ -139,12 +171,34 @@ class PeerExports:
         target, _ = namespace.cross(near)
         if grant.place == grant.source and not _may_lend(target):
             raise FileError(E.ACCES, grant.source, "this tree is not lent on")
+        if grant.shown != NOTHING and not target.qid.is_dir:
+            raise FileError(E.NOTDIR, grant.source, "patterns say what is shown of a directory")
         domain = Domain(namespace.domain.authority, namespace.domain)
         try:
-            return self._held_by(domain, grant, target)
+            held = self._held_by(domain, grant, target)
+            if grant.shown != NOTHING:
+                await self._show_in_part(held)
+            return held
         except BaseException:
             domain.release()
             raise
+
+    async def _show_in_part(self, held: _Held) -> None:
+        """Put the grant's patterns before all that it holds."""
+        patterns, count = held.grant.shown, len([name for name in held.grant.source.split("/") if name])
+        tree = ShownTree(patterns)
+        held.chan = await finish(tree.chan(held.chan, (), self._base))
+        below, held.below = held.below, []
+        for place, members in below:
+            names = tuple(place.path.names()[count:])
+            if not patterns.allows(names, place.qid.is_dir):
+                for chan in (place, *members):
+                    chan.close()
+            else:
+                held.below.append((
+                    await finish(tree.chan(place, names, self._base)),
+                    [await finish(tree.chan(member, names, self._base)) for member in members],
+                ))  # fmt: skip
 
     def _held_by(self, domain: Domain, grant: PeerGrant, target: Chan) -> _Held:
         namespace = self._base.namespace
@@ -189,9 +243,10 @@ class PeerExports:
             domain.release()
             raise
         seen: set[_Held] = set()
-        # What is granted while the others are shown is shown too: there is no session yet that it would go to.
-        while more := [held for held in self._held.get(peer, {}).values() if held not in seen]:
-            for held in more:
+        # What is granted while the others are shown is shown too: there is no session yet that it would go to. Then all
+        # are shown once more, for it may lie over some.
+        while not seen.issuperset(every := self._by_depth(peer)):
+            for held in every:
                 seen.add(held)
                 await self._try_show(peer, namespace, held)
         return namespace

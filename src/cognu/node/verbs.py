@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cognu.errors import CognuError, E, FileError
-from cognu.files.shown import Shown
+from cognu.files.shown import NOTHING, Shown
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket, ticket_number
@@ -17,7 +17,7 @@ from cognu.node.capabilities import View
 from cognu.node.control import HalfDone, Verb
 from cognu.node.explaining import explain
 from cognu.node.granting import GRANTING, grant_peers
-from cognu.node.grants import describe_grant, parse_grant, parse_grants
+from cognu.node.grants import describe_grant, grant_of, parse_grant, parse_grants, widenings
 from cognu.node.handing import HANDING
 from cognu.node.listening import Listening
 from cognu.node.node import Node
@@ -91,9 +91,14 @@ async def _join(node: Node, arguments: Arguments) -> Any:
 
 
 async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
-    """The grants asked for. Raises what putting one of them in force would raise."""
+    """The grants asked for. Raises what putting one of them in force would raise, and USAGE for one with patterns.
+
+    What those would contradict is only known when it is known who joins.
+    """
     grants = parse_grants(",".join(arguments.get("grants", [])))
     for text in grants:
+        if parse_grant(text).shown != NOTHING:
+            raise FileError(E.USAGE, text, "not with a ticket; when it has joined: export --hide PATTERN PATH NODE")
         await node.exports.check(text)
     return grants
 
@@ -146,7 +151,8 @@ async def _part(node: Node, peer: Peer, told: asyncio.Future[bool]) -> None:
 
 
 async def _export(node: Node, arguments: Arguments) -> Any:
-    text = parse_grant(f"{'write' if arguments.get('write') else 'read'}:{arguments['path']}").text
+    hide, show = (tuple(map(str, arguments.get(name, ()))) for name in ("hide", "show"))
+    text = parse_grant(grant_of("write" if arguments.get("write") else "read", arguments["path"], hide, show)).text
     chosen = node.book.all() if arguments.get("peer") is None else [node.book.find(arguments["peer"])]
     if not chosen:
         raise FileError(E.NOPEER, "export", "this node has no peers yet")
@@ -156,6 +162,11 @@ async def _export(node: Node, arguments: Arguments) -> Any:
 
 async def _grants(node: Node, arguments: Arguments) -> Any:
     return {peer.name: list(peer.granted) for peer in node.book.all()}
+
+
+async def _widened(node: Node, arguments: Arguments) -> Any:
+    """Of each peer the grants that show more of a tree than another with patterns does: pairs of the two."""
+    return {peer.name: widenings(peer.granted) for peer in node.book.all()}
 
 
 async def _revoke(node: Node, arguments: Arguments) -> Any:
@@ -215,6 +226,7 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "drop": _drop,
     "export": _export,
     "grants": _grants,
+    "widened": _widened,
     "revoke": _revoke,
     **GRANTING,
     **HANDING,

@@ -640,8 +640,12 @@ class NodeSession:
                 return missing if refused.error is E.NOENT else refused
         return FileError(E.NOPLACE, at)
 
-    async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
-        given = await self.rpc("export", path=absolute(self._cwd, path), peer=node, write=write)
+    async def export_tree(
+        self, path: str, node: str | None, write: bool, hide: Sequence[str] = (), show: Sequence[str] = ()
+    ) -> Mapping[str, Sequence[str]]:
+        given = await self.rpc(
+            "export", path=absolute(self._cwd, path), peer=node, write=write, hide=list(hide), show=list(show)
+        )
         granted: Mapping[str, Sequence[str]] = await self.rpc("grants")
         return {peer: granted[peer] for peer, _ in given["granted"] if peer in granted}
 

@@ -311,8 +311,10 @@ class System(Protocol):
         `read_only` takes a place of its own: USAGE at `/n/NODE` itself.
         """
 
-    async def export_tree(self, path: str, node: str | None, write: bool) -> Mapping[str, Sequence[str]]:
-        """Let a paired node (None: every paired node) import `path`."""
+    async def export_tree(
+        self, path: str, node: str | None, write: bool, hide: Sequence[str] = (), show: Sequence[str] = ()
+    ) -> Mapping[str, Sequence[str]]:
+        """Let a paired node (None: every paired node) import `path`, of which patterns say what is shown."""
 
     async def cpu(
         self,

@@ -44,7 +44,11 @@ async def _list(call: Call) -> int:
         await call.print(json.dumps({"peers": peers, "programs": programs, "tokens": tokens}))
         return 0
     rows = [["KIND", "WHO", "GRANT"]]
-    rows += [["peer", peer, text] for peer, texts in peers.items() for text in texts]
+    wider = {peer: dict(pairs) for peer, pairs in (await call.system.rpc("widened")).items()}
+    for peer, texts in peers.items():
+        more = wider.get(peer, {})
+        notes = {text: f"  (shows what of it {more[text]} hides)" for text in more}
+        rows += [["peer", peer, text + notes.get(text, "")] for text in texts]
     rows += [["token", token["peer"], _token_text(token)] for token in tokens]
     for program in programs:
         name = program["name"] or program["program"]
@@ -107,8 +111,9 @@ async def _revoke(call: Call, who: str, text: str) -> int:
 
 def _covers(other: str, grant: str) -> bool:
     """Whether a machine has by `other` what `grant` gave it: to write is to read too, and a tree is all below it."""
-    kind, _, path = grant.partition(":")
-    others_kind, _, above = other.partition(":")
+    head, _, path = grant.partition(":")
+    others_head, _, above = other.partition(":")
+    kind, others_kind = (each.partition("+")[0] for each in (head, others_head))
     enough = others_kind == kind or (others_kind, kind) == ("write", "read")
     return enough and kind in OF_TREES and f"{path.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
 
@@ -202,7 +207,7 @@ async def _is_there(call: Call, path: str) -> bool:
 def peers_grant(cwd: str, text: str) -> str:
     """A machine's grant as it was typed, its path made absolute."""
     kind, colon, path = text.partition(":")
-    return f"{kind}:{absolute(cwd, path)}" if colon and kind in OF_TREES and path else text
+    return f"{kind}:{absolute(cwd, path)}" if colon and kind.partition("+")[0] in OF_TREES and path else text
 
 
 def programs_grant(cwd: str, text: str, usual: str = "r") -> str:

@@ -125,9 +125,10 @@ async def export_tree(call: Call) -> int:
         if not rest:
             raise call.usage("a token is for one machine: export --token PATH NODE", path)
         return await _export_token(call, path, rest[0], write)
-    if any(name in call.options for name in ("uses", "for", "hide", "show")):
-        raise call.usage("--uses, --for, --hide and --show go with --token", path)
-    said = await call.system.export_tree(path, rest[0] if rest else None, write)
+    if any(name in call.options for name in ("uses", "for")):
+        raise call.usage("--uses and --for go with --token; a grant lasts until it is taken back", path)
+    hide, show = call.options.values("hide"), call.options.values("show")
+    said = await call.system.export_tree(path, rest[0] if rest else None, write, hide, show)
     if "json" in call.options:
         await call.print(json.dumps(said))
     else:
@@ -135,6 +136,10 @@ async def export_tree(call: Call) -> int:
             note = "export: no NODE was named, so every machine that has joined may now use it\n"
             await call.streams.stderr.write(encode(note))
         await call.print(*(f"{peer} may: {', '.join(granted)}" for peer, granted in said.items()))
+        widened = await call.system.rpc("widened")
+        for peer in said:
+            for inner, outer in widened.get(peer, ()):
+                await call.streams.stderr.write(encode(f"{peer}: {inner} shows what of it {outer} hides\n"))
     return 0
 
 
