@@ -166,7 +166,7 @@ OF_THE_WORLD: Rows = {
     "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
-    "mesh/join.py": {"Inviter._listen": "self._world.network", "_reach": "world.network"},
+    "mesh/join.py": {"Inviter._listen": "self._world.network", "connect_any": "world.network"},
     "mesh/links.py": {
         "Mesh.__init__": "world.network",
         "Mesh._attempt": "self._world.network",
@@ -215,7 +215,11 @@ OPENED: Rows = {
     "files/mount_linux.py": {ANY: "found.start"},  # the same
     "files/readahead.py": {ANY: "last.start part.start"},  # the same
     "files/writebehind.py": {ANY: "place.start other.start"},  # the same
-    "mesh/join.py": {"Inviter._listen": "self._world.network.listen_tls", "_reach": "world.network.connect_tls"},
+    "mesh/join.py": {
+        "Inviter._listen": "self._world.network.listen_tls",
+        "connect_any": "world.network.connect_tls",
+    },
+    "mesh/spake.py": {"Exchange.__init__": "self._exchange.start"},  # arithmetic
     "mesh/links.py": {
         "Mesh._attempt": "self._world.network.connect_tls",
         "Mesh.listen": "self._world.network.listen_tls",
@@ -388,6 +392,7 @@ GIVEN = {
     "mesh/identity.py": {"Disk", "Keeper"},
     "mesh/invitations.py": {"Disk", "Keeper"},
     "mesh/join.py": {"World"},
+    "mesh/pair.py": {"World"},
     "mesh/links.py": {"World"},
     "node/assembly.py": {"World"},
     "node/base.py": {"World"},
@@ -415,7 +420,7 @@ WORLDS = {
 HARMLESS = words(
     "__future__ argparse asyncio base64 binascii blake3 cognu collections contextlib cryptography dataclasses "
     "datetime enum errno functools getpass hashlib heapq hmac inspect ipaddress itertools json logging math "
-    "operator posixpath re string struct types typing unicodedata weakref"
+    "operator posixpath re spake2 string struct types typing unicodedata weakref"
 )
 """Modules of Python and others' that open nothing, by the first part of their name; any other needs a row below."""
 IMPORTED = {
@@ -432,7 +437,7 @@ IMPORTED = {
 }  # fmt: skip
 """Reasons are in `unit/test_imports.py`."""
 ASYNCIO = words(
-    "CancelledError Event FIRST_COMPLETED Future Lock Task create_task current_task ensure_future gather "
+    "CancelledError Event FIRST_COMPLETED Future Lock Queue Task create_task current_task ensure_future gather "
     "get_running_loop run shield sleep wait"
 )
 """What is used of asyncio: nothing that opens a socket or starts a process."""

@@ -109,6 +109,7 @@ class E(Enum):
     AMBIGUOUS = Row(76, "hash prefix is ambiguous", "type more of the hash")
     BADHASH = Row(74, "content does not match its hash", "the source was marked; another peer may have it")
     BADTICKET = Row(129, "ticket is not valid", "tickets work once and for ten minutes; make another: cognu invite")
+    NOTPAIRED = Row(129, "not paired", "show a new code on one machine, cognu pair, and type it on the other")
     DAMAGED = Row(5, "file is damaged", "restore it from a backup, or move it away and begin anew")
     BADPEER = Row(13, "peer is not who it should be", "pair again: cognu invite there, cognu join here")
     DROPPED = Row(127, "it has dropped this machine", "join it again: there, cognu invite; here, cognu join TICKET")

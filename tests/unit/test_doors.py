@@ -200,10 +200,10 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
             "devices/udp.py": ("UdpConversation._open", "a conversation of /net; bound to a port on `#I` alone"),
             "mesh/join.py": (
-                "Inviter._listen _reach",
+                "Inviter._listen connect_any",
                 "to the inviter that a ticket names, and for those who join with one",
             ),
-            "mesh/links.py": ("Mesh._dial Mesh.listen", "to peers by their keys, and for peers alone"),
+            "mesh/links.py": ("Mesh._attempt Mesh.listen", "to peers by their keys, and for peers alone"),
             "node/assembly.py": ("_open_doors", "the node's own socket, for its owner alone"),
             "node/listening.py": (
                 "Listening.listen",

@@ -265,14 +265,14 @@ async def _ask_with_wrong_proof(desk: Host, ticket: Ticket) -> None:
     me = Self(thief, "thief", lambda: ())
     stream = await connect_tls(ticket.addresses[0], TlsKeys("", "", None))
     try:
-        challenge = await join_module._expect(stream, Step.CHALLENGE)
+        _, challenge = await join_module.expect(stream, Step.CHALLENGE)
         transcript = Transcript(stream.peer_certificate, desk.identity.public, challenge)
         signed = invitation_id(ticket.secret) + bytes(32) + pack_card(me.card(()))
         transcript.add(signed)
         signature = thief.sign(transcript.message(Step.JOIN))
         body = signed + transcript.mac(bytes(16), Step.JOIN) + signature
         await stream.write(pack_message(Step.JOIN, body))
-        await join_module._expect(stream, Step.ACCEPT)
+        await join_module.expect(stream, Step.ACCEPT)
     finally:
         stream.close()
 
@@ -287,9 +287,9 @@ async def test_a_replayed_request_is_refused(tmp_path: Path) -> None:
                 await pi.join(format_ticket(seen))
         request = next(data for data in kept if data[4] == Step.JOIN)
         stream = await connect_tls(ticket.addresses[0], TlsKeys("", "", None))
-        await join_module._expect(stream, Step.CHALLENGE)
+        await join_module.expect(stream, Step.CHALLENGE)
         await stream.write(request)
-        assert await refused(join_module._expect(stream, Step.ACCEPT)) == Refusal.WRONG.detail
+        assert await refused(join_module.expect(stream, Step.ACCEPT)) == Refusal.WRONG.detail
         stream.close()
         assert desk.book.all() == pi.book.all() == []
 
@@ -537,5 +537,5 @@ def test_any_table_of_invitations_parses_or_is_damaged(data: bytes) -> None:
 def test_a_certificate_that_is_no_leaf_can_not_be_pinned() -> None:
     identity = identity_from_seed(bytes(32))
     good = Card(certificate_der(identity.certificate), "x", (), ())
-    assert join_module._public_of(good) == identity.public
-    assert join_module._public_of(replace(good, certificate=b"x")) is None
+    assert join_module.public_of(good) == identity.public
+    assert join_module.public_of(replace(good, certificate=b"x")) is None

@@ -1,4 +1,4 @@
-"""Joining: a ticket makes two machines peers.
+"""Joining: a ticket, or a short code, makes two machines peers. The side that gives these out; and join, by a ticket.
 
 The inviter has a second TLS listener, open only while an invitation is. Its key is made for it and shown to anybody;
 who speaks through it is proved inside the connection, by both node keys and the ticket's secret (join_messages.py).
@@ -7,16 +7,23 @@ Both sides pin the other when both have confirmed; then they link up as peers, w
 What can go wrong at the end is on the safe side: the ticket is used up first, then the inviter pins, then it says DONE,
 then the joiner pins. A cut in between leaves at most a peer on the inviter's side that never links up, and the joiner
 is told that the outcome is unknown.
+
+By a code (pairing.py, pair.py) they come to a secret of their own first, and what one asks of the other its user is
+asked about before it says ACCEPT or CONFIRM; all else is the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.audit import audit
+from cognu.mesh.codes import new_code
+from cognu.mesh.discovery import Finder
 from cognu.mesh.identity import (
     Identity,
     Peer,
@@ -38,6 +45,7 @@ from cognu.mesh.join_messages import (
     NONCE_SIZE,
     Card,
     Refusal,
+    Request,
     Step,
     Transcript,
     pack_card,
@@ -45,16 +53,25 @@ from cognu.mesh.join_messages import (
     parse_answer,
     parse_confirmation,
     parse_message,
+    parse_pair,
     parse_refusal,
     parse_request,
+    proves_key,
 )
-from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, parse_ticket, ticket_number
-from cognu.world import Listener, SecureStream, Stream, TlsKeys, World
+from cognu.mesh.pairing import Person, Proposal, ShownCode, Wish
+from cognu.mesh.spake import ANSWER_SECONDS, Exchange
+from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, pack_texts, parse_ticket, ticket_number
+from cognu.world import Clock, Listener, SecureStream, Stream, TlsKeys, World
 from cognu.world.timing import end_tasks, within
 
 CONVERSATION_SECONDS = 20.0
 CONVERSATIONS = 16
+"""Of those that have proved nothing; with one more, the oldest of the host that has most is cut."""
 CONNECT_SECONDS = 10.0
+CONSENT_SECONDS = 120.0
+"""How long a user is asked for an answer."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,12 +82,22 @@ class Self:
     name: str
     addresses: Callable[[], tuple[str, ...]]
 
-    def card(self, grants: tuple[str, ...]) -> Card:
-        return Card(certificate_der(self.identity.certificate), self.name, self.addresses(), grants)
+    def card(self, grants: tuple[str, ...], asks: tuple[str, ...] = ()) -> Card:
+        return Card(certificate_der(self.identity.certificate), self.name, self.addresses(), grants, asks)
+
+
+class _Typed(NamedTuple):
+    """Who has typed the code that is shown, and proved its key."""
+
+    shown: ShownCode
+    transcript: Transcript
+    secret: bytes
+    card: Card
+    public: bytes
 
 
 class Inviter:
-    """Makes tickets and answers those who come with one."""
+    """Makes tickets and codes, and answers those who come with one."""
 
     def __init__(
         self, world: World, me: Self, book: PeerBook, home: str, bind: str, hosts: Callable[[], tuple[str, ...]],
@@ -90,6 +117,8 @@ class Inviter:
         self._shown = identity_from_seed(world.random.bytes(32))
         self._closing: asyncio.Task[None] | None = None
         self._talking = 0
+        self._unproven: dict[SecureStream, str] = {}  # the host of each, the oldest first
+        self._code: ShownCode | None = None
         self._over = asyncio.Event()
 
     async def start(self) -> None:
@@ -113,6 +142,32 @@ class Inviter:
         secret = bytes.fromhex(row.secret)
         return format_ticket(Ticket(secret, row.expires, self._me.identity.fingerprint, addresses, grants))
 
+    async def show_code(self, wish: Wish, person: Person, finder: Finder) -> Peer:
+        """Show a code, tell `finder` of it, and wait until a machine has paired by it: the record that was pinned.
+
+        Raises `FileError`: NOTPAIRED if none did, or its user or this one did not agree; BUSY if one is shown already;
+        the listener's. Cancelling ends it, and tells who is being talked to.
+        """
+        if self._code is not None:
+            raise FileError(E.BUSY, "pair", "a code is shown already")
+        code = new_code(self._world.random)
+        shown = self._code = ShownCode(code, self._world.random, wish, person)
+        try:
+            await self._listen(0)
+            assert self._listener is not None
+            port = int(self._listener.address.rpartition(":")[2])
+            hide = await finder.announce_pairing(code.number, port)
+            try:
+                person.shown(code, tuple(f"{host}:{port}" for host in self._hosts()))
+                del code
+                return await shown.wait(self._world.clock)
+            finally:
+                hide()
+        finally:
+            shown.end()
+            self._code = None
+            self._over.set()
+
     async def withdraw(self, word: str) -> str:
         """End an invitation, by its ticket or the beginning of its number, which is returned.
 
@@ -124,7 +179,9 @@ class Inviter:
         return number
 
     async def close(self) -> None:
-        """Stop listening; open invitations stay open on disk, for `start`."""
+        """Stop listening; open invitations stay open on disk, for `start`. A code that is shown is over."""
+        if self._code is not None:
+            self._code.conclude(FileError(E.NOTPAIRED, "pair", "the node is stopping"))
         if self._closing is not None:
             await end_tasks(self._closing)
             self._closing = None
@@ -149,7 +206,7 @@ class Inviter:
     async def _close_when_over(self) -> None:
         # The first look is at the first change: the listener opens before its invitation is made.
         await self._wait_for_change(CONVERSATION_SECONDS)
-        while self._talking or self.invitations.open():
+        while self._talking or self._code is not None or self.invitations.open():
             await self._wait_for_change(self.invitations.seconds_left() or CONVERSATION_SECONDS)
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -163,31 +220,50 @@ class Inviter:
         self._over.clear()
 
     async def _accept(self, stream: SecureStream) -> None:
-        if self._talking >= CONVERSATIONS:
-            return
+        self._make_room(stream)
         self._talking += 1
         try:
-            await within(self._world.clock, CONVERSATION_SECONDS, self._talk(stream))
-        except (TimeoutError, ProtocolError) as error:
+            typed = await within(self._world.clock, CONVERSATION_SECONDS, self._talk(stream))
+            self._unproven.pop(stream, None)
+            if typed is not None:
+                await self._settle(stream, typed)
+        except (TimeoutError, FileError, ProtocolError) as error:
             raise LinkBroken(E.CONNRESET, stream.peer, str(error)) from error
         finally:
+            self._unproven.pop(stream, None)
             self._talking -= 1
             self._over.set()
 
-    async def _talk(self, stream: SecureStream) -> None:
+    def _make_room(self, stream: SecureStream) -> None:
+        """However many connect, one that comes from elsewhere gets its turn."""
+        if len(self._unproven) >= CONVERSATIONS:
+            busiest = Counter(self._unproven.values()).most_common(1)[0][0]
+            oldest = next(other for other, host in self._unproven.items() if host == busiest)
+            del self._unproven[oldest]
+            oldest.close()
+        self._unproven[stream] = stream.peer.rpartition(":")[0]
+
+    async def _talk(self, stream: SecureStream) -> _Typed | None:
+        """To the end with who has a ticket; with who has typed a code, up to its proof."""
         challenge = self._world.random.bytes(NONCE_SIZE)
         await stream.write(pack_message(Step.CHALLENGE, challenge))
-        request = parse_request(await _expect(stream, Step.JOIN))
-        found = self.invitations.attempt(request.invitation)
-        if isinstance(found, Refusal):
-            await _refuse(stream, found)
-            return
         transcript = Transcript(
             certificate_der(self._shown.certificate), fingerprint_bytes(self._me.identity.fingerprint), challenge
         )
+        step, body = await expect(stream, Step.JOIN, Step.PAIR)
+        if step is Step.PAIR:
+            return await self._talk_by_code(stream, transcript, body)
+        await self._talk_by_ticket(stream, transcript, parse_request(body))
+        return None
+
+    async def _talk_by_ticket(self, stream: SecureStream, transcript: Transcript, request: Request) -> None:
+        found = self.invitations.attempt(request.invitation)
+        if isinstance(found, Refusal):
+            await refuse(stream, found)
+            return
         transcript.add(request.signed)
         secret = bytes.fromhex(found.secret)
-        public = _public_of(request.card)
+        public = public_of(request.card)
         proved = transcript.proves(request.mac, secret, Step.JOIN)
         if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):
             await self._fail(stream, found)
@@ -197,9 +273,7 @@ class Inviter:
         signature = self._me.identity.sign(transcript.message(Step.ACCEPT))
         proofs = transcript.mac(secret, Step.ACCEPT) + signature
         await stream.write(pack_message(Step.ACCEPT, signed + proofs))
-        mac, signature = parse_confirmation(await _expect(stream, Step.CONFIRM))
-        proved = transcript.proves(mac, secret, Step.CONFIRM)
-        if not proved or not verify(public, signature, transcript.message(Step.CONFIRM)):
+        if not await self._confirmed(stream, transcript, secret, public):
             await self._fail(stream, found)
             return
         await self._pin(stream, found, request.card, public)
@@ -207,21 +281,141 @@ class Inviter:
         # The joiner ends the connection, so that DONE is not lost to a reset.
         await stream.read(1)
 
+    async def _confirmed(
+        self, stream: SecureStream, transcript: Transcript, secret: bytes, public: bytes
+    ) -> tuple[tuple[str, ...]] | None:
+        """What the joiner grants further, alone in a tuple; None if its CONFIRM proves nothing."""
+        said = parse_confirmation((await expect(stream, Step.CONFIRM))[1])
+        transcript.add(said.signed)
+        proved = transcript.proves(said.mac, secret, Step.CONFIRM)
+        if not proved or not verify(public, said.signature, transcript.message(Step.CONFIRM)):
+            return None
+        return (said.grants,)
+
+    # -- by a code --
+
+    async def _talk_by_code(self, stream: SecureStream, transcript: Transcript, body: bytes) -> _Typed | None:
+        arrived = self._world.clock.monotonic()
+        number, element = parse_pair(body)
+        shown = self._code
+        found = shown.attempt() if shown is not None and shown.number == number else Refusal.NO_CODE
+        if shown is None or isinstance(found, Refusal):
+            await refuse(stream, found if isinstance(found, Refusal) else Refusal.NO_CODE)
+            return None
+        try:
+            secret = found.key(element)
+            transcript.add(body)
+            await self._answer_element(stream, transcript, found, arrived)
+            typed = await self._proven(stream, transcript, secret, (element, found.element), shown)
+            if isinstance(typed, _Typed) and not shown.take():
+                await refuse(stream, Refusal.CODE_USED)
+                return None
+        except BaseException as error:
+            self._code_failed(stream, shown, Refusal.CODE if isinstance(error, ProtocolError) else Refusal.GIVEN_UP)
+            raise
+        if isinstance(typed, Refusal):
+            self._code_failed(stream, shown, typed)
+            await refuse(stream, typed)
+            return None
+        return typed
+
+    async def _answer_element(
+        self, stream: SecureStream, transcript: Transcript, exchange: Exchange, arrived: int
+    ) -> None:
+        answer = fingerprint_bytes(self._me.identity.fingerprint) + exchange.element
+        transcript.add(answer)
+        await rest_until(self._world.clock, arrived, ANSWER_SECONDS)
+        await stream.write(pack_message(Step.PAIRED, answer))
+
+    async def _proven(
+        self, stream: SecureStream, transcript: Transcript, secret: bytes, elements: tuple[bytes, bytes],
+        shown: ShownCode,
+    ) -> _Typed | Refusal:  # fmt: skip
+        _, mac = await expect(stream, Step.KEY)
+        if not proves_key(mac, secret, *elements):
+            return Refusal.CODE
+        request = parse_request((await expect(stream, Step.JOIN))[1])
+        transcript.add(request.signed)
+        public = public_of(request.card)
+        proved = transcript.proves(request.mac, secret, Step.JOIN)
+        if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):
+            return Refusal.BETWEEN
+        return _Typed(shown, transcript, secret, request.card, public)
+
+    def _code_failed(self, stream: SecureStream, shown: ShownCode, why: Refusal) -> None:
+        audit(stream.peer, f"did not pair by code {shown.number}: {why.detail}")
+        shown.failed(stream.peer, why)
+
+    async def _settle(self, stream: SecureStream, typed: _Typed) -> None:
+        """From the joiner's proof to the end; what comes of it is told to whoever shows the code."""
+        shown = typed.shown
+        error: CognuError = FileError(E.NOTPAIRED, "pair", "it was given up here")
+        try:
+            agreed = await _unless(shown.over, self._agree(stream, typed))
+            if agreed is None:
+                await within(self._world.clock, CONVERSATION_SECONDS, refuse(stream, Refusal.GIVEN_UP))
+                return
+            await within(self._world.clock, CONVERSATION_SECONDS, self._pin_typed(stream, typed, *agreed))
+        except LinkBroken as broken:
+            error = FileError(E.NOTPAIRED, "pair", f"the other machine went away ({broken})")
+            raise
+        except TimeoutError:
+            error = FileError(E.NOTPAIRED, "pair", "nobody answered in time")
+            raise
+        except CognuError as failed:
+            error = failed
+            raise
+        finally:
+            shown.conclude(error)
+
+    async def _agree(self, stream: SecureStream, typed: _Typed) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is granted here, and there, when this user and that one have said so."""
+        shown, transcript, clock = typed.shown, typed.transcript, self._world.clock
+        granted = await consent(clock, stream, shown.person, shown.wish, typed.card, typed.public)
+        signed = pack_card(self._me.card(granted, shown.wish.asks))
+        transcript.add(signed)
+        signature = self._me.identity.sign(transcript.message(Step.ACCEPT))
+        proofs = transcript.mac(typed.secret, Step.ACCEPT) + signature
+        await stream.write(pack_message(Step.ACCEPT, signed + proofs))
+        seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
+        said = await within(clock, seconds, self._confirmed(stream, transcript, typed.secret, typed.public))
+        if said is None:
+            await refuse(stream, Refusal.BETWEEN)
+            raise Refusal.BETWEEN.error()
+        return granted, (*typed.card.grants, *said[0])
+
+    async def _pin_typed(
+        self, stream: SecureStream, typed: _Typed, granted: tuple[str, ...], received: tuple[str, ...]
+    ) -> None:
+        now = self._world.clock.now()
+        try:
+            peer = self._book.add(peer_of(typed.card, typed.public, granted=granted, received=received, now=now))
+        except CognuError:
+            await refuse(stream, Refusal.NOT_KEPT)
+            raise
+        audit_paired(peer, stream.peer, granted, received)
+        self._joined(peer)
+        typed.shown.conclude(peer)
+        await stream.write(pack_message(Step.DONE, typed.transcript.mac(typed.secret, Step.DONE)))
+        await stream.read(1)
+
+    # -- by a ticket --
+
     async def _fail(self, stream: SecureStream, found: Invitation) -> None:
         audit(stream.peer, f"did not join by invitation {found.number}: {Refusal.WRONG.detail}")
         self.invitations.fail(found.number)
-        await _refuse(stream, Refusal.WRONG)
+        await refuse(stream, Refusal.WRONG)
 
     async def _pin(self, stream: SecureStream, found: Invitation, card: Card, public: bytes) -> None:
         refusal = self.invitations.use(found.number, fingerprint_of(public))
         if refusal is not None:
-            await _refuse(stream, refusal)
+            await refuse(stream, refusal)
             raise LinkBroken(E.BADTICKET, stream.peer, refusal.detail)
         try:
             now = self._world.clock.now()
-            peer = self._book.add(_peer_of(card, public, granted=found.grants, received=card.grants, now=now))
+            peer = self._book.add(peer_of(card, public, granted=found.grants, received=card.grants, now=now))
         except CognuError:
-            await _refuse(stream, Refusal.FAILED)
+            await refuse(stream, Refusal.FAILED)
             raise
         here, there = (", ".join(grants) or "nothing" for grants in (found.grants, card.grants))
         who = f"{peer.name} ({peer.fingerprint}), from {stream.peer}"
@@ -245,10 +439,7 @@ async def join(world: World, me: Self, book: PeerBook, ticket: str, grants: tupl
             transcript, peer = await within(clock, CONVERSATION_SECONDS, _ask(world, me, stream, parsed, grants))
         except TimeoutError:
             raise FileError(E.TIMEDOUT, stream.peer) from None
-        try:
-            await within(clock, CONVERSATION_SECONDS, _confirm(me, stream, parsed, transcript))
-        except (TimeoutError, LinkBroken, ProtocolError) as error:
-            raise LinkBroken(E.NOTRECOVERABLE, "join", str(error)) from error
+        await confirm(clock, me, stream, parsed.secret, transcript)
     finally:
         stream.close()
     return book.add(peer)
@@ -256,15 +447,9 @@ async def join(world: World, me: Self, book: PeerBook, ticket: str, grants: tupl
 
 async def _reach(world: World, ticket: Ticket) -> SecureStream:
     """A connection to the ticket's listener, not yet to anybody trusted."""
-    tried: list[str] = []
-    refused = False
-    for address in ticket.addresses:
-        try:
-            return await world.network.connect_tls(address, TlsKeys("", "", None), CONNECT_SECONDS)
-        except CognuError as error:
-            tried.append(str(error))
-            refused = refused or error.error is E.CONNREFUSED
-    where = "; ".join(tried)
+    stream, refused, where = await connect_any(world, ticket.addresses)
+    if stream is not None:
+        return stream
     if world.clock.now() // 1_000_000_000 >= ticket.expires:
         raise FileError(E.BADTICKET, "ticket", f"{Refusal.EXPIRED.detail} ({where})")
     if refused:
@@ -273,39 +458,130 @@ async def _reach(world: World, ticket: Ticket) -> SecureStream:
     raise FileError(E.HOSTUNREACH, "ticket", where)
 
 
+async def connect_any(world: World, addresses: tuple[str, ...]) -> tuple[SecureStream | None, bool, str]:
+    """A connection to the first that answers, or None; whether one was refused; and what became of each."""
+    tried: list[str] = []
+    refused = False
+    for address in addresses:
+        try:
+            return await world.network.connect_tls(address, TlsKeys("", "", None), CONNECT_SECONDS), False, ""
+        except CognuError as error:
+            tried.append(str(error))
+            refused = refused or error.error is E.CONNREFUSED
+    return None, refused, "; ".join(tried)
+
+
+async def challenged(stream: SecureStream) -> bytes:
+    """The listener's nonce."""
+    _, challenge = await expect(stream, Step.CHALLENGE)
+    if len(challenge) != NONCE_SIZE:
+        raise ProtocolError(E.BADFRAME, stream.peer, "CHALLENGE")
+    return challenge
+
+
+def request(world: World, me: Self, transcript: Transcript, secret: bytes, invitation: bytes, wish: Wish) -> bytes:
+    """The message JOIN; `invitation` is its number, zeros if there is none."""
+    signed = invitation + world.random.bytes(NONCE_SIZE) + pack_card(me.card(wish.grants, wish.asks))
+    transcript.add(signed)
+    signature = me.identity.sign(transcript.message(Step.JOIN))
+    return pack_message(Step.JOIN, signed + transcript.mac(secret, Step.JOIN) + signature)
+
+
+async def accepted(
+    stream: SecureStream, transcript: Transcript, secret: bytes, inviter: str, wrong: FileError
+) -> tuple[Card, bytes]:
+    """The inviter's card and key, which has the fingerprint `inviter`. Raises `wrong` if it proves nothing."""
+    answer = parse_answer((await expect(stream, Step.ACCEPT))[1])
+    transcript.add(answer.signed)
+    public = public_of(answer.card)
+    if public is None or fingerprint_of(public) != inviter:
+        raise FileError(wrong.error, wrong.subject, f"another machine than the inviter answers at {stream.peer}")
+    proved = transcript.proves(answer.mac, secret, Step.ACCEPT)
+    if not proved or not verify(public, answer.signature, transcript.message(Step.ACCEPT)):
+        raise wrong
+    return answer.card, public
+
+
 async def _ask(
     world: World, me: Self, stream: SecureStream, ticket: Ticket, grants: tuple[str, ...]
 ) -> tuple[Transcript, Peer]:
     """Up to the inviter's proof: what was said, and the record to pin once the inviter has confirmed."""
-    challenge = await _expect(stream, Step.CHALLENGE)
-    if len(challenge) != NONCE_SIZE:
-        raise ProtocolError(E.BADFRAME, stream.peer, "CHALLENGE")
-    inviter = fingerprint_bytes(ticket.inviter)
-    transcript = Transcript(stream.peer_certificate, inviter, challenge)
-    signed = invitation_id(ticket.secret) + world.random.bytes(NONCE_SIZE) + pack_card(me.card(grants))
+    challenge = await challenged(stream)
+    transcript = Transcript(stream.peer_certificate, fingerprint_bytes(ticket.inviter), challenge)
+    wish = Wish(grants)
+    await stream.write(request(world, me, transcript, ticket.secret, invitation_id(ticket.secret), wish))
+    wrong = Refusal.WRONG.error()
+    card, public = await accepted(stream, transcript, ticket.secret, ticket.inviter, wrong)
+    return transcript, peer_of(card, public, granted=grants, received=card.grants, now=world.clock.now())
+
+
+async def confirm(
+    clock: Clock, me: Self, stream: SecureStream, secret: bytes, transcript: Transcript, grants: tuple[str, ...] = ()
+) -> None:
+    """Say CONFIRM, with what is granted further, and wait for DONE.
+
+    Raises what the inviter refuses with, and `LinkBroken(NOTRECOVERABLE)` if it can't be known what became of it.
+    """
+    signed = pack_texts(grants)
     transcript.add(signed)
-    signature = me.identity.sign(transcript.message(Step.JOIN))
-    await stream.write(pack_message(Step.JOIN, signed + transcript.mac(ticket.secret, Step.JOIN) + signature))
-    answer = parse_answer(await _expect(stream, Step.ACCEPT))
-    transcript.add(answer.signed)
-    public = _public_of(answer.card)
-    if public is None or fingerprint_of(public) != ticket.inviter:
-        raise FileError(E.BADTICKET, "ticket", f"another machine than the inviter answers at {stream.peer}")
-    proved = transcript.proves(answer.mac, ticket.secret, Step.ACCEPT)
-    if not proved or not verify(public, answer.signature, transcript.message(Step.ACCEPT)):
-        raise FileError(E.BADTICKET, "ticket", Refusal.WRONG.detail)
-    return transcript, _peer_of(answer.card, public, granted=grants, received=answer.card.grants, now=world.clock.now())
-
-
-async def _confirm(me: Self, stream: SecureStream, ticket: Ticket, transcript: Transcript) -> None:
     signature = me.identity.sign(transcript.message(Step.CONFIRM))
-    await stream.write(pack_message(Step.CONFIRM, transcript.mac(ticket.secret, Step.CONFIRM) + signature))
-    done = await _expect(stream, Step.DONE)
-    if not transcript.proves(done, ticket.secret, Step.DONE):
+    message = pack_message(Step.CONFIRM, signed + transcript.mac(secret, Step.CONFIRM) + signature)
+    try:
+        await within(clock, CONVERSATION_SECONDS, _finish(stream, message, secret, transcript))
+    except (TimeoutError, LinkBroken, ProtocolError) as error:
+        raise LinkBroken(E.NOTRECOVERABLE, "join", str(error)) from error
+
+
+async def _finish(stream: SecureStream, message: bytes, secret: bytes, transcript: Transcript) -> None:
+    await stream.write(message)
+    _, done = await expect(stream, Step.DONE)
+    if not transcript.proves(done, secret, Step.DONE):
         raise ProtocolError(E.BADFRAME, stream.peer, Refusal.WRONG.detail)
 
 
-def _public_of(card: Card) -> bytes | None:
+async def consent(
+    clock: Clock, stream: SecureStream, person: Person, wish: Wish, card: Card, public: bytes
+) -> tuple[str, ...]:
+    """All that the other machine is granted here: what it gets anyway, and what it asks for if the user agrees.
+
+    Raises `FileError(NOTPAIRED)` if the user does not, which the other side is told; what that side says meanwhile.
+    """
+    if not card.asks:
+        return wish.grants
+    fingerprint = fingerprint_of(public)
+    name = clean_name(card.name, short(fingerprint))
+    asking = asyncio.ensure_future(
+        person.agrees(Proposal(name, fingerprint, stream.peer, card.asks, wish.grants, card.grants))
+    )
+    leaving = asyncio.ensure_future(expect(stream, Step.REFUSE))
+    try:
+        await within(clock, CONSENT_SECONDS, _first(asking, leaving))
+        if leaving.done():
+            _, body = leaving.result()
+            raise parse_refusal(body).error()
+        await end_tasks(leaving)
+        agreed = asking.result()
+    except TimeoutError:
+        agreed = False
+    except CognuError:
+        if not leaving.done() or leaving.cancelled():
+            await within(clock, CONVERSATION_SECONDS, refuse(stream, Refusal.DECLINED))
+        raise
+    finally:
+        await end_tasks(asking, leaving)
+    if not agreed:
+        await within(clock, CONVERSATION_SECONDS, refuse(stream, Refusal.DECLINED))
+        raise FileError(E.NOTPAIRED, "pair", "what was asked for was not agreed to here")
+    return tuple(dict.fromkeys((*wish.grants, *card.asks)))
+
+
+def audit_paired(peer: Peer, address: str, granted: tuple[str, ...], received: tuple[str, ...]) -> None:
+    here, there = (", ".join(grants) or "nothing" for grants in (granted, received))
+    who = f"{peer.name} ({peer.fingerprint}), at {address}"
+    audit(who, f"paired by a code; it may here: {here}; this machine there: {there}")
+
+
+def public_of(card: Card) -> bytes | None:
     """The key of a card whose certificate can be pinned."""
     try:
         check_certificate(card.certificate)
@@ -314,34 +590,56 @@ def _public_of(card: Card) -> bytes | None:
         return None
 
 
-def _peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...], now: int) -> Peer:
+def peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...], now: int) -> Peer:
     fingerprint = fingerprint_of(public)
     name = clean_name(card.name, short(fingerprint))
     certificate = certificate_pem(card.certificate)
     return Peer(fingerprint, name, certificate, card.addresses, granted, received, now // 10**9)
 
 
-async def _refuse(stream: SecureStream, refusal: Refusal) -> None:
+async def refuse(stream: SecureStream, refusal: Refusal) -> None:
     await stream.write(pack_message(Step.REFUSE, bytes([refusal])))
     # The other side ends the connection, so that the refusal is not lost to a reset.
     await stream.read(1)
 
 
-async def _expect(stream: Stream, step: Step) -> bytes:
-    """The body of the next message; raises `FileError(BADTICKET)` if it is a refusal, `ProtocolError` if another."""
+async def expect(stream: Stream, *steps: Step) -> tuple[Step, bytes]:
+    """The next message, which is to be one of `steps`, and its body.
+
+    Raises the `FileError` of a refusal, where none is expected; `ProtocolError` for another message; `LinkBroken`.
+    """
     data = b""
     while len(data) < MESSAGE_SIZE:
         part = await stream.read(MESSAGE_SIZE - len(data))
         if not part:
-            raise LinkBroken(E.CONNRESET, stream.peer, f"ended before {step.name}")
+            raise LinkBroken(E.CONNRESET, stream.peer, f"ended before {steps[0].name}")
         data += part
     came, body = parse_message(data)
-    if came is Step.REFUSE and step in (Step.ACCEPT, Step.DONE):
-        raise FileError(E.BADTICKET, "ticket", parse_refusal(body).detail)
-    if came is not step:
-        raise ProtocolError(E.BADFRAME, stream.peer, f"{came.name} instead of {step.name}")
-    return body
+    if came is Step.REFUSE and came not in steps:
+        raise parse_refusal(body).error()
+    if came not in steps:
+        raise ProtocolError(E.BADFRAME, stream.peer, f"{came.name} instead of {steps[0].name}")
+    return came, body
+
+
+async def rest_until(clock: Clock, begun: int, seconds: float) -> None:
+    """Sleep until `seconds` after `begun` (ns of the monotonic clock), so that work takes as long whatever it was."""
+    await clock.sleep(max(0.0, seconds - (clock.monotonic() - begun) / 1e9))
 
 
 async def _wait(event: asyncio.Event) -> None:
     await event.wait()
+
+
+async def _first(*tasks: asyncio.Future[Any]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if it is over before; then `work` has been cancelled and has ended."""
+    doing, ending = asyncio.ensure_future(work), asyncio.ensure_future(_wait(over))
+    try:
+        await _first(doing, ending)
+        return doing.result() if doing.done() else None
+    finally:
+        await end_tasks(doing, ending)

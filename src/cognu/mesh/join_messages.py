@@ -1,4 +1,4 @@
-"""What two machines say to each other while one joins: six messages of one size, and the proofs in them.
+"""What two machines say to each other while one joins, by ticket or by code: messages of one size, with proofs.
 
 Every message is 8192 bytes: magic, type u8, length u16, the body, zeros. Who listens on the way learns not even which
 is longer. Bodies:
@@ -6,13 +6,23 @@ is longer. Bodies:
     CHALLENGE  I to J   nonce (32)
     JOIN       J to I   invitation (16) nonce (32) card; MAC, signature
     ACCEPT     I to J   card; MAC, signature
-    CONFIRM    J to I   MAC, signature
+    CONFIRM    J to I   the joiner's further grants; MAC, signature
     DONE       I to J   MAC
-    REFUSE     I to J   reason u8
+    REFUSE     both     reason u8
 
-A card is what a machine says of itself: its certificate and lists of its name, its addresses and its grants. The
-signatures are of the node keys; the MACs are keyed by the ticket's secret. Both cover everything said before, and the
-certificate of the TLS listener they spoke through, so that nobody can stand between.
+A card is what a machine says of itself: its certificate and lists of its name, its addresses, its grants and what it
+asks for. The signatures are of the node keys; the MACs are keyed by the ticket's secret. Both cover everything said
+before, and the certificate of the TLS listener they spoke through, so that nobody can stand between.
+
+By a code there is no ticket, and so no secret at first. These come between CHALLENGE and JOIN, and make one by SPAKE2
+(spake.py), which then stands for the ticket's; that of the ticket in JOIN is zeros:
+
+    PAIR       J to I   the code's number (2 digits) element (33)
+    PAIRED     I to J   the inviter's fingerprint (32) element (33)
+    KEY        J to I   MAC of both elements
+
+KEY says whether the code is right by itself. If it is, and the MAC of JOIN is not, the two have seen different
+listeners: somebody stands between them.
 """
 
 from __future__ import annotations
@@ -24,8 +34,10 @@ from struct import Struct
 
 from blake3 import blake3
 
-from cognu.errors import E, ProtocolError
+from cognu.errors import E, FileError, ProtocolError
+from cognu.mesh.codes import NUMBER_DIGITS
 from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT, GRANT_LENGTH, GRANT_LIMIT, bounded_texts
+from cognu.mesh.spake import ELEMENT_SIZE
 from cognu.mesh.tickets import pack_texts, parse_texts
 
 MESSAGE_SIZE = 8192
@@ -36,7 +48,8 @@ ID_SIZE = 16
 CERTIFICATE_LIMIT = 1024
 OFFERED_NAME_LIMIT = 255
 _HEAD = Struct(">4sBH")
-_MAGIC = b"CgJ1"
+_MAGIC = b"CgJ2"
+_FINGERPRINT_SIZE = 32
 
 
 class Step(IntEnum):
@@ -46,10 +59,13 @@ class Step(IntEnum):
     CONFIRM = 4
     DONE = 5
     REFUSE = 6
+    PAIR = 7
+    PAIRED = 8
+    KEY = 9
 
 
 class Refusal(IntEnum):
-    """Why the inviter refuses; the number travels, the text is for people."""
+    """Why one refuses; the number travels, the text is for people. From NO_CODE on they are of pairing by code."""
 
     UNKNOWN = 1
     USED = 2
@@ -58,10 +74,23 @@ class Refusal(IntEnum):
     WRONG = 5
     WITHDRAWN = 6
     FAILED = 7
+    NO_CODE = 8
+    CODE = 9
+    BETWEEN = 10
+    CODE_SPENT = 11
+    CODE_USED = 12
+    DECLINED = 13
+    GIVEN_UP = 14
+    NOT_KEPT = 15
 
     @property
     def detail(self) -> str:
         return _DETAILS[self]
+
+    def error(self) -> FileError:
+        """As whoever is refused is told."""
+        row, subject = (E.NOTPAIRED, "pair") if self >= Refusal.NO_CODE else (E.BADTICKET, "ticket")
+        return FileError(row, subject, self.detail)
 
 
 _DETAILS = {
@@ -72,17 +101,26 @@ _DETAILS = {
     Refusal.WRONG: "its secret is wrong, or somebody stands between the machines",
     Refusal.WITHDRAWN: "it was withdrawn",
     Refusal.FAILED: "the inviter could not store the pairing",
+    Refusal.NO_CODE: "the machine there shows no such code, or no longer",
+    Refusal.CODE: "the code is wrong",
+    Refusal.BETWEEN: "the code is right, but somebody stands between the machines: neither was paired",
+    Refusal.CODE_SPENT: "too many wrong codes were tried",
+    Refusal.CODE_USED: "another machine has just paired with that code",
+    Refusal.DECLINED: "what was asked for was not agreed to",
+    Refusal.GIVEN_UP: "it was given up there",
+    Refusal.NOT_KEPT: "the other machine could not keep it",
 }
 
 
 @dataclass(frozen=True)
 class Card:
-    """`certificate` is DER."""
+    """`certificate` is DER. `asks` are the grants that it asks for."""
 
     certificate: bytes
     name: str
     addresses: tuple[str, ...]
     grants: tuple[str, ...]
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +139,16 @@ class Answer:
     """An ACCEPT; `signed` as in `Request`."""
 
     card: Card
+    signed: bytes
+    mac: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A CONFIRM; `signed` as in `Request`. `grants` are what was agreed to beside those of the card."""
+
+    grants: tuple[str, ...]
     signed: bytes
     mac: bytes
     signature: bytes
@@ -125,7 +173,7 @@ def parse_message(data: bytes) -> tuple[Step, bytes]:
 
 
 def pack_card(card: Card) -> bytes:
-    texts = pack_texts((card.name,)) + pack_texts(card.addresses) + pack_texts(card.grants)
+    texts = b"".join(map(pack_texts, ((card.name,), card.addresses, card.grants, card.asks)))
     return len(card.certificate).to_bytes(2, "big") + card.certificate + texts
 
 
@@ -137,14 +185,15 @@ def parse_card(data: bytes) -> Card:
         names, rest = parse_texts(data[2 + length :])
         addresses, rest = parse_texts(rest)
         grants, rest = parse_texts(rest)
+        asks, rest = parse_texts(rest)
     except ValueError as error:
         raise ProtocolError(E.BADFRAME, "join", "card") from error
     sound = len(certificate) == length <= CERTIFICATE_LIMIT and not rest and len(names) == 1
     sound = sound and len(names[0]) <= OFFERED_NAME_LIMIT
     sound = sound and bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH)
-    if not sound or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+    if not sound or not all(bounded_texts(listed, GRANT_LIMIT, GRANT_LENGTH) for listed in (grants, asks)):
         raise ProtocolError(E.BADFRAME, "join", "card")
-    return Card(certificate, names[0], addresses, grants)
+    return Card(certificate, names[0], addresses, grants, asks)
 
 
 def parse_request(body: bytes) -> Request:
@@ -160,12 +209,45 @@ def parse_answer(body: bytes) -> Answer:
     return Answer(parse_card(signed), signed, mac, signature)
 
 
-def parse_confirmation(body: bytes) -> tuple[bytes, bytes]:
-    """(MAC, signature); raises `ProtocolError(BADFRAME)`."""
+def parse_confirmation(body: bytes) -> Confirmation:
+    """Raises `ProtocolError(BADFRAME)`."""
     signed, mac, signature = _split_proofs(body)
-    if signed:
+    try:
+        grants, rest = parse_texts(signed)
+    except ValueError as error:
+        raise ProtocolError(E.BADFRAME, "join", "CONFIRM") from error
+    if rest or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
         raise ProtocolError(E.BADFRAME, "join", "CONFIRM")
-    return mac, signature
+    return Confirmation(grants, signed, mac, signature)
+
+
+def pack_pair(number: str, element: bytes) -> bytes:
+    return number.encode() + element
+
+
+def parse_pair(body: bytes) -> tuple[str, bytes]:
+    """(number, element) of a PAIR; raises `ProtocolError(BADFRAME)`. The element is not looked at."""
+    number = body[:NUMBER_DIGITS]
+    if len(body) != NUMBER_DIGITS + ELEMENT_SIZE or not number.isdigit():
+        raise ProtocolError(E.BADFRAME, "pair", "PAIR")
+    return number.decode(), body[NUMBER_DIGITS:]
+
+
+def parse_paired(body: bytes) -> tuple[bytes, bytes]:
+    """(fingerprint, element) of a PAIRED; raises `ProtocolError(BADFRAME)`. The element is not looked at."""
+    if len(body) != _FINGERPRINT_SIZE + ELEMENT_SIZE:
+        raise ProtocolError(E.BADFRAME, "pair", "PAIRED")
+    return body[:_FINGERPRINT_SIZE], body[_FINGERPRINT_SIZE:]
+
+
+def key_proof(secret: bytes, theirs: bytes, ours: bytes) -> bytes:
+    """KEY: that whoever typed the code (`theirs` is the element that it sent) has the key of this exchange."""
+    key = blake3(secret, derive_key_context="cognu 1 pair key").digest()
+    return blake3(theirs + ours, key=key).digest(MAC_SIZE)
+
+
+def proves_key(mac: bytes, secret: bytes, theirs: bytes, ours: bytes) -> bool:
+    return compare_digest(mac, key_proof(secret, theirs, ours))
 
 
 def parse_refusal(body: bytes) -> Refusal:

@@ -1,0 +1,160 @@
+"""Pairing on the side where the code is typed: find the machine that shows it, come to a secret, join by that."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import NamedTuple
+
+from cognu.errors import CognuError, E, FileError, LinkBroken
+from cognu.mesh.codes import Code
+from cognu.mesh.discovery import Finder, Pairing
+from cognu.mesh.identity import Peer, PeerBook, fingerprint_text
+from cognu.mesh.join import (
+    CONSENT_SECONDS,
+    CONVERSATION_SECONDS,
+    Self,
+    accepted,
+    audit_paired,
+    challenged,
+    confirm,
+    connect_any,
+    consent,
+    expect,
+    peer_of,
+    request,
+    rest_until,
+)
+from cognu.mesh.join_messages import (
+    ID_SIZE,
+    Refusal,
+    Step,
+    Transcript,
+    key_proof,
+    pack_message,
+    pack_pair,
+    parse_paired,
+)
+from cognu.mesh.pairing import Person, Wish
+from cognu.mesh.spake import ANSWER_SECONDS, Exchange, Side
+from cognu.world import SecureStream, World
+from cognu.world.timing import within
+
+FIND_SECONDS = 10.0
+MORE_SECONDS = 1.0
+"""For a second machine with the same number, when the first was another one."""
+MACHINES = 3
+"""With so many of one number the code is tried: each may be a liar's, and is one guess for him."""
+
+
+class _Met(NamedTuple):
+    """Who shows the code, before it has proved anything."""
+
+    transcript: Transcript
+    secret: bytes
+    inviter: str
+
+
+async def pair(
+    world: World, me: Self, book: PeerBook, code: Code, addresses: tuple[str, ...], finder: Finder, wish: Wish,
+    person: Person,
+) -> Peer:  # fmt: skip
+    """Pair with the machine that shows `code`, at one of `addresses`, or if there are none, where `finder` finds it.
+
+    Returns the record that was pinned. Raises `FileError`: NOTPAIRED, HOSTUNREACH, TIMEDOUT; `LinkBroken`, of which
+    NOTRECOVERABLE says that it can't be known whether the other side has paired. Cancelling ends the conversation.
+    """
+    if addresses:
+        return await _pair_at(world, me, book, code, addresses, wish, person)
+    tried: list[Pairing] = []
+    failure: CognuError | None = None
+    while len(tried) < MACHINES:
+        try:
+            seconds = MORE_SECONDS if tried else FIND_SECONDS
+            found = await within(world.clock, seconds, _next(finder, code.number, tried))
+        except TimeoutError:
+            break
+        tried.append(found)
+        try:
+            return await _pair_at(world, me, book, code, found.addresses, wish, person)
+        except FileError as error:
+            if error.detail not in _ELSEWHERE and error.error is not E.HOSTUNREACH:
+                raise
+            failure = error
+    nobody = f"no machine near here shows a code that begins with {code.number}; say its ADDRESS too"
+    raise failure or FileError(E.NOTPAIRED, "pair", nobody)
+
+
+_ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE.detail)
+"""After these another machine with that number may be the one."""
+
+
+async def _next(finder: Finder, number: str, tried: list[Pairing]) -> Pairing:
+    """One with that number which was not tried; it waits for it without an end."""
+    places = [each.addresses for each in tried]
+    async with aclosing(finder.pairing()) as machines:
+        async for found in machines:
+            if found.number == number and found.addresses and found.addresses not in places:
+                return found
+    raise FileError(E.NOTPAIRED, "pair", "discovery ended")
+
+
+async def _pair_at(
+    world: World, me: Self, book: PeerBook, code: Code, addresses: tuple[str, ...], wish: Wish, person: Person
+) -> Peer:
+    # Before anybody hears of it: how long this takes depends on the code.
+    exchange = Exchange(Side.TYPES, code.digits, world.random)
+    stream, refused, where = await connect_any(world, addresses)
+    if stream is None:
+        detail = f"{Refusal.NO_CODE.detail} ({where})" if refused else where
+        raise FileError(E.NOTPAIRED if refused else E.HOSTUNREACH, "pair", detail)
+    clock = world.clock
+    try:
+        try:
+            met = await within(clock, CONVERSATION_SECONDS, _meet(world, me, stream, code.number, exchange, wish))
+            wrong = Refusal.BETWEEN.error()
+            seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
+            card, public = await within(
+                clock, seconds, accepted(stream, met.transcript, met.secret, met.inviter, wrong)
+            )
+        except TimeoutError:
+            raise FileError(E.TIMEDOUT, stream.peer) from None
+        except LinkBroken as error:
+            raise FileError(E.NOTPAIRED, "pair", f"the other machine ended it ({error})") from error
+        try:
+            granted = await consent(clock, stream, person, wish, card, public)
+        except LinkBroken as error:
+            raise FileError(E.NOTPAIRED, "pair", f"the other machine ended it ({error})") from error
+        further = tuple(grant for grant in granted if grant not in wish.grants)
+        peer = peer_of(card, public, granted=granted, received=card.grants, now=clock.now())
+        await confirm(clock, me, stream, met.secret, met.transcript, further)
+        address = stream.peer
+    except asyncio.CancelledError:
+        exchange.forget()
+        raise
+    finally:
+        stream.close()
+    kept = book.add(peer)
+    audit_paired(kept, address, granted, card.grants)
+    return kept
+
+
+async def _meet(world: World, me: Self, stream: SecureStream, number: str, exchange: Exchange, wish: Wish) -> _Met:
+    """Up to JOIN: the secret, if both have the same code. The inviter's fingerprint is by its own word as yet."""
+    challenge = await challenged(stream)
+    said = pack_pair(number, exchange.element)
+    await stream.write(pack_message(Step.PAIR, said))
+    _, answer = await expect(stream, Step.PAIRED)
+    arrived = world.clock.monotonic()
+    inviter, element = parse_paired(answer)
+    if fingerprint_text(inviter) == me.identity.fingerprint:
+        raise FileError(E.NOTPAIRED, "pair", "that code is this machine's own")
+    secret = exchange.key(element)
+    transcript = Transcript(stream.peer_certificate, inviter, challenge)
+    transcript.add(said)
+    transcript.add(answer)
+    proof = pack_message(Step.KEY, key_proof(secret, exchange.element, element))
+    message = request(world, me, transcript, secret, bytes(ID_SIZE), wish)
+    await rest_until(world.clock, arrived, ANSWER_SECONDS)
+    await stream.write(proof + message)
+    return _Met(transcript, secret, fingerprint_text(inviter))

@@ -1,0 +1,140 @@
+"""What pairing by a code has beside joining by a ticket (join.py): the code that is shown, and the people who agree.
+
+The machine that shows a code has `ATTEMPTS` exchanges ready; each attempt takes one away before anything of it is
+looked at. The code itself is kept nowhere; with the last exchange nothing is left from which it could be had. It lives
+in memory alone: a node that ends has forgotten it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from cognu.errors import CognuError, E, FileError
+from cognu.mesh.codes import ATTEMPTS, CODE_SECONDS, Code
+from cognu.mesh.identity import Peer
+from cognu.mesh.join_messages import Refusal
+from cognu.mesh.spake import Exchange, Side
+from cognu.world import Clock, Random
+from cognu.world.timing import within
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a machine's user wants of pairing: `grants` is what the other may do here whatever it asks for, `asks` what
+    this machine asks of the other."""
+
+    grants: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What another machine that has proved its key asks of this one's user. `name` is by its own word, `address` where
+    it was met; `grants` is what it gets here in any case, `offers` what this machine may do there."""
+
+    name: str
+    fingerprint: str
+    address: str
+    asks: tuple[str, ...]
+    grants: tuple[str, ...]
+    offers: tuple[str, ...]
+
+
+class Person(Protocol):
+    """This machine's user, while a pairing goes on."""
+
+    def shown(self, code: Code, addresses: tuple[str, ...]) -> None:
+        """There is a code now, to be typed elsewhere."""
+
+    def tried(self, address: str, why: Refusal, left: int) -> None:
+        """Somebody at `address` did not get through; `left` attempts are left."""
+
+    async def agrees(self, proposal: Proposal) -> bool:
+        """Whether the other machine is to have what it asks for. Cancelled if it went away. Raises what makes granting
+        impossible."""
+
+
+class ShownCode:
+    """A code while it is shown, without the code."""
+
+    def __init__(self, code: Code, random: Random, wish: Wish, person: Person) -> None:
+        self.number = code.number
+        self.wish = wish
+        self.person = person
+        self.over = asyncio.Event()
+        """Nobody waits for it any more."""
+        self._exchanges = [Exchange(Side.SHOWS, code.digits, random) for _ in range(ATTEMPTS)]
+        self._under_way = 0
+        self._taken = False
+        self._begun = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._result: Peer | CognuError | None = None
+
+    @property
+    def left(self) -> int:
+        """Attempts that can still be made."""
+        return len(self._exchanges)
+
+    async def wait(self, clock: Clock) -> Peer:
+        """Until it has come to something: the peer. Raises `FileError(NOTPAIRED)`, and what pinning raised."""
+        try:
+            await within(clock, CODE_SECONDS, _until(self._begun))
+        except TimeoutError:
+            raise FileError(E.NOTPAIRED, "pair", f"nobody has typed the code within {CODE_SECONDS} s") from None
+        await self._settled.wait()
+        if not isinstance(self._result, Peer):
+            assert self._result is not None
+            raise self._result
+        return self._result
+
+    def attempt(self) -> Exchange | Refusal:
+        """Count an attempt, and only then give what it is made with."""
+        if self._taken or self.over.is_set():
+            return Refusal.CODE_USED if self._taken else Refusal.NO_CODE
+        if not self._exchanges:
+            return Refusal.CODE_SPENT
+        self._under_way += 1
+        return self._exchanges.pop()
+
+    def failed(self, address: str, why: Refusal) -> None:
+        """An attempt came to nothing; the last one ends the code."""
+        self._under_way -= 1
+        if self._taken or self.over.is_set():
+            return
+        self.person.tried(address, why, self.left)
+        if not self._exchanges and not self._under_way:
+            self.conclude(Refusal.CODE_SPENT.error())
+
+    def take(self) -> bool:
+        """An attempt was good: the code is used up. False if another was so first."""
+        self._under_way -= 1
+        if self._taken or self.over.is_set():
+            return False
+        self._taken = True
+        self._forget()
+        self._begun.set()
+        return True
+
+    def conclude(self, result: Peer | CognuError) -> None:
+        """What it came to; the first word holds."""
+        if self._result is None:
+            self._result = result
+        self._begun.set()
+        self._settled.set()
+        self.end()
+
+    def end(self) -> None:
+        """Nobody can pair by it any more."""
+        self._forget()
+        self.over.set()
+
+    def _forget(self) -> None:
+        for exchange in self._exchanges:
+            exchange.forget()
+        self._exchanges.clear()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
