@@ -28,6 +28,8 @@ from cognu.files.server import Caller, Fid, FileServer, StoredBytes, Walk
 from cognu.files.steps import finish
 from cognu.files.tree import TreeFid
 from cognu.kernel import ALL_RIGHTS, WRITE
+from cognu.mesh.identity import Peer
+from cognu.mesh.session import Channel
 from cognu.ninep import glance
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import getattr_of_stat
@@ -42,6 +44,7 @@ from cognu.world.net import SocketStream
 from cognu.world.real import real_world
 from joined import CountingServer, Slow, attach_to, idle
 from memfs import MemDirectory, MemFile
+from mesh_support import read_exactly, two_nodes
 from serving import Somebody, done
 
 L = Dialect.L
@@ -382,6 +385,41 @@ async def test_what_waits_for_nobody_does_not_wake_the_reading_task(
                 await idle()
             assert await ends.replies(1) == [wire(m.Rread(LARGE[:9]), 5, dialect)]
     assert (tree / "d" / "x").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("dialect", [Dialect.L, Dialect.NG])
+async def test_over_a_link_they_are_answered_at_once_too(
+    tree: Path, tmp_path: Path, dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From memory: the host sends no files by a channel."""
+    process, _ = await start(HostServer(real_world(), RealHostTree(str(tree))))
+    exports: list[Export] = []
+
+    async def serve(_: Peer, __: str, channel: Channel) -> None:
+        exports.append(Export(channel, process, attach_to(process)))
+        await exports[0].serve()
+
+    async with two_nodes(tmp_path / "nodes", on_b=serve) as (a, _):
+        channel = await a.mesh.open("b", "9p")
+
+        async def ask(message: m.Message, tag: int = 1) -> bytes:
+            await channel.write(wire(message, tag, dialect))
+            size = await read_exactly(channel, 4)
+            return size + await read_exactly(channel, int.from_bytes(size, "little") - 4)
+
+        await ask(m.Tversion(MSIZE, dialect.value), NOTAG)
+        await ask(m.Tattach(0, NOFID, "glenda", ""))
+        await ask(m.Tgetattr(0, 0))  # the kernel is asked once by the long way
+        await idle()
+        with monkeypatch.context() as patched:
+            patched.setattr(exports[0], "_begin", None)  # which would be called now
+            patched.setattr(exports[0], "_take_turns", None)
+            assert (await ask(m.Twalk(0, 1, ("large",))))[4] == glance.WALK + 1
+            assert (await ask(m.Tlopen(1, 0)))[4] == glance.LOPEN + 1
+            assert await ask(m.Tread(1, 5, 400_000)) == wire(m.Rread(LARGE[5:400_005]), 1, dialect)
+            assert await ask(m.Tread(1, 5, 30)) == wire(m.Rread(LARGE[5:35]), 1, dialect)
+            assert await ask(m.Tclunk(1)) == wire(m.Rclunk(), 1, dialect)
+        channel.close()
 
 
 @pytest.mark.parametrize("bad", [b"\x06\0\0\0", b"\xff\xff\xff\xff", b"\x07\0\0\0\x19\0\0", b"\x08\0\0\0\x74\0\0!"])

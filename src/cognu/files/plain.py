@@ -22,7 +22,7 @@ from cognu.kernel import READ
 from cognu.ninep import glance
 from cognu.ninep.server import ServerSession
 from cognu.ninep.types import L_LARGEFILE, L_RDONLY, OREAD, READ_HEADER, Qid, Stat
-from cognu.world import DirectStream
+from cognu.world import DirectStream, FileStream
 
 log = logging.getLogger("cognu.export")
 
@@ -42,6 +42,7 @@ class PlainAnswers:
 
     def __init__(self, stream: DirectStream, session: ServerSession, calls: Calls) -> None:
         self._stream = stream
+        self._host_sends = stream if isinstance(stream, FileStream) else None
         self._session = session
         self._calls = calls
         self._replies: list[bytes | memoryview] = []  # of the requests that are being answered
@@ -143,8 +144,9 @@ class PlainAnswers:
         """Answer a larger Tread, after what is to be sent before it; the bytes that takes, 0 for the long way."""
         session, tag, offset = self._session, fields[2], fields[4]
         count = min(fields[5], session.msize - READ_HEADER)
-        whole = stored(chan, offset, count) if count > MOST_COPIED else None
-        if whole is None:
+        sending = self._host_sends if count > MOST_COPIED else None
+        whole = None if sending is None else stored(chan, offset, count)
+        if sending is None or whole is None:
             found = data(chan, offset, count)
             if found is None:
                 return 0
@@ -153,7 +155,7 @@ class PlainAnswers:
             return READ_HEADER + len(found)
         session.taken(fields)
         self._give()
-        if not self._stream.offer_file(glance.pack_read(tag, whole.size), whole.number, offset, whole.size):
+        if not sending.offer_file(glance.pack_read(tag, whole.size), whole.number, offset, whole.size):
             self.blocked = True
         return READ_HEADER + whole.size
 

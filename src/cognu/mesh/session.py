@@ -47,6 +47,10 @@ class Channel:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._closed = asyncio.Event()
+        self._count = 0  # bytes that the read asks for that waits
+        self._kept = b""  # taken for it, and not returned yet
+        self._look: Callable[[bytes], bool] | None = None
+        self._showing = False  # `_show` is to come
 
     @property
     def peer(self) -> str:
@@ -64,11 +68,15 @@ class Channel:
         if self._reader is not None:
             raise Misuse(E.ALREADY, self.label)
         while True:
-            data = self._session.core.read(self._state, count)
-            if data is not None:
+            if self._kept:
+                data, self._kept = self._kept[:count], self._kept[count:]
+                return data
+            received = self._session.core.read(self._state, count)
+            if received is not None:
                 if self._session.core.wants_output:  # credit for what was read
                     self._session.settle()
-                return data
+                return received
+            self._count = count
             self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader
@@ -88,6 +96,19 @@ class Channel:
                 self._writer = None
         if not self._state.closing:
             self._session.core.check_writable(self._state)
+
+    def look_first(self, look: Callable[[bytes], bool]) -> None:
+        """See `world.DirectStream`."""
+        self._look = look
+
+    def offer(self, *buffers: bytes | memoryview) -> bool:
+        """See `world.DirectStream`; `write` may be used beside it."""
+        try:
+            self._session.core.write(self._state, buffers)
+        except LinkBroken:
+            return False
+        self._session.settle()
+        return self._state.queued <= QUEUE_LOW
 
     def end(self) -> None:
         """Write no more; the other side reads what was written and then `b""`. Reading goes on."""
@@ -112,8 +133,31 @@ class Channel:
         if event is Event.CLOSED:
             self._closed.set()
         waiter = self._reader if event is Event.READABLE else self._writer
-        if waiter is not None and not waiter.done():
+        if waiter is None or waiter.done():
+            return
+        if event is not Event.READABLE or self._look is None:
             waiter.set_result(None)
+        elif not self._showing:
+            # In a turn of its own: whoever settles the session may be in the midst of anything.
+            self._showing = True
+            asyncio.get_running_loop().call_soon(self._show, self._look)
+
+    def _show(self, look: Callable[[bytes], bool]) -> None:
+        """Show what came for the read that waits, and wake it for what is left or for the end."""
+        self._showing = False
+        core = self._session.core
+        while self._reader is not None and not self._reader.done():
+            try:
+                received = core.read(self._state, self._count)
+            except LinkBroken:
+                received = b""  # the read is told
+            if received is None:
+                break
+            if not (received and look(received)):
+                self._kept = received
+                self._reader.set_result(None)
+        if core.wants_output:  # credit for what was read
+            self._session.settle()
 
 
 class _Link:

@@ -77,6 +77,11 @@ class DirectStream(Stream, Protocol):
         True if it took everything. After an error or `close`, which whoever reads is told, nothing goes anywhere.
         """
 
+
+@runtime_checkable
+class FileStream(DirectStream, Protocol):
+    """A stream to which the host can send files itself."""
+
     def offer_file(self, header: bytes, number: int, offset: int, count: int) -> bool:
         """As `offer`, of `header` and `count` bytes of the open file of that number, which the host has in memory.
 

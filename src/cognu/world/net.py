@@ -171,7 +171,7 @@ class SocketStream:
         return False
 
     def offer_file(self, header: bytes, number: int, offset: int, count: int) -> bool:
-        """See `world.DirectStream`."""
+        """See `world.FileStream`."""
         sent = 0
         if not self._queue and self._write_error is None:
             try:
