@@ -40,6 +40,9 @@ async def test_every_change_of_what_others_may_do_is_in_the_log_with_who_made_it
         await desk.rpc("grant", program=program, name="cat.wasm", grants=[f"{two.notes}:r"])
         await desk.rpc("grant", program=program, grants=["/etc:r"], never=True)
         await desk.rpc("ungrant", program=program, grant="/etc:r")
+        started = await desk.start("cat.wasm", "--password=x", grants=[f"{two.notes} rw"])
+        await started.end()
+        await refused(desk.start("cat.wasm", grants=["/nowhere r"]), E.NOENT)
         await refused(desk.rpc("grant", peer="pi", grants=["read:/nowhere"]), E.NOENT)
         await desk.rpc("drop", peer="pi")
         said = await audited(desk)
@@ -56,6 +59,7 @@ async def test_every_change_of_what_others_may_do_is_in_the_log_with_who_made_it
             f"{me}granted program cat.wasm ({program}): {two.notes}:r",
             f"{me}never for program cat.wasm ({program}): /etc:r",
             f"{me}forgot of program cat.wasm ({program}): /etc:r",
+            f"{me}started cat.wasm ({program}), process {started.pid}, with: {two.notes}:rw",
             f"{me}dropped pi",
         ]
         [there] = await audited(pi)

@@ -158,10 +158,12 @@ async def test_tail_looks_from_time_to_time_where_nobody_tells() -> None:
         await running
 
 
-async def test_tail_follows_one_file_only_and_of_the_input_only_what_comes() -> None:
+async def test_tail_follows_one_file_only_and_of_the_input_prints_what_was_asked_for() -> None:
     bench = Bench()
-    bench.stdin = b"in\n"
-    assert (await bench.run("tail -f")).out == "in\n"
+    bench.stdin = b"out\nin\n"
+    assert (await bench.run("tail -n 1 -f")).out == "in\n"
+    assert (await bench.run("tail -c 2 -f -")).out == "n\n"
+    assert (await bench.run("cat - | tail -f -n +2")).out == "in\n"
     bench.system.make("a", b"")
     bench.system.make("b", b"")
     assert (await bench.run("tail -f a b")).status == 2

@@ -19,6 +19,7 @@ from cognu.devices.cons import cons_server
 from cognu.devices.ram import RamServer
 from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
 from cognu.errors import THERE, CognuError, E, FileError
+from cognu.files.audit import audit, name_of
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import SHELL, TOKEN_LABEL, TOKEN_VARIABLE, Launch
@@ -67,6 +68,9 @@ bind '#p' /proc
 bind -c '#r' /tmp
 bind '#V/bin' /bin
 """
+MOST_SAID = 16
+SAID_LENGTH = 200
+"""Grants of a start that its line in the log has, and characters of each name there."""
 CHUNK = 1 << 20
 PROGRAMS = "/bin"
 OBJECTS = ("/mnt/store/objects", "#V/objects")
@@ -74,6 +78,19 @@ OBJECTS = ("/mnt/store/objects", "#V/objects")
 PEERS = "/n"
 _ABSENT = (E.NOENT, E.NOTDIR, E.NODEV, E.NAMETOOLONG, E.ILSEQ)
 """What a path that does not exist for a process is refused with."""
+
+
+def granted_text(launch: Launch) -> str:
+    """What a start gave of files, for the log: of each the beginning, and of many how many more. Empty if nothing."""
+    given = [f"{_short(path)}:{rights}" for path, rights in launch.grants]
+    given += [f"{_short(source)}:rwx as {_short(guest)}" for source, guest in launch.directories]
+    given += [f"what {_short(path)} says" for path in launch.grant_files]
+    more = f" and {len(given) - MOST_SAID} more" if len(given) > MOST_SAID else ""
+    return ", ".join(given[:MOST_SAID]) + more
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SAID_LENGTH else f"{text[:SAID_LENGTH]}…"
 
 
 class Launcher:
@@ -95,6 +112,10 @@ class Launcher:
             await self._for_peer(process, launch)
         else:
             await self._here(process, launch)
+        if not launch.is_shell and (said := granted_text(launch)):
+            program = f"{_short(launch.program)} ({process.score})" if process.score else _short(launch.program)
+            by = name_of(process.parent or process)
+            audit(by, f"started {program}, process {process.pid}, with: {said}")
 
     def _settled(self, launch: Launch) -> Launch:
         """With what is set for all programs here."""

@@ -110,8 +110,9 @@ async def tail(call: Call) -> int:
 
     async def on(name: str, file: File) -> None:
         counted = Counted(file)
-        # A stream has no length, nor an end to count from: all of it is printed, as it comes.
-        stream = name == "-" or not (await call.system.stat(name)).length
+        # The input ends by itself and is not followed (POSIX, tail, of pipes). Another stream has no length, nor an end
+        # to count from: all of it is printed, as it comes.
+        stream = name != "-" and not (await call.system.stat(name)).length
         await (_skip(call, counted, 0, True) if stream else one(name, counted))
         if name != "-":
             await follow(call, name, counted)
