@@ -201,8 +201,12 @@ async def test_what_a_captured_runner_says_out_of_turn_is_refused(machine: Machi
     await starting
     assert await runner.say(ctl, b"running") is E.BADMESSAGE
     assert await runner.say(ctl, b"refused NOMEM a b") is E.BADMESSAGE
-    assert await runner.say(ctl, b"used 9223372036854775807 1 1") is None
     assert process.detail is not None
+    least = process.detail()["memory"]
+    assert int(least) > 0  # before it has said anything: what the program begins with
+    assert await runner.say(ctl, b"used 0 1 1") is None
+    assert process.detail()["memory"] == least
+    assert await runner.say(ctl, b"used 9223372036854775807 1 1") is None
     assert process.detail()["memory"] == Limits().memory  # more than it may have nobody believes
     reading = asyncio.create_task(runner.mount.read(ctl, 0, 100))
     again = await runner.open("#g", "ctl", ORDWR)

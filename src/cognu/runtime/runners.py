@@ -270,6 +270,7 @@ class IsolatedRun:
         above.take(Resource.MEMORY, OWN_MEMORY)
         self._own = OWN_MEMORY
         self._account = Account(process.quota, memory, process.weight)
+        self.usage.memory = memory  # which it has whatever it says; more is by its runner's word
         try:
             self._began = child.used()
         except FileError:
@@ -359,7 +360,8 @@ class IsolatedRun:
                 self._running.set_exception(error)
             case Used(memory, slices, calls):
                 usage = self.usage
-                usage.memory, usage.slices, usage.calls = min(memory, self._limits.memory), slices, calls
+                usage.memory = max(usage.memory, min(memory, self._limits.memory))  # no memory shrinks
+                usage.slices, usage.calls = slices, calls
                 self._charge()
             case Over(status, message, offsets) if self._running.done():
                 self._ending = self._ending or (status, message)  # no limit changes how it ended
