@@ -24,7 +24,7 @@ from cognu.files.mounts import MREPL
 from cognu.files.namespace import Namespace
 from cognu.files.plain import BATCH
 from cognu.files.process import Process, ProcessTable
-from cognu.files.server import Caller, Fid, FileServer, StoredBytes, Walk
+from cognu.files.server import Caller, Fid, FileServer, MaybeAsync, StoredBytes, Walk
 from cognu.files.steps import finish
 from cognu.files.tree import TreeFid
 from cognu.kernel import ALL_RIGHTS, WRITE
@@ -638,6 +638,25 @@ async def test_a_walk_to_what_no_reply_can_name_is_refused_and_leaves_nothing(mo
         before = len(server.live)
         assert isinstance(await ends.call(m.Twalk(0, 1, ("d", "x"))), m.Rwalk)  # the long way has it right
         assert len(server.live) == before + 1
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["short", "long"])
+async def test_an_opening_that_no_reply_can_tell_of_is_refused(direct: bool) -> None:
+    class Odd(Prompt):
+        def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+            opened = super().open(fid, mode, caller)
+            fid.qid = Qid(0, 0, -1)
+            return opened
+
+    server = Odd()
+    async with served(server, direct) as ends:
+        await ends.call(m.Tgetattr(0, 0))  # the kernel is asked once by the long way
+        await ends.call(m.Twalk(0, 1, ("d", "x")))
+        asked = server.asked
+        assert await ends.call(m.Tlopen(1, 0)) == m.Rlerror(FileError(E.OVERFLOW).errno)
+        assert server.asked == asked + direct
+        assert await ends.call(m.Tclunk(1)) == m.Rclunk()
+    assert len(server.live) == 1
 
 
 # -- who reads slowly, and files that change --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 
+from cognu.errors import Misuse
 from cognu.files.chan import Chan, Origin
 from cognu.files.dispatch import at_once
 from cognu.files.export_calls import Calls, to_be_told
@@ -20,6 +21,9 @@ from cognu.files.process import Process
 from cognu.files.server import StoredBytes
 from cognu.kernel import READ
 from cognu.ninep import glance
+from cognu.ninep import messages as m
+from cognu.ninep.codec import encode
+from cognu.ninep.messages import Dialect
 from cognu.ninep.server import ServerSession
 from cognu.ninep.types import L_LARGEFILE, L_RDONLY, OREAD, READ_HEADER, Qid, Stat
 from cognu.world import DirectStream, FileStream
@@ -111,8 +115,7 @@ class PlainAnswers:
         elif kind == glance.LOPEN:
             # A descriptor of the process's too is made the long way.
             if self._calls.descriptors is None and opened(self._calls.process, chan, fields[4]):
-                reply = glance.pack_lopen(tag, chan.qid)
-                session.opened(fields, chan.qid)
+                reply = self._opened(chan, fields)
         else:
             session.clunked(fields)  # however it ends
             try:
@@ -124,6 +127,18 @@ class PlainAnswers:
             return 0
         self._replies.append(reply)
         return len(reply)
+
+    def _opened(self, chan: Chan, fields: glance.Fields) -> bytes:
+        """The answer to a Tlopen of what is open by now; the codec's error if its qid fits no reply."""
+        reply = glance.pack_lopen(fields[2], chan.qid)
+        if reply is not None:
+            self._session.opened(fields, chan.qid)
+            return reply
+        self._session.taken(fields)
+        try:
+            return b"".join(map(bytes, encode(m.Rlopen(chan.qid, 0), fields[2], Dialect.L)))
+        except Misuse as error:
+            return b"".join(map(bytes, self._session.refusal(fields[2], error)))
 
     def _walk(self, chan: Chan, fields: glance.Fields, names: tuple[str, ...]) -> bytes | None:
         walked = walk(self._calls.process, chan, names)
