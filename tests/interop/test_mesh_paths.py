@@ -1,0 +1,110 @@
+"""Machines with two links each, of which one is cut or loses its address; and machines that dial each other at once."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import Process
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hosts.network import Network
+from mesh_support import two_nodes
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+
+MIB = 1 << 20
+SIZE = 96 * MIB
+AT_ONCE = 100
+
+
+def write_big(path: Path) -> str:
+    """A file in which no megabyte is like another; its checksum."""
+    digest = blake2b()
+    with open(path, "wb") as big:
+        for megabyte in range(SIZE // MIB):
+            data = blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
+            big.write(data)
+            digest.update(data)
+    return digest.hexdigest()
+
+
+async def well(command: Process) -> bytes:
+    """The output of a command that must succeed."""
+    out, err = await command.communicate()
+    assert (command.returncode, err) == (0, b""), err.decode()
+    return out
+
+
+async def joined(network: Network) -> None:
+    """lap knows pi by both of its addresses, and may read its files."""
+    pi = network["pi"]
+    pi.node.options = ("--host", pi.addresses["eth"], "--host", pi.addresses["wifi"])
+    await network.start("lap", "pi")
+    await network.join("pi", "lap", "read:{shared}")
+
+
+async def seen_of(network: Network, here: str = "lap") -> dict[str, Any]:
+    """What a machine says of the other."""
+    async with network[here].node.client() as client:
+        (row,) = await client.rpc("peers")
+    assert isinstance(row, dict)
+    return row
+
+
+async def test_a_copy_goes_on_over_the_other_link_when_one_is_cut(network: Network) -> None:
+    lap, pi = network["lap"], network["pi"]
+    await joined(network)
+    digest = write_big(pi.shared / "big")
+    copying = await lap.node.begin("sh", "-c", f"cp /n/pi{pi.shared}/big {lap.shared}/big")
+    await network.carried("pi", "lap", SIZE // 3)
+    used = (await seen_of(network))["address"].partition(":")[0]
+    link, other = ("eth", "wifi") if used == pi.addresses["eth"] else ("wifi", "eth")
+    assert used == pi.addresses[link]
+    assert copying.returncode is None
+    await network.cut(f"lap.{link}")
+    assert await well(copying) == b""  # it is cut still
+    assert blake2b((lap.shared / "big").read_bytes()).hexdigest() == digest
+    row = await seen_of(network)
+    assert row["connected"]
+    assert row["address"].startswith(pi.addresses[other] + ":")
+    await network.mend(f"lap.{link}")
+
+
+async def test_a_link_whose_interface_loses_its_address_is_left_for_the_other(network: Network) -> None:
+    lap, pi = network["lap"], network["pi"]
+    await joined(network)
+    (pi.shared / "note").write_text("here\n")
+    async with lap.node.client() as here:
+        held = await here.open(f"/n/pi{pi.shared}/note")
+        used = (await seen_of(network))["address"].partition(":")[0]
+        link, other = ("eth", "wifi") if used == pi.addresses["eth"] else ("wifi", "eth")
+        await lap.ip("address", "flush", "dev", link, "scope", "global")
+        assert await here.list(f"/n/pi{pi.shared}") == ["note"]  # far away, and answered
+        # Linux answers for its addresses on all its links, so lap may have dialled either; it came by the other one.
+        assert (await seen_of(network, "pi"))["address"].startswith(lap.addresses[other] + ":")
+        held.close()
+
+
+async def test_two_that_dial_each_other_at_once_a_hundred_times_have_one_link_each_time(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        channel = await a.mesh.open("b", "echo")
+        sessions = [*a.mesh._sessions.values(), *b.mesh._sessions.values()]
+        ways = set()
+        for number in range(AT_ONCE):
+            for session in sessions:
+                session.cut_link()
+            await asyncio.gather(a.mesh.connect("b"), b.mesh.connect("a"))
+            data = number.to_bytes(8, "big")
+            await channel.write(data)
+            assert await channel.read(8) == data
+            ways.add(a.mesh.status()[0].link.dialled)
+        for _ in range(AT_ONCE):  # what crossed has settled
+            await channel.write(b"x")
+            assert await channel.read(1) == b"x"
+        of_a, of_b = a.mesh.status()[0].link, b.mesh.status()[0].link
+        assert (of_a.local, of_a.address) == (of_b.address, of_b.local)
+        assert [*a.mesh._sessions.values(), *b.mesh._sessions.values()] == sessions
+        assert all(session.core.alive for session in sessions)
