@@ -259,9 +259,23 @@ REMOVED = [
     Removed(
         "names and attributes that wait to be sent are held back when they are revoked",
         "files/export.py",
-        "(m.Tread, m.Treaddir, m.Tlist, m.Treadlink, m.Tstat, m.Tgetattr)",
+        "(m.Tread, m.Treaddir, m.Tlist, m.Treadlink, m.Tstat, m.Tgetattr, m.Tstatfs)",
         "(m.Tread,)",
         "unit/test_revocation.py::test_names_and_attributes_that_wait_to_be_sent_are_held_back_too[entries]",
+    ),
+    Removed(
+        "who holds a home's lock and is no node of it is not killed",
+        "shell/nodeprocess.py",
+        "if pid and _is_node(pid, home) and",
+        "if pid and",
+        "unit/test_shell_nodeprocess.py::test_who_holds_the_lock_and_is_no_node_of_this_home_is_not_killed",
+    ),
+    Removed(
+        "what got the number of a node that ended is not killed",
+        "shell/nodeprocess.py",
+        "if node_process(home) != pid:",
+        "if False:",
+        "unit/test_shell_nodeprocess.py::test_a_process_that_got_the_number_of_the_node_is_not_killed",
     ),
     Removed(
         "a far link needs the right to make files",

@@ -29,7 +29,7 @@ from cognu.kernel.state import LIVE
 from cognu.ninep import messages as m
 from cognu.ninep.compound import wanted
 from cognu.ninep.messages import Dialect
-from cognu.ninep.types import ORDWR, OREAD, OWRITE, SetStat
+from cognu.ninep.types import ORDWR, OREAD, OWRITE, FileSystemStat, SetStat
 from joined import (
     ME,
     CountingServer,
@@ -484,14 +484,20 @@ TOLD: dict[str, tuple[Dialect, str, m.Request]] = {
     "where a link leads": (L, "l", m.Treadlink(5)),
     "attributes": (L, "d", m.Tgetattr(5, 0x3FFF)),
     "a stat": (Dialect.LEGACY, "d", m.Tstat(5)),
+    "how much room there is": (L, "d", m.Tstatfs(5)),
     "a listing in a compound": (NG, "d", m.Tcomp((m.Twalk(0, 7, ("d",)), m.Tlopen(7, 0), m.Tlist(7, 0, 8000)))),
     "attributes in a compound": (NG, "d", m.Tcomp((m.Twalk(0, 7, ("d",)), m.Tgetattr(7, 0x3FFF)))),
 }
 """In which dialect, of what, and the request."""
 
 
+class Roomy(CountingServer):
+    def statfs(self, fid: Fid) -> FileSystemStat:
+        return FileSystemStat(blocks=12345)
+
+
 def secrets() -> CountingServer:
-    server = CountingServer("#1")
+    server = Roomy("#1")
     server.plant("/f", "plain " * 10_000)
     server.plant("/d", None)
     for number in range(40):

@@ -38,9 +38,9 @@ log = logging.getLogger("cognu.export")
 READ_SIZE = 256 * 1024
 UNSENT = 4 << 20
 """Bytes of answers that may wait to be sent before further requests have to."""
-TELLING = (m.Tread, m.Treaddir, m.Tlist, m.Treadlink, m.Tstat, m.Tgetattr)
-"""What is answered with bytes, names or attributes of files."""
-TOLD = (m.Rread, m.Rreaddir, m.Rlist, m.Rreadlink, m.Rstat, m.Rgetattr, m.Rcomp, m.Revent)
+TELLING = (m.Tread, m.Treaddir, m.Tlist, m.Treadlink, m.Tstat, m.Tgetattr, m.Tstatfs)
+"""What is answered with bytes, names or attributes of files, or with how much room there is."""
+TOLD = (m.Rread, m.Rreaddir, m.Rlist, m.Rreadlink, m.Rstat, m.Rgetattr, m.Rstatfs, m.Rcomp, m.Revent)
 WITH_DATA = {number_of(dialect, told) for dialect in Dialect for told in TOLD if told in messages_of(dialect)}
 RVERSION = number_of(Dialect.LEGACY, m.Rversion)
 _TAG = 0xFFFF
