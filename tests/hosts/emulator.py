@@ -11,9 +11,12 @@ The ends leave nothing to hardware that is not there: checksums and sizes are as
 TOPOLOGY is `{"seed": S, "hosts": {NAME: [[SEGMENT, ADDRESS/BITS, MAC, METRIC], ...]}}`. Orders come as lines of JSON,
 each with a number, and are answered by a line with that number:
 
-    {"id": 1, "do": "set", "from": PORT-OR-HOST-OR-*, "to": …, "conditions": {…}}    -> {"id": 1, "lines": N}
-    {"id": 2, "do": "counts", "from": …, "to": …}                                    -> {"id": 2, "bytes": N, …}
-    {"id": 3, "do": "carried", "from": …, "to": …, "bytes": N}    answered when so many more bytes came out
+    {"id": 1, "do": "set", "from": PLACE, "to": PLACE, "both": true, "conditions": {…}}    answered when it is done
+    {"id": 2, "do": "counts", "from": PLACE, "to": PLACE}                                   {"id": 2, "bytes": N, …}
+    {"id": 3, "do": "carried", "from": PLACE, "to": PLACE, "after": N}                      when that is so
+
+A PLACE is a port, a host, or `*`. With `after`, `set` is done when so many more bytes came out from the one to the
+other: in the midst of them, however long the test takes to hear of it. With `anew` the lines are plain before.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from hosts.wire import PLAIN, Line, Switch
@@ -145,6 +149,34 @@ def make_hosts(hosts: dict[str, list[list[str]]]) -> tuple[dict[str, Holder], di
     return holders, ports
 
 
+class Change:
+    """What some lines are to be like. Raises `TypeError` and `ValueError` as `Conditions` does."""
+
+    def __init__(self, lines: list[Line], conditions: dict[str, Any], anew: bool) -> None:
+        self.lines = lines
+        self.conditions = conditions
+        self.anew = anew
+        PLAIN.but(conditions)  # what is wrong is said now
+
+    def make(self) -> None:
+        for line in self.lines:
+            line.set((PLAIN if self.anew else line.conditions).but(self.conditions))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The change to be made, and who is to be told, when lines carried so many bytes in all."""
+
+    id: int
+    lines: list[Line]
+    bytes: int
+    change: Change
+
+    @property
+    def over(self) -> bool:
+        return sum(line.bytes for line in self.lines) >= self.bytes
+
+
 class Emulator:
     """The loop, and the lines between each two ports of a segment."""
 
@@ -159,7 +191,7 @@ class Emulator:
         self.order = 0
         self.control = control
         self.heard = b""
-        self.watches: list[tuple[int, list[Line], int]] = []  # who asked, for which lines, the sum to be reached
+        self.watches: list[Watch] = []
         self.overran = 0
 
     def run(self) -> None:
@@ -216,10 +248,10 @@ class Emulator:
                 port.send(frame)
 
     def tell_watches(self) -> None:
-        reached = [watch for watch in self.watches if sum(line.bytes for line in watch[1]) >= watch[2]]
-        for watch in reached:
+        for watch in [watch for watch in self.watches if watch.over]:
             self.watches.remove(watch)
-            self.say({"id": watch[0]})
+            watch.change.make()
+            self.say({"id": watch.id})
 
     # Orders
 
@@ -239,20 +271,27 @@ class Emulator:
     def carry_out(self, order: dict[str, Any]) -> dict[str, Any] | None:
         """None: it is answered later."""
         lines = self.between(order["from"], order["to"])
-        if order["do"] == "set":
-            for line in lines:
-                line.set((PLAIN if order["anew"] else line.conditions).but(order["conditions"]))
-            return {"lines": len(lines)}
-        if order["do"] == "carried":
-            self.watches.append((order["id"], lines, sum(line.bytes for line in lines) + order["bytes"]))
-            return None
         if order["do"] == "counts":
-            self.overran += sum(port.overran() for port in self.ports.values())
-            names = ("frames", "bytes", "lost", "overflowed", "stopped")
-            found = {name: sum(getattr(line, name) for line in lines) for name in names}
-            refused = sum(port.refused for port in self.ports.values())
-            return {**found, "waiting": len(self.waiting), "overran": self.overran, "refused": refused}
-        raise ValueError(order["do"])
+            return self.counts(lines)
+        if order["do"] == "set":
+            changed = [*lines, *(self.between(order["to"], order["from"]) if order["both"] else ())]
+            change = Change(changed, order["conditions"], order["anew"])
+        elif order["do"] == "carried":
+            change = Change([], {}, False)
+        else:
+            raise ValueError(order["do"])
+        if order["after"] is None:
+            change.make()
+            return {}
+        self.watches.append(Watch(order["id"], lines, sum(line.bytes for line in lines) + order["after"], change))
+        return None
+
+    def counts(self, lines: list[Line]) -> dict[str, int]:
+        self.overran += sum(port.overran() for port in self.ports.values())
+        names = ("frames", "bytes", "lost", "overflowed", "stopped")
+        found = {name: sum(getattr(line, name) for line in lines) for name in names}
+        refused = sum(port.refused for port in self.ports.values())
+        return {**found, "waiting": len(self.waiting), "overran": self.overran, "refused": refused}
 
     def between(self, source: str, target: str) -> list[Line]:
         """From a port, any of a host's or any (`*`), to others. Raises `ValueError` if there is no such line."""

@@ -162,29 +162,30 @@ class Network:
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
-    async def set(self, a: str, b: str = "*", *, one_way: bool = False, **conditions: Any) -> None:
+    async def set(
+        self, a: str, b: str = "*", *, one_way: bool = False, after: int | None = None, **conditions: Any
+    ) -> None:
         """Change what the lines between two places are like, both ways; conditions not named stay as they are.
 
-        `conditions` are those of `hosts.wire.Conditions`. Raises `ValueError` for others, and for places that no line
-        joins.
+        With `after` it is changed, and this returns, when so many more bytes came through from `a` to `b`. `conditions`
+        are those of `hosts.wire.Conditions`. Raises `ValueError` for others, and for places that no line joins.
         """
-        for source, target in ((a, b),) if one_way else ((a, b), (b, a)):
-            await self._order("set", source, target, anew=False, conditions=conditions)
+        await self._order("set", a, b, both=not one_way, anew=False, after=after, conditions=conditions)
 
     async def clear(self) -> None:
         """All lines are as they were in the beginning."""
-        await self._order("set", "*", "*", anew=True, conditions={})
+        await self._order("set", "*", "*", both=False, anew=True, after=None, conditions={})
 
-    async def cut(self, a: str, b: str = "*") -> None:
-        """Nothing comes through between two places, either way, and no machine is told."""
-        await self.set(a, b, cut=True)
+    async def cut(self, a: str, b: str = "*", *, after: int | None = None) -> None:
+        """Nothing comes through between two places, either way, and no machine is told. `after` as for `set`."""
+        await self.set(a, b, after=after, cut=True)
 
     async def mend(self, a: str, b: str = "*") -> None:
         await self.set(a, b, cut=False)
 
     async def carried(self, a: str, b: str, count: int) -> None:
         """Until `count` more bytes came through from one place to the other."""
-        await self._order("carried", a, b, bytes=count)
+        await self._order("carried", a, b, after=count)
 
     async def counts(self, a: str = "*", b: str = "*") -> Counts:
         """Of the lines from one place to the other, since the beginning."""
