@@ -3,7 +3,8 @@
 The client is the same for both (`benchmarks/wire.py`). Ours is a whole node: the connection has a process, a namespace
 and capabilities, every request passes dispatch, and the host's files are opened step by step without following links.
 Except where a case says "free", client and server share one processor. diod runs with each number of threads that is
-tried; of every case what is best there is measured, and printed.
+tried; of every case what is best there is measured, and printed. Where the node is compiled (`scripts/compile`), some
+cases are measured beside a node of the Python source too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarks.machine import CAN_ACCOUNT, pinned, spent
 from benchmarks.measure import Bench, Case, Measure, Unit
 from benchmarks.servers import Server
 from benchmarks.wire import READ_ROOM, Wire
+from cognu import compiled
 
 SMALL_MSIZE = 65_536
 """The most that Debian's diod grants."""
@@ -55,7 +57,13 @@ async def run(bench: Bench) -> None:
             for workers in servers.WORKERS:
                 theirs[workers] = stack.enter_context(servers.diod(program, directory, served, workers))
             bench.note("diod", servers.version_of(theirs[servers.WORKERS[0]]) + "; threads as below")
-        await bench.measure(_cases(bench, stack, ours, theirs, size, files))
+        bench.note("the node runs", str(servers.rpc(directory / "home", "status")["code"]))
+        cases = _cases(bench, stack, ours, theirs, size, files)
+        if compiled.STATE.compiled and CAN_ACCOUNT:
+            (directory / "pure").mkdir()
+            source = stack.enter_context(servers.cognu(directory / "pure", served, pure=True))
+            cases += _beside_source(bench, stack, ours, source, files)
+        await bench.measure(cases)
 
 
 def fill(served: Path, size: int, files: int) -> None:
@@ -162,6 +170,28 @@ def _cases(
     return cases
 
 
+def _beside_source(bench: Bench, stack: ExitStack, ours: Server, source: Server, files: int) -> list[Case]:
+    """The processor time of the compiled node, beside that of the node of the Python source."""
+    operations = bench.size(2000, 20)
+    work: list[tuple[str, Work]] = [
+        ("getattr", lambda c: getattr_one(c, operations)),
+        ("getattr, 32 in flight", lambda c: getattr_flight(c, operations * 2)),
+        ("read of 1 byte", lambda c: _read_byte(c, operations)),
+        ("small file", lambda c: small_files(c, files)),
+        ("write of 4 KiB", lambda c: _write_again(c, operations)),
+    ]
+
+    def measures(what: Work, write: bool) -> list[Callable[[], float]]:
+        opened = [stack.enter_context(_open(server, False, SMALL_MSIZE, write)) for server in (ours, source)]
+        return [_measure(what, c, server.pid, False, True) for c, server in zip(opened, (ours, source), strict=True)]
+
+    return [
+        Case(f"compiled: server's CPU per {name}", Unit.US, mine, "Python source", its, runs=7)
+        for name, what in work
+        for mine, its in [measures(what, name.startswith("write"))]
+    ]
+
+
 def _open(server: Server, tcp: bool, msize: int, write: bool) -> Wire:
     """A connection with the large file open as FILE, or the other one as WRITTEN."""
     return prepared(server.connect_to_write(msize) if write else server.connect(tcp, msize), write)
@@ -208,6 +238,15 @@ def getattr_flight(connection: Wire, count: int) -> float:
 def _read_byte(connection: Wire, count: int) -> float:
     began = time.perf_counter()
     connection.repeat(wire.read(FILE, 0, 1), count)
+    return count / (time.perf_counter() - began)
+
+
+def _write_again(connection: Wire, count: int) -> float:
+    """Writes per second of 4 KiB at the same place."""
+    data, header = memoryview(bytes(4096)), wire.write_header(WRITTEN, 0, 4096, 1)
+    began = time.perf_counter()
+    for _ in range(count):
+        connection.put(header, data)
     return count / (time.perf_counter() - began)
 
 

@@ -67,13 +67,17 @@ def _unix(path: str) -> socket.socket:
 # -- ours -------------------------------------------------------------------------------------------------------------
 
 
-def start_node(home: Path) -> subprocess.Popen[bytes]:
-    """A node that is ready. Raises `RuntimeError` with what it says if it does not come up."""
+def start_node(home: Path, pure: bool = False) -> subprocess.Popen[bytes]:
+    """A node that is ready; with `pure` of the Python source, whatever was compiled.
+
+    Raises `RuntimeError` with what it says if it does not come up.
+    """
     ours, theirs = os.pipe()
     command = [sys.executable, "-m", "cognu.node", "--home", str(home), "--listen", "127.0.0.1:0"]
     command += ["--host", "127.0.0.1", "--ready-fd", str(theirs)]
+    environment = {**os.environ, "COGNU_PURE": "1"} if pure else None
     try:
-        process = subprocess.Popen(command, pass_fds=[theirs], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, pass_fds=[theirs], stderr=subprocess.DEVNULL, env=environment)
     finally:
         os.close(theirs)
     with os.fdopen(ours) as ready:
@@ -109,9 +113,9 @@ def rpc(home: Path, verb: str, **arguments: Any) -> Any:
 
 
 @contextmanager
-def cognu(directory: Path, served: Path) -> Iterator[Server]:
+def cognu(directory: Path, served: Path, pure: bool = False) -> Iterator[Server]:
     """A node that serves a directory of the host as `cognu listen` does: through namespace, rights and dispatch."""
-    process = start_node(directory / "home")
+    process = start_node(directory / "home", pure)
     try:
         path = f"/mnt/host{served}"
         unix = rpc(directory / "home", "listen", address=str(directory / "node-9p"), path=path)

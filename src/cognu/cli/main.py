@@ -11,7 +11,7 @@ from importlib import import_module
 
 import click
 
-from cognu import __version__
+from cognu import __version__, compiled
 from cognu.cli.setting import Setting, home_option, status_of
 from cognu.errors import CognuError, E
 
@@ -48,6 +48,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "9p": ("ninep", "use, watch or serve any 9P server"),
 }
 """Each verb's module, in which it has its own name (with `_verb` behind it), and what it does."""
+_CODE = "" if compiled.STATE == compiled.NOT_COMPILED else f" ({compiled.STATE.said})"
 _SPELLED = {"9p": "nine"}
 """Verbs whose names Python does not take."""
 
@@ -72,7 +73,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: cognu up")
-@click.version_option(__version__, prog_name="cognu", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="cognu", message=f"%(prog)s %(version)s{_CODE}")
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON where there is something to print.")
 @click.pass_context

@@ -219,6 +219,7 @@ class FileServer:
 
     def settle(self, fid: Fid) -> MaybeAsync[None]:
         """What was accepted is written when this returns. Raises what the first that failed did, once."""
+        return None
 
     def readdir(self, fid: Fid, cookie: int, count: int) -> MaybeAsync[list[Entry]]:
         """At most `count` entries of an open directory after `cookie`; 0 starts anew, with a fresh look."""
@@ -267,6 +268,7 @@ class FileServer:
 
     def sync(self, fid: Fid, data_only: bool) -> MaybeAsync[None]:
         """What was written through any fid of this file survives a crash when this returns."""
+        return None
 
     def getxattr(self, fid: Fid, name: str) -> MaybeAsync[bytes]:
         """An extended attribute's value. Raises NODATA, NOTSUP for a name that is not `user.` and more."""

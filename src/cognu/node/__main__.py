@@ -16,6 +16,7 @@ from logging.handlers import RotatingFileHandler
 
 import uvloop
 
+from cognu import compiled
 from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.node.assembly import running
@@ -107,6 +108,8 @@ def main() -> int:
     try:
         os.makedirs(home.path, mode=0o700, exist_ok=True)
         _log_to(home, options.log_stderr)
+        if compiled.STATE.amiss:
+            logging.getLogger("cognu.node").warning("runs as %s", compiled.STATE.said)
         uvloop.run(_main(options, home, umask))
     except (CognuError, OSError) as error:
         logging.getLogger("cognu.node").error("%s", error)

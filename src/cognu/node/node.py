@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from cognu import __version__
+from cognu import __version__, compiled
 from cognu.errors import CognuError, E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan
@@ -158,5 +158,6 @@ class Node:
             "processes": len(self.processes),
             "peers": len(self.book.all()),
             "version": __version__,
+            "code": compiled.STATE.said,
             "kernel": self.kernel,
         }

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from cognu import compiled
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.probing import COMMAND
 from cognu.world import MAX_SOCKET_PATH
@@ -34,6 +35,13 @@ def python(version: tuple[int, int, int]) -> Sequence[Found]:
     if version[:2] < OLDEST_PYTHON or version == BROKEN_PYTHON:
         return problem(text, "use Python 3.11 or newer, but not 3.14.0")
     return ok(text)
+
+
+def code(state: compiled.State) -> Sequence[Found]:
+    """Whether what was compiled is in use; that nothing was is well too."""
+    if state.amiss:
+        return note(state.said, "compile it anew (scripts/compile), install Cognu anew, or remove cognu/_compiled")
+    return ok(state.said)
 
 
 def programs(subject: Subject) -> Sequence[Found]:
@@ -238,6 +246,7 @@ def _isolation(subject: Subject) -> Sequence[Found]:
 
 CHECKS = (
     Check(AREA, "python", "the node and its programs run in it", lambda _: python(sys.version_info[:3])),
+    Check(AREA, "code", "what is compiled of it does the same, faster", lambda _: code(compiled.STATE)),
     Check(AREA, "programs", "run starts a program on a stack of its own", programs, PROBE_SECONDS),
     Check(AREA, "isolation", "run --isolate puts a program behind a second wall", _isolation),
     Check(AREA, "room", "each program takes memory mappings (vm.max_map_count) and addresses", _room),
