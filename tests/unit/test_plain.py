@@ -19,7 +19,7 @@ from cognu.errors import E, FileError
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan, Domain, Handle, Origin
 from cognu.files.chan import Path as ChanPath
-from cognu.files.export import Export
+from cognu.files.export import UNSENT, Export
 from cognu.files.mounts import MREPL
 from cognu.files.namespace import Namespace
 from cognu.files.plain import BATCH
@@ -687,6 +687,24 @@ async def test_who_does_not_read_is_owed_one_turns_answers_at_most_and_gets_all_
         for n in range(total):
             (raw,) = await ends.replies(1)
             assert decode(memoryview(raw), L) == (n, m.Rread(LARGE[n : n + count]))
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["short", "long"])
+async def test_what_was_held_up_for_who_did_not_read_goes_on_and_then_nothing_runs(
+    tree: Path, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(HostServer(real_world(), RealHostTree(str(tree))), direct) as ends:
+        await ends.open(1, "large")
+        total = UNSENT // 400_000 + 1  # one more is held up
+        await ends.send(*[(m.Tread(1, n, 400_000), n) for n in range(total)])
+        await idle()
+        for n in range(total):
+            assert decode(memoryview((await ends.replies(1))[0]), L) == (n, m.Rread(LARGE[n : n + 400_000]))
+        await idle()
+        with monkeypatch.context() as patched:
+            patched.setattr(ends.export, "_carry_out", None)  # which would be called again and again
+            await idle()
+        assert await ends.call(m.Tread(1, 0, 3)) == m.Rread(LARGE[:3])
 
 
 async def test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_other_bytes(tree: Path) -> None:

@@ -129,6 +129,7 @@ class Export:
         """Handle up to `most` events; whether there may be more. Raises `ProtocolError`."""
         most -= self._answer_plain(most)
         if self._session.idle:
+            self._held_up = False
             return False
         for _ in range(most):
             self._held_up = self._unsent > UNSENT

@@ -78,7 +78,8 @@ class Descriptor:
 
     def __del__(self) -> None:
         # A call whose caller was cancelled still returns its handle, to nobody.
-        self.close()
+        if not self._closed:
+            self.close()
 
 
 def _close(fd: int) -> None:
