@@ -220,7 +220,7 @@ async def test_who_does_not_attach_gets_no_process_and_takes_nobodys_place(place
             await stream.wait_closed()
         await refused(good.list(""), E.CONNRESET)
         await good.close()
-        await refused(client.rpc("unlisten", address=tcp["address"]), E.NOENT)
+        await refused(client.rpc("unlisten", address=tcp["address"]), E.NOLISTENER)
         again = await client.rpc("listen", address=tcp["address"], path="/dev")
         assert again["address"] == tcp["address"]
         await client.rpc("unlisten", address=again["address"])

@@ -64,6 +64,21 @@ async def test_a_tree_is_served_over_a_pipe_and_no_more_than_that(node: NodeProc
         await until(client, over)
 
 
+@pytest.mark.parametrize("said", [b"hello, is there 9P?\n", b"abc", b"\xff" * 300, b"\x0b\0\0\0\x78" + b"\0" * 6])
+async def test_who_speaks_no_9p_over_a_pipe_is_told_so(node: NodeProcess, said: bytes) -> None:
+    ended = await node.command("9p", "--stdio", str(tree_of(node)), stdin=said)
+    assert (ended.status, ended.output) == (1, b"")
+    assert ended.errors.startswith(b"cognu: standard input: bad 9P message: what came is no 9P")
+    ended = await node.command("9p", "--stdio", str(tree_of(node)), stdin=b"")
+    assert (ended.status, ended.output, ended.errors) == (0, b"", b"")
+
+
+async def test_a_token_for_longer_than_a_day_is_refused(node: NodeProcess) -> None:
+    ended = await node.command("sh", "-c", f"export --token --for 86401 {tree_of(node)} nobody")
+    assert ended.status == 2
+    assert b"--for 86401: usage: a token lasts at most 86400 seconds, a day" in ended.errors
+
+
 async def test_a_renaming_does_not_bring_out_what_is_hidden_by_its_path(node: NodeProcess) -> None:
     tree = tree_of(node)
     async with confined(node, Shown(str(tree), True, ("/deep/leaf",))) as mount:

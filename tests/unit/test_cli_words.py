@@ -47,6 +47,12 @@ def test_every_verb_has_help_with_an_example(verb: list[str], capsys: Captured) 
         assert "\nExit status: " in out
 
 
+@pytest.mark.parametrize("words", [["watch", "x"], ["tail", "-f", "x"]])
+def test_a_command_of_the_shell_is_said_to_be_one(words: list[str], capsys: Captured) -> None:
+    assert run(words) == 2
+    assert f"{words[0]} is a command of the shell: cognu sh -c '{words[0]} ...'" in capsys.readouterr().err
+
+
 def test_the_table_names_every_verb_as_its_command_does() -> None:
     context = click.Context(verbs)
     for name in VERBS:

@@ -72,7 +72,7 @@ def test_a_program_that_goes_beyond_ends_for_the_reason_and_gives_all_back() -> 
     over = first.charge(1, 100)
     assert over is not None
     assert over.error is E.CPULIMIT
-    assert "the limit of top is 500" in over.detail
+    assert "the limit of top is 5e-07 s" in over.detail
     first.end()
     assert (top.used(MEMORY), top.used(CPU)) == (0, 501)
 

@@ -53,3 +53,12 @@ def test_a_time_that_no_session_can_be_kept_is_refused(tmp_path: Path, wrong: st
         load_settings(real_world().disk, Home(str(tmp_path)), "desk")
     assert caught.value.error is E.DAMAGED
     assert "retention is seconds, from 1 to" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "Desk", "a b"])
+def test_a_name_in_a_file_is_one_that_others_can_say(tmp_path: Path, name: str) -> None:
+    (tmp_path / "settings.json").write_text(f'{{"name": "{name}"}}')
+    with pytest.raises(FileError) as caught:
+        load_settings(real_world().disk, Home(str(tmp_path)), "desk")
+    assert caught.value.error is E.DAMAGED
+    assert f"name {name!r}: a name is of a-z" in str(caught.value)

@@ -61,6 +61,10 @@ class _Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
+            commands: dict[str, object] = import_module("cognu.shell.commands").COMMANDS
+            if cmd_name in commands:
+                words = " ".join([cmd_name, "..."])
+                raise click.UsageError(f"{cmd_name} is a command of the shell: cognu sh -c '{words}'", ctx)
             return None
         module = import_module(f"cognu.cli.{VERBS[cmd_name][0]}")
         command = getattr(module, f"{_SPELLED.get(cmd_name, cmd_name)}_verb")

@@ -10,16 +10,18 @@ from getpass import getuser
 
 from cognu.cli.addresses import own_streams
 from cognu.cli.trace import first_to_end
-from cognu.errors import CognuError, E, FileError, LinkBroken
+from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.launch import TREE_LABEL
 from cognu.files.shown import Shown
 from cognu.ninep import messages as m
 from cognu.ninep.client import Agreed, Answered, ClientSession, Failed
-from cognu.ninep.types import NOFID
+from cognu.ninep.types import MAX_MSIZE, NOFID
 from cognu.world import Stream
 from cognu.world.net import RealNetwork
 
 READ_SIZE = 1 << 16
+SIZE, FIRST = 4, bytes([100])
+"""Bytes of a message's size, which comes first; and the type of a Tversion, which comes then."""
 
 
 async def serve_streams(socket: str, shown: Shown) -> None:
@@ -33,7 +35,9 @@ async def serve_streams(socket: str, shown: Shown) -> None:
     try:
         await confine(node, shown)
         async with own_streams() as client:
-            await first_to_end(_pass_on(client, node), _pass_on(node, client))
+            begun = bytearray()
+            await first_to_end(_pass_on(client, node, begun), _pass_on(node, client, bytearray()))
+            _check_begun(begun)
     finally:
         node.close()
         await node.wait_closed()
@@ -61,10 +65,18 @@ async def confine(node: Stream, shown: Shown) -> None:
     raise LinkBroken(E.CONNRESET, node.peer)
 
 
-async def _pass_on(source: Stream, to: Stream) -> None:
+async def _pass_on(source: Stream, to: Stream, begun: bytearray) -> None:
+    """`begun` is what the first message begins with: its size and its type, as far as they came."""
     try:
         while data := await source.read(READ_SIZE):
+            begun += data[: max(0, SIZE + 1 - len(begun))]
             await to.write(data)
     except CognuError as error:
         if error.error not in (E.PIPE, E.CONNRESET):  # which is how either side ends
             raise
+
+
+def _check_begun(begun: bytearray) -> None:
+    """Raises BADMESSAGE if something came from the client that is no 9P. The node has ended such a connection."""
+    if begun and (int.from_bytes(begun[:SIZE], "little") > MAX_MSIZE or begun[SIZE:] != FIRST):
+        raise ProtocolError(E.BADMESSAGE, "standard input", "what came is no 9P: that begins with Tversion")

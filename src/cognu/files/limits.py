@@ -136,7 +136,10 @@ class Quota:
                 limit = at._limits.get(resource)
                 if limit is not None and at._used[resource] + count > limit:
                     used = at._used[resource]
-                    return FileError(E.DQUOT, resource.value, f"the limit of {at.name} is {limit}, in use are {used}")
+                    detail = f"the limit of {at.name} is {limit}, in use are {used}"
+                    if resource is Resource.CPU:
+                        detail = f"the limit of {at.name} is {limit / 1e9:g} s, in use are {used / 1e9:.3f} s"
+                    return FileError(E.DQUOT, resource.value, detail)
             at = at.parent
         return None
 

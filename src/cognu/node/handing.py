@@ -24,6 +24,7 @@ from cognu.files.services import NETWORK, is_from_elsewhere
 from cognu.files.shown import Filter, ShownNamespace, parse_filter
 from cognu.files.steps import Steps, finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
+from cognu.ninep.compound import MOST_SECONDS
 from cognu.node.node import Node
 from cognu.node.peers import REFUSED
 
@@ -65,9 +66,12 @@ def minter(node: Node, by: str) -> Callable[[Process, Chan, HandOn], Steps[Token
 
 async def _mint(node: Node, arguments: Arguments) -> Any:
     """A token for a tree that the base namespace shows; where it is redeemed, and what it is known by there."""
+    seconds = int(arguments.get("seconds", 600))
+    if seconds > MOST_SECONDS:
+        raise FileError(E.USAGE, f"--for {seconds}", f"a token lasts at most {MOST_SECONDS} seconds, a day")
     peer = node.book.find(arguments["peer"])
     rights = READ | EXECUTE | (WRITE | CREATE if arguments.get("write") else 0)
-    what = HandOn(rights, int(arguments.get("uses", 1)), int(arguments.get("seconds", 600)), peer.fingerprint)
+    what = HandOn(rights, int(arguments.get("uses", 1)), seconds, peer.fingerprint)
     hide, show = (tuple(map(str, arguments.get(name, ()))) for name in ("hide", "show"))
     shown = parse_filter(hide, show)
     base = node.base
@@ -105,7 +109,12 @@ async def _redeem(node: Node, arguments: Arguments) -> Any:
     where = await finish(namespace.place(at, process.cwd, process))
     try:
         channel = await node.mesh.open(peer.fingerprint, TREE)
-        [root] = await node.services.attach(channel, namespace.domain, process, (aname,), name=peer.name)
+        try:
+            [root] = await node.services.attach(channel, namespace.domain, process, (aname,), name=peer.name)
+        except FileError as error:
+            if error.error not in (E.NOATTACH, E.ACCES):
+                raise
+            raise FileError(E.BADTOKEN, f"{peer.name}'s token") from None
         try:
             # With create: what may not be made is then refused for want of the right.
             namespace.mount(root, where, MREPL | (MCREATE if root.qid.is_dir else 0))

@@ -63,14 +63,14 @@ class Listening:
         return listener.address, token or None
 
     async def unlisten(self, address: str) -> None:
-        """Stop what `listen` began there, by the address that it gave; its connections end. Raises NOENT."""
+        """Stop what `listen` began there, by the address that it gave; its connections end. Raises NOLISTENER."""
         for listener in self._listeners:
             if listener.address == address:
                 self._listeners.remove(listener)
                 await listener.close()
                 return
         there = ", ".join(listener.address for listener in self._listeners)
-        raise FileError(E.NOENT, address, f"there is {there}" if there else "nothing is served so")
+        raise FileError(E.NOLISTENER, address, f"there is {there}" if there else "")
 
     async def close(self) -> None:
         for listener in self._listeners:

@@ -115,6 +115,10 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
             raise FileError(E.DAMAGED, home.settings, f"{key} is a list of texts")
     if not isinstance(found.get("listen", ""), str):
         raise FileError(E.DAMAGED, home.settings, "listen is an address")
+    try:
+        check_name(found.get("name", "node"))  # what the host is called is not looked at
+    except FileError as error:
+        raise FileError(E.DAMAGED, home.settings, f"name {found['name']!r}: {error.detail}") from None
     if found.get("isolate", "asked") not in ISOLATED:
         raise FileError(E.DAMAGED, home.settings, f"isolate is one of {', '.join(ISOLATED)}")
     runners = found.get("runners", 0)

@@ -259,7 +259,8 @@ class Scheduler:
         if stint.step is Step.ENDED or guest._stopping():
             self._finish(guest)
         elif guest.limits.cpu is not None and usage.cpu >= guest.limits.cpu:
-            guest._ending = Exit(How.KILLED, EXIT_KILLED, FileError(E.CPULIMIT, "", f"{guest.limits.cpu} ns"))
+            used_up = FileError(E.CPULIMIT, "", f"its own limit is {guest.limits.cpu / 1e9:g} s")
+            guest._ending = Exit(How.KILLED, EXIT_KILLED, used_up)
             self._finish(guest)
         elif over is not None:
             guest._ending = Exit(How.KILLED, EXIT_KILLED, over)

@@ -243,7 +243,7 @@ async def rm(call: Call) -> int:
         """Remove it, unless it is a directory."""
         here = absolute(call.system.cwd, path)
         if here == "/" or base_name(path) in (".", "..") or f"{call.system.cwd}/".startswith(f"{here}/"):
-            raise FileError(E.INVAL, path, "the working directory and what is above it stay")
+            raise FileError(E.NOTMINE, path, "the working directory and what is above it stay")
         try:
             found = await call.system.stat(path, follow=False)
         except FileError as error:
