@@ -156,6 +156,39 @@ async def test_cancelling_ends_every_attempt_and_closes_what_worked_meanwhile() 
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+class Clinging:
+    """An attempt that takes a while to end."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.ending, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def attempt(self, address: str) -> SecureStream:
+        try:
+            return await self.line.attempt(address)
+        except asyncio.CancelledError:
+            self.ending.set()
+            await self.may_end.wait()
+            raise
+
+
+async def test_cancelling_while_the_others_are_ended_closes_the_one_that_won() -> None:
+    line = Line()
+    clinging = Clinging(line)
+    racing = asyncio.create_task(race(cast(Clock, line.clock), [A4, B4], clinging.attempt))
+    await line.dials(1)
+    await line.clock.go_on()
+    await line.dials(2)
+    made = Connection(B4)
+    line.answers[B4].set_result(made)
+    await clinging.ending.wait()
+    racing.cancel()
+    clinging.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await racing
+    assert made.closed
+
+
 @pytest.mark.parametrize(
     ("text", "valid"),
     [

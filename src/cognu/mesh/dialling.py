@@ -38,6 +38,18 @@ async def race(
     All attempts have ended when it returns or is cancelled, and but for the one that is returned no connection is open.
     """
     raced = Raced()
+    try:
+        await _race(clock, addresses, attempt, final, raced)
+    except BaseException:  # cancelled, maybe while the others were being ended
+        if raced.stream is not None:
+            raced.stream.close()
+        raise
+    return raced
+
+
+async def _race(
+    clock: Clock, addresses: Sequence[str], attempt: Attempt, final: Callable[[CognuError], bool], raced: Raced
+) -> None:
     waiting = list(addresses)
     running: dict[asyncio.Task[SecureStream], str] = {}
     try:
@@ -49,12 +61,11 @@ async def race(
                 address = running.pop(task)
                 try:
                     raced.stream, raced.address = task.result(), address
-                    return raced
+                    return
                 except CognuError as error:
                     raced.failures.append((address, error))
                     if final(error):
-                        return raced
-        return raced
+                        return
     finally:
         await _give_up(running)
 
@@ -78,7 +89,11 @@ async def _some(
 
 async def _give_up(running: dict[asyncio.Task[SecureStream], str]) -> None:
     """End attempts that nobody waits for; one may have worked in the same turn."""
-    await end_tasks(*running)
     for task in running:
-        if not task.cancelled() and task.exception() is None:
-            task.result().close()
+        task.add_done_callback(_close)  # whether or not this is cancelled meanwhile
+    await end_tasks(*running)
+
+
+def _close(task: asyncio.Task[SecureStream]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -15,9 +15,10 @@ the peer opened has its handler. All of them end with `close`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
@@ -396,11 +397,8 @@ class Session:
     def _now(self) -> int:
         return self._world.clock.monotonic()
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        async def run() -> None:
-            await work
-
-        task = asyncio.get_running_loop().create_task(run())
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -478,6 +476,7 @@ class Session:
     async def _begin(self, stream: SecureStream) -> None:
         link = _Link(self, stream)
         task = self._spawn(self._run(link, True))
+        task.add_done_callback(lambda _: stream.close())  # one that is cancelled before its first step runs no line
         try:
             await asyncio.wait({task, link.adopted}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
