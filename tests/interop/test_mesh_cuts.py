@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
@@ -22,44 +20,10 @@ from cognu.errors import E
 from cognu.files.server import LOCK_END, OAPPEND, Lock, Owner
 from cognu.ninep.types import ORDWR, OWRITE
 from e2e.harness import Client, File, refused
-from e2e.typing import Terminal
+from hosts.kit import MIB, at_terminal, joined, sum_of, well, write_big
 from hosts.network import Host, Network
 
 pytestmark = pytest.mark.timeout(240)
-
-MIB = 1 << 20
-
-
-def write_big(path: Path, megabytes: int) -> str:
-    """A file in which no megabyte is like another; its checksum."""
-    digest = blake2b()
-    with open(path, "wb") as big:
-        for megabyte in range(megabytes):
-            data = blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
-            big.write(data)
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def sum_of(path: Path) -> str:
-    digest = blake2b()
-    with open(path, "rb") as big:
-        while data := big.read(MIB):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-async def joined(network: Network, *grants: str) -> None:
-    """desk and pi run, and pi lends desk these."""
-    await network.start("desk", "pi")
-    await network.join("pi", "desk", *grants)
-
-
-async def well(command: Process) -> bytes:
-    """The output of a command that must succeed."""
-    out, err = await command.communicate()
-    assert (command.returncode, err) == (0, b""), err.decode()
-    return out
 
 
 @pytest.mark.interop
@@ -122,11 +86,6 @@ async def read_until(command: Process, ends: Callable[[bytes], bool]) -> bytes:
         assert part, data
         data += part
     return data
-
-
-def at_terminal(host: Host, *words: str) -> Terminal:
-    kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
-    return Terminal(host.node.argv(*words), {**kept, "HOME": str(host.shared), "TERM": "xterm"}, host.shared)
 
 
 class Watchers:
