@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +195,30 @@ async def test_an_address_that_is_heard_ends_the_pause_and_brings_the_session_ba
         assert a.mesh.status()[0].address == other.address
         assert other.address in a.book.find("b").addresses  # it has proved itself there
         await other.close()
+
+
+async def test_addresses_of_both_families_are_dialled_until_one_is_the_peers(tmp_path: Path) -> None:
+    a, b = Node(tmp_path / "a"), Node(tmp_path / "b")
+    port = (await b.mesh.listen("0.0.0.0:0")).rpartition(":")[2]
+    stranger = await Node(tmp_path / "c").listen()
+    # The loopback has more than one address on Linux.
+    here = f"127.0.0.2:{port}" if sys.platform == "linux" else f"127.0.0.1:{port}"
+    a.knows(b, "b")
+    b.knows(a, "a")
+    stranger.knows(a, "a")
+    try:
+        a.mesh.heard(b.identity.fingerprint, [here, f"[::1]:{port}", stranger.address])
+        assert a.mesh._of(b.identity.fingerprint).order((), a.world.clock.monotonic()) == [
+            stranger.address, f"[::1]:{port}", here
+        ]  # fmt: skip
+        await a.mesh.connect("b")
+        (status,) = a.mesh.status()
+        assert (status.address, status.interface) == (here, "lo")
+        assert {row.address for row in status.reserves if row.failed} == {stranger.address, f"[::1]:{port}"}
+        assert a.book.find("b").addresses == (here,)
+    finally:
+        for node in (a, b, stranger):
+            await node.mesh.close()
 
 
 async def test_a_link_whose_local_address_is_gone_is_left_at_once(tmp_path: Path) -> None:

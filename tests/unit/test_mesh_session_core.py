@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cognu.errors import E, LinkBroken, Misuse, ProtocolError
 from cognu.mesh import session_core
 from cognu.mesh.frames import (
+    PAYLOAD_LIMIT,
     Hello,
     pack_hello,
     parse_hello,
@@ -22,6 +23,7 @@ from cognu.mesh.session_core import (
     CHANNEL_LIMIT,
     CHANNEL_WINDOW,
     EPOCH_LIMIT,
+    QUEUE_LOW,
     ChannelState,
     SessionCore,
     Timing,
@@ -362,6 +364,31 @@ def test_the_window_stops_what_is_taken_from_the_channels(monkeypatch: pytest.Mo
     while channel.queued:
         pair.quiet()
     assert len(drain(pair.cores[1], pair.opened[1][0])) == 1_000_000
+
+
+def test_what_a_session_holds_while_the_other_side_is_away_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_core, "SESSION_WINDOW", 100_000)
+    pair = linked()
+    channels = [pair.cores[0].open(str(number)) for number in range(3)]
+    for channel in channels:
+        pair.cores[0].write(channel, [bytes(1_000_000)])
+    while pair.fill(0):
+        pass
+    pair.cut()
+    held = pair.cores[0]._outbox.size
+    assert held < 100_000 + PAYLOAD_LIMIT
+    for _ in range(10):  # each new link is answered by nobody
+        pair.link(answer_arrives=False)
+        while pair.fill(0):
+            pass
+        pair.cut()
+        assert pair.cores[0]._outbox.size == held
+        assert all(channel.queued > QUEUE_LOW for channel in channels)  # so that who writes waits
+    pair.link()
+    while any(channel.queued for channel in channels):
+        pair.quiet()
+    for theirs in pair.opened[1]:
+        assert len(drain(pair.cores[1], theirs)) == 1_000_000
 
 
 def test_both_sides_may_close_with_more_queued_than_there_is_credit() -> None:
