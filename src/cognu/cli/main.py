@@ -41,6 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("base", "have another machine's tree in every namespace"),
     "invite": ("peers", "make a ticket for another machine"),
     "join": ("peers", "join the machine that made a ticket"),
+    "pair": ("pairing", "make two machines peers by a short code"),
     "peers": ("peers", "list the machines that were joined"),
     "drop": ("peers", "part with a machine"),
     "grants": ("shells", "what other machines may do here, and programs use"),

@@ -13,6 +13,7 @@ from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
 from cognu.mesh.links import Mesh
+from cognu.mesh.pair import Nowhere
 from cognu.mesh.session_core import Timing
 from cognu.node.away import LinksFile
 from cognu.node.base import UMASK, Parts, make_base
@@ -21,6 +22,7 @@ from cognu.node.control import control_server
 from cognu.node.launcher import Launcher
 from cognu.node.listening import Listening
 from cognu.node.node import Node
+from cognu.node.pairing import Pairings
 from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
 from cognu.node.script import BaseScript
@@ -56,9 +58,10 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         channels = _join_network(node, stack)
         launcher = _start_launcher(node, stack, engine, cache, scheduler)
         listening = Listening(node)
+        pairings = Pairings(node, Nowhere())
         links = LinksFile(node.mesh.away)
         node.mesh.on_away = links.changed
-        control = control_server(make_verbs(node, listening), node.status, links)
+        control = control_server({**make_verbs(node, listening), **pairings.verbs()}, node.status, links)
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask,
@@ -73,6 +76,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         node.script = BaseScript(world, node.base, home.namespace, node)
         await node.script.begin()
         await _open_doors(node, stack, listening)
+        stack.push_async_callback(pairings.close)
         for peer in node.book.all():
             node.spawn(node.announce(peer))
         log.info("node %s serves %s and listens at %s", settings.name, home.socket, node.address)

@@ -45,6 +45,17 @@ def _joined(arguments: Arguments, result: Any) -> str:
     return f"joined {result['peer']} ({result['fingerprint']}); {may}"
 
 
+def _pairing(arguments: Arguments, result: Any) -> str:
+    what = "shows a code to pair by" if arguments.get("code") is None else "types a code to pair by"
+    return f"{what}; whoever pairs may here: {_list(result['grants'])}; it is asked for: {_list(result['asks'])}"
+
+
+def _consented(arguments: Arguments, result: Any) -> str:
+    said, how = "yes" if result["yes"] else "no", "" if arguments.get("at_terminal") else ", without being asked"
+    who = f"{result['peer']} ({result['fingerprint']}), at {result['address']}"
+    return f"said {said}{how} to {who}, which asks for: {_list(result['asks'])}"
+
+
 def _dropped(arguments: Arguments, result: Any) -> str:
     return f"dropped {arguments['peer']}"
 
@@ -84,6 +95,8 @@ _SAID: dict[str, Callable[[Arguments, Any], str]] = {
     "invite": _invited,
     "withdraw": _withdrawn,
     "join": _joined,
+    "pair": _pairing,
+    "consent": _consented,
     "drop": _dropped,
     "export": _exported,
     "grant": _granted,

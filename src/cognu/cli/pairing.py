@@ -1,0 +1,203 @@
+"""`pair`: two machines become peers by a short code, shown on one and typed on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from cognu.cli.asking import with_session
+from cognu.cli.peers import host_grants
+from cognu.cli.setting import Setting, verb
+from cognu.errors import CognuError, E, FileError
+from cognu.mesh.codes import OFFER, check_address, parse_code, parse_offer
+from cognu.mesh.identity import short
+from cognu.shell.session import NodeSession
+
+Event = dict[str, Any]
+_BRIGHT, _PLAIN = "\x1b[97;40m", "\x1b[0m"
+"""White on black, whatever the terminal's own colours are: a camera wants the one lighter than the other."""
+YES = ("y", "yes")
+
+
+@verb("pair", "cognu pair --grant read:/home/me")
+@click.option("--grant", "grants", multiple=True, metavar="GRANT[,...]", help="Something the other may do here.")
+@click.option("--ask", "asks", multiple=True, metavar="GRANT[,...]", help="Something to do there, if its user agrees.")
+@click.option("--yes", is_flag=True, help="Agree to what the other asks for, without being asked.")
+@click.argument("code", required=False)
+@click.argument("address", required=False)
+def pair_verb(
+    setting: Setting, grants: tuple[str, ...], asks: tuple[str, ...], yes: bool, code: str | None, address: str | None
+) -> None:
+    """Show a code, or without one typed here, type the one that the other machine shows."""
+    wish = {"grants": host_grants(grants), "asks": _asked(asks)}
+    typed = _typed(code, address) if code is not None else {}
+    try:
+        with_session(setting, lambda session: _Talk(setting, session, yes).run({**wish, **typed}))
+    except KeyboardInterrupt:
+        click.echo("cognu: pairing was given up, and the other machine told so", err=True)
+        raise click.Abort from None
+
+
+def _asked(texts: tuple[str, ...]) -> list[str]:
+    """The other machine's paths are by its own names: nothing of this host's is added."""
+    return [text.strip() for text in ",".join(texts).split(",") if text.strip()]
+
+
+def _typed(code: str, address: str | None) -> dict[str, Any]:
+    """The code and addresses of the command line; `-` is asked for, where nobody sees it, or read from the input."""
+    if code == "-":
+        asked = sys.stdin.isatty()
+        code = str(click.prompt("code", hide_input=True, err=True)) if asked else sys.stdin.readline(1024)
+    if code.strip().startswith(OFFER):
+        if address is not None:
+            raise click.UsageError("what the QR code says has the addresses in it")
+        offered, addresses = parse_offer(code)
+        return {"code": offered.digits, "addresses": list(addresses)}
+    where = [check_address(address)] if address is not None else []
+    return {"code": parse_code(code).digits, "addresses": where}
+
+
+class _Talk:
+    """What happens, as it is told; and the user's answers."""
+
+    def __init__(self, setting: Setting, session: NodeSession, yes: bool) -> None:
+        self._setting = setting
+        self._session = session
+        self._yes = yes
+        self._number = 0
+
+    async def run(self, arguments: dict[str, Any]) -> None:
+        begun: Event = await self._session.rpc("pair", **arguments)
+        self._number = begun["pairing"]
+        coming = self._next()
+        try:
+            while True:
+                event: Event = await coming
+                if event["event"] == "paired":
+                    self._tell(event, _paired(event))
+                    return
+                coming = self._next()
+                if event["event"] == "asked":
+                    await self._ask(event, coming)
+                else:
+                    self._tell(event, self._shown(event) if event["event"] == "code" else _tried(event))
+        except BaseException:
+            # The node may not have been asked what happens next just yet, and then would not miss who asks.
+            with suppress(CognuError):
+                await self._session.rpc("forgo", pairing=self._number)
+            raise
+        finally:
+            coming.cancel()
+            with suppress(asyncio.CancelledError, CognuError):
+                await coming
+
+    def _next(self) -> asyncio.Task[Event]:
+        """What happens next; always waited for, since a pairing that nobody attends to is over."""
+        return asyncio.create_task(self._session.rpc("attend", pairing=self._number))
+
+    def _tell(self, event: Event, lines: list[str]) -> None:
+        """With --json each event is a line."""
+        for line in [json.dumps(event, ensure_ascii=False)] if self._setting.json else lines:
+            click.echo(line)
+
+    def _shown(self, event: Event) -> list[str]:
+        there = [f"  cognu pair {event['code']} {address}" for address in event["addresses"]]
+        drawn = _drawn(event["text"]) if sys.stdout.isatty() else []
+        return [
+            *drawn,
+            f"code: {event['code']}",
+            f"on the other machine, within {event['seconds'] // 60} minutes, cognu pair and the code; or, if that finds"
+            " nobody:",
+            *there,
+        ]
+
+    async def _ask(self, event: Event, coming: asyncio.Task[Event]) -> None:
+        """Bring the question before the user, and the answer back; if it is withdrawn meanwhile, `coming` says so."""
+        lines = _question(event)
+        at_terminal = sys.stdin.isatty() and not self._yes
+        if self._setting.json:
+            self._tell(event, [])
+        if at_terminal or not self._setting.json:
+            for line in lines:
+                click.echo(line, err=True)
+        if not self._yes and not at_terminal:
+            await self._answer(False, False)
+            raise FileError(E.NOTPAIRED, "pair", "who is asked for something answers at a terminal, or says --yes")
+        said = True if self._yes else await _unless(coming, _yes_at_terminal())
+        if said is not None:
+            await self._answer(said, at_terminal)
+
+    async def _answer(self, yes: bool, at_terminal: bool) -> None:
+        # It may be over just now, which `attend` tells better.
+        with suppress(FileError):
+            await self._session.rpc("consent", pairing=self._number, yes=yes, at_terminal=at_terminal)
+
+
+def _question(event: Event) -> list[str]:
+    name = event["peer"]
+    lines = [f"{name} ({short(event['fingerprint'])}, at {event['address']}) knows the code, and asks this of you:"]
+    lines += [f"  {name} wants to {text}" for text in event["describe_asks"]]
+    lines += [f"  {name} may {text}, as you have said" for text in event["describe_grants"]]
+    lines += [f"  this machine may {text}" for text in event["describe_offers"]]
+    return lines
+
+
+def _tried(event: Event) -> list[str]:
+    left = event["left"]
+    attempts = "no attempt is left" if not left else f"{left} attempt{'s are' if left > 1 else ' is'} left"
+    return [f"{event['address']} did not get through: {event['why']}; {attempts}"]
+
+
+def _paired(event: Event) -> list[str]:
+    name = event["peer"]
+    here = [f"{name} may {text}" for text in event["describe_granted"]] or [f"{name} may do nothing here yet"]
+    there = [f"this machine may {text}" for text in event["describe_received"]]
+    return [
+        f"paired with {name} ({event['fingerprint']})",
+        *(there or ["this machine may do nothing there yet"]),
+        *here,
+    ]
+
+
+def _drawn(text: str) -> list[str]:
+    """The QR code of a text, two rows of it to a line of the terminal."""
+    import segno
+
+    rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix_iter(border=2)]
+    rows += [[0] * len(rows[0])] * (len(rows) % 2)
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    # A dark module is the background, which is black.
+    return [_BRIGHT + "".join("█▀▄ "[2 * bool(a) + bool(b)] for a, b in zip(*pair, strict=True)) + _PLAIN
+            for pair in pairs]  # fmt: skip
+
+
+async def _yes_at_terminal() -> bool:
+    """Whether the line typed next says yes. Cancelled, it takes no byte."""
+    click.echo("agree? [y/N] ", nl=False, err=True)
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline(1024).strip().lower() in YES
+
+
+async def _unless(over: asyncio.Task[Event], asking: Coroutine[Any, Any, bool]) -> bool | None:
+    """The answer, or None if it is over before."""
+    task = asyncio.create_task(asking)
+    try:
+        await asyncio.wait({over, task}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        if not task.done():
+            task.cancel()
+            click.echo(err=True)
+        await asyncio.wait({task})

@@ -1,0 +1,223 @@
+"""The verbs behind `cognu pair`: `pair` begins, `attend` tells what happens next, `consent` is the user's answer, and
+`forgo` gives it up.
+
+A pairing belongs to the command that attends to it: a command that dies while it waits for what happens next has given
+it up too, and the other machine is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from cognu.errors import CognuError, E, FileError
+from cognu.mesh.codes import ATTEMPTS, CODE_SECONDS, Code, check_address, format_offer, parse_code
+from cognu.mesh.discovery import Finder
+from cognu.mesh.identity import Peer
+from cognu.mesh.join_messages import Refusal
+from cognu.mesh.pair import pair
+from cognu.mesh.pairing import Proposal, Wish
+from cognu.node.grants import describe_grant, parse_grants
+from cognu.node.node import Node
+from cognu.world.timing import end_tasks
+
+Arguments = dict[str, Any]
+UNATTENDED_SECONDS = 5
+"""After so long without its command, a pairing may make room for another."""
+PAIRINGS = 4
+"""At once; more than one code is never shown."""
+OFFERED = 3
+"""Addresses in the text of the QR code: with more it would not fit a small terminal."""
+
+
+class Pairing:
+    """One of them, as its command follows it: a `Person` of the mesh's."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answer: asyncio.Future[bool] | None = None
+        self.asked: Proposal | None = None
+        self.attended = False
+        self.left_alone = node.world.clock.monotonic()
+        self.task: asyncio.Task[dict[str, Any]]
+
+    # -- what the mesh tells --
+
+    def shown(self, code: Code, addresses: tuple[str, ...]) -> None:
+        self._events.put_nowait({
+            "event": "code", "code": code.text, "addresses": list(addresses), "seconds": CODE_SECONDS,
+            "attempts": ATTEMPTS, "text": format_offer(code, addresses[:OFFERED]),
+        })  # fmt: skip
+
+    def tried(self, address: str, why: Refusal, left: int) -> None:
+        self._events.put_nowait({"event": "tried", "address": address, "why": why.detail, "left": left})
+
+    async def agrees(self, proposal: Proposal) -> bool:
+        """Raises USAGE for what is no grant, and, after a yes, so that nobody learns from it what is here, what putting
+        one in force would raise."""
+        if parse_grants(",".join(proposal.asks)) != proposal.asks:
+            raise FileError(E.USAGE, proposal.name, "it asks for what is no grant")
+        self.asked = proposal
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        self._events.put_nowait({
+            "event": "asked", "peer": proposal.name, "fingerprint": proposal.fingerprint, "address": proposal.address,
+            "asks": list(proposal.asks), "describe_asks": [describe_grant(text) for text in proposal.asks],
+            "grants": list(proposal.grants), "describe_grants": [describe_grant(text) for text in proposal.grants],
+            "offers": list(proposal.offers), "describe_offers": _described(proposal.offers, proposal.name),
+        })  # fmt: skip
+        try:
+            agreed = bool(await answer)
+        finally:
+            self._answer = None
+        if agreed:
+            for text in proposal.asks:
+                await self._node.exports.check(text)
+        return agreed
+
+    # -- what its command does --
+
+    def answer(self, yes: bool) -> Proposal:
+        """Raises INVAL if nothing is asked."""
+        if self._answer is None or self._answer.done() or self.asked is None:
+            raise FileError(E.INVAL, "consent", "nothing is asked now")
+        self._answer.set_result(yes)
+        return self.asked
+
+    async def next(self) -> dict[str, Any]:
+        """What happens next; at the end what came of it, again and again. Raises why it came to nothing.
+
+        Cancelling gives the pairing up.
+        """
+        if self.attended:
+            raise FileError(E.ALREADY, "attend")
+        self.attended = True
+        coming = asyncio.ensure_future(self._events.get())
+        try:
+            await asyncio.wait({coming, self.task}, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                return coming.result()
+            return self.task.result()
+        except asyncio.CancelledError:
+            if self.task.cancelled():
+                raise FileError(E.NOTPAIRED, "pair", "it was given up here") from None
+            await end_tasks(self.task)
+            raise
+        finally:
+            await end_tasks(coming)
+            self.attended = False
+            self.left_alone = self._node.world.clock.monotonic()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody asks for it any more."""
+        alone = self._node.world.clock.monotonic() - self.left_alone
+        return not self.attended and (self.task.done() or alone > UNATTENDED_SECONDS * 10**9)
+
+
+def _described(grants: tuple[str, ...], peer: str) -> list[str]:
+    """What another machine says that it grants; its words are kept, whether they mean something here or not."""
+    found = []
+    for text in grants:
+        try:
+            found.append(describe_grant(text, peer))
+        except FileError:
+            found.append(f"use what {peer} calls {text}")
+    return found
+
+
+class Pairings:
+    """Those of a node."""
+
+    def __init__(self, node: Node, finder: Finder) -> None:
+        self._node = node
+        self._finder = finder
+        self._open: dict[int, Pairing] = {}
+        self._count = 0
+
+    def verbs(self) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
+        return {"pair": self._pair, "attend": self._attend, "consent": self._consent, "forgo": self._forgo}
+
+    async def close(self) -> None:
+        """Give all of them up."""
+        await end_tasks(*(pairing.task for pairing in self._open.values()))
+
+    async def _pair(self, arguments: Arguments) -> Any:
+        node = self._node
+        grants = parse_grants(",".join(arguments.get("grants", [])))
+        for text in grants:
+            await node.exports.check(text)
+        wish = Wish(grants, parse_grants(",".join(arguments.get("asks", []))))
+        code = None if arguments.get("code") is None else parse_code(str(arguments["code"]))
+        addresses = tuple(check_address(str(address)) for address in arguments.get("addresses", []))
+        for number in [number for number, each in self._open.items() if each.abandoned]:
+            await self._forgo({"pairing": number})
+        if len(self._open) >= PAIRINGS:
+            raise FileError(E.BUSY, "pair", f"{PAIRINGS} pairings are under way")
+        pairing = Pairing(node)
+        work = self._show(wish, pairing) if code is None else self._type(code, addresses, wish, pairing)
+        pairing.task = asyncio.get_running_loop().create_task(work)
+        pairing.task.add_done_callback(_looked_at)
+        self._count += 1
+        self._open[self._count] = pairing
+        return {"pairing": self._count, "grants": list(wish.grants), "asks": list(wish.asks)}
+
+    async def _show(self, wish: Wish, pairing: Pairing) -> dict[str, Any]:
+        node = self._node
+        return _paired(await node.inviter.show_code(wish, pairing, self._finder))
+
+    async def _type(
+        self, code: Code, addresses: tuple[str, ...], wish: Wish, pairing: Pairing
+    ) -> dict[str, Any]:  # fmt: skip
+        node = self._node
+        peer = await pair(node.world, node.me(), node.book, code, addresses, self._finder, wish, pairing)
+        await node.put_in_force(peer)
+        await node.announce(peer)
+        return _paired(peer)
+
+    async def _attend(self, arguments: Arguments) -> Any:
+        number = int(arguments["pairing"])
+        pairing = self._find(number)
+        try:
+            event = await pairing.next()
+        except (CognuError, asyncio.CancelledError):
+            self._open.pop(number, None)
+            raise
+        if event["event"] == "paired":
+            self._open.pop(number, None)
+        return event
+
+    async def _consent(self, arguments: Arguments) -> Any:
+        yes = arguments["yes"] is True
+        asked = self._find(int(arguments["pairing"])).answer(yes)
+        return {
+            "peer": asked.name, "fingerprint": asked.fingerprint, "address": asked.address, "asks": list(asked.asks),
+            "yes": yes,
+        }  # fmt: skip
+
+    async def _forgo(self, arguments: Arguments) -> Any:
+        """Give it up, if it is not over."""
+        pairing = self._open.pop(int(arguments["pairing"]), None)
+        if pairing is not None:
+            await end_tasks(pairing.task)
+        return {}
+
+    def _find(self, number: int) -> Pairing:
+        if number not in self._open:
+            raise FileError(E.NOTPAIRED, "pair", "it is over")
+        return self._open[number]
+
+
+def _paired(peer: Peer) -> dict[str, Any]:
+    return {
+        "event": "paired", "peer": peer.name, "fingerprint": peer.fingerprint, "granted": list(peer.granted),
+        "received": list(peer.received), "describe_granted": [describe_grant(text) for text in peer.granted],
+        "describe_received": _described(peer.received, peer.name),
+    }  # fmt: skip
+
+
+def _looked_at(task: asyncio.Task[dict[str, Any]]) -> None:
+    """Nobody may be left to hear of its failure, and that is no fault."""
+    if not task.cancelled():
+        task.exception()
