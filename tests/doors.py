@@ -73,6 +73,7 @@ STRANGERS = {
     "node/channels.py": {
         "mount": "a peer's objects, asked for over a link to that peer, which is a session of the mesh"
     },
+    "node/meeting.py": {"row": "what is known of a peer: `link` is a part of it"},
     "node/listening.py": {"_Door(self._node, shown, token, dialects)": "a listener's, for each connection"},
     "runtime/host.py": {"Path('/proc/self/maps')": "what the host gives this process, measured once"},
 }
@@ -176,6 +177,7 @@ OF_THE_WORLD: Rows = {
     "node/__main__.py": {"_main": "world.disk"},
     "node/assembly.py": {
         "_join_network": "node.network",
+        "_tell_of_peers.book_changed": "node.network",
         "_open_doors": "node.world.network",
         "_take_home": "world.disk",
         "running": "node.network world.disk",
@@ -183,6 +185,7 @@ OF_THE_WORLD: Rows = {
     "node/base.py": {"_host_directories": "world.disk", "make_base": "world.disk world.network parts.network"},
     "node/launcher.py": {"Launcher._start_shell": "node.world.spawn"},
     "node/listening.py": {"Listening.listen": "self._node.world.network"},
+    "node/meeting.py": {"_rename": "node.network"},  # the server of /n
     "node/node.py": {
         "Node.hosts": "self.world.network",
         "Node.listen": "self.world.disk",
@@ -224,7 +227,7 @@ OPENED: Rows = {
         "Mesh._attempt": "self._world.network.connect_tls",
         "Mesh.listen": "self._world.network.listen_tls",
     },
-    "node/assembly.py": {"_open_doors": "node.world.network.listen_unix node.inviter.start"},
+    "node/assembly.py": {"_open_doors": "node.world.network.listen_unix node.inviter.start node.discovery.start"},
     "node/base.py": {"_host_directories": "world.disk.tree", "make_base": "world.disk.tree"},
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours.meet"},
     "node/launcher.py": {"Launcher._start_shell": "node.world.spawn.start"},

@@ -162,7 +162,7 @@ class Bench:
         self.clock = HandClock()
         self.random = CountingRandom()
         nothing = cast(Any, None)
-        self.world = World(self.clock, self.random, nothing, nothing, nothing, nothing, nothing)
+        self.world = World(self.clock, self.random, nothing, nothing, nothing, nothing, nothing, nothing)
         self.authority = Authority()
         self.ram = RamServer(self.clock)
         domain = Domain(self.authority)

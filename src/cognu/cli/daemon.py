@@ -39,17 +39,19 @@ _TAIL = 20
 @click.option("--host", "hosts", multiple=True, metavar="ADDRESS", help="An address that tickets name. Kept.")
 @click.option("--unix", multiple=True, metavar="PATH", help="A Unix socket that /net/unix may dial. Kept.")
 @click.option("--isolate", type=click.Choice(["asked", "all"]), help="Which programs get a process of their own. Kept.")
+@click.option("--discovery", type=click.Choice(["on", "pairing", "off"]), help="When it is found by others near. Kept.")
 @click.option("--runners", type=click.IntRange(0, 64), help="How many such processes are kept ready. Kept.")
 def up_verb(
     setting: Setting, front: bool, name: str | None, listen: str | None, hosts: tuple[str, ...], unix: tuple[str, ...],
-    isolate: str | None, runners: int | None,
+    isolate: str | None, discovery: str | None, runners: int | None,
 ) -> int:  # fmt: skip
     """Start this machine's node in the background, and a shell. Leaving the shell leaves the node.
 
     If the node runs already there is just the shell; if the input is no terminal there is none.
     """
     pairs = [("--name", name), ("--listen", listen), *(("--host", host) for host in hosts)]
-    pairs += [("--isolate", isolate), ("--runners", None if runners is None else str(runners))]
+    pairs += [("--isolate", isolate), ("--discovery", discovery)]
+    pairs += [("--runners", None if runners is None else str(runners))]
     options = [word for option, value in [*pairs, *(("--unix", path) for path in unix)] if value is not None
                for word in (option, value)]  # fmt: skip
     runs = answers(setting)

@@ -42,7 +42,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "invite": ("peers", "make a ticket for another machine"),
     "join": ("peers", "join the machine that made a ticket"),
     "pair": ("pairing", "make two machines peers by a short code"),
-    "peers": ("peers", "list the machines that were joined"),
+    "peers": ("shells", "list the machines that were joined, and those near"),
     "drop": ("peers", "part with a machine"),
     "grants": ("shells", "what other machines may do here, and programs use"),
     "listen": ("peers", "serve ordinary 9P clients of this host"),

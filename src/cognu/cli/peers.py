@@ -1,4 +1,4 @@
-"""`invite`, `join`, `peers`, `drop`, `listen`: other machines."""
+"""`invite`, `join`, `drop`, `listen`: other machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import click
 from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
 from cognu.cli.setting import Setting, filter_options, table, verb
-from cognu.errors import E, FileError
 from cognu.shell.hostpaths import translate
 
 SHOWN = 8
@@ -87,25 +86,6 @@ def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
         *_may("this machine", joined["describe_received"], f"on {peer}"),
         *_may(peer, joined["describe_granted"], "here"),
     )
-
-
-@verb("peers", "cognu peers")
-def peers_verb(setting: Setting) -> None:
-    """List the machines that were joined: linked or not, and what each may do here, and this one there.
-
-    What this one may do there is asked of those that are linked; of others it is what they said last, with the time.
-    """
-    peers: list[dict[str, Any]] = ask(setting, "peers")
-    rows = [["NAME", "STATE", "RTT", "MAY HERE", "WE MAY THERE", "ADDRESS"]]
-    for peer in peers:
-        rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
-        state = "connected" if peer["connected"] else "dropped us" if peer["dropped"] else "away"
-        here, there = (",".join(peer[key]) or "-" for key in ("granted", "received"))
-        if not peer["current"]:
-            there += f" (as of {time_text(peer['as_of'])})"
-        rows.append([peer["name"], state, rtt, here, there, peer["address"] or "-"])
-    dropped = [str(FileError(E.DROPPED, peer["name"], E.DROPPED.hint)) for peer in peers if peer["dropped"]]
-    setting.show(peers, *table(rows), *dropped)
 
 
 @verb("drop", "cognu drop pi")

@@ -121,6 +121,13 @@ class NetworkServer(FileServer):
         for name in self._told - before:
             self._watchers.tell(MADE, name)
 
+    def peer_renamed(self, before: str, after: str) -> None:
+        """A peer is called otherwise by now. What is open of its tree stays so."""
+        peer = self._peers.pop(before, None)
+        if peer is not None:
+            peer.name = after
+            self._peers[after] = peer
+
     async def close(self) -> None:
         """End every connection."""
         for task in list(self._dialling.values()):
@@ -169,6 +176,9 @@ class NetworkServer(FileServer):
         except BaseException:
             await mount.close()
             raise
+        if name not in self._names():  # dropped, or renamed, meanwhile
+            await mount.close()
+            raise FileError(E.NOENT, name)
         self._peers[name] = peer
         return peer
 

@@ -19,6 +19,7 @@ import uvloop
 from cognu import compiled
 from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
+from cognu.mesh.discovery import MODES
 from cognu.node.assembly import running
 from cognu.node.base import UMASK
 from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, check_name, load_settings, save_settings
@@ -56,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", action="append", help="an address that tickets name; kept for later starts")
     parser.add_argument("--unix", action="append", help="a Unix socket that /net/unix may dial; kept for later starts")
     parser.add_argument("--isolate", choices=ISOLATED, help="which programs get a process of their own; kept")
+    parser.add_argument("--discovery", choices=MODES, help="when it is found by machines near; kept for later starts")
     parser.add_argument("--runners", type=int, help="how many such processes are kept ready; kept for later starts")
     parser.add_argument("--ready-fd", type=int, help="a descriptor to write `ready` to, or one line of what went wrong")
     parser.add_argument("--log-stderr", action="store_true", help="log to stderr too")
@@ -77,7 +79,7 @@ async def _main(options: argparse.Namespace, home: Home, umask: int) -> None:
     settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
     if options.name is not None:
         check_name(options.name)
-    chosen = {key: getattr(options, key) for key in ("name", "listen", "isolate") if getattr(options, key)}
+    chosen = {key: getattr(options, key) for key in ("name", "listen", "isolate", "discovery") if getattr(options, key)}
     if options.host:
         chosen["hosts"] = tuple(options.host)
     if options.unix:

@@ -13,7 +13,6 @@ from cognu.mesh.identity import PeerBook, load_identity
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter
 from cognu.mesh.links import Mesh
-from cognu.mesh.pair import Nowhere
 from cognu.mesh.session_core import Timing
 from cognu.node.away import LinksFile
 from cognu.node.base import UMASK, Parts, make_base
@@ -21,6 +20,7 @@ from cognu.node.channels import Channels
 from cognu.node.control import control_server
 from cognu.node.launcher import Launcher
 from cognu.node.listening import Listening
+from cognu.node.meeting import PeersFile, make_discovery
 from cognu.node.node import Node
 from cognu.node.pairing import Pairings
 from cognu.node.peers import PeerExports
@@ -58,13 +58,14 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         channels = _join_network(node, stack)
         launcher = _start_launcher(node, stack, engine, cache, scheduler)
         listening = Listening(node)
-        pairings = Pairings(node, Nowhere())
+        pairings = Pairings(node, node.discovery)
         links = LinksFile(node.mesh.away)
-        node.mesh.on_away = links.changed
-        control = control_server({**make_verbs(node, listening), **pairings.verbs()}, node.status, links)
+        peers = PeersFile(node)
+        _tell_of_peers(node, links, peers)
+        control = control_server({**make_verbs(node, listening), **pairings.verbs()}, node.status, links, peers)
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
-            settings.unix, settings.name, user, home.path, kept, umask,
+            settings.unix, settings.name, user, home.path, kept, umask, settings.labels,
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)
         node.base = await make_base(world, node.authority, node.processes, parts)
@@ -127,12 +128,30 @@ def _join_network(node: Node, stack: AsyncExitStack) -> Channels:
     channels = Channels(node)
     # The mesh ends first: a connection to a peer that is away would wait for it to say goodbye.
     node.network = NetworkServer(node.peer_names, channels.dial, node.settings.name)
-    node.book.on_change = node.network.names_changed
     stack.push_async_callback(node.network.close)
     timing = Timing(retention=node.settings.retention)
     node.mesh = Mesh(node.world, node.identity, node.book, channels.answer, timing)
     stack.push_async_callback(node.mesh.close)
+    node.discovery = make_discovery(node)
+    stack.push_async_callback(node.discovery.close)
     return channels
+
+
+def _tell_of_peers(node: Node, links: LinksFile, peers: PeersFile) -> None:
+    """Who looks at peers, or at /n, is told when there is something else to see."""
+
+    def book_changed() -> None:
+        node.network.names_changed()
+        node.discovery.peers_changed()
+
+    def link_changed() -> None:
+        links.changed()
+        peers.changed()
+
+    node.book.on_change = book_changed
+    node.discovery.on_change = peers.changed
+    node.mesh.on_away = link_changed
+    node.on_linked = peers.changed
 
 
 def _start_launcher(
@@ -154,6 +173,7 @@ async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -
     for peer in node.book.all():
         await node.put_in_force(peer)
     node.address = await node.listen()
+    node.spawn(node.discovery.start(node.address))  # later: nobody who waits for the node waits for that
     home, bind = node.home, node.settings.listen.rpartition(":")[0]
     node.inviter = Inviter(node.world, node.me(), node.book, home.path, bind, node.hosts, node.joined)
     await node.inviter.start()

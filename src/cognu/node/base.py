@@ -15,6 +15,7 @@ from cognu.devices.net import NetServer
 from cognu.devices.pipe import PipeServer
 from cognu.devices.proc import ProcServer
 from cognu.devices.procctl import Launcher
+from cognu.devices.profile import profile_server
 from cognu.devices.ram import RamServer
 from cognu.devices.root import ROOT_DIRECTORIES, root_server
 from cognu.devices.srv import srv_server
@@ -41,6 +42,7 @@ MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
 NAMESPACE = """\
 bind '#c' /dev
 bind -a '#k' /dev
+bind -a '#P' /dev
 bind -c '#e' /env
 bind '#d' /fd
 bind '#p' /proc
@@ -71,6 +73,7 @@ class Parts:
     home: str  # the node's directory; its key is no file of anybody's namespace, whatever is granted
     log: Ring = field(default_factory=Ring)  # the node's log
     umask: int = UMASK  # for files of the host that are made through it
+    labels: tuple[str, ...] = ()  # this machine's, NAME=VALUE
 
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
@@ -93,6 +96,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True),
         "q": ProcServer(processes, parts.mounter, parts.launcher),
         "k": log_server(parts.log),
+        "P": profile_server(world.machine, world.threads, parts.sysname, parts.labels),
         "h": man_server(world, directory()),
         "I": NetServer(world.network, unix=parts.unix, announce=True),
         "i": NetServer(world.network, unix=parts.unix, spec="#i"),

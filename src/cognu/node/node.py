@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan
 from cognu.files.process import Process, ProcessTable
 from cognu.files.services import Services
+from cognu.mesh.discovery import Discovery
 from cognu.mesh.identity import Identity, Peer, PeerBook
 from cognu.mesh.imports import NetworkServer
 from cognu.mesh.join import Inviter, Self
@@ -53,12 +54,15 @@ class Node:
         self.identity: Identity
         self.book: PeerBook
         self.mesh: Mesh
+        self.discovery: Discovery
         self.inviter: Inviter
         self.network: NetworkServer
         self.script: BaseScript
         self.exports: PeerExports
         self.programs: ProgramBook
         self.address = ""
+        self.on_linked: Callable[[], None] = lambda: None
+        """Called each time a link came up."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- parts that need each other, late-bound ---------------------------------------------------------------------
@@ -91,6 +95,7 @@ class Node:
 
     def linked(self, peer: str) -> None:
         """A link to a peer came up."""
+        self.on_linked()
         self.spawn(self.script.again())
 
     async def announce(self, peer: Peer) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 from cognu.errors import E, FileError
 from cognu.files.users import Users, parse_users
+from cognu.mesh.discovery import MODES
 from cognu.mesh.identity import NAME_LIMIT, valid_name
 from cognu.mesh.session_core import Timing
 from cognu.world import MAX_SOCKET_PATH, Disk
@@ -19,7 +22,8 @@ class Settings:
     `hosts` are the addresses that tickets name (empty: found out), `unix` the Unix sockets that /net/unix may dial.
     `isolate` says which programs run in a process of their own, those for which it is `asked` or `all`; `runners` how
     many such processes are kept ready. `retention` is for how many seconds a session with a peer outlives its last
-    link.
+    link. `discovery` says when this machine is announced on the local networks, and others are looked for, as in
+    `mesh.discovery`. `labels` are this machine's own, `NAME=VALUE`, for /dev/profile.
     """
 
     name: str
@@ -29,9 +33,13 @@ class Settings:
     isolate: str = "asked"
     runners: int = 1
     retention: int = int(Timing().retention)
+    discovery: str = "on"
+    labels: tuple[str, ...] = ()
 
 
 ISOLATED = ("asked", "all")
+MOST_LABELS = 64
+LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}=[^\x00-\x1f\x7f]{0,200}")
 MOST_RUNNERS = 64
 LONGEST_RETENTION = 7 * 24 * 3600
 
@@ -98,6 +106,13 @@ def check_name(name: str) -> None:
         raise FileError(E.USAGE, f"--name {name!r}", may)
 
 
+def check_labels(subject: str, labels: Sequence[str], error: E = E.DAMAGED) -> None:
+    """Raises `error` about `subject` for what are no labels, or twice the same, or too many."""
+    names = [label.partition("=")[0] for label in labels]
+    if not all(LABEL.fullmatch(label) for label in labels) or len(set(names)) < len(names) or len(names) > MOST_LABELS:
+        raise FileError(error, subject, f"labels are NAME=VALUE, each name once, at most {MOST_LABELS}")
+
+
 def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
     """What is set, or the defaults. Raises DAMAGED for a file that is none."""
     if not disk.exists(home.settings):
@@ -109,7 +124,7 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
     known = {field.name for field in fields(Settings)}
     if not isinstance(found, dict) or not set(found) <= known or not isinstance(found.get("name", default_name), str):
         raise FileError(E.DAMAGED, home.settings, f"an object with {', '.join(sorted(known))}")
-    lists = {key: found[key] for key in ("hosts", "unix") if key in found}
+    lists = {key: found[key] for key in ("hosts", "unix", "labels") if key in found}
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise FileError(E.DAMAGED, home.settings, f"{key} is a list of texts")
@@ -127,6 +142,9 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
     retention = found.get("retention", 1)
     if type(retention) is not int or not 1 <= retention <= LONGEST_RETENTION:
         raise FileError(E.DAMAGED, home.settings, f"retention is seconds, from 1 to {LONGEST_RETENTION}")
+    if found.get("discovery", "on") not in MODES:
+        raise FileError(E.DAMAGED, home.settings, f"discovery is one of {', '.join(MODES)}")
+    check_labels(home.settings, lists.get("labels", ()))
     texts = {key: value for key, value in found.items() if key not in lists}
     return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
 

@@ -20,8 +20,9 @@ from cognu.node.granting import GRANTING, grant_peers
 from cognu.node.grants import describe_grant, grant_of, parse_grant, parse_grants, widenings
 from cognu.node.handing import HANDING
 from cognu.node.listening import Listening
+from cognu.node.meeting import MEETING
 from cognu.node.node import Node
-from cognu.node.telling import refresh, say_goodbye
+from cognu.node.telling import say_goodbye
 
 Arguments = dict[str, Any]
 
@@ -101,28 +102,6 @@ async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
             raise FileError(E.USAGE, text, "not with a ticket; when it has joined: export --hide PATTERN PATH NODE")
         await node.exports.check(text)
     return grants
-
-
-async def _peers(node: Node, arguments: Arguments) -> Any:
-    """`received` is as the peer says now if `current`, else as it said at `as_of`."""
-    answered = await refresh(node)
-    return [
-        {
-            "name": row.peer.name,
-            "fingerprint": row.peer.fingerprint,
-            "connected": row.connected,
-            "since": row.since,
-            "address": row.address,
-            "rtt": row.rtt,
-            "granted": list(row.peer.granted),
-            "received": list(row.peer.received),
-            "current": row.peer.fingerprint in answered,
-            "as_of": row.peer.as_of * 10**9,
-            "dropped": row.dropped,
-            "lies": node.store.bad_sources.get(row.peer.name, 0),
-        }
-        for row in node.mesh.status()
-    ]
 
 
 async def _drop(node: Node, arguments: Arguments) -> Any:
@@ -222,12 +201,12 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "invitations": _invitations,
     "withdraw": _withdraw,
     "join": _join,
-    "peers": _peers,
     "drop": _drop,
     "export": _export,
     "grants": _grants,
     "widened": _widened,
     "revoke": _revoke,
+    **MEETING,
     **GRANTING,
     **HANDING,
     "caps": _caps,

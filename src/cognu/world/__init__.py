@@ -272,6 +272,28 @@ class Neighbours(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a machine is, and has. `memory` and `free` are bytes, 0 if the host does not tell; `cores` those that this
+    process may use; `sensors` and `screens` are names, a screen's with its size."""
+
+    architecture: str
+    system: str
+    release: str
+    cores: int
+    memory: int = 0
+    free: int = 0
+    sensors: tuple[str, ...] = ()
+    screens: tuple[str, ...] = ()
+
+
+class Machine(Protocol):
+    """The machine that this process is on."""
+
+    def profile(self) -> Profile:
+        """As it is now; a blocking call."""
+
+
 class Draft(Protocol):
     """A file being written, which nobody sees before it is whole. One that is dropped is discarded."""
 
@@ -588,3 +610,4 @@ class World:
     disk: Disk
     spawn: Spawn
     neighbours: Neighbours
+    machine: Machine

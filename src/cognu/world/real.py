@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from cognu.errors import E, FileError, Misuse
 from cognu.world import Bounds, Child, Stream, World
 from cognu.world.disk import RealDisk
+from cognu.world.machine import RealMachine
 from cognu.world.neighbours import RealNeighbours
 from cognu.world.net import RealNetwork, SocketStream
 from cognu.world.refusals import refusals
@@ -317,4 +318,13 @@ def _limit(pid: int, what: int, most: int) -> None:
 
 def real_world() -> World:
     """This host. Call it once per node; it opens nothing before it is used."""
-    return World(RealClock(), RealRandom(), RealThreads(), RealNetwork(), RealDisk(), RealSpawn(), RealNeighbours())
+    return World(
+        RealClock(),
+        RealRandom(),
+        RealThreads(),
+        RealNetwork(),
+        RealDisk(),
+        RealSpawn(),
+        RealNeighbours(),
+        RealMachine(),
+    )

@@ -14,6 +14,7 @@ from cognu.shell.commands import (
     mesh,
     modes,
     namespace,
+    peers,
     processes,
     testing,
     text,
@@ -159,6 +160,15 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "unmount /n/pi/net /net",
             (),
             (1, 2),
+        ),
+        Command(
+            "peers",
+            peers.peers,
+            "list the machines that were joined, and those near",
+            peers.USAGE,
+            "peers -w",
+            ("w", "near", "json"),
+            (0, 3),
         ),
         Command(
             "grants",
