@@ -488,6 +488,28 @@ async def test_however_many_connect_one_from_elsewhere_gets_its_turn(tmp_path: P
             stream.close()
 
 
+@pytest.mark.long
+async def test_a_thousand_that_connect_and_say_nothing_leave_room_for_who_knows_the_code(tmp_path: Path) -> None:
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show()
+        address = await where(desk)
+        held: list[SecureStream] = []
+
+        async def connect() -> None:
+            with suppress(CognuError):
+                held.append(await connect_tls(address, TlsKeys("", "", None)))
+            assert len(desk.inviter._unproven) <= CONVERSATIONS
+
+        for _ in range(50):
+            await asyncio.gather(*(connect() for _ in range(20)))
+        assert len(held) > CONVERSATIONS
+        await pi.type(await desk.code())
+        await showing
+        assert desk.user.tries == []
+        for stream in held:
+            stream.close()
+
+
 class _Far:
     def __init__(self, peer: str) -> None:
         self.peer = peer
