@@ -471,9 +471,9 @@ def test_any_content_with_a_right_checksum_parses_or_is_refused(body: bytes) -> 
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=600), st.integers(0, 8))
+@given(st.binary(max_size=600), st.integers(0, 11))
 def test_any_message_parses_or_is_a_protocol_error(body: bytes, step: int) -> None:
-    data = b"CgJ1" + bytes([step]) + len(body).to_bytes(2, "big") + body
+    data = b"CgJ2" + bytes([step]) + len(body).to_bytes(2, "big") + body
     for whole in (body, data, data + bytes(MESSAGE_SIZE - len(data)), data + b"x" * (MESSAGE_SIZE - len(data))):
         with suppress(ProtocolError):
             came, got = parse_message(whole)
