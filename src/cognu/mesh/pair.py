@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -88,17 +87,6 @@ async def pair(
 
 _ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE.detail)
 """After these another machine with that number may be the one."""
-
-
-class Nowhere:
-    """A `Finder` of a machine that is on no network: it tells and finds nobody."""
-
-    async def announce_pairing(self, number: str, port: int) -> Callable[[], None]:
-        return lambda: None
-
-    async def pairing(self) -> AsyncGenerator[Pairing, None]:
-        await asyncio.Event().wait()
-        yield Pairing("", (), "")
 
 
 async def _next(finder: Finder, number: str, tried: list[Pairing]) -> Pairing:
