@@ -73,6 +73,38 @@ async def test_a_peer_that_was_dropped_meanwhile_is_not_dialled() -> None:
         client.close()
 
 
+async def test_a_peer_that_is_called_otherwise_is_at_its_new_name_at_once_and_what_is_open_stays_so() -> None:
+    names = ["a", "b"]
+    async with two_peers(names=names) as (server, dialled):
+        client = Client(server)
+        file = await client.open("a/f")
+        names[0] = "attic"
+        server.peer_renamed("a", "attic")
+        assert await client.read("attic/f") == b"of a"
+        assert bytes(await done(server.read(file, 0, 10))) == b"of a"
+        assert await bring(client.walk("a/f")) is E.NOENT
+        assert dialled == ["a"], "it is the connection of before"
+        server.clunk(file)
+        client.close()
+
+
+async def test_a_peer_that_is_called_otherwise_while_it_is_dialled_leaves_no_connection_behind() -> None:
+    names = ["a", "b"]
+    async with two_peers(names=names) as (server, _):
+        client, dial = Client(server), server._dial
+
+        async def slowly(name: str) -> MountServer:
+            mount = await dial(name)
+            names[0] = "attic"
+            server.peer_renamed("a", "attic")
+            return mount
+
+        server._dial = slowly
+        assert await bring(client.walk("a/f")) is E.NOENT
+        assert not server._peers
+        client.close()
+
+
 async def test_a_file_of_one_peer_is_never_moved_or_linked_into_another_peers_tree() -> None:
     """Their numbers mean something on their own connection alone: the wrong file would be taken."""
     async with two_peers() as (server, _):

@@ -62,3 +62,38 @@ def test_a_name_in_a_file_is_one_that_others_can_say(tmp_path: Path, name: str) 
         load_settings(real_world().disk, Home(str(tmp_path)), "desk")
     assert caught.value.error is E.DAMAGED
     assert f"name {name!r}: a name is of a-z" in str(caught.value)
+
+
+def kept(tmp_path: Path, text: str) -> Settings:
+    home = Home(str(tmp_path))
+    (tmp_path / "settings.json").write_text(text)
+    return load_settings(real_world().disk, home, "desk")
+
+
+def test_discovery_and_labels_are_read_and_written(tmp_path: Path) -> None:
+    text = '{"discovery": "pairing", "labels": ["room=the kitchen", "gpu="]}'
+    found = kept(tmp_path, text)
+    assert (found.discovery, found.labels) == ("pairing", ("room=the kitchen", "gpu="))
+    save_settings(real_world().disk, Home(str(tmp_path)), found)
+    assert load_settings(real_world().disk, Home(str(tmp_path)), "desk") == found
+    assert kept(tmp_path, "{}").discovery == "on"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"discovery": "sometimes"}',
+        '{"discovery": 1}',
+        '{"labels": "room=x"}',
+        '{"labels": ["room"]}',
+        '{"labels": ["=x"]}',
+        '{"labels": ["Room=x"]}',
+        '{"labels": ["a=1", "a=2"]}',
+        '{"labels": ["a=b\\nc=d"]}',
+        '{"labels": [' + ", ".join(f'"a{number}=1"' for number in range(65)) + "]}",
+    ],
+)
+def test_what_is_neither_discovery_nor_labels_is_damaged(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FileError) as caught:
+        kept(tmp_path, text)
+    assert caught.value.error is E.DAMAGED
