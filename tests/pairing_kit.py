@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cognu.errors import CognuError
 from cognu.mesh.codes import Code
-from cognu.mesh.discovery import Pairing
+from cognu.mesh.discovery import Finder, Pairing
 from cognu.mesh.identity import Peer, identity_from_seed
 from cognu.mesh.join import Inviter, Self
 from cognu.mesh.join_messages import MESSAGE_SIZE, Refusal
@@ -81,6 +81,7 @@ class Machine(Node):
     def __init__(self, home: Path, name: str, air: Air) -> None:
         super().__init__(home)
         self.air = air
+        self.finder: Finder = air
         self.me = Self(self.identity, name, lambda: (self.address,) if self.address else ())
         self.joined: list[Peer] = []
         self.inviter = Inviter(
@@ -90,7 +91,7 @@ class Machine(Node):
 
     def show(self, *grants: str, asks: tuple[str, ...] = ()) -> asyncio.Task[Peer]:
         self.user.sees.clear()
-        return asyncio.create_task(self.inviter.show_code(Wish(grants, asks), self.user, self.air))
+        return asyncio.create_task(self.inviter.show_code(Wish(grants, asks), self.user, self.finder))
 
     async def code(self) -> Code:
         """What is shown, as soon as it is."""
@@ -99,7 +100,7 @@ class Machine(Node):
         return self.user.code
 
     async def type(self, code: Code, *grants: str, asks: tuple[str, ...] = (), at: tuple[str, ...] = ()) -> Peer:
-        return await pair(self.world, self.me, self.book, code, at, self.air, Wish(grants, asks), self.user)
+        return await pair(self.world, self.me, self.book, code, at, self.finder, Wish(grants, asks), self.user)
 
 
 def another(code: Code) -> Code:

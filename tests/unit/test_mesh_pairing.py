@@ -32,7 +32,7 @@ from cognu.mesh.codes import (
     parse_code,
     parse_offer,
 )
-from cognu.mesh.discovery import Pairing
+from cognu.mesh.discovery import Discovery, Me, Pairing
 from cognu.mesh.identity import Identity, Peer, identity_from_seed
 from cognu.mesh.join import CONVERSATIONS, expect
 from cognu.mesh.join_messages import (
@@ -53,6 +53,7 @@ from cognu.world import SecureStream, TlsKeys
 from cognu.world.real import real_world
 from cognu.world.tls import connect_tls
 from mesh_support import read_exactly
+from neighbours import FakeNeighbours, FakeNetwork
 from pairing_kit import Machine, User, another, between, machines
 
 
@@ -588,6 +589,27 @@ async def test_the_code_is_tried_with_few_machines(tmp_path: Path) -> None:
             await pi.type(another(code))
         assert len(desk.user.tries) <= pair_module.MACHINES
         showing.cancel()
+
+
+async def test_the_nodes_own_discovery_finds_who_shows_the_code(tmp_path: Path) -> None:
+    network = FakeNetwork()
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        for machine in (desk, pi):
+            meeting = replace(machine.world, neighbours=FakeNeighbours(network, "127.0.0.1"))
+            me = Me(machine.identity.fingerprint, machine.me.name)
+            machine.finder = Discovery(meeting, me, "pairing", list, lambda *_: None)
+            await machine.finder.start("0.0.0.0:7")
+        typing = asyncio.create_task(pi.type(Code("0000000000")))  # it waits for one that nobody shows, meanwhile
+        showing = desk.show()
+        code = await desk.code()
+        assert (await pi.type(code)).name == "desk"
+        assert (await showing).name == "pi"
+        typing.cancel()
+        await asyncio.wait({typing})
+        for machine in (desk, pi):
+            assert isinstance(machine.finder, Discovery)
+            await machine.finder.close()
+        assert network.places == []
 
 
 async def test_when_nobody_shows_such_a_code_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
