@@ -180,26 +180,35 @@ async def test_a_copy_of_a_gibibyte_and_all_beside_it_go_on_through_ten_random_c
     await through_cuts(network, 1024, 10)
 
 
-APPENDED = 200
+TIMES = 80
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("how", ["a file opened each time", "one open file"])
-async def test_numbered_lines_that_are_appended_through_cuts_are_each_there_once(network: Network, how: str) -> None:
+async def test_what_may_be_done_but_once_is_done_once_through_cuts(network: Network) -> None:
     desk, pi = network["desk"], network["pi"]
     await joined(network, "write:{shared}")
-    target = f"/n/pi{pi.shared}/lines"
-    loop = f"n=0; while [ $n -lt {APPENDED} ]; do n=$((n + 1)); echo line $n"
-    each = f"{loop} >>{target}; done" if how == "a file opened each time" else f"{loop}; done >>{target}"
-    await network.set("desk", "pi", delay=0.01)
-    appending = await desk.node.begin("sh", "-c", each)
+    far = f"/n/pi{pi.shared}"
+
+    def doing(what: str, after: str = "") -> str:
+        return f"n=0; while [ $n -lt {TIMES} ]; do n=$((n + 1)); {what}; done {after}"
+
+    # The last: each of its changes would be refused if it had been made before.
+    scripts = [
+        doing(f"echo line $n >>{far}/reopened"),
+        doing("echo line $n", f">>{far}/open"),
+        doing(f"mkdir {far}/d; echo $n >{far}/d/f; mv {far}/d/f {far}/d/g; rm {far}/d/g; rm -r {far}/d; echo $n"),
+    ]
+    commands = [await desk.node.begin("sh", "-c", script) for script in scripts]
     for pause in (2, 5):
-        await network.cut("desk", "pi", after=10_000)
+        await network.cut("desk", "pi", after=15_000)
         await asyncio.sleep(pause)
-        assert appending.returncode is None
         await network.mend("desk", "pi")
-    assert await well(appending) == b""
-    assert (pi.shared / "lines").read_text().splitlines() == [f"line {n}" for n in range(1, APPENDED + 1)]
+    *_, changed = [await well(command) for command in commands]
+    lines = [f"line {n}" for n in range(1, TIMES + 1)]
+    for name in ("reopened", "open"):
+        assert (pi.shared / name).read_text().splitlines() == lines
+    assert changed.decode().split() == [str(n) for n in range(1, TIMES + 1)]
+    assert not (pi.shared / "d").exists()
 
 
 # -- other faults -----------------------------------------------------------------------------------------------------
@@ -222,6 +231,21 @@ async def test_a_copy_goes_on_when_a_machine_has_another_address(network: Networ
     await network[who].new_address()
     await network.mend("desk", "pi")
     assert copying.returncode is None
+    assert await well(copying) == b""
+    assert sum_of(network["desk"].shared / "big") == digest
+
+
+@pytest.mark.interop
+async def test_a_copy_goes_on_when_packets_were_lost_one_way_only(network: Network) -> None:
+    copying, digest = await copying_big(network, 64)
+    for a, b in (("desk", "pi"), ("pi", "desk")):
+        await network.mend("desk", "pi")
+        await network.set(a, b, one_way=True, cut=True)
+        await asyncio.sleep(6)
+        assert copying.returncode is None
+        await network.set(a, b, one_way=True, cut=False)
+        if a == "desk":
+            await network.cut("pi", "desk", after=20 * MIB)
     assert await well(copying) == b""
     assert sum_of(network["desk"].shared / "big") == digest
 
