@@ -17,7 +17,8 @@ TOP = Path(__file__).parents[2]
 TESTS = (
     "tests/unit/test_plain.py", "tests/unit/test_ninep_server.py", "tests/unit/test_ninep_races.py",
     "tests/unit/test_devices_host.py", "tests/unit/test_devices_host_hops.py", "tests/unit/test_world_host_tree.py",
-    "tests/unit/test_dispatch.py", "tests/unit/test_export_mount.py", "tests/unit/test_export_wire.py",
+    "tests/unit/test_dispatch.py", "tests/unit/test_shown_grants.py", "tests/unit/test_export_mount.py",
+    "tests/unit/test_export_wire.py",
     "tests/contract/test_file_servers.py", "tests/contract/test_file_servers_changes.py",
     "tests/e2e/test_permissions.py",
 )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from cognu.errors import E, FileError
 from cognu.files.authority import Authority
-from cognu.files.server import Fid, FileServer
+from cognu.files.server import Fid, FileServer, Known
 from cognu.kernel import Cap
 from cognu.ninep.types import Qid
 
@@ -207,12 +207,14 @@ class Chan:
 
     @property
     def qid(self) -> Qid:
-        return self.handle.fid.qid
+        fid: Known = self.handle.fid
+        return fid.qid
 
     @property
     def key(self) -> tuple[FileServer, int]:
         """What a mount table knows a file by: its server and its number there."""
-        return (self.handle.server, self.handle.fid.qid.path)
+        fid: Known = self.handle.fid
+        return (self.handle.server, fid.qid.path)
 
     def at(self, fid: Fid, path: Path, origin: Origin) -> Chan:
         """A new chan on another fid of the same server, under the same capability."""

@@ -38,6 +38,23 @@ class Caller(Protocol):
     def user(self) -> str: ...
 
 
+class Known(Protocol):
+    """What has a qid, by an attribute or a property: a subclass of `Fid` may have that instead.
+
+    Compiled code takes an attribute of a class that it knows from its place in the object, past such a property.
+    """
+
+    @property
+    def qid(self) -> Qid: ...
+
+
+class Spelled(Protocol):
+    """The same of a server's name, which a subclass has in its class."""
+
+    @property
+    def spec(self) -> str: ...
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Fid:
     """A server's handle on one of its files, made by `attach`, `walk` or `create` and ended by `clunk`.
@@ -52,11 +69,13 @@ class Fid:
 
     @property
     def is_directory(self) -> bool:
-        return bool(self.qid.type & QTDIR)
+        known: Known = self
+        return bool(known.qid.type & QTDIR)
 
     @property
     def is_symlink(self) -> bool:
-        return bool(self.qid.type & QTSYMLINK)
+        known: Known = self
+        return bool(known.qid.type & QTSYMLINK)
 
 
 class Walk(NamedTuple):
@@ -170,7 +189,8 @@ class FileServer:
 
     def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
         """A fid at the root of the tree `aname` (usually ""). Raises NOATTACH."""
-        raise FileError(E.NOATTACH, self.spec + told(aname))
+        spelled: Spelled = self
+        raise FileError(E.NOATTACH, spelled.spec + told(aname))
 
     def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
         """Walk from `fid` (which stays as it is) through `names`, at most 16; no names clones the fid.
