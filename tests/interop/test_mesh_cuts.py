@@ -296,6 +296,8 @@ async def test_what_is_open_when_a_machine_is_away_for_too_long_ends_and_says_so
     (pi.shared / "log").write_text("before\n")
     following = await desk.node.begin("sh", "-c", f"tail -f /n/pi{pi.shared}/log")
     await read_until(following, lambda data: data == b"before\n")
+    (pi.shared / "log").write_text("before\nmore\n")
+    await read_until(following, lambda data: data.endswith(b"more\n"))  # it has begun to follow, and waits
     async with desk.node.client() as here:
         adding = await here.open(f"/n/pi{pi.shared}/log", OWRITE | OAPPEND)
         await network.cut("desk", "pi")
@@ -307,7 +309,7 @@ async def test_what_is_open_when_a_machine_is_away_for_too_long_ends_and_says_so
         assert "5 seconds" in err.decode()
         await network.mend("desk", "pi")
         adding.close()
-        assert await here.read(f"/n/pi{pi.shared}/log") == b"before\n"
+        assert await here.read(f"/n/pi{pi.shared}/log") == b"before\nmore\n"
 
 
 @pytest.mark.interop

@@ -60,6 +60,20 @@ async def test_only_names_of_peers_are_dialled() -> None:
         client.close()
 
 
+async def test_of_a_peer_that_is_away_the_name_is_found_and_what_is_below_it_says_why_not() -> None:
+    """A walk that ends after the first name is no refusal: told as one, it would be taken for that name's."""
+    async with two_peers(names=("a", "away")) as (server, dialled):
+        client = Client(server)
+        root, top = await client.walk(""), await client.walk("away")
+        walked = await server.walk(root, ["away", "d", "f"], client.caller)
+        assert ([qid.path for qid in walked.qids], walked.fid) == ([top.qid.path], None)
+        assert dialled == ["away"]
+        assert await bring(done(server.walk(top, ["d"], client.caller))) is E.NOPEER  # what dialling it said
+        for fid in (root, top):
+            server.clunk(fid)
+        client.close()
+
+
 async def test_a_peer_that_was_dropped_meanwhile_is_not_dialled() -> None:
     """Its directory can be held from before, for it is made up here."""
     names = ["a", "b"]

@@ -253,10 +253,9 @@ class NetworkServer(FileServer):
             return Walk([top.qid], top)
         try:
             walked = await self._walk_top(names[0], names[1:], caller, then)
-        except FileError as error:
-            if error.error is E.NOENT:
-                return Walk([top.qid], None)  # the first name, the peer's, was found
-            raise
+        except FileError:
+            # The first name, the peer's, was found, so this is no refusal (walk(5)); who asks for the next one is told.
+            return Walk([top.qid], None)
         return Walk([top.qid, *walked.qids], walked.fid)
 
     async def _walk_top(self, name: str, names: Sequence[str], caller: Caller, then: Then | None) -> Walk:
