@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -102,14 +103,23 @@ async def test_a_peer_is_told_from_a_stranger_and_a_new_name_is_in_force_at_once
     assert read.output == b"attic\nlent\n"
 
 
-async def test_two_machines_of_one_name_are_two_rows(network: Network) -> None:
-    for name in ("pi", "lap"):
-        network[name].node.name = "twin"
+async def test_two_machines_of_one_name_are_two_rows_named_only_while_they_pair(network: Network) -> None:
+    twins = [network[name] for name in ("pi", "lap")]
+    for twin in twins:
+        twin.node.name = "twin"
     await network.start("desk", "pi", "lap")
     async with live(network["desk"], "--near") as seen:
-        both = {network[name].addresses["eth"] for name in ("pi", "lap")}
+        both = {twin.addresses["eth"] for twin in twins}
         rows = await seen.until(lambda rows: both <= addresses(rows))
         assert len({row["instance"] for row in rows}) == len(rows) == 2
+        pairing = [await twin.node.begin("pair", "--yes") for twin in twins]
+        named = await seen.until(lambda rows: [row["name"] for row in rows] == ["twin", "twin"])
+        joining = {address.rpartition(":")[0] for row in named for address in row["joining"]}
+        assert both <= joining
+        for process in pairing:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+        await seen.until(lambda rows: {row["name"] for row in rows} == {""})
 
 
 async def test_where_it_is_off_nothing_is_heard(network: Network) -> None:

@@ -158,6 +158,10 @@ async def test_who_waits_to_be_paired_with_is_found_by_who_looks_then_and_by_who
         end()
         end()
         await turns(lambda: not lap.rows() and not desk.rows())
+        again = await pi.discovery.announce_pairing("17", 5001)
+        assert (await anext(late)).name == "pi"
+        again()
+        await turns(lambda: not lap.rows() and not desk.rows())
         await early.aclose()
         await late.aclose()
         await turns(lambda: not any(one.neighbours.mine for one in (desk, pi, lap)))
@@ -174,6 +178,25 @@ async def test_two_that_pair_under_one_name_and_number_are_both_told() -> None:
             ("192.0.2.3:5002",),
         }
         await found.aclose()
+
+
+async def test_what_is_said_anew_has_another_instance_and_looking_changes_nothing() -> None:
+    async with machines("desk", "pi") as (desk, pi):
+        seen = []
+        for _ in range(2):
+            seen += [row.instance for row in desk.rows()]
+            end = await pi.discovery.announce_pairing("1", 5001)
+            seen += [row.instance for row in desk.rows()]
+            looking = pi.discovery.pairing()
+            waiting = asyncio.ensure_future(anext(looking))
+            await turns(lambda: bool(pi.discovery._waiting))
+            assert [row.instance for row in desk.rows()] == seen[-1:]
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            await looking.aclose()
+            end()
+            await turns(lambda: not pi.discovery._tasks)
+        assert len(set(seen)) == len(seen) == 4
 
 
 async def test_only_the_last_invitation_is_announced_and_ending_an_earlier_one_leaves_it() -> None:

@@ -177,6 +177,7 @@ class Discovery:
         self._families: tuple[int, ...] = ()
         self._instance = b""
         self._offer: tuple[str, int] | None = None
+        self._said: tuple[str, int] | None = None  # the offer that was announced last
         self._offers = 0
         self._place: Neighbourhood | None = None
         self._users = 0
@@ -286,6 +287,9 @@ class Discovery:
 
     async def _say(self) -> None:
         assert self._place is not None
+        if self._offer != self._said:
+            # Under another instance: who heard the old text before may pass over it when it is said again.
+            self._instance, self._said = self._world.random.bytes(INSTANCE_BYTES), self._offer
         said = Announcement(self._instance)
         if self._mode == "on":
             said = replace(said, proof=proof_of(self._me.fingerprint, self._instance))

@@ -3,6 +3,9 @@
 zeroconf has one socket that listens on port 5353, which it shares with other programs (SO_REUSEPORT), and one that
 sends for each interface. Interfaces are looked at every few seconds: asking for them is quick, and no system tells of
 changes in the same way. While there is none, or none that may be used, nothing is open.
+
+A text that was announced before and is so again, under the same instance, is not always told: zeroconf keeps both for a
+while and can't say which is the newer. So what changes is announced under another instance.
 """
 
 from __future__ import annotations
