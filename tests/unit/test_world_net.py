@@ -603,3 +603,40 @@ def test_splitting_any_text_gives_an_address_or_inval(text: str) -> None:
             raise
     else:
         assert split_address(join_address((host, port))) == (host, port)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_who_looks_first_may_close_the_stream_or_cancel_the_read(run: Run, takes: bool) -> None:
+    async def closed() -> None:
+        one, two = pair()
+
+        def look(_: bytes) -> bool:
+            one.close()
+            return takes
+
+        one.look_first(look)
+        reading = asyncio.create_task(one.read(10))
+        await turns()
+        await two.write(b"abc")
+        assert await reading == b""
+        two.close()
+
+    async def cancelled() -> None:
+        one, two = pair()
+
+        def look(_: bytes) -> bool:
+            reading.cancel()
+            return takes
+
+        one.look_first(look)
+        reading = asyncio.create_task(one.read(10))
+        await turns()
+        await two.write(b"abc")
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        two.close()
+        assert await one.read(10) == (b"" if takes else b"abc")
+        one.close()
+
+    run(closed)
+    run(cancelled)

@@ -156,7 +156,9 @@ class Channel:
                 break
             if not (received and look(received)):
                 self._kept = received
-                self._reader.set_result(None)
+                if not self._reader.done():  # who looked may have cancelled the read
+                    self._reader.set_result(None)
+                break
         if core.wants_output:  # credit for what was read
             self._session.settle()
 

@@ -254,9 +254,13 @@ class SocketStream:
             received = self._receive(count)
         except LinkBroken as error:
             waiter.set_exception(error)
-        else:
-            if received is not None and not (self._look is not None and received and self._look(received)):
-                waiter.set_result(received)
+            return
+        if received is None or (self._look is not None and received and self._look(received)):
+            return
+        if not waiter.done():
+            waiter.set_result(received)
+        elif not self._closed:  # who looked has cancelled the read
+            self._kept = received
 
     def _flush(self) -> None:
         """Hand the host as much of the queue as it takes; an error empties the queue and is kept."""
@@ -509,6 +513,20 @@ class RealNetwork:
     async def resolve(self, host: str) -> list[str]:
         found = await lookup(host, 0)
         return list(dict.fromkeys(str(name[0]) for _, name in found))
+
+    async def reverse(self, address: str) -> list[str]:
+        [(_, name), *_] = await lookup(address, 0)
+        try:
+            found, _ = await asyncio.get_running_loop().getnameinfo(name, socket.NI_NAMEREQD)
+        except OSError as error:
+            raise FileError(E.HOSTUNREACH, printable(address), printable(str(error.strerror))) from error
+        return [found]
+
+    async def service(self, name: str, protocol: str) -> int:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, socket.getservbyname, name, protocol)
+        except (OSError, ValueError):
+            raise FileError(E.NOENT, printable(name), f"no such service of {protocol}") from None
 
 
 def split_address(address: str) -> tuple[str, int]:
