@@ -156,7 +156,11 @@ THROUGH = {
 
 PARTS = frozenset({"network", "_network", "spawn", "_spawn", "disk", "_disk", "neighbours"})
 OF_THE_WORLD: Rows = {
-    "devices/cs.py": {"ConnectionServer._ask": "self._network"},
+    "devices/naming.py": {
+        "Resolver.addresses": "self._network",
+        "Resolver.names": "self._network",
+        "Resolver.port": "self._network",
+    },
     "devices/man.py": {"Page.open": "self._world.disk", "man_server": "world.disk"},
     "devices/net.py": {
         "TcpConversation.announce": "self._network",
@@ -388,7 +392,7 @@ SET_LATER = ("runtime/capi.py",)
 
 TYPES = frozenset({"World", "Keeper", "Network", "Spawn", "Disk"})
 GIVEN = {
-    "devices/cs.py": {"Network"},  # of /net
+    "devices/naming.py": {"Network"},  # of /net
     "devices/man.py": {"Keeper"},
     "devices/net.py": {"Network"},
     "devices/udp.py": {"Network"},

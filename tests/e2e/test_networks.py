@@ -12,7 +12,7 @@ from cognu.errors import E
 from cognu.files.chan import Chan
 from cognu.files.export import Export
 from cognu.files.steps import Steps
-from cognu.ninep.types import OWRITE
+from cognu.ninep.types import ORDWR, OWRITE
 from cognu.world.real import RealClock
 from e2e.harness import Client, File, pair, refused
 from serving import Node
@@ -42,6 +42,19 @@ async def fetch(client: Client, protocol: str, address: str) -> bytes:
         return await data.read_all()
     finally:
         data.close()
+
+
+async def ask(client: Client, path: str, query: str) -> list[str]:
+    """What cs or dns answers, a line to a read."""
+    file = await client.open(path, ORDWR)
+    try:
+        await file.write(query.encode())
+        said = b""
+        while line := await client.mount.read(file.fid, len(said), 8192):
+            said += line
+        return said.decode().splitlines()
+    finally:
+        file.close()
 
 
 async def test_after_bind_before_net_the_other_machines_network_comes_first(place: Path) -> None:
@@ -79,6 +92,20 @@ async def test_a_tcp_dial_goes_out_from_the_machine_whose_network_is_bound(place
             assert await data.read_all() == b"through pi\n"
             data.close()
             await refused(desk.dial("tcp", "127.0.0.1!1"), E.CONNREFUSED)
+
+
+async def test_machines_are_known_by_name_near_and_far(place: Path) -> None:
+    async with pair(place, "net") as two, two.desk.client() as desk:
+        assert await ask(desk, "/net/cs", "net!pi!http") == [
+            "/net/tcp/clone 127.0.0.1!80",
+            "/n/pi/net/tcp/clone 127.0.0.1!80",
+        ]
+        assert await ask(desk, "/net/dns", "pi ip") == ["pi ip 127.0.0.1"]
+        # As pi sees it: its own name, its peers, and no ways through what its peers lend it.
+        assert (await ask(desk, "/n/pi/net/cs", "net!pi!http"))[0] == "/net/tcp/clone 127.0.0.1!80"
+        assert await ask(desk, "/n/pi/net/cs", "net!desk!http") == ["/net/tcp/clone 127.0.0.1!80"]
+        assert await ask(desk, "/n/pi/net/dns", "127.0.0.1 ptr") == ["127.0.0.1 ptr desk"]
+        await refused(ask(desk, "/net/dns", "pi mx"), E.NOTSUP)
 
 
 async def test_the_text_of_a_namespace_makes_the_same_one_in_another_session(place: Path) -> None:

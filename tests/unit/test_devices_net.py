@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.devices.conversation import MAX_CONVERSATIONS
-from cognu.devices.cs import MAX_QUERY, SERVICES, parse_query
+from cognu.devices.cs import MAX_QUERY, SERVICES, parse_query, parse_service
 from cognu.devices.net import NetServer
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.server import Fid
@@ -84,6 +84,16 @@ class FakeNetwork(RealNetwork):
         if host == "nowhere":
             raise FileError(E.HOSTUNREACH, host)
         return ["10.0.0.1", "fe80::1"]
+
+    async def reverse(self, address: str) -> list[str]:
+        if address != "10.0.0.1":
+            raise FileError(E.HOSTUNREACH, address)
+        return ["printer.example"]
+
+    async def service(self, name: str, protocol: str) -> int:
+        if (name, protocol) != ("munin", "tcp"):
+            raise FileError(E.NOENT, name, "no such service")
+        return 4949
 
 
 async def refused(error: E, call: Awaitable[Any]) -> FileError:
@@ -277,7 +287,7 @@ async def test_conversations_are_limited() -> None:
 async def test_unix_sockets_are_dialled_only_where_allowed() -> None:
     network = FakeNetwork()
     none = Client(NetServer(network))
-    assert await none.names("") == ["cs", "tcp", "udp"]
+    assert await none.names("") == ["cs", "dns", "tcp", "udp"]
     await refused(E.NOPROTO, none.write("cs", b"unix!/run/web"))
     some = Client(NetServer(network, unix=["/run/web server"]))
     ctl = await some.open("unix/clone", ORDWR)
@@ -357,6 +367,8 @@ async def test_what_was_asked_is_the_fids_own_and_a_new_query_replaces_it() -> N
         ("net!!http", E.USAGE),
         ("net!pi!", E.USAGE),
         ("net!a b!80", E.USAGE),
+        ("net!pi!80\nx", E.USAGE),
+        ("udp!pi!munin", E.NOENT),
         ("il!pi!53", E.NOPROTO),
         ("tcp!*!65536", E.NOENT),
         ("net!pi!frobnicate", E.NOENT),
@@ -377,18 +389,28 @@ async def test_what_is_no_query_is_refused(query: str, error: E) -> None:
     | st.lists(st.sampled_from(["net", "tcp", "udp", "unix", "!", "/a", "pi", "*", "0", "80", *SERVICES])).map("".join)
 )
 def test_any_query_parses_or_is_refused(query: str) -> None:
-    answer: tuple[str, str, int] | E
+    answer: tuple[str, str, str] | E
     try:
         answer = parse_query(query)
     except FileError as error:
         answer = error.error
     if isinstance(answer, E):
-        assert answer in (E.USAGE, E.NOPROTO, E.NOENT)
+        assert answer in (E.USAGE, E.NOPROTO)
     else:
-        protocol, host, port = answer
-        assert (protocol == "unix" and host.startswith("/")) or (
-            protocol in ("tcp", "udp") and host and port < 65536 and (port or host == "*")
-        )
+        protocol, host, service = answer
+        assert (protocol == "unix" and host.startswith("/")) or (protocol in ("tcp", "udp") and host and service)
+        assert protocol == "unix" or not (set("!/\n") & set(host + service))
+
+
+@given(st.text(max_size=8) | st.integers(-9, 99999).map(str) | st.sampled_from(sorted(SERVICES)))
+def test_a_service_is_a_port_or_the_hosts_to_know(service: str) -> None:
+    number = int(service) if service.isascii() and service.isdigit() else None
+    if number is not None and not 0 < number <= 65535:
+        with pytest.raises(FileError) as caught:
+            parse_service(service)
+        assert caught.value.error is E.NOENT
+    else:
+        assert parse_service(service) == SERVICES.get(service, number)
 
 
 def test_the_owner_is_shown() -> None:

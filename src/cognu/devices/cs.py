@@ -2,21 +2,28 @@
 
 Write a query, then read from offset 0: each read gives one line `/net/PROTOCOL/clone ADDRESS`, the best first. The host
 `*` is for announcing: `tcp!*!9fs` gives `/net/tcp/clone *!564`.
+
+A host may be a machine's pet name: a line for each address that it is known by, where it was reached last first. If it
+lends its network, the last line leads through that to the machine itself: `/n/pi/net/tcp/clone 127.0.0.1!80`. So who
+tries them in turn, as dial(2), reaches what listens there for itself alone, and a machine whose address is not known.
+A service is a number, a name of the table here, or one that the host knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from cognu.devices.naming import Answering, Resolver
 from cognu.errors import E, FileError
-from cognu.files.server import Caller, MaybeAsync
+from cognu.files.server import MaybeAsync
 from cognu.files.steps import Steps, start
-from cognu.files.tree import Node, TreeFid
-from cognu.world import Network
+from cognu.files.tree import TreeFid
 
+LOOPBACK = "127.0.0.1"
 MAX_QUERY = 1024
 SERVICES = {
     "9fs": 564,
+    "9p": 564,
     "9pfs": 564,
     "domain": 53,
     "echo": 7,
@@ -38,79 +45,71 @@ SERVICES = {
 """IANA's service names that people use, and Plan 9's (ndb/common)."""
 
 
-def parse_query(query: str) -> tuple[str, str, int]:
-    """(protocol, host, port) of `tcp!host!service`, `udp!…` or `net!…` (tcp), ("unix", path, 0) of `unix!/path`.
+def parse_query(query: str) -> tuple[str, str, str]:
+    """(protocol, host, service) of `tcp!host!service`, `udp!…` or `net!…` (tcp), ("unix", path, "") of `unix!/path`.
 
-    Port 0 only with the host `*`.
-
-    Raises USAGE, and NOENT for a service nobody knows, NOPROTO for a protocol that is not here.
+    Raises USAGE, and NOPROTO for a protocol that is not here.
     """
     protocol, _, rest = query.partition("!")
     if protocol == "unix":
         if not rest.startswith("/") or "\0" in rest:
             raise FileError(E.USAGE, query, "unix!/PATH")
-        return protocol, rest, 0
+        return protocol, rest, ""
     host, _, service = rest.rpartition("!")
-    if not host or not service or set(host) & set("! \0/"):
+    if not host or not service or set(host + service) & set("! \0/\n\r\t"):
         raise FileError(E.USAGE, query, "net!HOST!SERVICE, tcp!…, udp!… or unix!/PATH")
     if protocol not in ("tcp", "udp", "net"):
         raise FileError(E.NOPROTO, protocol)
-    port = 0 if (host, service) == ("*", "0") else parse_service(service)
-    return "udp" if protocol == "udp" else "tcp", host, port
+    return "udp" if protocol == "udp" else "tcp", host, service
 
 
-def parse_service(service: str) -> int:
-    """The port of a number or a name. Raises NOENT."""
-    if service.isascii() and service.isdigit() and len(service) <= 5 and 0 < int(service) <= 65535:
-        return int(service)
-    port = SERVICES.get(service)
-    if port is None:
-        raise FileError(E.NOENT, service, "no such service")
-    return port
+def parse_service(service: str) -> int | None:
+    """The port of a number, or of a name of `SERVICES`; None: the host may know. Raises NOENT for a wrong number."""
+    if service.isascii() and service.isdigit():
+        if len(service) <= 5 and 0 < int(service) <= 65535:
+            return int(service)
+        raise FileError(E.NOENT, service, "ports are 1 to 65535")
+    return SERVICES.get(service)
 
 
-class ConnectionServer(Node):
-    """`cs`. What a fid asked and got is the fid's own."""
+class ConnectionServer(Answering):
+    """`cs`. `ways`: it also names the way through the /net of a machine that lends it, which leads from this one."""
 
-    def __init__(self, network: Network, protocols: Collection[str]) -> None:
-        super().__init__("cs", 0o666)
-        self._network = network
+    def __init__(self, resolver: Resolver, protocols: Collection[str], *, ways: bool) -> None:
+        super().__init__("cs", MAX_QUERY)
+        self._resolver = resolver
         self._protocols = protocols
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
-        fid.state = []
-        return None
-
-    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        """The line that `offset` is in, from there on."""
-        assert isinstance(fid.state, list)
-        line: bytes
-        for line in fid.state:
-            if offset < len(line):
-                return line[offset : offset + count]
-            offset -= len(line)
-        return b""
+        self._ways = ways
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
-        if len(data) > MAX_QUERY:
-            raise FileError(E.TOOBIG, "cs", f"{MAX_QUERY} bytes")
-        try:
-            query = bytes(data).decode().strip()
-        except UnicodeDecodeError:
-            raise FileError(E.ILSEQ, "cs") from None
-        fid.state = []
-        return start(self._ask(fid, query, len(data)))
+        """Raises what `parse_query` does, NOENT for a service and HOSTUNREACH for a host that nobody knows."""
+        return start(self._ask(fid, self.asked(fid, data), len(data)))
 
     def _ask(self, fid: TreeFid, query: str, size: int) -> Steps[int]:
-        protocol, host, port = parse_query(query)
+        protocol, host, service = parse_query(query)
         if protocol not in self._protocols:
             raise FileError(E.NOPROTO, protocol)
+        clone = f"/net/{protocol}/clone"
         if protocol == "unix":
-            found = [host]
-        elif host == "*":
-            found = [f"*!{port}"]
-        else:
-            addresses: list[str] = yield self._network.resolve(host)
-            found = [f"{address}!{port}" for address in addresses]
-        fid.state = [f"/net/{protocol}/clone {address}\n".encode() for address in found]
+            self.answer(fid, [f"{clone} {host}"])
+            return size
+        port = yield from self._port(protocol, host, service)
+        if host == "*":
+            self.answer(fid, [f"{clone} *!{port}"])
+            return size
+        known = self._resolver.machines.find(host)
+        through = [f"{known.net}/{protocol}/clone {LOOPBACK}!{port}"] if known and known.net and self._ways else []
+        try:
+            addresses = yield from self._resolver.addresses(host)
+        except FileError:
+            if not through:
+                raise
+            addresses = []
+        self.answer(fid, [*(f"{clone} {address}!{port}" for address in addresses), *through])
         return size
+
+    def _port(self, protocol: str, host: str, service: str) -> Steps[int]:
+        if (host, service) == ("*", "0"):
+            return 0
+        port = parse_service(service)
+        return port if port is not None else (yield from self._resolver.port(service, protocol))

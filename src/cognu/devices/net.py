@@ -1,4 +1,4 @@
-"""`#I`: the network, as ip(3): `/net/tcp`, `/net/udp`, `/net/unix` (dialling alone) and `/net/cs`.
+"""`#I`: the network, as ip(3): `/net/tcp`, `/net/udp`, `/net/unix` (dialling alone), `/net/cs` and `/net/dns`.
 
 What a conversation is and what its files take is in `conversation`, what is particular to udp in `udp`. Who may write
 here may dial whatever the node can reach; Unix sockets only where the server was made with their paths; and announce
@@ -25,6 +25,8 @@ from cognu.devices.conversation import (
     world_address,
 )
 from cognu.devices.cs import ConnectionServer
+from cognu.devices.dns import DnsFile
+from cognu.devices.naming import Machines, Nobody, Resolver
 from cognu.devices.udp import UdpConversation
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.tree import Directory, TreeServer
@@ -189,12 +191,13 @@ def not_lent(address: str) -> FileError:
 class NetServer(TreeServer):
     """`unix`: paths of Unix sockets that may be dialled; None: any; empty: there is no `/net/unix`.
 
-    `announce`: whether calls may be taken here, and not only made.
+    `announce`: whether calls may be taken here, and not only made. `machines` are what cs and dns know by name.
     """
 
     def __init__(
-        self, network: Network, *, unix: Collection[str] | None = (), announce: bool = False, spec: str = "#I"
-    ) -> None:
+        self, network: Network, *, unix: Collection[str] | None = (), announce: bool = False, spec: str = "#I",
+        machines: Machines | None = None,
+    ) -> None:  # fmt: skip
         protocols = [
             Protocol("tcp", lambda protocol, number, owner: TcpConversation(
                 protocol, number, owner, network, announce)),
@@ -205,4 +208,7 @@ class NetServer(TreeServer):
             protocols.append(Protocol("unix", lambda protocol, number, owner: UnixConversation(
                 protocol, number, owner, network, unix)))  # fmt: skip
         names = [protocol.name for protocol in protocols]
-        super().__init__(spec, Directory("", [*protocols, ConnectionServer(network, names)]))
+        resolver = Resolver(network, machines or Nobody())
+        # What is lent is another machine's to use, and there /n has its own peers.
+        cs = ConnectionServer(resolver, names, ways=announce)
+        super().__init__(spec, Directory("", [*protocols, cs, DnsFile(resolver)]))

@@ -21,6 +21,7 @@ from cognu.node.control import control_server
 from cognu.node.launcher import Launcher
 from cognu.node.listening import Listening
 from cognu.node.meeting import PeersFile, make_discovery
+from cognu.node.naming import PeerMachines
 from cognu.node.node import Node
 from cognu.node.pairing import Pairings
 from cognu.node.peers import PeerExports
@@ -66,6 +67,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask, settings.labels,
+            PeerMachines(node),
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)
         node.base = await make_base(world, node.authority, node.processes, parts)

@@ -11,6 +11,7 @@ from cognu.devices.hidden import Secrets, identities_of
 from cognu.devices.host import HostServer
 from cognu.devices.log import Ring, log_server
 from cognu.devices.man import man_server
+from cognu.devices.naming import Machines
 from cognu.devices.net import NetServer
 from cognu.devices.pipe import PipeServer
 from cognu.devices.proc import ProcServer
@@ -74,6 +75,7 @@ class Parts:
     log: Ring = field(default_factory=Ring)  # the node's log
     umask: int = UMASK  # for files of the host that are made through it
     labels: tuple[str, ...] = ()  # this machine's, NAME=VALUE
+    machines: Machines | None = None  # those that /net/cs knows by name
 
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
@@ -98,8 +100,8 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "k": log_server(parts.log),
         "P": profile_server(world.machine, world.threads, parts.sysname, parts.labels),
         "h": man_server(world, directory()),
-        "I": NetServer(world.network, unix=parts.unix, announce=True),
-        "i": NetServer(world.network, unix=parts.unix, spec="#i"),
+        "I": NetServer(world.network, unix=parts.unix, announce=True, machines=parts.machines),
+        "i": NetServer(world.network, unix=parts.unix, spec="#i", machines=parts.machines),
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,

@@ -222,6 +222,12 @@ class Network(Protocol):
     async def resolve(self, host: str) -> list[str]:
         """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""
 
+    async def reverse(self, address: str) -> list[str]:
+        """The host names of a numeric address, as the host's resolver has them; raises `FileError(HOSTUNREACH)`."""
+
+    async def service(self, name: str, protocol: str) -> int:
+        """The port that the host knows a service of `tcp` or `udp` by (getservbyname(3)); raises `FileError(NOENT)`."""
+
 
 class Service(NamedTuple):
     """A service on the local networks, as DNS-SD has it (RFC 6763). Whoever announces it may lie in all of it.
