@@ -82,7 +82,7 @@ def compile_here(modules: list[str]) -> None:
     known.setdefault("builtins.object", (import_module("mypyc.ir.rtypes").object_rprimitive, "PyBaseObject_Type"))
     extensions = mypyc.mypycify(
         ["--config-file=", "--ignore-missing-imports", *(str(_file(module)) for module in modules)],
-        opt_level="1",  # 2 and 3 take longer, and give no faster modules: they are calls into the interpreter
+        opt_level="1",  # 2 and 3, which take longer, were not measured
         debug_level="0",
         target_dir="generated",
         group_name=compiled.LIBRARY.removesuffix("__mypyc"),

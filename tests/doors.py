@@ -62,6 +62,7 @@ NO_SERVERS = frozenset({
 """Last names of what has methods that are called like a server's and is none."""
 
 STRANGERS = {
+    "compiled.py": {"sys.meta_path": "a list of Python's"},
     "files/mount.py": {"await self._call(m.Tstat(number), m.Rstat)": "an answer of the far side"},
     "files/mount_linux.py": {"await self._ask(m.Tstat(link), m.Rstat)": "the same"},
     "files/shownserver.py": {"self._below": "a server itself, called by dispatch: it passes the call on"},
@@ -433,6 +434,8 @@ HARMLESS = words(
 IMPORTED = {
     "devices/ram.py": {"copy"},  # another name of a file is another node with the same contents
     "devices/hostcalls.py": {"threading"}, "devices/log.py": {"threading"}, "files/authority.py": {"threading"},
+    "compiled.py": {"importlib", "importlib.abc", "importlib.machinery", "importlib.util", "os", "pathlib", "sys"},
+    "values.py": {"mypy_extensions"},
     "files/chan.py": {"gc", "threading"}, "man/__init__.py": {"os"},
     "node/__main__.py": {"logging.handlers", "os", "signal", "socket", "sys", "uvloop"},
     "node/launcher.py": {"signal", "sys"}, "node/proved.py": {"importlib.resources"},

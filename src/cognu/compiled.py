@@ -30,7 +30,7 @@ class Build(NamedTuple):
     """What was compiled: for which interpreter, which modules, and each source's hash by its path in the package."""
 
     interpreter: str
-    modules: list[str]
+    names: list[str]
     sources: dict[str, str]
 
 
@@ -88,10 +88,10 @@ def read_build(directory: Path) -> Build | None:
 
     try:
         match json.loads((directory / "build.json").read_bytes()):
-            case {"interpreter": str(interpreter), "modules": [*modules], "sources": {**sources}} if all(
-                isinstance(each, str) for each in (*modules, *sources.values())
+            case {"interpreter": str(interpreter), "names": [*names], "sources": {**sources}} if all(
+                isinstance(each, str) for each in (*names, *sources.values())
             ):
-                return Build(interpreter, modules, {str(name): str(value) for name, value in sources.items()})
+                return Build(interpreter, names, {str(name): str(value) for name, value in sources.items()})
     except FileNotFoundError:
         return None
     except (OSError, RecursionError) as error:
@@ -128,14 +128,14 @@ def use(source: Path, environment: Mapping[str, str]) -> State:
     other = changed(build, source)
     if other:
         return State(False, f"Python: {other} is not what was compiled", True)
-    finder = _Finder({name: str(place(directory, name)) for name in (LIBRARY, *build.modules)})
+    finder = _Finder({name: str(place(directory, name)) for name in (LIBRARY, *build.names)})
     sys.meta_path.insert(0, finder)
     try:
         importlib.import_module(LIBRARY)
     except ImportError as error:
         sys.meta_path.remove(finder)
         return State(False, f"Python: what was compiled does not load: {error}", True)
-    return State(True, f"compiled, {len(build.modules)} modules")
+    return State(True, f"compiled, {len(build.names)} modules")
 
 
 STATE = use(SOURCE, os.environ)

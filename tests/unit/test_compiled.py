@@ -78,7 +78,7 @@ _VALUES = st.recursive(
 @given(
     st.binary()
     | st.just(b"[" * 100_000)
-    | st.fixed_dictionaries({"interpreter": _VALUES, "modules": _VALUES, "sources": _VALUES}).map(
+    | st.fixed_dictionaries({"interpreter": _VALUES, "names": _VALUES, "sources": _VALUES}).map(
         lambda found: json.dumps(found).encode()
     )
 )
@@ -90,7 +90,7 @@ def test_a_list_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, con
     except ValueError:
         return
     assert build is not None
-    assert all(isinstance(each, str) for each in (build.interpreter, *build.modules, *build.sources.values()))
+    assert all(isinstance(each, str) for each in (build.interpreter, *build.names, *build.sources.values()))
 
 
 def test_doctor_notes_only_what_is_otherwise_than_meant() -> None:
