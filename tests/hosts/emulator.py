@@ -28,6 +28,7 @@ import heapq
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -310,6 +311,7 @@ def _names(words: str, port: str) -> bool:
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests, which end this when they have ended
     topology = json.loads(sys.argv[1])
     control = socket.socket(fileno=os.dup(0))
     holders, ports = make_hosts(topology["hosts"])

@@ -33,7 +33,7 @@ SEGMENTS = {"eth": 1, "wifi": 2}
 METRICS = {"eth": 100, "wifi": 600}
 LINKS = {"desk": ("eth",), "pi": ("eth", "wifi"), "lap": ("eth", "wifi")}
 """What the hosts of most tests are joined by."""
-MADE_SECONDS = 60.0
+MADE_SECONDS = CLOSED_SECONDS = 60.0
 NSENTER = shutil.which("nsenter") or "nsenter"  # by its path, for who starts it by exec(2)
 TOOLS = ("ip", "unshare", "nsenter", "setpriv")
 
@@ -215,17 +215,19 @@ class Network:
         return answer
 
     async def _listen(self) -> None:
-        while line := await self._reader.readline():
-            answer = json.loads(line)
-            if answer["id"] == 0:
-                for name, pid in answer["pids"].items():
-                    self[name].made(pid)
-            waiter = self._asked.get(answer["id"])
-            if waiter is not None and not waiter.done():
-                waiter.set_result(answer)
-        for waiter in self._asked.values():
-            if not waiter.done():
-                waiter.set_exception(RuntimeError("the emulator ended; its standard error says why"))
+        try:
+            while line := await self._reader.readline():
+                answer = json.loads(line)
+                if answer["id"] == 0:
+                    for name, pid in answer["pids"].items():
+                        self[name].made(pid)
+                waiter = self._asked.get(answer["id"])
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(answer)
+        finally:
+            for waiter in self._asked.values():
+                if not waiter.done():
+                    waiter.set_exception(RuntimeError("the emulator ended; its standard error says why"))
 
     async def begin(self) -> None:
         made = self._asked[0] = asyncio.get_running_loop().create_future()
@@ -272,9 +274,13 @@ async def emulated(place: Path, seed: str, links: dict[str, tuple[str, ...]] | N
             await network.begin()
             yield network
         finally:
-            await network.close()
+            await asyncio.wait_for(network.close(), CLOSED_SECONDS)
     finally:
-        status = await emulator.wait()
+        try:
+            status = await asyncio.wait_for(emulator.wait(), CLOSED_SECONDS)
+        except TimeoutError:
+            emulator.kill()
+            status = await emulator.wait()
     assert status == 0, f"the emulator ended with {status}"
     for host in hosts.values():
         if host.node.process is not None:

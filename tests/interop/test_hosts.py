@@ -183,8 +183,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(bool(unable()), reason=unable())
 async def test_nothing_is_left_when_the_run_is_killed(tmp_path: Path) -> None:
+    if reason := unable():
+        pytest.skip(reason)
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "TMPDIR": str(tmp_path)}
     run = await asyncio.create_subprocess_exec(PYTHON, "-c", KILLED, stdout=asyncio.subprocess.PIPE, env=environment)
     assert run.stdout is not None
