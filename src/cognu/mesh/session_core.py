@@ -62,7 +62,7 @@ class Timing:
     retention: float = 600.0
     refused: float = 10.0
     first_delay: float = 0.1
-    last_delay: float = 30.0
+    last_delay: float = 5.0
     ping: float = 0.5
 
     @property
