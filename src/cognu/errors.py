@@ -192,7 +192,15 @@ class CognuError(Exception):
     def explain(self) -> str:
         """The message for a person: what was refused, why, what to do next (the row's hint, or what `detail` says)."""
         hint = self.error.hint.replace(PATH, self.subject) if self.subject.startswith("/") else self.error.hint
-        return str(self) if THERE in self.detail else f"{self}\n  {hint}"
+        said = _shown(str(self))
+        return said if THERE in self.detail else f"{said}\n  {_shown(hint)}"
+
+
+def _shown(text: str) -> str:
+    """Names and reasons may be another machine's, and a terminal obeys what is not to be seen."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class FileError(CognuError):

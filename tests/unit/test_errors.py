@@ -64,3 +64,11 @@ def test_a_detail_that_says_what_to_do_stands_in_place_of_the_hint() -> None:
 def test_a_hint_names_only_verbs_that_there_are(row: E) -> None:
     named = set(re.findall(r"\bcognu (\S+?)\b", row.hint))
     assert named <= set(VERBS), row.hint
+
+
+@given(st.text(), st.text())
+def test_no_name_and_no_reason_of_anothers_steers_the_terminal_that_it_is_shown_on(subject: str, detail: str) -> None:
+    said = FileError(E.IO, subject, detail).explain()
+    assert said.replace("\n", "", 1).isprintable()
+    if subject.isprintable() and detail.isprintable():
+        assert said.startswith(str(FileError(E.IO, subject, detail)))

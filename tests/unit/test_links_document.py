@@ -20,7 +20,9 @@ from cognu.mesh.frames import (
     parse_hello,
 )
 from cognu.mesh.identity import ADDRESS_LIMIT
-from cognu.mesh.session_core import CHANNEL_WINDOW, SESSION_WINDOW, SessionCore, Timing
+from cognu.mesh.outbox import FRAME_COST
+from cognu.mesh.session import GREETINGS
+from cognu.mesh.session_core import CHANNEL_WINDOW, SESSION_WINDOW, UNREAD_LIMIT, SessionCore, Timing
 from cognu.world.tls import GREETING
 from mesh_core_kit import BOOTS
 
@@ -95,6 +97,9 @@ def test_the_examples_are_what_two_nodes_say() -> None:
         f"at most {REASON_LIMIT} bytes",
         f"have {CHANNEL_WINDOW} bytes",
         f"At most {SESSION_WINDOW} bytes",
+        f"{FRAME_COST} bytes more than its payload",
+        f"{UNREAD_LIMIT} bytes may wait",
+        f"{GREETINGS} are kept",
         f"at most {ADDRESS_LIMIT} that were heard",
         f"acknowledgement or a PONG is dead after | {Timing().answer:g} |",
         f"nothing is heard is dead after | {Timing().silence:g} |",

@@ -41,6 +41,7 @@ from cognu.mesh.identity import (
 )
 from cognu.world.real import real_world
 from mesh_support import Node
+from tls_attacker import certificate, der
 
 
 def peer(seed: int, name: str) -> Peer:
@@ -119,6 +120,15 @@ def test_only_a_self_signed_leaf_may_be_pinned() -> None:
         assert caught.value.error is E.BADPEER
 
 
+def test_a_key_has_one_certificate_and_no_other_is_pinned() -> None:
+    identity = identity_from_seed(bytes(32))
+    named = certificate(identity.key, identity.fingerprint, authority=False)
+    for other in (named, certificate(identity.key, peer(1, "one").fingerprint, authority=False)):
+        with pytest.raises(LinkBroken) as caught:
+            check_certificate(der(other))
+        assert caught.value.error is E.BADPEER
+
+
 def _self_signed(key: Ed25519PrivateKey, authority: bool | None) -> bytes:
     name = x509.Name([])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(7)
@@ -152,6 +162,30 @@ def test_names_are_made_unique_and_kept_when_a_peer_pairs_again(tmp_path: Path) 
     long = "x" * NAME_LIMIT
     assert book.add(peer(4, long)).name == long
     assert book.add(peer(5, long)).name == "x" * (NAME_LIMIT - 2) + "-2"
+
+
+@pytest.mark.parametrize(
+    ("known", "offered"), [("pi-1", "pi-l"), ("node_0", "node-o"), ("farm", "farrn"), ("ww", "wvv")]
+)
+def test_a_name_that_looks_like_anothers_gets_a_number(tmp_path: Path, known: str, offered: str) -> None:
+    book = Node(tmp_path).book
+    assert book.add(peer(1, known)).name == known
+    assert book.add(peer(2, offered)).name == f"{offered}-2"
+    book.update(replace(book.find(known), name=f"my-{known}"))  # who gives names himself may give any
+    assert book.add(peer(3, "other")).name == "other"
+
+
+def test_a_name_that_begins_anothers_fingerprint_stands_for_neither(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    honest = peer(1, "honest")
+    mean = book.add(peer(2, clean_name(short(honest.fingerprint), "")))
+    assert book.find(mean.name) == mean
+    book.add(honest)
+    with pytest.raises(FileError) as caught:
+        book.find(mean.name)
+    assert caught.value.error is E.AMBIGUOUS
+    assert book.find("honest").fingerprint == book.find(honest.fingerprint[:9]).fingerprint == honest.fingerprint
+    assert book.find(mean.fingerprint) == mean
 
 
 def test_updates_and_removals_are_checked(tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ KEY = "identity"
 _BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NO_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 """RFC 5280 4.1.2.5: a certificate without a well-defined expiration."""
+_ANY_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+"""What a certificate says does not depend on who signs it."""
+_ALIKE = str.maketrans("01i_", "oll-")
+"""Characters of names that look like others, most of all in a terminal."""
 
 
 def fingerprint_of(public: bytes) -> str:
@@ -102,15 +106,18 @@ def identity_from_seed(seed: bytes) -> Identity:
 
 def make_certificate(key: Ed25519PrivateKey) -> str:
     """The self-signed leaf certificate of `key`, PEM."""
-    public = key.public_key()
+    return _described(key.public_key()).sign(key, None).public_bytes(Encoding.PEM).decode()
+
+
+def _described(public: Ed25519PublicKey) -> x509.CertificateBuilder:
+    """All that the certificate of a key says."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fingerprint_of(public.public_bytes_raw()))])
     serial = int.from_bytes(blake3(public.public_bytes_raw()).digest()[:16], "big") | 1
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(public)
     builder = builder.serial_number(serial).not_valid_before(_BEGINNING).not_valid_after(_NO_END)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(usage, critical=True)
-    return builder.sign(key, None).public_bytes(Encoding.PEM).decode()
+    return builder.add_extension(usage, critical=True)
 
 
 def certificate_der(pem: str) -> bytes:
@@ -138,16 +145,20 @@ def certificate_pem(der: bytes) -> str:
 
 
 def check_certificate(der: bytes) -> None:
-    """Raises `LinkBroken(BADPEER)` unless the certificate may be pinned: self-signed with Ed25519 and CA:FALSE."""
-    certificate_public(der)
+    """Raises `LinkBroken(BADPEER)` unless the certificate may be pinned: what `make_certificate` makes of its key.
+
+    An authority could vouch for anybody. And TLS looks a certificate up by the name in it: one that had another peer's
+    would be found in the place of that peer's own, which would then be refused.
+    """
+    public = certificate_public(der)
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.verify_directly_issued_by(certificate)
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (ValueError, TypeError, InvalidSignature) as error:
         raise LinkBroken(E.BADPEER, "certificate", f"not a self-signed leaf: {error}") from error
-    if constraints.ca:
-        raise LinkBroken(E.BADPEER, "certificate", "an authority, which could vouch for anybody")
+    made = _described(Ed25519PublicKey.from_public_bytes(public)).sign(_ANY_KEY, None)
+    if certificate.tbs_certificate_bytes != made.tbs_certificate_bytes:
+        raise LinkBroken(E.BADPEER, "certificate", "not as a node makes it of its key")
 
 
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
@@ -204,6 +215,11 @@ def valid_name(name: str) -> bool:
     return clean_name(name, "") == name != ""
 
 
+def alike(name: str) -> str:
+    """The same for pet names that a person may take for each other."""
+    return name.translate(_ALIKE).replace("rn", "m").replace("vv", "w")
+
+
 def bounded_texts(texts: Iterable[str], count: int, length: int) -> bool:
     """Whether there are at most `count` texts, each 1 to `length` printable characters without blanks."""
     listed = list(texts)
@@ -236,15 +252,17 @@ class PeerBook:
     def find(self, text: str) -> Peer:
         """By fingerprint, pet name, or a unique beginning of a fingerprint (8 characters or more).
 
-        Raises `FileError(NOPEER)` or `FileError(AMBIGUOUS)`.
+        Raises `FileError(NOPEER)` or `FileError(AMBIGUOUS)`, this also where one's name begins another's fingerprint.
         """
         if text in self._peers:
             return self._peers[text]
-        for peer in self._peers.values():
-            if peer.name == text:
-                return peer
-        found = [peer for peer in self._peers.values() if peer.fingerprint.startswith(text.lower())]
-        if len(text) < SHORT_LENGTH or not found:
+        begun = text.lower() if len(text) >= SHORT_LENGTH else None
+        found = [
+            peer
+            for peer in self._peers.values()
+            if peer.name == text or (begun is not None and peer.fingerprint.startswith(begun))
+        ]
+        if not found:
             raise FileError(E.NOPEER, text)
         if len(found) > 1:
             raise FileError(E.AMBIGUOUS, text)
@@ -303,10 +321,10 @@ class PeerBook:
         self.update(replace(peer, addresses=(address, *others)[:ADDRESS_LIMIT]))
 
     def unique_name(self, wanted: str) -> str:
-        """`wanted`, or with `-2`, `-3` … if a peer has it."""
-        taken = {peer.name for peer in self._peers.values()}
+        """`wanted`, or with `-2`, `-3` … if a peer has it, or one that looks alike."""
+        taken = {alike(peer.name) for peer in self._peers.values()}
         name, number = wanted, 1
-        while name in taken:
+        while alike(name) in taken:
             number += 1
             ending = f"-{number}"
             name = wanted[: NAME_LIMIT - len(ending)] + ending

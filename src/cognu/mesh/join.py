@@ -15,7 +15,6 @@ asked about before it says ACCEPT or CONFIRM; all else is the same.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -62,6 +61,7 @@ from cognu.mesh.pairing import Person, Proposal, ShownCode, Wish
 from cognu.mesh.spake import ANSWER_SECONDS, Exchange
 from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, pack_texts, parse_ticket, ticket_number
 from cognu.world import Clock, Listener, SecureStream, Stream, TlsKeys, World
+from cognu.world.crowd import one_too_many, place_of
 from cognu.world.timing import end_tasks, within
 
 CONVERSATION_SECONDS = 20.0
@@ -117,7 +117,7 @@ class Inviter:
         self._shown = identity_from_seed(world.random.bytes(32))
         self._closing: asyncio.Task[None] | None = None
         self._talking = 0
-        self._unproven: dict[SecureStream, str] = {}  # the host of each, the oldest first
+        self._unproven: dict[SecureStream, str] = {}  # where each is from, the oldest first
         self._code: ShownCode | None = None
         self._over = asyncio.Event()
 
@@ -237,11 +237,10 @@ class Inviter:
     def _make_room(self, stream: SecureStream) -> None:
         """However many connect, one that comes from elsewhere gets its turn."""
         if len(self._unproven) >= CONVERSATIONS:
-            busiest = Counter(self._unproven.values()).most_common(1)[0][0]
-            oldest = next(other for other, host in self._unproven.items() if host == busiest)
+            oldest = one_too_many(self._unproven)
             del self._unproven[oldest]
             oldest.close()
-        self._unproven[stream] = stream.peer.rpartition(":")[0]
+        self._unproven[stream] = place_of(stream.peer)
 
     async def _talk(self, stream: SecureStream) -> _Typed | None:
         """To the end with who has a ticket; with who has typed a code, up to its proof."""

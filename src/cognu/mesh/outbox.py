@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+FRAME_COST = 256
+"""Bytes that keeping a frame takes besides its payload, about."""
+
 
 class Frame(NamedTuple):
     """A numbered frame; `pieces` are its payload, `size` bytes in all, and never change."""
@@ -26,7 +29,7 @@ class Outbox:
     def __init__(self) -> None:
         self.number = 0
         self.acked = 0
-        self.size = 0
+        self.size = 0  # what keeping the frames takes, in bytes
         self.carried = 0  # bytes that the other side acknowledged, over all links
         self.unacked: deque[Frame] = deque()
         self.resend: deque[Frame] = deque()
@@ -36,7 +39,7 @@ class Outbox:
         self.number += 1
         frame = Frame(self.number, kind, channel, pieces, size)
         self.unacked.append(frame)
-        self.size += size
+        self.size += size + FRAME_COST
         return frame
 
     def acknowledge(self, number: int) -> list[Frame]:
@@ -45,7 +48,7 @@ class Outbox:
         over: list[Frame] = []
         while self.unacked and self.unacked[0].number <= number:
             frame = self.unacked.popleft()
-            self.size -= frame.size
+            self.size -= frame.size + FRAME_COST
             self.carried += frame.size
             over.append(frame)
         while self.resend and self.resend[0].number <= number:

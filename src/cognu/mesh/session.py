@@ -30,6 +30,8 @@ from cognu.world.timing import end_tasks, within
 OUTPUT_BYTES = 1 << 19
 """Bytes for a link in one turn of the loop."""
 GREETING_SECONDS = 10.0
+GREETINGS = 8
+"""Connections of a peer that have not greeted yet; with one more, the oldest is closed."""
 BYE_SECONDS = 1.0
 EXPECT_SECONDS = 10.0
 """How long a peer that is away and can't be dialled is waited for: if it dialled before, it will again."""
@@ -280,6 +282,7 @@ class Session:
         """Called when `away` has changed."""
         self._hurried = asyncio.Event()
         self._dialled = False
+        self._greeting: dict[SecureStream, None] = {}  # the oldest first
         self._closed = False
         self.sent = 0
         self._got = 0
@@ -490,10 +493,13 @@ class Session:
     async def _run(self, link: _Link, dialled: bool) -> None:
         stream = link.stream
         try:
+            self._make_room(stream)
             try:
                 await within(self._world.clock, GREETING_SECONDS, self._greet(link, dialled))
             except TimeoutError:
                 raise FileError(E.TIMEDOUT, stream.peer) from None
+            finally:
+                self._greeting.pop(stream, None)
             if self._link is link:
                 await self._carry(link)
         finally:
@@ -502,6 +508,14 @@ class Session:
                 link.adopted.cancel()
             if self._link is link:
                 self._link_lost()
+
+    def _make_room(self, stream: SecureStream) -> None:
+        """A peer may connect as often as it likes, and takes no more of this host's descriptors for that."""
+        if len(self._greeting) >= GREETINGS:
+            oldest = next(iter(self._greeting))
+            del self._greeting[oldest]
+            oldest.close()
+        self._greeting[stream] = None
 
     async def _greet(self, link: _Link, dialled: bool) -> None:
         """Exchange hellos and adopt the link."""

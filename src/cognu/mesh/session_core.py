@@ -36,9 +36,12 @@ from cognu.mesh.outbox import Frame, Outbox
 from cognu.mesh.session_inbox import Inbox
 
 SESSION_WINDOW = 16 << 20
-"""Bytes of data sent and not acknowledged, over all channels; when full, no more is taken from the channels."""
+"""Bytes kept of frames sent and not acknowledged, over all channels; when full, no more is taken from the channels.
+Control frames go on to twice as much: who takes data and never acknowledges its credit gets no more of that."""
 CHANNEL_WINDOW = 8 << 20
 """Bytes one channel may have under way or unread at the receiver."""
+UNREAD_LIMIT = 1 << 28
+"""Bytes of all channels that came and were not read; who sends more has the channel closed on which that comes."""
 QUEUE_LOW = 1 << 19
 """A write returns when no more than this waits in its channel."""
 ACK_BYTES = 1 << 22
@@ -150,6 +153,7 @@ class SessionCore:
         self._next_channel = 1 if self.leader else 2
         self._last_opened = 0
         self._received = 0
+        self._unread = 0  # bytes in the channels' incoming
         self._outbox = Outbox()
         self._control: deque[tuple[int, int, bytes]] = deque()
         self._ready: deque[ChannelState] = deque()
@@ -306,6 +310,8 @@ class SessionCore:
                 raise channel.error
             return None
         data = channel.incoming.take(count)
+        if self.channels.get(channel.id) is channel:  # and not of a session that was lost
+            self._unread -= len(data)
         self._consumed(channel, len(data))
         return data
 
@@ -315,7 +321,6 @@ class SessionCore:
         over = channel.peer_ended or channel.close_sent or channel.error is not None
         if over or channel.consumed < CHANNEL_WINDOW // 4:
             return
-        channel.window += channel.consumed
         self._control.append((Kind.CREDIT, channel.id, channel.consumed.to_bytes(4, "big")))
         channel.consumed = 0
 
@@ -350,7 +355,10 @@ class SessionCore:
         channel.closing = True
         channel.reason = pack_reason(error, detail) if error is not None else b""
         # The other side may need credit to send the rest of what it has, and then its own close.
-        self._consumed(channel, channel.incoming.clear())
+        dropped = channel.incoming.clear()
+        if self.channels.get(channel.id) is channel:
+            self._unread -= dropped
+        self._consumed(channel, dropped)
         self._schedule(channel)
 
     def _schedule(self, channel: ChannelState) -> None:
@@ -372,9 +380,13 @@ class SessionCore:
 
     @property
     def _has_frames(self) -> bool:
-        if self._outbox.resend or self._control:
+        if self._outbox.resend or self._may_control:
             return True
         return bool(self._ready) and self._outbox.size < SESSION_WINDOW
+
+    @property
+    def _may_control(self) -> bool:
+        return bool(self._control) and self._outbox.size < 2 * SESSION_WINDOW
 
     def output(self, budget: int, now: int) -> list[bytes | memoryview]:
         """The next bytes for the link, about `budget` of them; empty if there is nothing to send now.
@@ -392,8 +404,11 @@ class SessionCore:
         while size < budget:
             if self._outbox.resend:
                 frame = self._outbox.resend.popleft()
-            elif self._control:
+            elif self._may_control:
                 kind, channel_id, payload = self._control.popleft()
+                if kind == Kind.CREDIT and channel_id in self.channels:
+                    # Not before: else who never has its credit sent to it could go on as if it had.
+                    self.channels[channel_id].window += int.from_bytes(payload, "big")
                 frame = self._outbox.add(kind, channel_id, (memoryview(payload),) if payload else (), len(payload))
             elif self._ready and self._outbox.size < SESSION_WINDOW:
                 frame = self._next_frame()
@@ -596,6 +611,9 @@ class SessionCore:
         if not channel.incoming.size:
             self.events.append((Event.READABLE, channel))
         channel.incoming.add(pieces, size)
+        self._unread += size
+        if self._unread > UNREAD_LIMIT:
+            self.close(channel, E.DQUOT, f"{UNREAD_LIMIT >> 20} MiB were sent that nobody has read")
 
     def _take_open(self, channel_id: int, label: bytes) -> None:
         theirs = channel_id > self._last_opened and channel_id % 2 == (0 if self.leader else 1)

@@ -6,7 +6,8 @@ CA:FALSE, so none of them can vouch for another). Two things Python's `ssl` leav
 
 - A TLS 1.3 client's handshake returns before the server has looked at its certificate (RFC 8446 4.4.4), so the server
   sends a greeting after its own handshake and the client waits for it: a refusal is an error of `connect_tls`.
-- A handshake that is slow ends at its deadline, and of too many at once the oldest is cut, so nobody holds the door.
+- A handshake that is slow ends at its deadline, and of too many at once the oldest of the host that has most is cut,
+  so nobody holds the door.
   OpenSSL bounds the size of each handshake message (100 KiB for certificates).
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, from_oserror
 from cognu.world import Attendant, Listener, SecureStream, Stream, TlsKeys
+from cognu.world.crowd import one_too_many, place_of
 from cognu.world.net import RealNetwork, SocketStream, join_address
 
 RECORD = 16384
@@ -34,7 +36,7 @@ HANDSHAKE_SECONDS = 10.0
 SILENT_MILLISECONDS = 30_000
 """More than a session waits before it gives a link up (`Timing.silence`)."""
 HANDSHAKES = 64
-"""Unfinished handshakes of one listener; with one more, the oldest is cut."""
+"""Unfinished handshakes of one listener; with one more, the oldest of the host that has most is cut."""
 GREETING = b"cognu-1\n"
 
 
@@ -533,7 +535,7 @@ class _Door:
         self._keys = keys
         self._accept = accept
         self._made: tuple[TlsKeys, ssl.SSLContext] | None = None
-        self._handshakes: dict[TlsStream, asyncio.Timeout] = {}
+        self._handshakes: dict[asyncio.Timeout, str] = {}  # where each is from, the oldest first
 
     def context(self) -> ssl.SSLContext:
         keys = self._keys()
@@ -557,19 +559,20 @@ class _Door:
 
     async def _greet(self, stream: TlsStream) -> None:
         if len(self._handshakes) >= HANDSHAKES:
-            oldest = next(iter(self._handshakes))
-            limit = self._handshakes.pop(oldest)
-            if not limit.expired():
-                limit.reschedule(asyncio.get_running_loop().time())
+            cut = one_too_many(self._handshakes)
+            del self._handshakes[cut]
+            if not cut.expired():
+                cut.reschedule(asyncio.get_running_loop().time())
+        limit = asyncio.timeout(HANDSHAKE_SECONDS)
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS) as limit:
-                self._handshakes[stream] = limit
+            async with limit:
+                self._handshakes[limit] = place_of(stream.peer)
                 await stream.handshake()
                 await stream.write(GREETING)
         except TimeoutError:
             raise LinkBroken(E.TIMEDOUT, stream.peer, "handshake") from None
         finally:
-            self._handshakes.pop(stream, None)
+            self._handshakes.pop(limit, None)
 
 
 async def listen_tls(
