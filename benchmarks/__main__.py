@@ -23,6 +23,7 @@ BENCHMARKS = {
     "ninep": "a node's 9P server over a directory of the host, beside diod",
     "trips": "far files over links with a delay, beside diod, sshfs and single requests",
     "trees": "a far tree of 5,000 files: how much comes of asking for many at once, and how much of compounds",
+    "mesh": "two machines: joining, after a cut, far files beside sshfs and ssh with tar, links beside plain TLS",
     "node": "from nothing to a node that answers, to a prompt; memory of an idle node",
 }
 

@@ -36,7 +36,7 @@ PIECE = 1 << 18
 """Bytes of one write, the same for all."""
 
 
-class _Peer(NamedTuple):
+class Other(NamedTuple):
     """The other process and where it listens for each kind."""
 
     pid: int
@@ -47,16 +47,16 @@ class _Peer(NamedTuple):
 
 async def run(bench: Bench) -> None:
     total, trips = bench.size(256 << 20, 4 << 20), bench.size(2000, 20)
-    with TemporaryDirectory() as directory, _other_process(directory) as peer:
+    with TemporaryDirectory() as directory, other_process(directory) as peer:
         context = link_peer.tls_context(directory, "near", "far")
 
         def tls() -> socket.socket:
-            secure = context.wrap_socket(_tcp(peer.tls))
+            secure = context.wrap_socket(tcp_to(peer.tls))
             bench.note("cipher of the TLS socket", " ".join(map(str, secure.cipher() or ())))
             return secure
 
         def tcp() -> socket.socket:
-            return _tcp(peer.tcp)
+            return tcp_to(peer.tcp)
 
         def bytes_by(connect: Callable[[], socket.socket]) -> Callable[[], float]:
             return lambda: _socket_bytes(connect(), total)
@@ -85,14 +85,14 @@ async def run(bench: Bench) -> None:
                 Case("50 bytes to and fro / TCP", us, our_trips, "blocking TCP", trips_by(tcp)),
             ]
             if CAN_ACCOUNT:
-                ours, theirs = _our_cpu(peer, our_bytes, total / 1e6), _cpu(peer, bytes_by(tls), total / 1e6)
+                ours, theirs = our_cpu(peer, our_bytes, total / 1e6), their_cpu(peer, bytes_by(tls), total / 1e6)
                 cases.append(Case("CPU per MB one way / TLS socket", us, ours, "blocking TLS", theirs, aim=aim))
-                ours, theirs = _our_cpu(peer, our_trips, trips), _cpu(peer, trips_by(tls), trips)
+                ours, theirs = our_cpu(peer, our_trips, trips), their_cpu(peer, trips_by(tls), trips)
                 cases.append(Case("CPU per trip / TLS socket", us, ours, "blocking TLS", theirs))
             await bench.measure(cases)
 
 
-def _cpu(peer: _Peer, work: Callable[[], float], count: float) -> Callable[[], float]:
+def their_cpu(peer: Other, work: Callable[[], float], count: float) -> Callable[[], float]:
     """Measures what both processes spend on `work`, for each of `count`."""
 
     def measure() -> float:
@@ -103,7 +103,7 @@ def _cpu(peer: _Peer, work: Callable[[], float], count: float) -> Callable[[], f
     return measure
 
 
-def _our_cpu(peer: _Peer, work: Callable[[], Awaitable[float]], count: float) -> Callable[[], Awaitable[float]]:
+def our_cpu(peer: Other, work: Callable[[], Awaitable[float]], count: float) -> Callable[[], Awaitable[float]]:
     """The same of what is awaited."""
 
     async def measure() -> float:
@@ -115,7 +115,7 @@ def _our_cpu(peer: _Peer, work: Callable[[], Awaitable[float]], count: float) ->
 
 
 @contextmanager
-def _other_process(directory: str) -> Iterator[_Peer]:
+def other_process(directory: str) -> Iterator[Other]:
     """`link_peer` with a home of its own below `directory`, where both sides' identities are made first."""
     world = real_world()
     identities = {name: load_identity(world, f"{directory}/{name}") for name in ("near", "far")}
@@ -130,7 +130,7 @@ def _other_process(directory: str) -> Iterator[_Peer]:
         said = process.stdout.readline().split()
         if len(said) != 3:
             raise RuntimeError(f"the other process did not start: {said}")
-        yield _Peer(process.pid, said[0], int(said[1]), int(said[2]))
+        yield Other(process.pid, said[0], int(said[1]), int(said[2]))
     finally:
         process.stdin.close()  # what it waits for
         process.stdout.close()
@@ -138,7 +138,7 @@ def _other_process(directory: str) -> Iterator[_Peer]:
 
 
 @asynccontextmanager
-async def _mesh(directory: str, peer: _Peer) -> AsyncIterator[Mesh]:
+async def _mesh(directory: str, peer: Other) -> AsyncIterator[Mesh]:
     world = real_world()
     home = f"{directory}/near"
     far = load_identity(world, f"{directory}/far")
@@ -157,7 +157,7 @@ def _spent(other: int) -> float:
     return (spent(os.getpid()) + spent(other)) / 1000
 
 
-def _tcp(port: int) -> socket.socket:
+def tcp_to(port: int) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,14 +68,16 @@ def _unix(path: str) -> socket.socket:
 # -- ours -------------------------------------------------------------------------------------------------------------
 
 
-def start_node(home: Path, pure: bool = False) -> subprocess.Popen[bytes]:
-    """A node that is ready; with `pure` of the Python source, whatever was compiled.
+def start_node(
+    home: Path, pure: bool = False, host: str = "127.0.0.1", options: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """A node that is ready, with links at `host`; with `pure` of the Python source, whatever was compiled.
 
     Raises `RuntimeError` with what it says if it does not come up.
     """
     ours, theirs = os.pipe()
-    command = [sys.executable, "-m", "cognu.node", "--home", str(home), "--listen", "127.0.0.1:0"]
-    command += ["--host", "127.0.0.1", "--ready-fd", str(theirs)]
+    command = [sys.executable, "-m", "cognu.node", "--home", str(home), "--listen", f"{host}:0"]
+    command += ["--host", host, "--ready-fd", str(theirs), *options]
     environment = {**os.environ, "COGNU_PURE": "1"} if pure else None
     try:
         process = subprocess.Popen(command, pass_fds=[theirs], stderr=subprocess.DEVNULL, env=environment)
@@ -238,8 +241,15 @@ def sftp() -> Iterator[int]:
 @contextmanager
 def sshfs(port: int, served: Path, place: Path) -> Iterator[str]:
     """What is served at `port`, mounted anew at `place`; the command, as it was called."""
+    with mounted(["sshfs", "-f", "-o", f"directport={port}", f"127.0.0.1:{served}"], place) as said:
+        yield said
+
+
+@contextmanager
+def mounted(command: Sequence[str], place: Path) -> Iterator[str]:
+    """What sshfs, called so, mounts at `place`; the command, as it was called."""
     place.mkdir(exist_ok=True)
-    command = ["sshfs", "-f", "-o", f"directport={port}", f"127.0.0.1:{served}", str(place)]
+    command = [*command, str(place)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + PATIENCE
     try:
@@ -273,20 +283,32 @@ def echo(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def delayed(milliseconds: float, *doors: tuple[str, str]) -> Iterator[None]:
-    """Each (LISTEN, TARGET) of `doors` by a proxy that gives on what passes so much later, both ways."""
+def delayed(milliseconds: float, *doors: tuple[str, str]) -> Iterator[Callable[[str], None]]:
+    """Each (LISTEN, TARGET) of `doors` by a proxy that gives on what passes so much later, both ways.
+
+    What it gives takes an order that cuts or mends the line, as in `delay.py`, and returns when that is done.
+    """
     command = [sys.executable, "-m", "benchmarks.delay", str(milliseconds), *(part for door in doors for part in door)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             raise RuntimeError("the delay proxy does not come up")
-        yield
+        yield partial(_order, process)
     finally:
         end(process)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _order(proxy: subprocess.Popen[str], what: str) -> None:
+    assert proxy.stdin is not None
+    assert proxy.stdout is not None
+    proxy.stdin.write(f"{what}\n")
+    proxy.stdin.flush()
+    if proxy.stdout.readline() != "done\n":
+        raise RuntimeError(f"the delay proxy does not {what}")
 
 
 def free_port() -> int:

@@ -196,22 +196,38 @@ def wire_tree(address: str, aname: str, files: int) -> float:
 
 
 def sshfs_tree(port: int, served: Path, place: Path, files: int) -> float:
-    """Files per second of the tree `few`, mounted anew, listed and then read as `grep -r` does."""
+    """As `tree_at`, mounted anew."""
     with servers.sshfs(port, served, place):
-        began, seen = time.perf_counter(), 0
-        for directory in sorted(os.scandir(place / "few"), key=lambda entry: entry.name):
-            for entry in sorted(os.scandir(directory.path), key=lambda entry: entry.name):
-                with open(entry.path, "rb", buffering=0) as file:
-                    seen += file.readall() == SMALL
-        took = time.perf_counter() - began
+        return tree_at(place / "few", files)
+
+
+def sshfs_read(port: int, served: Path, place: Path, size: int) -> float:
+    with servers.sshfs(port, served, place):
+        return read_at(place / "large", size)
+
+
+def sshfs_write(port: int, served: Path, place: Path, size: int) -> float:
+    with servers.sshfs(port, served, place):
+        return write_at(place / "copy", size)
+
+
+def tree_at(top: Path, files: int) -> float:
+    """Files per second of a tree, listed and then read as `grep -r` does, by the host's calls."""
+    began, seen = time.perf_counter(), 0
+    for directory in sorted(os.scandir(top), key=lambda entry: entry.name):
+        for entry in sorted(os.scandir(directory.path), key=lambda entry: entry.name):
+            with open(entry.path, "rb", buffering=0) as file:
+                seen += file.readall() == SMALL
+    took = time.perf_counter() - began
     if seen != files:
         raise RuntimeError(f"{seen} of {files} files are as they should be")
     return files / took
 
 
-def sshfs_read(port: int, served: Path, place: Path, size: int) -> float:
-    with servers.sshfs(port, served, place), open(place / "large", "rb", buffering=0) as file:
-        began, seen = time.perf_counter(), 0
+def read_at(path: Path, size: int) -> float:
+    """MB per second of a file, by the host's calls."""
+    began, seen = time.perf_counter(), 0
+    with open(path, "rb", buffering=0) as file:
         while data := file.read(1 << 20):
             seen += len(data)
         took = time.perf_counter() - began
@@ -220,15 +236,14 @@ def sshfs_read(port: int, served: Path, place: Path, size: int) -> float:
     return size / took / 1e6
 
 
-def sshfs_write(port: int, served: Path, place: Path, size: int) -> float:
+def write_at(path: Path, size: int) -> float:
     """With the closing, which waits for all that was written."""
     piece = bytes(1 << 20)
-    with servers.sshfs(port, served, place):
-        began, left = time.perf_counter(), size
-        with open(place / "copy", "wb", buffering=0) as file:
-            while left:
-                left -= file.write(piece[: min(left, len(piece))])
-        return size / (time.perf_counter() - began) / 1e6
+    began, left = time.perf_counter(), size
+    with open(path, "wb", buffering=0) as file:
+        while left:
+            left -= file.write(piece[: min(left, len(piece))])
+    return size / (time.perf_counter() - began) / 1e6
 
 
 # -- ours -------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import servers
+from benchmarks import openssh, servers
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.delay import connect, listen
 from benchmarks.measure import Bench, Case, Unit
@@ -158,6 +158,67 @@ def test_the_delay_proxy_ends_a_connection_whose_target_is_not_there(tmp_path: P
     door = str(tmp_path / "door")
     with delayed(0, (door, str(tmp_path / "nothing"))), connect(door) as near:
         assert near.recv(1) == b""
+
+
+def test_a_line_that_is_held_passes_on_what_waits_when_it_is_mended(tmp_path: Path) -> None:
+    door, target = str(tmp_path / "door"), str(tmp_path / "target")
+    with listen(target) as far, delayed(0, (door, target)) as order, connect(door) as near:
+        reached, _ = far.accept()
+        far.setblocking(False)
+        with reached:
+            order("hold")
+            near.sendall(b"held")
+            near.shutdown(socket.SHUT_WR)
+            reached.sendall(b"and back")
+            with connect(door) as later:
+                later.sendall(b"later")
+                nothing_came(far.accept)
+                nothing_came(lambda: reached.recv(1, socket.MSG_DONTWAIT))
+                nothing_came(lambda: near.recv(1, socket.MSG_DONTWAIT))
+                order("mend")
+                assert (reached.recv(4, socket.MSG_WAITALL), reached.recv(1)) == (b"held", b"")
+                assert near.recv(8, socket.MSG_WAITALL) == b"and back"
+                far.setblocking(True)
+                with far.accept()[0] as put_through:
+                    assert put_through.recv(5, socket.MSG_WAITALL) == b"later"
+
+
+def test_a_line_that_was_forgotten_passes_nothing_of_the_connections_that_there_were(tmp_path: Path) -> None:
+    """Nor are they told; a connection that begins meanwhile or later is none of them."""
+    door, target = str(tmp_path / "door"), str(tmp_path / "target")
+    with listen(target) as far, delayed(0, (door, target)) as order, connect(door) as near:
+        reached, _ = far.accept()
+        with reached:
+            order("forget")
+            near.sendall(b"lost")
+            with connect(door) as later:
+                order("mend")
+                near.sendall(b"lost too")
+                later.sendall(b"later")
+                with far.accept()[0] as put_through:
+                    assert put_through.recv(5, socket.MSG_WAITALL) == b"later"
+                    near.shutdown(socket.SHUT_WR)
+                    put_through.sendall(b"back")
+                    assert later.recv(4, socket.MSG_WAITALL) == b"back"
+                nothing_came(lambda: reached.recv(1, socket.MSG_DONTWAIT))
+                nothing_came(lambda: near.recv(1, socket.MSG_DONTWAIT))
+
+
+def nothing_came(look: Callable[[], object]) -> None:
+    with pytest.raises(BlockingIOError):
+        look()
+
+
+def test_an_order_that_is_none_is_refused(tmp_path: Path) -> None:
+    with delayed(0) as order, pytest.raises(RuntimeError, match="the delay proxy does not fly"):
+        order("fly")
+
+
+def test_an_openssh_that_is_not_there_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openssh, "SERVER", "/nothing/of/that/name")
+    assert "apt-get install openssh-server" in openssh.missing()
+    monkeypatch.setenv("PATH", "/nothing")
+    assert "apt-get install sshfs" in openssh.sshfs_missing()
 
 
 def test_an_sshfs_that_is_not_there_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
