@@ -57,7 +57,7 @@ NO_SERVERS = frozenset({
     "_connected()", "_begun()", "_ready", "_taken", "_waiting", "_events", "_listeners", "book", "_book",
     "_sessions[peer]", "part", "putting", "os", "_trips", "behind", "held", "made",
     "_announcement", "kernel", "_authority", "_session", "Sessions(node)", "program", "_program", "replaced",
-    "_watches", "ring", "event", "reply", "mounter", "inner", "outer",
+    "_watches", "piped", "ring", "event", "reply", "mounter", "inner", "outer",
 })  # fmt: skip
 """Last names of what has methods that are called like a server's and is none."""
 
@@ -92,6 +92,7 @@ HELD = {
     },
     "files/namespace.py": {
         "opened.server.open": "called through dispatch, with the rights that the mode needs",
+        "opened.server.ends_with_right": "whether it is told of the end of the right that it was opened under",
         "target.server.create": "the same",
         "source.server.rename": "the same, with the rights of both directories",
         "device.server": "attached under the capability of the device",
@@ -157,6 +158,7 @@ THROUGH = {
 
 PARTS = frozenset({"network", "_network", "spawn", "_spawn", "disk", "_disk", "neighbours"})
 OF_THE_WORLD: Rows = {
+    "devices/cmd.py": {"Run._follow": "device.spawn"},
     "devices/naming.py": {
         "Resolver.addresses": "self._network",
         "Resolver.names": "self._network",
@@ -197,6 +199,7 @@ OF_THE_WORLD: Rows = {
         "Node.status": "self.world.spawn",
     },
     "node/programs.py": {"ProgramBook._store": "self._disk"},
+    "node/resources.py": {"make_resources": "world.spawn"},
     "node/script.py": {"BaseScript._lines": "self._world.disk"},
     "node/verbs.py": {"_part": "node.network"},  # the server of /n
     "runtime/cache.py": {ANY: "self._world.disk"},
@@ -209,9 +212,10 @@ TASKS = frozenset({"self.spawn", "self._spawn", "node.spawn", "self._node.spawn"
 
 OPENING = words(
     "connect_tcp connect_tls connect_unix announce_tcp open_udp listen_tcp listen_tls listen_unix start_joined "
-    "start tree local_addresses own_pid meet"
+    "start_piped start tree local_addresses own_pid meet"
 )
 OPENED: Rows = {
+    "devices/cmd.py": {"Run._follow": "device.spawn.start_piped"},
     "devices/host.py": {ANY: "self.tree"},  # of which this is the server
     "devices/net.py": {
         "TcpConversation.announce": "self._network.announce_tcp",
@@ -393,6 +397,7 @@ SET_LATER = ("runtime/capi.py",)
 
 TYPES = frozenset({"World", "Keeper", "Network", "Spawn", "Disk"})
 GIVEN = {
+    "devices/cmd.py": {"Spawn"},
     "devices/naming.py": {"Network"},  # of /net
     "devices/man.py": {"Keeper"},
     "devices/net.py": {"Network"},

@@ -181,6 +181,10 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
     "an OS process": (
         r"spawn\.start\w*",
         {
+            "devices/cmd.py": (
+                "Run._follow",
+                "a command that the node's owner named, through a file opened under a capability for its directory",
+            ),
             "node/launcher.py": (
                 "Launcher._start_shell",
                 "a peer's shell, which the peer may start with the grant `run`, within its memory",
@@ -302,6 +306,7 @@ SERVED = {
 MADE = {
     "node/base.py": "the devices of the base namespace, each with an endpoint of the node's",
     "node/launcher.py": "what a peer's shell has of its own, each with an endpoint of its domain's",
+    "node/resources.py": "what of the host is served, handed to the base namespace",
     "node/assembly.py": "/n and the node's control, handed to the base namespace",
     "node/channels.py": "the shared objects, attached in a domain for one peer's connection; a peer's tree and objects",
     "files/shownserver.py": "what shows another server's tree in part, used under the capabilities to that one",

@@ -16,7 +16,7 @@ SHOWN = 8
 """Digits of an invitation's number that are shown; more are taken."""
 _GRANT = click.option(
     "--grant", "grants", multiple=True, metavar="GRANT[,...]",
-    help="Something it may do here: read:PATH, write:PATH, net, run.",
+    help="Something it may do here: read:PATH, write:PATH, net, run, cmd:NAME.",
 )  # fmt: skip
 
 

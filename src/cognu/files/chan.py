@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Mapping
+from functools import partial
 from threading import get_ident
 from typing import Final, NamedTuple
 
@@ -159,13 +160,14 @@ class Path:
 class Handle:
     """A server's fid with how many chans share it, and the offset they share (as descriptors after fork do)."""
 
-    __slots__ = ("fid", "mode", "offset", "server", "uses")
+    __slots__ = ("fid", "mode", "offset", "server", "token", "uses")
 
     def __init__(self, server: FileServer, fid: Fid) -> None:
         self.server = server
         self.fid = fid
         self.mode: int | None = None  # None: not open
         self.offset = 0
+        self.token = 0  # of what is told when the right to it ends; 0: nothing is
         self.uses = 0
 
 
@@ -239,6 +241,14 @@ class Chan:
         self.lacking = ~self.domain.authority.rights(self.domain.pid, self.cap)
         self.admitted = self.cap.generation
 
+    def end_with_right(self) -> None:
+        """Have the server close the open file as soon as the capability that it is under dies, whoever shares it.
+
+        Raises REVOKED.
+        """
+        handle = self.handle
+        handle.token = self.domain.authority.begin(self.cap, partial(handle.server.clunk, handle.fid))
+
     def lessen(self, cap: Cap) -> None:
         """Go on under another capability of the same domain, one to the same server that was minted with less."""
         self.cap = cap
@@ -264,6 +274,8 @@ class Chan:
         handle.uses -= 1
         try:
             if handle.uses == 0:
+                if handle.token:
+                    authority.end(handle.token)
                 handle.server.clunk(handle.fid)
         finally:
             self.domain.release()

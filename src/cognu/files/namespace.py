@@ -397,6 +397,12 @@ class Namespace:
             if opened is not chan:
                 opened.close()
             opened = other
+        if opened.server.ends_with_right:
+            try:
+                opened.end_with_right()
+            except FileError:
+                opened.close()
+                raise
         opened.handle.mode = mode
         opened.union = head
         if opened is not chan:

@@ -187,6 +187,14 @@ class FileServer:
         """Whether a call costs a trip, so that `walk_to` may save some."""
         return False
 
+    @property
+    def ends_with_right(self) -> bool:
+        """Whether an open file is clunked when the right to it is taken back, and not only when its holder closes it.
+
+        So where what it stands for goes on by itself. `clunk` may come twice then.
+        """
+        return False
+
     def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
         """A fid at the root of the tree `aname` (usually ""). Raises NOATTACH."""
         spelled: Spelled = self

@@ -26,6 +26,7 @@ from cognu.node.node import Node
 from cognu.node.pairing import Pairings
 from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
+from cognu.node.resources import make_resources
 from cognu.node.script import BaseScript
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings, load_users
@@ -68,6 +69,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask, settings.labels,
             PeerMachines(node),
+            resources=make_resources(node, stack),
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)
         node.base = await make_base(world, node.authority, node.processes, parts)

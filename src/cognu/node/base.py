@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cognu.devices.cons import cons_server
@@ -76,6 +77,7 @@ class Parts:
     umask: int = UMASK  # for files of the host that are made through it
     labels: tuple[str, ...] = ()  # this machine's, NAME=VALUE
     machines: Machines | None = None  # those that /net/cs knows by name
+    resources: Mapping[str, FileServer] = field(default_factory=dict)  # devices of the host, by letter
 
 
 async def make_base(world: World, authority: Authority, processes: ProcessTable, parts: Parts) -> Process:
@@ -105,6 +107,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,
+        **parts.resources,
     }
     domain = Domain(authority)
     devices = {letter: (server, _attachable(domain, f"#{letter}")) for letter, server in servers.items()}

@@ -4,6 +4,7 @@ read:PATH     the file or tree at PATH, read-only
 write:PATH    the same, and change it
 net           this machine's network, as /net: to dial out, not to announce
 run           run programs here, in /proc, as processes that see what the peer brings along
+cmd:NAME      start the command of the host that settings(5) has by that name, in /cmd/NAME
 
 Before the colon of the first two there may be patterns (`files/shown.py`) of what of the tree is shown:
 `read+hide=*.key+show=/docs:/home/me`. In these `%` and two hexadecimal digits stand for a byte.
@@ -20,9 +21,11 @@ from cognu.files.namespace import split_path
 from cognu.files.shown import NOTHING, Filter, Pattern, parse_filter, parse_pattern
 from cognu.files.wants import is_within
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
+from cognu.node.hosting import NAME
 
 NET, RUN = "net", "run"
-USAGE = "read:PATH, write:PATH, net, run"
+CMD = "cmd:"
+USAGE = "read:PATH, write:PATH, net, run, cmd:NAME"
 LONGEST = 200
 """Bytes of a grant's text, as the peer book has it and the other machine is told."""
 _APART = frozenset("%+:,'\\\"")
@@ -52,6 +55,8 @@ def parse_grant(text: str) -> PeerGrant:
         return PeerGrant(text, "#i", "/net", _READ_ONLY | WRITE | CREATE)
     if text == RUN:
         return PeerGrant(text, "#q", "/proc", _READ_ONLY | WRITE)
+    if text.startswith(CMD) and NAME.fullmatch(name := text.removeprefix(CMD)):
+        return PeerGrant(text, f"#C/{name}", f"/cmd/{name}", _READ_ONLY | WRITE)
     head, colon, path = text.partition(":")
     kind, *patterns = head.split("+")
     if kind in ("read", "write") and colon:
@@ -143,6 +148,8 @@ def describe_grant(text: str, peer: str = "") -> str:
     whose, where = (f"{peer}'s", f" on {peer}") if peer else ("this machine's", "")
     if text in (NET, RUN):
         return {NET: f"use {whose} network (/net)", RUN: f"run programs{where or ' here'}"}[text]
+    if text.startswith(CMD):
+        return f"run {whose} command {text.removeprefix(CMD)} (/{text.replace(':', '/')})"
     but = [f"without {text}" for text in _texts(grant.shown.hide)]
     but += [f"of it {text}" for text in _texts(grant.shown.show)]
     patterns = f" ({', '.join(but)})" if but else ""

@@ -30,8 +30,9 @@ from cognu.node.grants import RUN, PeerGrant, contradiction, parse_grant
 
 log = logging.getLogger("cognu.peers")
 
-REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p")
-"""Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes."""
+REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p", "#C")
+"""Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes. And the
+host's commands, each of which has a grant of its own, `cmd:NAME`: no grant of a tree has them along."""
 
 
 def _may_lend(chan: Chan) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from cognu.errors import E, FileError
 from cognu.files.users import Users, parse_users
 from cognu.mesh.discovery import MODES
 from cognu.mesh.identity import NAME_LIMIT, valid_name
 from cognu.mesh.session_core import Timing
+from cognu.node.hosting import parse_commands
 from cognu.world import MAX_SOCKET_PATH, Disk
 
 
@@ -23,7 +25,8 @@ class Settings:
     `isolate` says which programs run in a process of their own, those for which it is `asked` or `all`; `runners` how
     many such processes are kept ready. `retention` is for how many seconds a session with a peer outlives its last
     link. `discovery` says when this machine is announced on the local networks, and others are looked for, as in
-    `mesh.discovery`. `labels` are this machine's own, `NAME=VALUE`, for /dev/profile.
+    `mesh.discovery`. `labels` are this machine's own, `NAME=VALUE`, for /dev/profile. `commands` are programs of the
+    host that may be run through `#C`, as in `node.hosting`.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Settings:
     retention: int = int(Timing().retention)
     discovery: str = "on"
     labels: tuple[str, ...] = ()
+    commands: Mapping[str, Any] = field(default_factory=dict)
 
 
 ISOLATED = ("asked", "all")
@@ -121,7 +125,7 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
         found = json.loads(disk.read(home.settings))
     except ValueError as error:
         raise FileError(E.DAMAGED, home.settings, str(error)) from None
-    known = {field.name for field in fields(Settings)}
+    known = {each.name for each in fields(Settings)}
     if not isinstance(found, dict) or not set(found) <= known or not isinstance(found.get("name", default_name), str):
         raise FileError(E.DAMAGED, home.settings, f"an object with {', '.join(sorted(known))}")
     lists = {key: found[key] for key in ("hosts", "unix", "labels") if key in found}
@@ -145,6 +149,7 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
     if found.get("discovery", "on") not in MODES:
         raise FileError(E.DAMAGED, home.settings, f"discovery is one of {', '.join(MODES)}")
     check_labels(home.settings, lists.get("labels", ()))
+    parse_commands(found.get("commands", {}), home.settings)
     texts = {key: value for key, value in found.items() if key not in lists}
     return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
 

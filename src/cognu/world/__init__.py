@@ -553,6 +553,45 @@ class Child(Protocol):
         """ns of processor time that it used so far. Raises `FileError`: SRCH if it has ended."""
 
 
+class Piped(Protocol):
+    """An OS process in a process group of its own, with its streams here. Whoever started it closes it, and waits.
+
+    One reads its output at a time, one its errors, one writes. `FileError` is what the host refuses.
+    """
+
+    @property
+    def pid(self) -> int:
+        """The process group's number too."""
+
+    async def read(self, count: int) -> bytes:
+        """At least 1 and at most `count` bytes of its output; `b""` at the end. Cancelled, it takes none."""
+
+    async def read_errors(self, count: int) -> bytes:
+        """The same of its errors; nothing if they are not kept."""
+
+    async def write(self, data: bytes | memoryview) -> int:
+        """Give it input: how many bytes were taken, at least 1. Raises PIPE if it takes no more."""
+
+    def close_input(self) -> None:
+        """It reads an end after what was written. May be called twice, as the next two."""
+
+    def close_output(self) -> None: ...
+
+    def close_errors(self) -> None: ...
+
+    async def wait(self) -> int:
+        """Its exit status; 128 + n if signal n ended it. What it started may go on."""
+
+    def weigh(self, nice: int) -> None:
+        """As `Child.weigh`."""
+
+    def kill_group(self) -> None:
+        """End it and all of its group that is left, at once. What has left the group by itself goes on."""
+
+    def close(self) -> None:
+        """Close all streams; who waits at one is woken. May be called twice."""
+
+
 class Spawn(Protocol):
     def own_pid(self) -> int:
         """The operating system's number for this process."""
@@ -578,6 +617,12 @@ class Spawn(Protocol):
     async def start_joined(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> tuple[Child, Stream]:
         """Start a program whose descriptor 0 is one end of a connection, and give the other end. It has no other files
         but /dev/null as 1 and, as 2, a way to the log of whoever started it, which takes so much and no more.
+        """
+
+    async def start_piped(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True) -> Piped:
+        """Start a program of the host with pipes; without `errors`, what it says there goes nowhere.
+
+        `argv[0]` is a path, `env` all of the environment. Nothing is read ahead: who does not read has it wait.
         """
 
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from cognu.errors import E, FileError, Misuse
-from cognu.world import Bounds, Child, Stream, World
+from cognu.world import Bounds, Child, Piped, Stream, World, piped
 from cognu.world.disk import RealDisk
 from cognu.world.machine import RealMachine
 from cognu.world.neighbours import RealNeighbours
@@ -282,6 +282,9 @@ class RealSpawn:
         finally:
             theirs.close()
         return child, SocketStream(ours, f"process {child.pid}")
+
+    async def start_piped(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True) -> Piped:
+        return await piped.start(argv, env, cwd, errors, RealChild)
 
 
 async def _log_said(pid: int, errors: asyncio.StreamReader) -> None:

@@ -1,0 +1,61 @@
+"""What of the host a node's owner lends as files: `commands` of settings(5), read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cognu.devices.cmd import ARGS, HostCommand
+from cognu.errors import E, FileError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+MOST_NAMES = 256
+ANYTHING = "any"
+"""As a command: whatever the caller says."""
+
+
+def parse_commands(raw: object, subject: str) -> dict[str, HostCommand]:
+    """By name, what may be run. Raises DAMAGED about `subject`, saying which name is wrong, and how it should be."""
+    return {name: _command(entry, f"{subject}: commands: {name}") for name, entry in _named(raw, subject, "commands")}
+
+
+def _named(raw: object, subject: str, what: str) -> list[tuple[str, Any]]:
+    if not isinstance(raw, Mapping) or len(raw) > MOST_NAMES or not all(NAME.fullmatch(name) for name in raw):
+        detail = f"{what} is an object, of names of a-z, 0-9, - and _, at most 32, for at most {MOST_NAMES}"
+        raise FileError(E.DAMAGED, subject, detail)
+    return list(raw.items())
+
+
+def _command(entry: Any, subject: str) -> HostCommand:
+    parts = entry if isinstance(entry, Mapping) else {"run": entry}
+    if not parts.keys() <= {"run", "dir", "env"}:
+        raise FileError(E.DAMAGED, subject, 'a list, "any", or an object with run, dir and env')
+    run, directory, environment = parts.get("run"), parts.get("dir", "/"), parts.get("env", {})
+    if not _is_path(directory):
+        raise FileError(E.DAMAGED, subject, "dir is an absolute path")
+    if not isinstance(environment, Mapping) or not all(map(_is_variable, environment.items())):
+        raise FileError(E.DAMAGED, subject, "env is an object of texts")
+    return HostCommand(() if run == ANYTHING else argv_of(run, subject), directory, tuple(environment.items()))
+
+
+def argv_of(run: Any, subject: str, args: bool = True) -> tuple[str, ...]:
+    """A program of the host with its arguments, one of which may be `ARGS`. Raises DAMAGED."""
+    if not isinstance(run, list) or not run or not all(_is_text(word) for word in run) or not _is_path(run[0]):
+        raise FileError(E.DAMAGED, subject, "a list of texts, the first the absolute path of a program")
+    if run.count(ARGS) > args:
+        raise FileError(E.DAMAGED, subject, f"{ARGS} is there once" if args else f"there is nobody to give {ARGS}")
+    return tuple(run)
+
+
+def _is_text(word: object) -> bool:
+    return isinstance(word, str) and "\0" not in word
+
+
+def _is_path(word: object) -> bool:
+    return isinstance(word, str) and word.startswith("/") and "\0" not in word
+
+
+def _is_variable(pair: tuple[object, object]) -> bool:
+    key, value = pair
+    return _is_text(key) and _is_text(value) and key != "" and "=" not in str(key)

@@ -1,0 +1,19 @@
+"""What of the host is served as files: the commands of settings(5)."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from cognu.devices.cmd import CommandServer
+from cognu.files.server import FileServer
+from cognu.node.hosting import parse_commands
+from cognu.node.node import Node
+
+
+def make_resources(node: Node, stack: AsyncExitStack) -> dict[str, FileServer]:
+    """By its letter, each device; what they own ends with the stack, when nobody has a file of them open any more."""
+    world, settings = node.world, node.settings
+    entries = parse_commands(settings.commands, node.home.settings)
+    commands = CommandServer(world.spawn, world.clock, entries, node.processes.quota_of)
+    stack.push_async_callback(commands.close)
+    return {"C": commands}

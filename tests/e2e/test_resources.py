@@ -1,0 +1,103 @@
+"""What of a machine another one may use as files: its programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cognu.errors import E
+from cognu.files.nstext import quote, split_words
+from cognu.ninep.types import ORDWR
+from e2e.harness import Client, File, join, pair, refused
+from e2e.test_auditing import audited
+from fifo import Fifo
+
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+UPPER = "import sys; print(*sys.argv[1:]); print(sys.stdin.read().upper(), end='')"
+
+
+def set_for(home: Path, **settings: Any) -> None:
+    """What its owner has written before the node starts."""
+    home.mkdir(mode=0o700, parents=True)
+    (home / "settings.json").write_text(json.dumps(settings))
+
+
+async def began(client: Client, at: str, *args: str) -> tuple[File, str]:
+    """A command of the host, started: its ctl and its directory."""
+    ctl = await client.open(f"{at}/clone", ORDWR)
+    number = (await ctl.read()).decode().strip()
+    await client.mount.write(ctl.fid, 0, " ".join(["exec", *map(quote, args)]).encode())
+    return ctl, f"{at}/{number}"
+
+
+async def test_a_command_that_was_granted_runs_over_there_and_no_other(place: Path) -> None:
+    commands = {"upper": [*PYTHON, UPPER, "{args}"], "other": ["/bin/true"], "host": "any"}
+    set_for(place / "pi", commands=commands)
+    async with pair(place, "cmd:upper") as two, two.desk.client() as desk, two.pi.client() as pi:
+        assert await desk.list("/n/pi") == ["cmd"]
+        assert await desk.list("/n/pi/cmd") == ["upper"]
+        ctl, at = await began(desk, "/n/pi/cmd/upper", "a b", "$HOME", ";")
+        data = await desk.open(f"{at}/data", ORDWR)
+        reading = await desk.open(f"{at}/data")
+        await data.write(b"so it is\n")
+        data.close()
+        assert await reading.read_all() == b"a b $HOME ;\nSO IT IS\n"
+        assert split_words((await desk.read(f"{at}/wait")).decode())[4:] == ["", "0"]
+        reading.close()
+        ctl.close()
+        await refused(desk.walk("/n/pi/cmd/other"), E.NOENT)
+
+        name = (await pi.read("/dev/user")).decode().strip()
+        said = [line for line in await audited(pi) if "command" in line]
+        assert [line.startswith("desk, process ") for line in said] == [True, True]
+        assert "started command upper on the host, process " in said[0]
+        assert "'a b' '$HOME' ';'" in said[0]
+        assert said[1].endswith(" ended")
+        # For pi's own user it is there for the asking, and nowhere by itself.
+        await refused(pi.walk("/cmd"), E.NOENT)
+        await pi.change_ns("bind '#C' /tmp")
+        assert await pi.list("/tmp") == ["host", "other", "upper"]
+        ctl, at = await began(pi, "/tmp/host", "/bin/echo", name)
+        assert await pi.read(f"{at}/data") == f"{name}\n".encode()
+        ctl.close()
+
+
+async def test_what_runs_ends_when_the_right_to_it_does_or_the_connection_or_the_node(place: Path) -> None:
+    held = [Fifo(place / f"held{number}") for number in range(3)]
+    code = (
+        "import os, sys, time; os.open(sys.argv[1], os.O_WRONLY); print('runs', flush=True); "
+        "os.fork(); time.sleep(1000)"
+    )
+    set_for(place / "pi", commands={"wait": [*PYTHON, code, "{args}"]})
+    async with pair(place, "cmd:wait") as two, two.pi.client() as pi:
+        async with two.desk.client() as desk:
+            _, at = await began(desk, "/n/pi/cmd/wait", held[0].path)
+            data = await desk.open(f"{at}/data")
+            assert await data.read() == b"runs\n"
+            await pi.rpc("revoke", peer="desk", grant="cmd:wait")
+            await held[0].ended()
+            await refused(data.read(), E.REVOKED)
+            await refused(desk.walk("/n/pi/cmd"), E.NOENT)
+            await pi.rpc("grant", peer="desk", grants=["cmd:wait"])
+            _, at = await began(desk, "/n/pi/cmd/wait", held[1].path)
+            assert await (await desk.open(f"{at}/data")).read() == b"runs\n"
+        await held[1].ended()  # with desk's session, whose files were open
+        async with two.desk.client() as desk:
+            _, at = await began(desk, "/n/pi/cmd/wait", held[2].path)
+            assert await (await desk.open(f"{at}/data")).read() == b"runs\n"
+            assert await two.pi.stop() == 0
+            await held[2].ended()
+
+
+async def test_a_command_is_granted_by_its_own_name_alone(place: Path) -> None:
+    set_for(place / "pi", commands={"any": "any"})
+    async with pair(place) as two, two.pi.client() as pi, two.desk.client() as desk:
+        await two.pi.command("bind", "#C", "/tmp")
+        await join(two.pi, two.desk, "read:/")
+        await refused(pi.rpc("grant", peer="desk", grants=["write:/tmp"]), E.ACCES, "not lent on")
+        await refused(pi.rpc("grant", peer="desk", grants=["cmd:none"]), E.NOENT)
+        await refused(pi.rpc("grant", peer="desk", grants=["cmd:any/0"]), E.USAGE, "cmd:NAME")
+        await refused(pi.rpc("mint", path="/tmp", peer="desk"), E.ACCES, "not lent on")
+        assert await desk.list("/n/pi/tmp") == []
