@@ -55,7 +55,7 @@ class TlsStream:
         self._loop = asyncio.get_running_loop()
         self._certificate = b""
         self._waiting: dict[bool, list[asyncio.Future[None]]] = {False: [], True: []}
-        self._buffer = memoryview(bytearray(READ_LIMIT))
+        self._buffer: memoryview | None = None  # made when it is read into: who only connects has none
         self._failure: LinkBroken | None = None
         self._closed = False
         self._moved = 0
@@ -129,7 +129,7 @@ class TlsStream:
             raise Misuse(E.ALREADY, self._peer)
         if self._closed:
             raise LinkBroken(E.PIPE, self._peer, "closed here")
-        self._pump = _Pump(self._loop, self._socket, self._buffer, attendant, self._broken)
+        self._pump = _Pump(self._loop, self._socket, self._space(), attendant, self._broken)
 
     def offer(self, *buffers: bytes | memoryview) -> bool:
         if self._pump is None:
@@ -154,6 +154,7 @@ class TlsStream:
                 if waiters:
                     self._wake(writing)
         self._socket.close()
+        self._buffer = None
 
     async def wait_closed(self) -> None:
         """Returns at once: closing a socket is over when `close` returns."""
@@ -170,8 +171,9 @@ class TlsStream:
                 data = self._socket.recv(count)
                 self._moved += len(data)
                 return data
+            buffer = self._space()
             while got < count:
-                taken = self._socket.recv_into(self._buffer[got:count])
+                taken = self._socket.recv_into(buffer[got:count])
                 if taken == 0:
                     break
                 got += taken
@@ -183,7 +185,12 @@ class TlsStream:
             if got == 0:
                 raise self._failure from error
         self._moved += got
-        return bytes(self._buffer[:got])
+        return bytes(self._space()[:got])
+
+    def _space(self) -> memoryview:
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(READ_LIMIT))
+        return self._buffer
 
     async def _send(self, piece: bytes | memoryview) -> None:
         while piece:
