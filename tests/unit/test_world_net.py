@@ -117,6 +117,23 @@ def test_more_buffers_than_one_call_takes_arrive_whole(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.timeout(20)
+def test_empty_buffers_that_are_offered_behind_others_hold_up_nothing(run: Run) -> None:
+    async def test() -> None:
+        a, b = pair()
+        assert not a.offer(bytes(1 << 20))
+        assert not a.offer(b"", memoryview(b""))
+        assert not a.offer(b"head", b"", b"tail", b"")
+        assert await read_exactly(b, (1 << 20) + 8) == bytes(1 << 20) + b"headtail"
+        await turns()
+        assert a.offer(b"", b"!")
+        assert await b.read(9) == b"!"
+        a.close()
+        b.close()
+
+    run(test)
+
+
 def test_a_cancelled_write_is_still_sent_whole_and_its_buffer_is_free(run: Run) -> None:
     async def test() -> None:
         a, b = pair()

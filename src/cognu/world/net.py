@@ -152,7 +152,7 @@ class SocketStream:
         """See `world.DirectStream`; `write` may be used beside it."""
         if self._queue or self._write_error is not None:
             if self._write_error is None:
-                self._queue.extend(map(memoryview, buffers))
+                self._queue.extend(memoryview(buffer) for buffer in buffers if buffer)  # `_flush` never ends on b""
             return False
         try:
             sent = self._socket.send(buffers[0]) if len(buffers) == 1 else self._socket.sendmsg(buffers)
