@@ -66,6 +66,23 @@ def test_it_gets_there_by_doubling_with_every_round_trip() -> None:
     assert windows[-1] == CEILING
 
 
+@pytest.mark.parametrize("piece", [FLOOR // 2, FLOOR, FLOOR + 1, 4 * FLOOR])
+@pytest.mark.parametrize("late", [0, 3 * MS])
+def test_requests_as_large_as_the_floor_get_there_too(piece: int, late: int) -> None:
+    """One alone is all that fits at first. `late`: the first is answered sooner than others ever are."""
+    link = Link(300 * MB, 20 * MS)
+    link.carry(piece, piece)
+    link.delay += late
+    link.carry(100 * MB, piece)
+    assert link.carry(300 * MB, piece) < 1.1 * SECOND
+
+
+def test_on_a_slow_link_two_large_requests_are_all() -> None:
+    link = Link(MB, 20 * MS)
+    link.carry(60 * MB, FLOOR)
+    assert link.most == 2 * FLOOR
+
+
 def test_a_slow_link_gets_no_more_than_the_floor() -> None:
     link = Link(MB, 20 * MS)
     link.carry(60 * MB)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 FLOOR = 1 << 18
 """What may be on its way of one file, in bytes, however slow the link."""
 CEILING = 1 << 24
-"""The most of one file, however fast and far."""
+"""The most of one file, however fast and far, but for half a request."""
 ALL_BYTES = 1 << 25
 """The most of all files of one connection."""
 PROBE_AFTER = 10_000_000_000
@@ -72,10 +72,14 @@ class Flow:
         self._lowest = 0  # of the requests that went while probing; 0: none is answered
 
     def fits(self, held: int, size: int) -> bool:
-        """Whether `size` bytes more are worth it of a file that has `held` on their way. One request always is."""
+        """Whether `size` bytes more are worth it of a file that has `held` on their way. One request always is.
+
+        Half of it may be beyond a window above the floor: one request alone shows a product of at most its own size, so
+        that twice that never quite has room for two, and what goes one by one would never learn that there is room.
+        """
         if not held or self._probing:
             return not held
-        return held + size <= FLOOR or (held + size <= self.window and self.flying + size <= self.window)
+        return held + size <= FLOOR or FLOOR < self.window >= max(held, self.flying) + size // 2
 
     def begin(self, size: int, now: int) -> Mark:
         """A request goes. Its `Mark` is for `end` or `give_up`, one of them, once."""
