@@ -379,7 +379,8 @@ MOUNTING: Rows = {
     "node/capabilities.py": {"chans_of": "namespace.heads"},
     "node/exporting.py": {"_keep_own": "namespace.heads"},
     "node/handing.py": {"_redeem": "namespace.mount"},
-    "node/launcher.py": {"Launcher._shell_for_peer": "namespace.mount"},
+    "node/keeping.py": {"Keeping._lend": "namespace.mount"},
+    "node/launcher.py": {"Launcher._shell_namespace": "namespace.mount"},
     "node/peers.py": {
         "PeerExports._hide": "namespace.heads",
         "PeerExports._held_by": "namespace.heads",

@@ -628,13 +628,13 @@ class FakeSystem:
         stdin: File,
         stdout: File,
         stderr: File,
-        grants: tuple[Grant, ...] = (),
+        options: RunOptions,
     ) -> FakeChild:
-        self.world.calls.append(("cpu", node, tuple(argv), grants))
+        self.world.calls.append(("cpu", node, tuple(argv), options.grants))
         if "cpu" not in self.world.programs:
             raise FileError(E.NOPEER, node)
         files = [file.dup() for file in (stdin, stdout, stderr) if isinstance(file, FakeFile)]
-        running = Running(tuple(argv), dict(env), files[0], files[1], files[2], RunOptions(), self)
+        running = Running(tuple(argv), dict(env), files[0], files[1], files[2], options, self)
         return self._child(self.world.programs["cpu"], running, files, stubborn=False)
 
 

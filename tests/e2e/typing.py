@@ -79,6 +79,11 @@ class Terminal:
         """As a window does; the system tells the programs on it."""
         termios.tcsetwinsize(self.master, (rows, columns))
 
+    def hang_up(self) -> None:
+        """As a window does that is closed."""
+        os.close(self.master)
+        self.master = os.open(os.devnull, os.O_RDWR)
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -92,9 +92,9 @@ async def test_a_process_sees_itself_and_those_below() -> None:
     one, two = desk.child(init), desk.child(init)
     below = desk.child(one)
     pids = {who.pid: await Client(desk.proc, who).names("") for who in (init, one, two, below)}
-    assert pids[init.pid] == sorted(["clone", *(str(who.pid) for who in (init, one, two, below))])
-    assert pids[one.pid] == sorted(["clone", str(one.pid), str(below.pid)])
-    assert pids[two.pid] == sorted(["clone", str(two.pid)])
+    assert pids[init.pid] == sorted(["clone", "kept", *(str(who.pid) for who in (init, one, two, below))])
+    assert pids[one.pid] == sorted(["clone", "kept", str(one.pid), str(below.pid)])
+    assert pids[two.pid] == sorted(["clone", "kept", str(two.pid)])
     await refused(E.NOENT, Client(desk.proc, two).walk(str(one.pid)))
     await refused(E.NOENT, Client(desk.proc, below).walk(f"{one.pid}/ctl"))
 

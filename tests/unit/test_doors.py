@@ -170,6 +170,10 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "exported",
                 "for a 9P client that attached with the token, or that a user of the node confined",
             ),
+            "node/keeping.py": (
+                "Keeping._process",
+                "for a peer's shell that is kept, below what stands for a connection of that peer",
+            ),
             "node/peers.py": (
                 "PeerExports.connect",
                 "for a peer's connection, within its quota, with its grants alone",
@@ -300,7 +304,7 @@ def servers() -> frozenset[str]:
 
 SERVED = {
     "devices/cons.py", "devices/env.py", "devices/fd.py", "devices/log.py", "devices/man.py", "devices/srv.py",
-    "devices/root.py", "devices/profile.py", "store/server.py", "node/control.py",
+    "devices/root.py", "devices/kept.py", "devices/profile.py", "store/server.py", "node/control.py",
 }  # fmt: skip
 """Modules that make the server they are about, for whoever calls them; the others are below."""
 MADE = {

@@ -481,7 +481,7 @@ async def test_the_node_answers_and_its_refusals_keep_their_words(session: NodeS
     await refused(session.export_tree("f", "nobody", True), E.NOPEER, "nobody")
     await refused(session.import_tree("nobody", "/home", "/n/nobody"), E.NOPEER, "nobody")
     null = await session.open("/dev/null", "rw")
-    await refused(session.cpu("nobody", [], {}, null, null, null), E.NOPEER, "nobody")
+    await refused(session.cpu("nobody", [], {}, null, null, null, RunOptions()), E.NOPEER, "nobody")
     await null.close()
 
 

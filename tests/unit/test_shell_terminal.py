@@ -110,6 +110,19 @@ def test_what_is_typed_passes_the_escapes_the_same_in_whatever_pieces_it_comes(p
         assert passed + split.end() == b"".join(line[line.startswith(b"~~") :] for line in lines)
 
 
+async def test_a_terminal_that_is_closed_is_no_end_that_somebody_typed() -> None:
+    master, slave = os.openpty()
+    file = HostInput(slave, "/dev/cons")
+    os.write(master, b"\x04")
+    assert await file.read() == b""
+    waiting = asyncio.create_task(file.read())
+    await asyncio.sleep(0)
+    os.close(master)
+    with pytest.raises(FileError):
+        await waiting
+    os.close(slave)
+
+
 async def test_while_escapes_are_listened_for_what_is_typed_waits_for_whoever_reads(pipe: tuple[int, int]) -> None:
     file = HostInput(pipe[0], "/dev/stdin")
     waiting = asyncio.create_task(file.read())

@@ -120,10 +120,20 @@ def called_otherwise(words: list[str]) -> list[str]:
 
 
 def host_cpu(words: list[str]) -> list[str]:
-    """The words of `cpu` with the paths of its grants by their names in the namespace. Raises USAGE."""
+    """The words of `cpu` with the paths of its grants by their names in the namespace, and the variables that it is to
+    have by their values here. Raises USAGE.
+    """
     command = COMMANDS["cpu"]
-    options = parse_options(words, ("help", *command.options), mixed=False)  # type: ignore[misc]  # it has options
-    given = [f"--{name}={_host_grant(value)}" if name == "grant" else f"--{name}" for name, value in options.given]
+    takes = command.options or ()
+    options = parse_options(words, ("help", *takes), mixed=False)
+    given: list[str] = []
+    for name, value in options.given:
+        if name == "grant":
+            value = _host_grant(value)
+        elif name == "e" and value in os.environ:
+            value = f"{value}={os.environ[value]}"
+        dash = "-" if len(name) == 1 else "--"
+        given += [f"{dash}{name}", value] if f"{name}=" in takes else [f"{dash}{name}"]
     return [*given, "--", *options.operands]
 
 

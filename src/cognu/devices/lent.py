@@ -42,21 +42,23 @@ class LentFile(Node):
 
     def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         assert isinstance(fid.state, Chan)
-        return start(_read(fid.state, count))
+        return start(read_on(fid.state, count))
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
         assert isinstance(fid.state, Chan)
-        return start(_write(fid.state, data))
+        return start(write_on(fid.state, data))
 
 
-def _read(chan: Chan, count: int) -> Steps[bytes | memoryview]:
+def read_on(chan: Chan, count: int) -> Steps[bytes | memoryview]:
+    """Read an open file where its users are, as read(2) does."""
     steps: Steps[bytes | memoryview] = dispatch(chan, READ, chan.server.read, chan.fid, chan.handle.offset, count)
     data = yield from steps
     chan.handle.offset += len(data)
     return data
 
 
-def _write(chan: Chan, data: bytes | memoryview) -> Steps[int]:
+def write_on(chan: Chan, data: bytes | memoryview) -> Steps[int]:
+    """Write there; how much was taken."""
     written = yield from dispatch(chan, WRITE, chan.server.write, chan.fid, chan.handle.offset, data)
     chan.handle.offset += written
     return written

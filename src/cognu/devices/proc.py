@@ -21,6 +21,9 @@ wants       what a program wanted and has no grant for: each read brings the nex
             open for reading and writing the program waits for answers, `NUMBER yes [PATH]` (where it must lead) or
             `NUMBER no`. For those above the process alone, never for itself
 
+kept (beside clone) has a line for each shell that is kept for a terminal to come: its number, whose it is, when it was
+started (ns since 1970), `shown` or `away`, since when, for how many seconds it is kept when away, and its arguments
+
 A process sees itself and its descendants. Opening `clone` makes a new child, which takes the right to write; the fid is
 then the child's ctl, and closing it before `start` ends the child. Whoever holds a file of a process open may go on
 reading it when that ended. Of a process that is private others open only ctl, status and wait.
@@ -305,16 +308,34 @@ class ProcessDirectory(Node):
         return node
 
 
+class _Kept(Node):
+    """`kept`: see the head of this module."""
+
+    def __init__(self, server: ProcServer) -> None:
+        super().__init__("kept", 0o444)
+        self.server = server
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        fid.state = self.server.kept(None if self.server.everything else caller).encode()
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        assert isinstance(fid.state, bytes)
+        return fid.state[offset : offset + count]
+
+
 class _Root(Node):
     def __init__(self, server: ProcServer) -> None:
         super().__init__("", 0o555, qid_type=QTDIR)
         self.server = server
         self.clone = Clone(server)
-        self.clone.parent = self
+        self.kept = _Kept(server)
+        self.clone.parent = self.kept.parent = self
 
     def find(self, name: str, caller: Caller) -> Node:
         if name == "clone":
             return self.clone
+        if name == "kept":
+            return self.kept
         if not (name.isascii() and name.isdigit() and len(name) < 19 and str(int(name)) == name):
             raise FileError(E.NOENT, name)
         try:
@@ -328,6 +349,7 @@ class _Root(Node):
     def entries(self, caller: Caller | None) -> Iterator[Node]:
         assert caller is not None
         yield self.clone
+        yield self.kept
         for process in self.server.processes:
             if self.server.sees(caller, process):
                 yield self._directory(process)
@@ -338,15 +360,24 @@ class _Root(Node):
         return directory
 
 
+def none_kept(caller: Caller | None) -> str:
+    return ""
+
+
 class ProcServer(TreeServer):
-    """Shows `processes`; with `everything`, all of them to everybody who may attach."""
+    """Shows `processes`; with `everything`, all of them to everybody who may attach.
+
+    `kept` gives the text of that file: what is kept for a caller, or (None) for anybody.
+    """
 
     def __init__(
-        self, processes: ProcessTable, mounter: Mounter, launcher: Launcher, *, everything: bool = False
-    ) -> None:
+        self, processes: ProcessTable, mounter: Mounter, launcher: Launcher, *, everything: bool = False,
+        kept: Callable[[Caller | None], str] = none_kept,
+    ) -> None:  # fmt: skip
         self.processes = processes
         self.mounter = mounter
         self.launcher = launcher
+        self.kept = kept
         self.everything = everything
         super().__init__("#p", _Root(self))
 

@@ -12,7 +12,7 @@ from string import hexdigits
 from typing import NamedTuple
 
 from cognu.errors import E, FileError
-from cognu.files.launch import Grant, Launch, Mapping
+from cognu.files.launch import LONGEST_KEPT, Grant, Launch, Mapping
 from cognu.files.limits import MAX_WEIGHT, USUAL_WEIGHT, Resource
 from cognu.files.mounts import ChanMover
 from cognu.files.nscommands import change_directory
@@ -202,6 +202,23 @@ def _on(to: Control, words: list[str]) -> None:
     to.process.launch.on = words[0]
 
 
+def _stay(to: Control, words: list[str]) -> None:
+    usage = NEW_VERBS["keep"].usage
+    seconds = _number(words[0], "keep", usage)
+    if not 1 <= seconds <= LONGEST_KEPT:
+        raise FileError(E.USAGE, "keep", usage)
+    to.process.launch.keep = seconds
+
+
+def _attach(to: Control, words: list[str]) -> None:
+    usage = NEW_VERBS["attach"].usage
+    how = words[1] if len(words) > 1 else ""
+    if how not in ("", "take", "end"):
+        raise FileError(E.USAGE, "attach", usage)
+    launch = to.process.launch
+    launch.kept, launch.kept_how = _number(words[0], "attach", usage), how
+
+
 def _start(to: Control, words: list[str]) -> Steps[None]:
     process, launch = to.process, to.process.launch
     if not launch.program:
@@ -368,6 +385,8 @@ NEW_VERBS = {
     "isolate": _Verb(0, 0, "isolate", _isolate),
     "handle": _Verb(1, 1, f"handle INTERFACE ({INTERFACE_DIGITS} hexadecimal digits)", _handle),
     "on": _Verb(1, 1, "on NODE", _on),
+    "keep": _Verb(1, 1, f"keep SECONDS (1-{LONGEST_KEPT})", _stay),
+    "attach": _Verb(1, 2, "attach PID [take|end]", _attach),
     "start": _Verb(0, 0, "start", _start),
 }
 RUNNING_VERBS = {

@@ -14,6 +14,9 @@ TREE_LABEL = "tree:"
 TOKEN_VARIABLE = "COGNU_TOKEN"
 """The variable of the host in which a shell that the node starts finds its token: arguments anybody can read."""
 
+LONGEST_KEPT = 7 * 24 * 3600
+"""Seconds that a shell may be kept without a terminal."""
+
 SHELL = "cpu"
 """The program's name that, run on a peer or for one, means a shell, with the lent namespace at /mnt/term."""
 
@@ -57,6 +60,9 @@ class Launch:
     on: str = ""  # the peer to run it on; empty: here
     token: str = ""  # for a program run for a peer: redeemed there for its namespace and streams
     cwd: str = "/"  # its working directory in that namespace
+    keep: int = 0  # of a shell: seconds that it stays when its terminal is gone; 0: it ends then
+    kept: int = 0  # in place of a shell of its own: the number of one that is kept
+    kept_how: str = ""  # `take`: also from a terminal that has it; `end`: to end it
     starting: bool = False
     abandoned: bool = False  # whoever made the process went away while it was starting
 

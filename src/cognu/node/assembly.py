@@ -68,7 +68,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask, settings.labels,
-            PeerMachines(node),
+            PeerMachines(node), kept=launcher.keeping.text,
             resources=make_resources(node, stack),
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)

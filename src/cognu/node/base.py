@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cognu.devices.cons import cons_server
@@ -15,7 +16,7 @@ from cognu.devices.man import man_server
 from cognu.devices.naming import Machines
 from cognu.devices.net import NetServer
 from cognu.devices.pipe import PipeServer
-from cognu.devices.proc import ProcServer
+from cognu.devices.proc import ProcServer, none_kept
 from cognu.devices.procctl import Launcher
 from cognu.devices.profile import profile_server
 from cognu.devices.ram import RamServer
@@ -29,7 +30,7 @@ from cognu.files.namespace import Namespace
 from cognu.files.nscommands import Mounter, apply
 from cognu.files.nstext import quote
 from cognu.files.process import Process, ProcessTable, State
-from cognu.files.server import FileServer
+from cognu.files.server import Caller, FileServer
 from cognu.files.steps import finish
 from cognu.kernel import ALL_RIGHTS, NODE, Cap
 from cognu.man import directory
@@ -77,6 +78,7 @@ class Parts:
     umask: int = UMASK  # for files of the host that are made through it
     labels: tuple[str, ...] = ()  # this machine's, NAME=VALUE
     machines: Machines | None = None  # those that /net/cs knows by name
+    kept: Callable[[Caller | None], str] = none_kept  # what /proc/kept has for a caller
     resources: Mapping[str, FileServer] = field(default_factory=dict)  # devices of the host, by letter
 
 
@@ -97,8 +99,8 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "d": fd_server(processes),
         "|": PipeServer(processes.quota_of),
         "s": srv_server(processes),
-        "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True),
-        "q": ProcServer(processes, parts.mounter, parts.launcher),
+        "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True, kept=parts.kept),
+        "q": ProcServer(processes, parts.mounter, parts.launcher, kept=parts.kept),
         "k": log_server(parts.log),
         "P": profile_server(world.machine, world.threads, parts.sysname, parts.labels),
         "h": man_server(world, directory()),

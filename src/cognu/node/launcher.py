@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from cognu.devices.cons import cons_server
+from cognu.devices.kept import KeptTerminal, kept_server
 from cognu.devices.ram import RamServer
 from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
 from cognu.errors import THERE, CognuError, E, FileError
@@ -38,6 +39,7 @@ from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.admitting import prepared, taken_back
 from cognu.node.away import unless_away
 from cognu.node.grants import RUN
+from cognu.node.keeping import PLACE, Keeping
 from cognu.node.lending import STREAMS
 from cognu.node.lent_view import shell_view
 from cognu.node.node import Node
@@ -76,6 +78,7 @@ PROGRAMS = "/bin"
 OBJECTS = ("/mnt/store/objects", "#V/objects")
 """Where a process that may read the store finds its objects by hash."""
 PEERS = "/n"
+CONSOLE = "/dev/cons"
 _ABSENT = (E.NOENT, E.NOTDIR, E.NODEV, E.NAMETOOLONG, E.ILSEQ)
 """What a path that does not exist for a process is refused with."""
 
@@ -99,11 +102,14 @@ class Launcher:
         self._node = node
         self._programs = Programs(node.world, scheduler, cache, node.processes, SkeletonServer, runners)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.keeping = Keeping(node)
 
     async def launch(self, process: Process, launch: Launch) -> None:
         """Make a NEW process run, or raise with nothing left running."""
         if launch.on and launch.handles:
             raise FileError(E.NOTSUP, launch.on, "interfaces are handled by programs that run here")
+        if (launch.keep or launch.kept) and not launch.is_shell:
+            raise FileError(E.USAGE, "keep, attach", "of a shell on another machine")
         if launch.on:
             await self._on_peer(process, launch)
         elif launch.token and launch.program == SHELL:
@@ -361,30 +367,46 @@ class Launcher:
 
     async def _shell_for_peer(self, process: Process, launch: Launch) -> None:
         """A shell of the peer's on this machine: what the peer was granted, and its own files at /mnt/term."""
-        node = self._node
         peer, domain, root = await self._lent(process, launch)
+
+        async def dress(kept: Process, terminal: KeptTerminal) -> None:
+            _replace(kept, *await self._shell_namespace(kept, launch, peer, root, terminal))
+            for number, mode in ((0, OREAD), (1, OWRITE), (2, OWRITE)):
+                kept.descriptors.add(await self._open(kept, CONSOLE, mode), number)
+            await self._start_shell(kept, launch)
+            kept.state = State.RUNNING
+
         try:
-            namespace = await node.exports.namespace(peer, ROOT_DIRECTORIES)
-        except BaseException:
-            root.close()
-            domain.release()
-            raise
-        try:
-            self._add_devices(namespace)
-            await finish(apply_to(process, namespace, SHELL_NAMESPACE, node))
-            del namespace.devices["V"]  # /bin is all that a peer's shell may see of the store
-            place = await finish(namespace.find("/mnt/term", namespace.root, process))
-            namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
-            await finish(apply_to(process, namespace, "bind -a /mnt/term/dev /dev\n", node))
-            cwd = await self._start_directory(namespace, process, f"/mnt/term{launch.cwd}")
-        except BaseException:
-            namespace.release()
-            raise
+            if launch.kept:
+                await self.keeping.show(process, launch, peer, root)
+            elif launch.keep:
+                await self.keeping.begin(process, launch, peer, root, dress)
+            else:
+                _replace(process, *await self._shell_namespace(process, launch, peer, root))
+                await self._start_shell(process, launch)
         finally:
             root.close()
             domain.release()
-        _replace(process, namespace, cwd)
-        await self._start_shell(process, launch)
+
+    async def _shell_namespace(
+        self, process: Process, launch: Launch, peer: str, root: Chan, terminal: KeptTerminal | None = None
+    ) -> tuple[Namespace, Chan]:
+        """What a peer's shell sees, and where it begins. Its terminal is what was lent, or `terminal`."""
+        node = self._node
+        namespace = await node.exports.namespace(peer, ROOT_DIRECTORIES)
+        try:
+            self._add_devices(namespace, terminal)
+            await finish(apply_to(process, namespace, SHELL_NAMESPACE, node))
+            del namespace.devices["V"]  # /bin is all that a peer's shell may see of the store
+            place = await finish(namespace.find(PLACE, namespace.root, process))
+            namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
+            console = f"{PLACE}/dev" if terminal is None else "'#t'"
+            await finish(apply_to(process, namespace, f"bind -a {console} /dev\n", node))
+            namespace.devices.pop("t", None)  # nor may it have another terminal than its own
+            return namespace, await self._start_directory(namespace, process, f"{PLACE}{launch.cwd}")
+        except BaseException:
+            namespace.release()
+            raise
 
     async def _start_shell(self, process: Process, launch: Launch) -> None:
         """The host's process that the shell is, within what its peer may use. Raises DQUOT."""
@@ -428,8 +450,9 @@ class Launcher:
         except FileError:
             return namespace.root.share()
 
-    def _add_devices(self, namespace: Namespace) -> None:
-        """The devices that a shell needs: those of the process itself, the store's programs, a /tmp of its own."""
+    def _add_devices(self, namespace: Namespace, terminal: KeptTerminal | None) -> None:
+        """The devices that a shell needs: those of the process itself, the store's programs, a /tmp of its own, and
+        its terminal, if that is this node's."""
         node, domain = self._node, namespace.domain
         base = node.base.namespace
         for letter, source, rights in (
@@ -442,6 +465,7 @@ class Launcher:
         for letter, server in (
             ("c", cons_server(node.world, node.settings.name, node.processes)),
             ("r", RamServer(node.world.clock, quota_of=node.processes.quota_of)),
+            *([] if terminal is None else [("t", kept_server(terminal))]),
         ):
             _, cap = node.authority.new_server(domain.pid, f"#{letter}")
             namespace.devices[letter] = Device(server, domain, cap, Path(None, "#" + letter))
@@ -454,8 +478,9 @@ class Launcher:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop following far processes, and what writes behind programs that are over."""
+        """Stop following far processes, showing kept shells, and what writes behind programs that are over."""
         await self._programs.close()
+        await self.keeping.close()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -478,6 +503,8 @@ def _far_lines(process: Process, launch: Launch) -> list[str]:
     lines += [f"limit {what} {value}" for what, value in launch.limits.items()]
     lines += [f"pri {process.weight}"] if process.weight != USUAL_WEIGHT else []
     lines += ["isolate"] if launch.isolate else []
+    lines += [f"keep {launch.keep}"] if launch.keep else []
+    lines += [f"attach {launch.kept} {launch.kept_how}".strip()] if launch.kept else []
     lines += [f"grant {quote(grant.path)} {grant.rights}" for grant in launch.grants]
     lines += [f"dir {quote(mapping.guest)} {quote(mapping.guest)}" for mapping in launch.directories]
     return lines

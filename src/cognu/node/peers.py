@@ -136,8 +136,10 @@ class PeerExports:
                 self._kill_below(session, f"{text} was revoked")
 
     def forget(self, peer: str) -> None:
-        """End all grants of a peer, and what it gave counts no more."""
+        """End all grants of a peer, and all that runs here for it; what it gave counts no more."""
         self.given.pop(peer, None)
+        for session in self._sessions.get(peer, []):
+            self._kill_below(session, "its peer was dropped")
         for held in self._held.pop(peer, {}).values():
             self._end(held)
 

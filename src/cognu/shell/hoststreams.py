@@ -70,7 +70,8 @@ class HostInput:
         self._descriptor = descriptor
         self._turn = asyncio.Lock()
         kind = _kind(descriptor)
-        self._may_wait = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or os.isatty(descriptor)
+        self._is_terminal = os.isatty(descriptor)
+        self._may_wait = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or self._is_terminal
         self._held: deque[bytes] = deque()  # taken and not read yet, as it came
         self._room = READ_SIZE  # bytes that may still come to that before it is read
         self._over: bytes | FileError | None = None  # what comes after that: `b""` at the end, or a refusal
@@ -153,7 +154,10 @@ class HostInput:
             self._over = from_oserror(error, self.path)
             return
         if not data:
-            self._over = b""
+            # A terminal that was hung up gives the same as Ctrl-D (tty_ioctl(4)), and is no terminal any more. Nobody
+            # typed that end: a shell that is kept somewhere must not take it for one.
+            gone = self._is_terminal and not os.isatty(self._descriptor)
+            self._over = FileError(E.NXIO, self.path, "the terminal was closed") if gone else b""
         elif self._escapes is None:
             self._keep(data)
         else:

@@ -54,6 +54,10 @@ class ProgramStart:
         lines += [f"dir {quote(directory.host)} {quote(directory.guest)}" for directory in options.directories]
         if options.isolate:
             lines.append("isolate")
+        if options.keep:
+            lines.append(f"keep {options.keep}")
+        if options.kept is not None:
+            lines.append(f"attach {options.kept} {options.kept_how}".strip())
         lines += [f"handle {quote(name)}" for name in options.handles]
         if options.memory is not None:
             lines.append(f"limit memory {options.memory}")

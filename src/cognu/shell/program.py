@@ -25,7 +25,7 @@ from cognu.shell.interpreter import execute, interpret
 from cognu.shell.listings import Listings
 from cognu.shell.nodeprocess import silent
 from cognu.shell.session import NodeSession
-from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks
+from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks, goes_along
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
 from cognu.shell.waiting import Teller
@@ -33,8 +33,6 @@ from cognu.shell.wants import Questions, line_of
 from cognu.world.net import UNIX_CONNECT_SECONDS, RealNetwork
 from cognu.world.real import RealClock, RealThreads
 
-PASSED_ON = ("USER", "TERM", "LANG", "LC_ALL", "TZ")
-"""What of the host's environment a shell starts with, beside HOME."""
 PLAIN = ("", "dumb", "unknown")
 """Values of TERM for terminals on which nothing can be edited."""
 NODE_ENVIRONMENT = "/env"
@@ -172,8 +170,8 @@ async def _environment(session: NodeSession) -> dict[str, str]:
 
 def host_variables() -> dict[str, str]:
     """What a shell started on the host begins with: HOME by its name in the namespace, and a few more."""
-    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {"HOME": namespace_path(os.path.expanduser("~")), **variables}
+    variables = {name: value for name, value in os.environ.items() if goes_along(name)}
+    return {**variables, "HOME": namespace_path(os.path.expanduser("~"))}
 
 
 def host_cwd() -> str:

@@ -234,10 +234,11 @@ async def wait_for(call: Call, child: Child, attendant: Attendant | None = None)
     return status
 
 
-async def wait_at_terminal(call: Call, child: Child) -> int:
+async def wait_at_terminal(call: Call, child: Child, left: str) -> int:
     """Wait for a shell of another machine that has the terminal: what Ctrl-C ends is decided there, every time.
 
-    `~.` at the beginning of a line kills it, for that machine may be away, and hear nothing.
+    `~.` at the beginning of a line kills it, for that machine may be away, and hear nothing; then `left` is said. One
+    that is kept there goes on without the terminal.
     """
     await call.release()
     escaped = asyncio.Event()
@@ -249,7 +250,7 @@ async def wait_at_terminal(call: Call, child: Child) -> int:
     finally:
         await end_tasks([killing])
     if escaped.is_set():
-        await stderr.write(AS_USUAL + encode(f"left {call.operands[0]}; what ran there ends when it hears of it\n"))
+        await stderr.write(AS_USUAL + encode(f"{left}\n"))
     elif child.message:
         await stderr.write(encode(f"{call.argv[0]}: {child.message}\n"))
     return status

@@ -482,9 +482,9 @@ class NodeSession:
         stdin: File,
         stdout: File,
         stderr: File,
-        grants: tuple[Grant, ...] = (),
+        options: RunOptions,
     ) -> Child:
-        start = ProgramStart("cpu", ("cpu", *argv), env, self._cwd, RunOptions(on=node, grants=grants))
+        start = ProgramStart("cpu", ("cpu", *argv), env, self._cwd, replace(options, on=node))
         return await self._started(start, stdin, stdout, stderr)
 
     async def _started(self, start: ProgramStart, *streams: File) -> Child:

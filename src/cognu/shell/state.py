@@ -26,6 +26,7 @@ NOT_A_PROGRAM = 126
 NOT_FOUND = 127
 PROMPT_VARIABLE, CONTINUED_VARIABLE = "PS1", "PS2"
 """They say, as they are, what asks for a line, and for more of a script that is incomplete."""
+_ALONG = ("HOME", "USER", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ")
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -167,6 +168,14 @@ class Shell:
         await end_tasks(job.task for job in jobs)
         for job in jobs:
             job.status()
+
+
+def goes_along(name: str) -> bool:
+    """Whether a variable says what terminal, language and user it is: what a shell on another machine is to know.
+
+    Not COLUMNS and LINES: a window's size changes, and /dev/winsize has it.
+    """
+    return name in _ALONG or name.startswith("LC_")
 
 
 async def end_tasks(

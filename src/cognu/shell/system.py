@@ -114,7 +114,12 @@ class RunOptions:
     node's own limits. An empty `directories` leaves the guest with its usual preopened directories. `grant_files` are
     paths of texts as grants(5). `asks`: the program waits while `Child.want` is asked for what it has no grant for.
     `group` is whose notes it gets; None: those of the session. `isolate`: in an OS process of its own.
-    `handles`: names of interfaces that it serves, in hexadecimal."""
+    `handles`: names of interfaces that it serves, in hexadecimal.
+
+    Of a shell on another machine: `keep` for how many seconds it stays without its terminal; `kept` is the number of
+    one that stayed, to be had in place of a new one, and `kept_how` says `take` (also from a terminal that has it) or
+    `end`.
+    """
 
     on: str | None = None
     grants: tuple[Grant, ...] = ()
@@ -126,6 +131,9 @@ class RunOptions:
     group: NoteGroup | None = field(default=None, compare=False)
     isolate: bool = False
     handles: tuple[str, ...] = ()
+    keep: int = 0
+    kept: int | None = None
+    kept_how: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,11 +332,11 @@ class System(Protocol):
         stdin: File,
         stdout: File,
         stderr: File,
-        grants: tuple[Grant, ...] = (),
+        options: RunOptions,
     ) -> Child:
-        """A shell on another node (or one command, if `argv` is not empty).
+        """A shell on another node (or one command, if `argv` is not empty), which `options` need not name.
 
-        It has the terminal and at `/mnt/term` this working directory and what `grants` name, nothing else from here.
+        It has the terminal and at `/mnt/term` this working directory and what was granted, nothing else from here.
         """
 
 

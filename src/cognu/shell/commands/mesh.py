@@ -7,17 +7,13 @@ import re
 
 from cognu.errors import E, FileError
 from cognu.files.launch import TOKEN_LABEL
-from cognu.shell.commands.processes import typed_grants
 from cognu.shell.commands.reading import chunks, lines, opened
 from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count
-from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
-from cognu.shell.state import PROMPT_VARIABLE, Call, encode
+from cognu.shell.state import Call, encode
 from cognu.shell.system import File, absolute, is_terminal
 
 TOKEN = re.compile("[a-z2-7]{32}")
-SCRIPT = "-"
-"""In place of a command: the input is a script."""
 
 
 async def _copy_out(call: Call, file: File) -> int:
@@ -141,23 +137,3 @@ async def export_tree(call: Call) -> int:
             for inner, outer in widened.get(peer, ()):
                 await call.streams.stderr.write(encode(f"{peer}: {inner} shows what of it {outer} hides\n"))
     return 0
-
-
-async def cpu(call: Call) -> int:
-    node, *argv = call.operands
-    streams = call.streams
-    grants = await typed_grants(call)
-    at_terminal = is_terminal(streams.stdin)
-    environment = call.environment
-    if not argv and at_terminal:
-        environment = environment | {PROMPT_VARIABLE: f"{node}% "}  # so that its user sees where a line goes
-    try:
-        child = await call.system.cpu(
-            node, argv or ([] if at_terminal else [SCRIPT]), environment,
-            streams.stdin, streams.stdout, streams.stderr, grants,
-        )  # fmt: skip
-    except FileError as error:
-        return await could_not_run(call, error)
-    if not argv and at_terminal:
-        return await wait_at_terminal(call, child)
-    return await wait_for(call, child)

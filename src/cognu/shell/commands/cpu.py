@@ -1,0 +1,198 @@
+"""`cpu`: shells and commands on other machines, also such as stay there when their terminal goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from cognu.errors import E, FileError
+from cognu.files.launch import LONGEST_KEPT
+from cognu.files.nstext import split_commands
+from cognu.shell.commands.peers import columns, time_text
+from cognu.shell.commands.processes import typed_grants
+from cognu.shell.commands.reading import chunks, opened
+from cognu.shell.lexer import is_name
+from cognu.shell.options import parse_count
+from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
+from cognu.shell.state import PROMPT_VARIABLE, Call, goes_along
+from cognu.shell.system import RunOptions, is_terminal
+
+USAGE = (
+    "cpu [--grant PATH[:rwx]] [-e NAME[=VALUE]] [--keep [--for SECONDS]] NODE [COMMAND [ARG...]] | "
+    "cpu -a ID [-d] NODE | cpu --end ID NODE | cpu -l [--json] [NODE]"
+)
+OPTIONS = ("grant=", "e=", "keep", "for=", "a=", "d", "end=", "l", "json")
+SCRIPT = "-"
+"""In place of a command: the input is a script."""
+KEPT_SECONDS = 24 * 3600
+"""How long a shell is kept without a terminal, unless `--for` says."""
+_NEW = ("grant", "e", "keep", "for")
+"""What is said of a new one alone."""
+_HEADS = ("ID", "STARTED", "TERMINAL", "SINCE", "UNTIL", "COMMAND")
+
+
+async def cpu(call: Call) -> int:
+    options = call.options
+    if "l" in options:
+        return await _list(call)
+    if "json" in options:
+        raise call.usage("it goes with -l", "--json")
+    if not call.operands:
+        raise call.usage("which machine? cpu NODE")
+    if "a" in options or "end" in options:
+        return await _attach(call)
+    if "d" in options:
+        raise call.usage("it goes with -a ID", "-d")
+    return await _begin(call)
+
+
+async def _begin(call: Call) -> int:
+    node, *argv = call.operands
+    streams = call.streams
+    grants = await typed_grants(call)
+    keep = _seconds(call)
+    at_terminal = is_terminal(streams.stdin)
+    environment = variables(call)
+    if not argv and at_terminal:
+        environment |= {PROMPT_VARIABLE: f"{node}% "}  # so that its user sees where a line goes
+    try:
+        child = await call.system.cpu(
+            node, argv or ([] if at_terminal else [SCRIPT]), environment,
+            streams.stdin, streams.stdout, streams.stderr, RunOptions(grants=grants, keep=keep),
+        )  # fmt: skip
+    except FileError as error:
+        return await could_not_run(call, error)
+    if keep:
+        return await wait_at_terminal(call, child, f"left {node}; what is kept there: cpu -l {node}")
+    if not argv and at_terminal:
+        return await wait_at_terminal(call, child, f"left {node}; what ran there ends when it hears of it")
+    return await wait_for(call, child)
+
+
+def _seconds(call: Call) -> int:
+    """For how long it is to be kept; 0: not at all. Raises USAGE."""
+    text = call.options.value("for")
+    if "keep" not in call.options:
+        if text is not None:
+            raise call.usage("it goes with --keep", "--for")
+        return 0
+    _need_terminal(call, "--keep")
+    seconds = KEPT_SECONDS if text is None else parse_count(text)
+    if not 1 <= seconds <= LONGEST_KEPT:
+        raise call.usage(f"from 1 to {LONGEST_KEPT} seconds", f"--for {text}")
+    return seconds
+
+
+def _need_terminal(call: Call, subject: str) -> None:
+    streams = call.streams
+    if not all(map(is_terminal, (streams.stdin, streams.stdout, streams.stderr))):
+        raise call.usage("input and output must be a terminal", subject)
+
+
+def variables(call: Call) -> dict[str, str]:
+    """What of the environment goes along: see `goes_along`, what stands before the command on its line, and `-e`.
+
+    Everything else stays: a variable may be a secret. Raises USAGE.
+    """
+    known = call.shell.variables
+    along = {name: value for name, value in call.environment.items() if goes_along(name) or known.get(name) != value}
+    for text in call.options.values("e"):
+        name, equals, value = text.partition("=")
+        if not is_name(name):
+            raise call.usage("NAME or NAME=VALUE is wanted", text)
+        if not equals and name not in call.environment:
+            raise call.usage("no such variable is set here", name)
+        along[name] = value if equals else call.environment[name]
+    return along
+
+
+async def _attach(call: Call) -> int:
+    options, streams = call.options, call.streams
+    ending = "end" in options
+    given = [name for name in _NEW if name in options]
+    if given or len(call.operands) != 1 or (ending and ("a" in options or "d" in options)):
+        raise call.usage("cpu -a ID [-d] NODE, or cpu --end ID NODE", given[0] if given else "")
+    if not ending:
+        _need_terminal(call, "-a")
+    [node] = call.operands
+    number = parse_count(options.value("end" if ending else "a") or "")
+    how = "end" if ending else "take" if "d" in options else ""
+    try:
+        child = await call.system.cpu(
+            node, [], {}, streams.stdin, streams.stdout, streams.stderr, RunOptions(kept=number, kept_how=how)
+        )
+    except FileError as error:
+        return await could_not_run(call, error)
+    if ending:
+        return await wait_for(call, child)
+    return await wait_at_terminal(call, child, f"left {node}; cpu -a {number} {node} is there again")
+
+
+@dataclass(frozen=True)
+class KeptShell:
+    """A line of /proc/kept; times in ns since 1970."""
+
+    node: str
+    id: int
+    user: str
+    started: int
+    shown: bool
+    since: int
+    seconds: int
+    argv: tuple[str, ...]
+
+
+def parse_kept(node: str, text: str) -> list[KeptShell]:
+    """The lines of a machine's /proc/kept (proc(3)). Raises BADMESSAGE for what is none."""
+    found = []
+    try:
+        for command in split_commands(text):
+            number, user, started, state, since, seconds, *argv = command.words
+            if state not in ("shown", "away"):
+                raise ValueError(state)
+            times = (int(started), state == "shown", int(since), int(seconds))
+            found.append(KeptShell(node, int(number), user, *times, tuple(argv)))
+    except (ValueError, FileError):
+        raise FileError(E.BADMESSAGE, f"/n/{node}/proc/kept") from None
+    return found
+
+
+async def _list(call: Call) -> int:
+    """Of one machine, or of all that are linked now; those that are not are named."""
+    if len(call.operands) > 1 or any(name not in ("l", "json") for name, _ in call.options.given):
+        raise call.usage("cpu -l [--json] [NODE]")
+    status = 0
+    if call.operands:
+        nodes = call.operands
+    else:
+        nodes = []
+        for peer in await call.system.rpc("peers"):
+            if peer["connected"]:
+                nodes.append(peer["name"])
+            else:
+                await call.complain(FileError(E.HOSTUNREACH, peer["name"], "what it keeps is not known"))
+                status = 1
+    kept: list[KeptShell] = []
+    for node in nodes:
+        try:
+            async with opened(call.system, f"/n/{node}/proc/kept", "r") as file:
+                text = b"".join([data async for data in chunks(file)])
+        except FileError as error:
+            if error.error is E.NOENT and not call.operands:
+                continue  # it lets us run nothing, so it keeps nothing
+            refused = FileError(E.NOPEER, node) if error.error is E.NOENT else error
+            await call.complain(refused)
+            return 1
+        kept += parse_kept(node, text.decode("utf-8", "replace"))
+    if "json" in call.options:
+        await call.print(json.dumps([asdict(each) for each in kept]))
+    elif kept:
+        await call.print(*columns([("NODE", *_HEADS), *map(_row, kept)]))
+    return status
+
+
+def _row(kept: KeptShell) -> tuple[str, ...]:
+    until = "-" if kept.shown else time_text(kept.since + kept.seconds * 10**9)
+    state = "shown" if kept.shown else "none"
+    command = " ".join(kept.argv[1:]) or "a shell"
+    return (kept.node, str(kept.id), time_text(kept.started), state, time_text(kept.since), until, command)
