@@ -213,12 +213,12 @@ class Naive:
     def remove(self, path: str) -> None:
         number = self._own(path)
         file = self.files[number]
-        if file.names:
-            raise Refused("notempty")
         try:
             names, name = self.holder(number)
         except Refused:
             raise Refused("perm") from None
+        if file.names:
+            raise Refused("notempty")
         del names[name]
         file.gone = True
 

@@ -22,7 +22,7 @@ FLAGS = {"MREPL": MREPL, "MBEFORE": MBEFORE, "MAFTER": MAFTER, "MCREATE": MCREAT
 CLASSES = {
     E.NOENT: "notexist", E.EXIST: "exists", E.NOTDIR: "notdir", E.ACCES: "perm", E.NOCREATE: "perm", E.ISDIR: "perm",
     E.MOUNT: "mount", E.NOTMOUNTED: "mount", E.NOTINUNION: "mount", E.NOTEMPTY: "notempty", E.INVAL: "other",
-    E.MOUNTPOINT: "mountpoint",
+    E.MOUNTPOINT: "mountpoint", E.PERM: "perm",
 }  # fmt: skip
 Result = dict[str, Any]
 

@@ -382,8 +382,13 @@ class Namespace:
     # -- operations on files --------------------------------------------------------------------------------------
 
     def open(self, chan: Chan, mode: int, caller: Caller) -> Steps[Chan]:
-        """Open the file at `chan`, behind any mount point. `chan` is used up; if this raises, it is as before."""
+        """Open the file at `chan`, behind any mount point. `chan` is used up; if this raises, it is as before.
+
+        With ORCLOSE as `remove`.
+        """
         target, head = self.cross(chan)
+        if mode & ORCLOSE:
+            _check_not_held(chan, head)
         opened = yield from self._own(target, caller, unopened=True)
         method = opened.server.open
         try:
@@ -455,7 +460,10 @@ class Namespace:
         return replace(stat, name=under.name)
 
     def wstat(self, chan: Chan, change: SetStat) -> Steps[None]:
-        """Change attributes. A mount point can't be renamed (MOUNTPOINT). `chan` goes by its new name afterwards."""
+        """Change attributes. A mount point can't be renamed (MOUNTPOINT), nor the root of a tree (PERM).
+
+        `chan` goes by its new name afterwards.
+        """
         target, head = self.cross(chan)
         if change.name is not None:
             _check_not_held(chan, head)
@@ -464,7 +472,7 @@ class Namespace:
             chan.renamed(change.name)
 
     def remove(self, chan: Chan, caller: Caller) -> Steps[None]:
-        """Remove the file. A mount point can't be removed (MOUNTPOINT)."""
+        """Remove the file. A mount point can't be removed (MOUNTPOINT), nor the root of a tree (PERM)."""
         target, head = self.cross(chan)
         _check_not_held(chan, head)
         own = yield from self._own(target, caller)
@@ -642,10 +650,10 @@ def _member(chan: Chan, create: bool, order: int, turn: int, read_only: bool = F
 
 
 def _check_not_held(chan: Chan, head: MountHead | None) -> None:
-    """Raises MOUNTPOINT, or PERM for the top of a tree of its own: its name is in a directory that is not in it."""
+    """Raises MOUNTPOINT, or PERM for the top of a tree: its name is in a directory that is not in it."""
     if head is not None:
         raise FileError(E.MOUNTPOINT, str(chan.path))
-    if chan.path.top and chan.path.parent is not None:
+    if chan.path.top:
         raise FileError(E.PERM, str(chan.path), "nothing above it may be used")
 
 

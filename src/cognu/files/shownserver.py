@@ -28,7 +28,7 @@ from cognu.files.server import (
 )
 from cognu.files.shown import Filter, notice_shown
 from cognu.files.steps import Steps, ready, start
-from cognu.ninep.types import DMDIR, QTDIR, FileSystemStat, Qid, SetStat, Stat
+from cognu.ninep.types import DMDIR, ORCLOSE, QTDIR, FileSystemStat, Qid, SetStat, Stat
 
 Names = tuple[str, ...]
 
@@ -95,10 +95,11 @@ class ShownServer(FileServer):
         return start(self._walk(_of(fid), names, caller))
 
     def _walk(self, fid: ShownFid, names: Sequence[str], caller: Caller) -> Steps[Walk]:
-        if names == [".."] and len(fid.names) > fid.top:
-            walked = yield from ready(self._below.walk(fid.below, names, caller))
+        up = len(names) == 1 and names[0] == ".."
+        if up and len(fid.names) > fid.top:
+            walked = yield from ready(self._below.walk(fid.below, [".."], caller))
             return _with(walked, fid.names[:-1], fid.top)
-        if not names or names == [".."]:
+        if up or not names:
             walked = yield from ready(self._below.walk(fid.below, [], caller))
             return _with(walked._replace(qids=[fid.qid] * len(names)), fid.names, fid.top)
         count = self._leading(fid, names)
@@ -111,9 +112,12 @@ class ShownServer(FileServer):
         return None if walked is None else self._walked(at, names, walked)
 
     def _leading(self, fid: ShownFid, names: Sequence[str]) -> int:
-        """How many of `names` may be shown, whatever the files are. Raises NOENT if not the first."""
-        count = 0
-        while count < len(names) and self._patterns.allows((*fid.names, *names[: count + 1]), True):
+        """How many of `names` may be shown, whatever the files are. Raises NOENT if not the first.
+
+        `..` is none: patterns are not asked about where it leads. It is walked alone (`walk`).
+        """
+        count, allows = 0, self._patterns.allows
+        while count < len(names) and names[count] != ".." and allows((*fid.names, *names[: count + 1]), True):
             count += 1
         if not count:
             raise FileError(E.NOENT, names[0])
@@ -226,6 +230,8 @@ class ShownServer(FileServer):
 
     def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         at = _of(fid)
+        if mode & ORCLOSE:
+            _check_not_root(at)
 
         def steps() -> Steps[Fid]:
             opened = yield from ready(self._below.open(at.below, mode, caller))
@@ -261,6 +267,7 @@ class ShownServer(FileServer):
         return self._below.stat(_of(fid).below)
 
     def remove(self, fid: Fid) -> MaybeAsync[None]:
+        _check_not_root(_of(fid))
         return self._below.remove(_of(fid).below)
 
     def readlink(self, fid: Fid) -> MaybeAsync[str]:
@@ -304,6 +311,12 @@ class ShownServer(FileServer):
 
     def stat_now(self, fid: Fid) -> Stat | None:
         return self._below.stat_now(_of(fid).below)
+
+
+def _check_not_root(fid: ShownFid) -> None:
+    """Raises BUSY for the root of the tree: its name is in a directory that is not in it."""
+    if len(fid.names) == fid.top:
+        raise FileError(E.BUSY, "/", "the root stays")
 
 
 def _with(walked: Walk, names: Names, top: int) -> Walk:
