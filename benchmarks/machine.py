@@ -79,6 +79,19 @@ def spent(pid: int) -> int:
     return total
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it started, and these, as far as they run (/proc/PID/task/TID/children, proc(5))."""
+    children: list[int] = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            children += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    found = [pid]
+    for child in children:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += family(child)
+    return found
+
+
 def resident(pid: int) -> float:
     """Resident memory (VmRSS, proc(5)) in MB of 10**6 bytes. Raises `FileNotFoundError` if the system has no /proc."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

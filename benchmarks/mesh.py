@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,7 +30,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks import link, link_peer, openssh, servers, trips, wire
-from benchmarks.machine import CAN_ACCOUNT
+from benchmarks.machine import CAN_ACCOUNT, family, spent
 from benchmarks.measure import Bench, Case, Unit
 from benchmarks.openssh import Ssh
 from benchmarks.twonodes import Two, over_a_line, strangers
@@ -65,13 +66,13 @@ QUICK = Sizes(1 << 16, 3, 2)
 async def run(bench: Bench) -> None:
     with TemporaryDirectory() as name:
         await _meet(bench, Path(name))
-    for delay in (0,) if bench.quick else DELAYS:
+    for delay in (0, 1) if bench.quick else DELAYS:
         for leads in (True, False):
             with TemporaryDirectory() as name:
                 await _set_up(bench, name, delay, leads)
     with TemporaryDirectory() as name:
         await _cut(bench, Path(name))
-    for delay in (1,) if bench.quick else DELAYS:
+    for delay in (0,) if bench.quick else DELAYS:
         with TemporaryDirectory() as name:
             await _files(bench, Path(name), delay, QUICK if bench.quick else SIZES[delay])
 
@@ -329,6 +330,8 @@ async def _files(bench: Bench, directory: Path, delay: int, sizes: Sizes) -> Non
         session = await NodeSession.open_session(control, RealClock(), trips.ME.user)
         try:
             cases = _by_sshfs(bench, session, ssh, served, directory / "mounted", sizes)
+            if CAN_ACCOUNT and not delay:
+                cases += [_accounted(case, sizes) for case in cases]
             cases += _by_tar(session, ssh, served, directory / "unpacked", sizes)
             await bench.measure([case._replace(name=f"{delay} ms: {case.name}", runs=RUNS) for case in cases])
         finally:
@@ -348,6 +351,25 @@ def _ssh(bench: Bench, stack: ExitStack, directory: Path, delay: int) -> Ssh | N
     return stack.enter_context(openssh.client(own, door))
 
 
+@dataclass(frozen=True)
+class _Mounted:
+    """`work` at `path`, mounted anew by sshfs; `count` is what it takes and measures by."""
+
+    ssh: Ssh
+    served: Path
+    place: Path
+    work: Callable[[Path, int], float]
+    path: str
+    count: int
+
+    def __call__(self) -> float:
+        return self.measured(lambda work: work())
+
+    def measured(self, measure: Callable[[Callable[[], float]], float]) -> float:
+        with self.ssh.sshfs(self.served, self.place):
+            return measure(lambda: self.work(self.place / self.path, self.count))
+
+
 def _by_sshfs(
     bench: Bench, session: NodeSession, ssh: Ssh | None, served: Path, place: Path, sizes: Sizes
 ) -> list[Case]:
@@ -355,13 +377,8 @@ def _by_sshfs(
     if missing:
         bench.miss("sshfs", missing)
 
-    def mounted(work: Callable[..., float], path: str, count: int) -> Callable[[], float] | None:
-        def measure() -> float:
-            assert ssh is not None
-            with ssh.sshfs(served, place):
-                return work(place / path, count)
-
-        return None if missing or ssh is None else measure
+    def mounted(work: Callable[[Path, int], float], path: str, count: int) -> _Mounted | None:
+        return None if missing or ssh is None else _Mounted(ssh, served, place, work, path, count)
 
     few, large, mb, per_second = sizes.few, sizes.large, Unit.MB_PER_SECOND, Unit.PER_SECOND
     return [
@@ -376,6 +393,49 @@ def _by_sshfs(
         Case(f"write {mib} / sshfs", mb, partial(trips.session_write, session, f"{far}/copy", large),
              "sshfs", mounted(trips.write_at, "copy", large)),
     ]  # fmt: skip
+
+
+def _accounted(case: Case, sizes: Sizes) -> Case:
+    """The same by the processor time that all the processes of this run had, for each file or megabyte.
+
+    That is near, far and this one, which is the shell, or sshfs, ssh, the server's process and this one; the proxy too.
+    """
+    large = case.unit is Unit.MB_PER_SECOND
+    tree = case.name.startswith("tree")
+    ours, theirs = case.ours, case.theirs
+    few = sizes.large / 1e6 if large else sizes.few
+    many = sizes.files if tree else few
+
+    async def mine() -> float:
+        before = _spent()
+        work = ours()
+        assert not isinstance(work, float)
+        await work
+        return _since(before) / many
+
+    def others(work: Callable[[], float]) -> float:
+        before = _spent()
+        work()
+        return _since(before) / few
+
+    what = "MB" if large else "file"
+    peer = partial(theirs.measured, others) if isinstance(theirs, _Mounted) else None
+    return Case(f"CPU per {what}: {case.name}", Unit.US, mine, case.peer, peer)
+
+
+def _spent() -> dict[int, int]:
+    """Nanoseconds of each process of this run."""
+    had = {}
+    for pid in family(os.getpid()):
+        with suppress(FileNotFoundError):  # it ended meanwhile
+            had[pid] = spent(pid)
+    return had
+
+
+def _since(before: dict[int, int]) -> float:
+    """Microseconds that those have had since which were there, and still are."""
+    now = _spent()
+    return sum(now[pid] - then for pid, then in before.items() if pid in now) / 1000
 
 
 def _by_tar(session: NodeSession, ssh: Ssh | None, served: Path, unpacked: Path, sizes: Sizes) -> list[Case]:
