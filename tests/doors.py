@@ -170,6 +170,7 @@ OF_THE_WORLD: Rows = {
         "TcpConversation.connect.dial": "self._network",
         "UnixConversation.connect.dial": "self._network",
     },
+    "devices/sensor.py": {"Host._read": "self._disk"},
     "devices/udp.py": {"UdpConversation._open": "self._network"},
     "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
@@ -199,7 +200,7 @@ OF_THE_WORLD: Rows = {
         "Node.status": "self.world.spawn",
     },
     "node/programs.py": {"ProgramBook._store": "self._disk"},
-    "node/resources.py": {"make_resources": "world.spawn"},
+    "node/resources.py": {"make_resources": "world.disk world.spawn"},
     "node/script.py": {"BaseScript._lines": "self._world.disk"},
     "node/verbs.py": {"_part": "node.network"},  # the server of /n
     "runtime/cache.py": {ANY: "self._world.disk"},
@@ -216,6 +217,7 @@ OPENING = words(
 )
 OPENED: Rows = {
     "devices/cmd.py": {"Run._follow": "device.spawn.start_piped"},
+    "devices/helper.py": {"run_helper": "spawn.start_piped"},
     "devices/host.py": {ANY: "self.tree"},  # of which this is the server
     "devices/net.py": {
         "TcpConversation.announce": "self._network.announce_tcp",
@@ -399,6 +401,9 @@ SET_LATER = ("runtime/capi.py",)
 TYPES = frozenset({"World", "Keeper", "Network", "Spawn", "Disk"})
 GIVEN = {
     "devices/cmd.py": {"Spawn"},
+    "devices/desktop.py": {"Spawn"},
+    "devices/helper.py": {"Spawn"},
+    "devices/sensor.py": {"Disk", "Spawn"},
     "devices/naming.py": {"Network"},  # of /net
     "devices/man.py": {"Keeper"},
     "devices/net.py": {"Network"},

@@ -15,14 +15,22 @@ class Fifo:
         os.mkfifo(path)
         self._number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
+    async def begun(self) -> bytes:
+        """What one of them wrote there first."""
+        await self._heard()
+        return os.read(self._number, 64)
+
     async def ended(self) -> None:
         """Until all that had it open for writing are gone; one had, before this is called."""
-        loop = asyncio.get_running_loop()
-        over = asyncio.Event()
-        loop.add_reader(self._number, over.set)
-        try:
-            await over.wait()
-        finally:
-            loop.remove_reader(self._number)
+        await self._heard()
         assert os.read(self._number, 1) == b""
         os.close(self._number)
+
+    async def _heard(self) -> None:
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+        loop.add_reader(self._number, heard.set)
+        try:
+            await heard.wait()
+        finally:
+            loop.remove_reader(self._number)

@@ -1,7 +1,8 @@
-"""What of a machine another one may use as files: its programs."""
+"""What of a machine another one may use as files: its programs, sensors, clipboard and person."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from cognu.errors import E
 from cognu.files.nstext import quote, split_words
-from cognu.ninep.types import ORDWR
+from cognu.ninep.types import ORDWR, OWRITE
 from e2e.harness import Client, File, join, pair, refused
 from e2e.test_auditing import audited
 from fifo import Fifo
@@ -101,3 +102,49 @@ async def test_a_command_is_granted_by_its_own_name_alone(place: Path) -> None:
         await refused(pi.rpc("grant", peer="desk", grants=["cmd:any/0"]), E.USAGE, "cmd:NAME")
         await refused(pi.rpc("mint", path="/tmp", peer="desk"), E.ACCES, "not lent on")
         assert await desk.list("/n/pi/tmp") == []
+
+
+async def test_a_sensor_is_granted_watched_and_bound_as_any_file(place: Path) -> None:
+    value = place / "value"
+    value.write_text("21500\n")
+    sensors = {
+        "attic": {"file": str(value), "every": 1},
+        "count": {"command": [*PYTHON, "print(6 * 7)"]},
+        "broken": {"command": ["/no/such/program"]},
+    }
+    set_for(place / "pi", sensors=sensors)
+    granted = ("read:/dev/sensor/attic", "read:/dev/sensor/count")
+    async with pair(place, *granted) as two, two.desk.client() as desk, two.pi.client() as pi:
+        assert await pi.list("/dev/sensor") == ["attic", "broken", "count"]
+        await refused(pi.read("/dev/sensor/broken"), E.NOENT)
+        assert await desk.list("/n/pi/dev/sensor") == ["attic", "count"]
+        assert await desk.read("/n/pi/dev/sensor/count") == b"42\n"
+        await refused(desk.open("/n/pi/dev/sensor/attic", OWRITE), E.ACCES)
+        watching = await two.desk.begin("sh", "-c", "watch -n 1 /n/pi/dev/sensor/attic")
+        told = asyncio.ensure_future(watching.communicate())
+        while not told.done():  # it is told of the first change after it has begun
+            value.write_text(f"{int(value.read_text()) + 1}\n")
+            await desk.read("/n/pi/dev/sensor/attic")
+        assert b"attic" in told.result()[0]
+        await desk.change_ns("bind -b /n/pi/dev /dev")
+        assert await desk.read("/dev/sensor/attic") == value.read_bytes()
+        assert await desk.read("/dev/sysname") == b"desk"  # what pi did not grant is desk's own
+        await pi.rpc("revoke", peer="desk", grant="read:/dev/sensor/attic")
+        await refused(desk.read("/dev/sensor/attic"), E.NOENT)
+
+
+async def test_the_clipboard_and_notices_are_granted_by_their_own_names_alone(place: Path) -> None:
+    async with pair(place) as two, two.desk.client() as desk, two.pi.client() as pi:
+        await join(two.pi, two.desk, "read:/")
+        await refused(desk.walk("/n/pi/dev/snarf"), E.NOENT)
+        await refused(desk.walk("/n/pi/dev/notify"), E.NOENT)
+        await refused(pi.rpc("mint", path="/dev/snarf", peer="desk"), E.ACCES)
+        await pi.rpc("revoke", peer="desk", grant="read:/")
+        await pi.rpc("grant", peer="desk", grants=["write:/dev/snarf", "write:/dev/notify"])
+        ended = await two.desk.command("sh", "-c", "echo from desk > /n/pi/dev/snarf; echo done > /n/pi/dev/notify")
+        assert (ended.status, ended.errors) == (0, b"")
+        assert await pi.read("/dev/snarf") == b"from desk\n"
+        assert b'"cognu.notify", "message": "desk: done"' in await pi.read("/dev/kmesg")
+        assert await desk.read("/dev/snarf") == b""
+        await desk.change_ns("bind -b /n/pi/dev /dev")
+        assert await desk.read("/dev/snarf") == b"from desk\n"

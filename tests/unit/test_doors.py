@@ -189,6 +189,10 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "Run._follow",
                 "a command that the node's owner named, through a file opened under a capability for its directory",
             ),
+            "devices/helper.py": (
+                "run_helper",
+                "a helper of the host that its owner named, for a file opened under a capability; ended in that call",
+            ),
             "node/launcher.py": (
                 "Launcher._start_shell",
                 "a peer's shell, which the peer may start with the grant `run`, within its memory",
@@ -305,6 +309,7 @@ def servers() -> frozenset[str]:
 SERVED = {
     "devices/cons.py", "devices/env.py", "devices/fd.py", "devices/log.py", "devices/man.py", "devices/srv.py",
     "devices/root.py", "devices/kept.py", "devices/profile.py", "store/server.py", "node/control.py",
+    "devices/sensor.py", "devices/desktop.py",
 }  # fmt: skip
 """Modules that make the server they are about, for whoever calls them; the others are below."""
 MADE = {

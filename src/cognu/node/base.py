@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cognu.devices.cons import cons_server
@@ -46,6 +45,8 @@ NAMESPACE = """\
 bind '#c' /dev
 bind -a '#k' /dev
 bind -a '#P' /dev
+bind -a '#S' /dev
+bind -a '#D' /dev
 bind -c '#e' /env
 bind '#d' /fd
 bind '#p' /proc

@@ -26,10 +26,10 @@ from cognu.files.steps import Steps, finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 from cognu.ninep.compound import MOST_SECONDS
 from cognu.node.node import Node
-from cognu.node.peers import REFUSED
+from cognu.node.peers import ALONE, REFUSED
 
 Arguments = dict[str, Any]
-NOT_HANDED_ON = (*REFUSED, "#q")
+NOT_HANDED_ON = (*REFUSED, *ALONE, "#q")
 """Nor what runs programs for a peer: that goes by whose link it is."""
 TREE = "9p"
 """The label of a channel that asks for what the peer was granted, or by a token for what was handed on."""

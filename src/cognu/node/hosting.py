@@ -1,4 +1,4 @@
-"""What of the host a node's owner lends as files: `commands` of settings(5), read and checked."""
+"""What of the host a node's owner lends as files: `commands` and `sensors` of settings(5), read and checked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from cognu.devices.cmd import ARGS, HostCommand
+from cognu.devices.sensor import Source
 from cognu.errors import E, FileError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 MOST_NAMES = 256
+LONGEST_EVERY = 24 * 3600
 ANYTHING = "any"
 """As a command: whatever the caller says."""
 
@@ -18,6 +20,26 @@ ANYTHING = "any"
 def parse_commands(raw: object, subject: str) -> dict[str, HostCommand]:
     """By name, what may be run. Raises DAMAGED about `subject`, saying which name is wrong, and how it should be."""
     return {name: _command(entry, f"{subject}: commands: {name}") for name, entry in _named(raw, subject, "commands")}
+
+
+def parse_sensors(raw: object, subject: str) -> dict[str, Source]:
+    """By name, what is measured. Raises DAMAGED as `parse_commands` does."""
+    return {name: _sensor(entry, f"{subject}: sensors: {name}") for name, entry in _named(raw, subject, "sensors")}
+
+
+def _sensor(entry: Any, subject: str) -> Source:
+    if not isinstance(entry, Mapping) or not entry.keys() <= {"file", "command", "every"}:
+        raise FileError(E.DAMAGED, subject, "an object with file, or command, and every")
+    every = entry.get("every", Source.every)
+    if type(every) is not int or not 1 <= every <= LONGEST_EVERY:
+        raise FileError(E.DAMAGED, subject, f"every is seconds, from 1 to {LONGEST_EVERY}")
+    if ("file" in entry) == ("command" in entry):
+        raise FileError(E.DAMAGED, subject, "one of file and command")
+    if "command" in entry:
+        return Source(command=argv_of(entry["command"], subject, args=False), every=every)
+    if not _is_path(entry["file"]):
+        raise FileError(E.DAMAGED, subject, "file is an absolute path")
+    return Source(file=entry["file"], every=every)
 
 
 def _named(raw: object, subject: str, what: str) -> list[tuple[str, Any]]:

@@ -33,6 +33,8 @@ log = logging.getLogger("cognu.peers")
 REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p", "#C")
 """Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes. And the
 host's commands, each of which has a grant of its own, `cmd:NAME`: no grant of a tree has them along."""
+ALONE = ("#D",)
+"""Devices of the person at this machine, which no grant of a tree that they are mounted in has along."""
 
 
 def _may_lend(chan: Chan) -> bool:
@@ -210,6 +212,7 @@ class PeerExports:
         inside = grant.source.rstrip("/") + "/"
         for head in namespace.heads.values():
             members = [member.chan for member in head.members if _may_lend(member.chan)]
+            members = [chan for chan in members if chan.origin.spec not in ALONE]
             if str(head.place.path).startswith(inside) and members:
                 below.append((mover.move(_by_name(head.place)), [mover.move(_by_name(chan)) for chan in members]))
         chan = mover.move(_by_name(target))

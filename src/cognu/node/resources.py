@@ -1,12 +1,14 @@
-"""What of the host is served as files: the commands of settings(5)."""
+"""What of the host is served as files: the commands and sensors of settings(5), and its clipboard."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
 from cognu.devices.cmd import CommandServer
+from cognu.devices.desktop import desktop_server
+from cognu.devices.sensor import Host, sensor_server
 from cognu.files.server import FileServer
-from cognu.node.hosting import parse_commands
+from cognu.node.hosting import parse_commands, parse_sensors
 from cognu.node.node import Node
 
 
@@ -16,4 +18,6 @@ def make_resources(node: Node, stack: AsyncExitStack) -> dict[str, FileServer]:
     entries = parse_commands(settings.commands, node.home.settings)
     commands = CommandServer(world.spawn, world.clock, entries, node.processes.quota_of)
     stack.push_async_callback(commands.close)
-    return {"C": commands}
+    host = Host(world.disk, world.threads, world.spawn, world.clock)
+    sensors = sensor_server(host, parse_sensors(settings.sensors, node.home.settings))
+    return {"C": commands, "S": sensors, "D": desktop_server(world.helpers, world.spawn, world.clock)}

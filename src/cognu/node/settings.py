@@ -13,7 +13,7 @@ from cognu.files.users import Users, parse_users
 from cognu.mesh.discovery import MODES
 from cognu.mesh.identity import NAME_LIMIT, valid_name
 from cognu.mesh.session_core import Timing
-from cognu.node.hosting import parse_commands
+from cognu.node.hosting import parse_commands, parse_sensors
 from cognu.world import MAX_SOCKET_PATH, Disk
 
 
@@ -26,7 +26,7 @@ class Settings:
     many such processes are kept ready. `retention` is for how many seconds a session with a peer outlives its last
     link. `discovery` says when this machine is announced on the local networks, and others are looked for, as in
     `mesh.discovery`. `labels` are this machine's own, `NAME=VALUE`, for /dev/profile. `commands` are programs of the
-    host that may be run through `#C`, as in `node.hosting`.
+    host that may be run through `#C`, `sensors` what `#S` measures, as in `node.hosting`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Settings:
     discovery: str = "on"
     labels: tuple[str, ...] = ()
     commands: Mapping[str, Any] = field(default_factory=dict)
+    sensors: Mapping[str, Any] = field(default_factory=dict)
 
 
 ISOLATED = ("asked", "all")
@@ -150,6 +151,7 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
         raise FileError(E.DAMAGED, home.settings, f"discovery is one of {', '.join(MODES)}")
     check_labels(home.settings, lists.get("labels", ()))
     parse_commands(found.get("commands", {}), home.settings)
+    parse_sensors(found.get("sensors", {}), home.settings)
     texts = {key: value for key, value in found.items() if key not in lists}
     return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
 

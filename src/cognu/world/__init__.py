@@ -300,6 +300,22 @@ class Machine(Protocol):
         """As it is now; a blocking call."""
 
 
+class Helpers(NamedTuple):
+    """Programs of the host that reach its person: argument lists, empty for what there is none for.
+
+    `copy` takes what goes into the clipboard on its input, `paste` writes what is there, `notify` takes a line as its
+    last argument. `environment` is what they need to find the session.
+    """
+
+    copy: tuple[str, ...] = ()
+    paste: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+NO_HELPERS = Helpers()
+
+
 class Draft(Protocol):
     """A file being written, which nobody sees before it is whole. One that is dropped is discarded."""
 
@@ -662,3 +678,4 @@ class World:
     spawn: Spawn
     neighbours: Neighbours
     machine: Machine
+    helpers: Helpers = NO_HELPERS

@@ -11,7 +11,9 @@ import errno
 import logging
 import os
 import resource
+import shutil
 import socket
+import sys
 import threading
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -22,6 +24,7 @@ from typing import Any, TypeVar
 
 from cognu.errors import E, FileError, Misuse
 from cognu.world import Bounds, Child, Piped, Stream, World, piped
+from cognu.world.desktop import find_helpers
 from cognu.world.disk import RealDisk
 from cognu.world.machine import RealMachine
 from cognu.world.neighbours import RealNeighbours
@@ -330,4 +333,5 @@ def real_world() -> World:
         RealSpawn(),
         RealNeighbours(),
         RealMachine(),
+        find_helpers(os.environ, shutil.which, sys.platform),
     )

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from cognu import compiled
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.probing import COMMAND
-from cognu.world import MAX_SOCKET_PATH
+from cognu.world import MAX_SOCKET_PATH, Helpers
 
 AREA = "host"
 OLDEST_PYTHON = (3, 11)
@@ -244,6 +244,19 @@ def _isolation(subject: Subject) -> Sequence[Found]:
     return isolation(wall.missing(), settings.isolate == "all")
 
 
+def desktop(helpers: Helpers) -> Sequence[Found]:
+    """What /dev/snarf and /dev/notify are."""
+    kept = f"snarf: {helpers.copy[0]}" if helpers.copy else "snarf: the node's own, in memory"
+    told = f"notify: {helpers.notify[0]}" if helpers.notify else "notify: the node's log"
+    return ok(f"{kept}; {told}")
+
+
+def _desktop(subject: Subject) -> Sequence[Found]:
+    from cognu.world.real import real_world
+
+    return desktop(real_world().helpers)
+
+
 CHECKS = (
     Check(AREA, "python", "the node and its programs run in it", lambda _: python(sys.version_info[:3])),
     Check(AREA, "code", "what is compiled of it does the same, faster", lambda _: code(compiled.STATE)),
@@ -255,6 +268,7 @@ CHECKS = (
     Check(AREA, "clock", "tickets end after ten minutes, by the clocks of both machines", _clock),
     Check(AREA, "fuse", "the host's own programs could see the namespace", lambda _: fuse(
         os.access("/dev/fuse", os.R_OK | os.W_OK), shutil.which("fusermount3") is not None)),
+    Check(AREA, "desktop", "/dev/snarf is the clipboard, /dev/notify tells a person", _desktop),
     Check(AREA, "disk", "the store, and compiled programs, are kept in the home", _disk),
     Check(AREA, "writing", "what the node acknowledges is on the disk", _writing),
     Check(AREA, "socket", "shells reach the node by a Unix socket, whose path can't be long", _socket),
