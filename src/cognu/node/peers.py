@@ -100,10 +100,9 @@ class PeerExports:
                 self._held.setdefault(peer, {})[held.grant.text] = held
         for peer, held in found:
             for session in list(self._sessions.get(peer, [])):
-                await self._try_show(peer, session.namespace, held)
-                for deeper in self._by_depth(peer):
-                    if deeper is not held and is_within(deeper.grant.place, held.grant.place):
-                        await self._try_show(peer, session.namespace, deeper)  # what was there is covered by now
+                for each in self._in_order(peer):
+                    if each is held or is_within(each.grant.place, held.grant.place):
+                        await self._try_show(peer, session.namespace, each)
 
     def _check_apart(self, found: Iterable[tuple[str, _Held]]) -> None:
         """Raises CONFLICT for a grant that others of the same peer would make vain, or that would make one vain."""
@@ -115,9 +114,11 @@ class PeerExports:
                     raise FileError(E.CONFLICT, held.grant.text, why)
             new.append((peer, held))
 
-    def _by_depth(self, peer: str) -> list[_Held]:
-        """Grants in force, those of trees in others' after those: there the inner one counts."""
-        return sorted(self._held.get(peer, {}).values(), key=lambda held: len(held.grant.place))
+    def _in_order(self, peer: str) -> list[_Held]:
+        """Grants in force as they are to be shown, each over the ones before: the inner tree, and the wider rights."""
+        return sorted(
+            self._held.get(peer, {}).values(), key=lambda held: (len(held.grant.place), held.grant.rights.bit_count())
+        )
 
     async def check(self, text: str) -> None:
         """Whether a grant could be put in force. Raises what `grant` would."""
@@ -251,7 +252,7 @@ class PeerExports:
         seen: set[_Held] = set()
         # What is granted while the others are shown is shown too: there is no session yet that it would go to. Then all
         # are shown once more, for it may lie over some.
-        while not seen.issuperset(every := self._by_depth(peer)):
+        while not seen.issuperset(every := self._in_order(peer)):
             for held in every:
                 seen.add(held)
                 await self._try_show(peer, namespace, held)
