@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cognu.cli import daemon
 from cognu.cli.daemon import answers
 from cognu.cli.main import run
 from cognu.cli.setting import Setting
@@ -78,6 +79,27 @@ def test_a_node_that_hangs_is_named_and_killed_by_down_force_alone(
         assert told.out == f'{{"pid": {node.pid}}}\n'
         assert "killed" in told.err
         assert node.wait() == -signal.SIGKILL
+
+
+def test_a_node_whose_socket_was_removed_is_named_and_killed_by_down_force_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    refuses = (sys.executable, "-c", f"import os, sys; os.write(int(sys.argv[-1]), b'{home}: {E.NODERUNS.text}\\n')")
+    monkeypatch.setattr(daemon, "_command", lambda _: list(refuses))  # as a second one does
+    monkeypatch.setattr(daemon, "probe_once", lambda _: None)
+    with hanging(home, *node_words(home)) as node:
+        (home / "node.sock").unlink()
+        for words in (["status"], ["down"], ["up"], ["ps"], ["9p", "--stdio", "/"]):
+            assert run(["--home", str(home), *words]) == 1, words
+            said = capsys.readouterr().err
+            assert f"{home}: {E.SILENT.text}: process {node.pid} is there, but nobody is at {home}/node.sock" in said
+            assert "cognu down --force" in said
+            assert node.poll() is None
+        assert run(["--home", str(home), "--json", "down", "--force"]) == 0
+        assert capsys.readouterr().out == f'{{"pid": {node.pid}}}\n'
+        assert node.wait() == -signal.SIGKILL
+    assert run(["--home", str(home), "status"]) == 3
+    assert E.NONODE.text in capsys.readouterr().err
 
 
 def test_who_holds_the_lock_and_is_no_node_of_this_home_is_not_killed(home: Path) -> None:

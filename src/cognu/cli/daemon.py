@@ -140,6 +140,10 @@ def start(setting: Setting, options: list[str]) -> None:
     node.wait()
     if said.endswith(E.NODERUNS.text) and answers(setting):
         return  # Somebody else started it at the same time.
+    if said.endswith(E.NODERUNS.text):
+        from cognu.shell.nodeprocess import unreachable
+
+        raise unreachable(setting.home)
     if said:
         raise NodeRefused(said)
     probe(setting)  # It died without a word: perhaps the host is not what it was.
@@ -177,7 +181,7 @@ class NodeRefused(CognuError):
 
 
 @verb("down", "cognu down")
-@click.option("--force", is_flag=True, help="Kill its process, if it does not answer or does not end.")
+@click.option("--force", is_flag=True, help="Kill its process, if it can't be asked or does not end.")
 def down_verb(setting: Setting, force: bool) -> None:
     """Stop the node, and with it everything that it runs."""
     from cognu.shell.nodeprocess import kill_node
@@ -195,7 +199,7 @@ def down_verb(setting: Setting, force: bool) -> None:
 def _stopped(setting: Setting) -> int:
     """Ask the node to stop, and wait until its process, whose number this is, has ended.
 
-    Raises NONODE, and SILENT if it does not answer or does not end.
+    Raises NONODE, and SILENT if it does not answer, is not at its socket, or does not end.
     """
     import asyncio
 

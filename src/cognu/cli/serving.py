@@ -16,6 +16,7 @@ from cognu.files.shown import Shown
 from cognu.ninep import messages as m
 from cognu.ninep.client import Agreed, Answered, ClientSession, Failed
 from cognu.ninep.types import MAX_MSIZE, NOFID
+from cognu.shell.nodeprocess import unreachable
 from cognu.world import Stream
 from cognu.world.net import RealNetwork
 
@@ -25,13 +26,13 @@ SIZE, FIRST = 4, bytes([100])
 
 
 async def serve_streams(socket: str, shown: Shown) -> None:
-    """Until either side ends it. Raises NONODE, NOENT for the tree, USAGE for a pattern."""
+    """Until either side ends it. Raises NONODE, SILENT, NOENT for the tree, USAGE for a pattern."""
     try:
         node = await RealNetwork().connect_unix(socket)
     except FileError as error:
         if error.error not in (E.NOENT, E.CONNREFUSED):
             raise
-        raise FileError(E.NONODE, os.path.dirname(socket)) from None
+        raise unreachable(os.path.dirname(socket)) from None
     try:
         await confine(node, shown)
         async with own_streams() as client:

@@ -81,6 +81,14 @@ def silent(home: str, seconds: float) -> FileError:
     return FileError(E.SILENT, home, f"{who} says nothing for {seconds:g} s")
 
 
+def unreachable(home: str) -> FileError:
+    """What is said where nobody is at a node's socket: NONODE, or SILENT where its process is there all the same."""
+    pid = node_process(home)
+    if pid is None:
+        return FileError(E.NONODE, home)
+    return FileError(E.SILENT, home, f"process {pid} is there, but nobody is at {home}/node.sock")
+
+
 def kill_node(home: str) -> int:
     """End the process of the node of `home` with SIGKILL, and return its pid once it is gone.
 

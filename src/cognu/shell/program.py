@@ -23,7 +23,7 @@ from cognu.shell.hoststreams import HostInput, HostOutput, Modes, host_streams
 from cognu.shell.interactive import NAME, LineEditor, Prompt, run_once
 from cognu.shell.interpreter import execute, interpret
 from cognu.shell.listings import Listings
-from cognu.shell.nodeprocess import silent
+from cognu.shell.nodeprocess import silent, unreachable
 from cognu.shell.session import NodeSession
 from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, complain, decode, end_tasks, goes_along
 from cognu.shell.system import TERMINAL, Mode, is_terminal
@@ -78,7 +78,7 @@ ANSWER_SECONDS = 5.0
 
 
 async def connect(start: Start) -> NodeSession:
-    """Raises NONODE if nothing is at the socket, SILENT if what is there does not answer."""
+    """Raises NONODE if there is no node, SILENT if one does not answer, or is not at its socket."""
     home = os.path.dirname(start.socket)
     try:
         stream = await RealNetwork().connect_unix(start.socket)
@@ -87,7 +87,7 @@ async def connect(start: Start) -> NodeSession:
             raise silent(home, UNIX_CONNECT_SECONDS) from None
         if error.error not in (E.NOENT, E.CONNREFUSED):
             raise
-        raise FileError(E.NONODE, home) from None
+        raise unreachable(home) from None
     user = os.environ.get("USER") or str(os.getuid())
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
