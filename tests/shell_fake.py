@@ -306,7 +306,7 @@ class FakeWorld:
         self.children: list[FakeChild] = []
         self.calls: list[tuple[object, ...]] = []
         self.table: list[ProcessInfo] = []
-        self.answers: dict[str, Any] = {}
+        self.answers: dict[str, Any] = {"widened": {}}
         self.most_read = 0
         self.full_after: int | None = None  # bytes of a file beyond which there is no room
         self.stuck_after: asyncio.Event | None = None  # set by a write, which then does not end
