@@ -333,9 +333,13 @@ async def test_import_and_export(bench: Bench) -> None:
         ("import", "pi", "/home/me", "/n/pi"),
         ("import", "pi", "/tmp", "/mnt"),
         ("export", "/a", None, False),
+        ("rpc", "widened", {}),
         ("export", "/b", "pi", False),
+        ("rpc", "widened", {}),
         ("export", "/c", "pi", True),
+        ("rpc", "widened", {}),
         ("export", "/d", None, True),
+        ("rpc", "widened", {}),
     ]
     for text in ("export /a pi desk", "export /a :r", "export /a :rw pi", "export", "import pi"):
         await refused(bench, text, 2, E.USAGE.text)
