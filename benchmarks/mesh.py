@@ -59,7 +59,8 @@ class Sizes(NamedTuple):
     few: int
 
 
-SIZES = {0: Sizes(256 << 20, 1000, 200), 10: Sizes(256 << 20, 1000, 25), 100: Sizes(64 << 20, 1000, 4)}
+SIZES = {0: Sizes(256 << 20, 1000, 200), 10: Sizes(64 << 20, 1000, 25), 100: Sizes(16 << 20, 1000, 4)}
+"""Behind a delay sshfs takes long: it has so much on its way, whatever the delay."""
 QUICK = Sizes(1 << 16, 3, 2)
 
 
