@@ -54,7 +54,7 @@ class Rooted(ShownServer):
 
     def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
         def steps() -> Steps[Fid]:
-            return ShownFid((yield from ready(self.server.attach(caller, aname))), (), 0)
+            return ShownFid((yield from ready(self.server.attach(caller, aname))), (), 0, caller)
 
         return start(steps())
 

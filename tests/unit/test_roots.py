@@ -153,7 +153,7 @@ async def test_a_tree_of_which_patterns_say_what_is_shown_keeps_its_root(host: P
     client = Client(HostServer(real_world(), tree))
     for name in ("served", "file"):
         shown = ShownServer(client.server, parse_filter(["*.key"], []))
-        root = ShownFid(await client.walk(name), (), 0)
+        root = ShownFid(await client.walk(name), (), 0, client.caller)
         with pytest.raises(FileError) as refused:
             await done(shown.remove(root))
         assert refused.value.error is E.BUSY
@@ -185,7 +185,7 @@ async def test_no_walk_leads_above_a_tree_with_patterns(
     client = Client(Noting(real_world(), tree))
     asked = Noting.asked = []
     shown = ShownServer(client.server, parse_filter(["*.key"], []))
-    root = ShownFid(await client.walk("served"), (), 0)
+    root = ShownFid(await client.walk("served"), (), 0, client.caller)
     for names in (("..", "file"), ("..", ".."), ("..", "served")):
         for walk in (shown.walk, shown.walk_now):
             with pytest.raises(FileError) as refused:

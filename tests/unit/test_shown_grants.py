@@ -116,7 +116,8 @@ def test_a_tree_below_one_with_patterns_is_said_to_show_more() -> None:
 @pytest.mark.parametrize(
     "name",
     ["secret", "SECRET", "Secret", "secret.", "secret. .", "secret:stream", "se\u200ccret", "\uff53ecret", "ſecret",
-     "SECRET~1", "secret~1.txt"],
+     "SECRET~1", "secret~1.txt", "sec\u034fret", "\u3164secret", "secret\u115f", "secret\ufe0f", "sec\u17b4ret",
+     "s\u180becret", "secret\uffa0", "secret\u2065", "secret\U000e0fff", "\U0001d173Secret", "secre\u00adt"],
 )  # fmt: skip
 def test_what_a_host_may_take_for_a_hidden_name_is_hidden(name: str) -> None:
     shown = parse_filter(["secret"], [])
@@ -254,6 +255,23 @@ async def test_a_directory_stays_where_the_same_is_shown_of_what_is_below_it(hos
     tree.close()
 
 
+async def test_a_plain_file_goes_by_another_name_where_a_pattern_is_for_what_is_below_directories(host: Path) -> None:
+    here, tree = await at(host, "write+hide=/*/secret:/")
+    space, me = here.space, here.session
+    root, docs = await here.find("/"), await here.find("/docs")
+    await finish(space.wstat(await here.find("/notes"), SetStat(name="papers")))
+    await finish(space.rename(root, "papers", root, "paper", me))
+    await finish(space.rename(root, "paper", docs, "paper", me))
+    assert await bring(finish(space.rename(docs, "paper", docs, "secret", me))) is E.ACCES
+    for name in ("d", "e"):
+        assert await bring(finish(space.wstat(await here.find(f"/{name}"), SetStat(name="other")))) is E.ACCES
+        assert await bring(finish(space.rename(root, name, docs, "other", me))) is E.ACCES
+    assert await bring(finish(space.rename(root, "none", docs, "other", me))) is E.NOENT
+    assert sorted(os.listdir(host / "docs")) == ["in", "paper"]
+    here.end()
+    tree.close()
+
+
 async def test_it_holds_wherever_what_is_granted_is_bound_and_with_less_rights(host: Path) -> None:
     """As a shell on this machine may do, that a peer's `cpu` started."""
     here, tree = await at(host, HIDDEN)
@@ -351,7 +369,7 @@ async def test_watching_tells_no_hidden_name(host: Path) -> None:
     server = RamServer(RealClock())
     shown = ShownServer(server, parse_filter(["*.key"], []))
     told: list[Notice] = []
-    root = ShownFid(await done(server.attach(Client(server).caller, "")), (), 0)
+    root = ShownFid(await done(server.attach(Client(server).caller, "")), (), 0, Client(server).caller)
     end = await done(shown.watch(root, ~0, told.append))
     for name in ("a", "a.key"):
         made = await done(shown._below.create(root.below, name, 0o600, ORDWR, Client(server).caller))

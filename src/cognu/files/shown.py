@@ -15,6 +15,8 @@ what a client holds of it by its old name is no way round them.
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,6 +35,13 @@ LONGEST = 1024
 """Characters of a pattern."""
 _SHORT = re.compile(r"[^.]{1,7}~[0-9]{1,6}(\.[^.]{0,3})?", re.DOTALL)
 """What a FAT may also call a file with a longer name."""
+_IGNORABLE = (
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+)  # fmt: skip
+"""First and last: Default_Ignorable_Code_Point in DerivedCoreProperties.txt of Unicode 14.0, which has all of 12.1's.
+Linux leaves those out of names that it compares without regard to case (fs/unicode; ext4 and f2fs)."""
 
 
 class Pattern(NamedTuple):
@@ -197,9 +206,14 @@ def _forms(name: str) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    """In lower case, composed, without characters that nobody sees (which HFS+ passes over)."""
-    seen = "".join(char for char in normalize("NFKC", text) if category(char) != "Cf")
+    """In lower case, composed, without characters that nobody sees (which HFS+, ext4 and f2fs pass over)."""
+    seen = "".join(char for char in normalize("NFKC", text) if category(char) != "Cf" and not _ignorable(char))
     return normalize("NFKC", seen.casefold())
+
+
+def _ignorable(char: str) -> bool:
+    at = bisect_right(_IGNORABLE, (ord(char), sys.maxunicode)) - 1
+    return at >= 0 and ord(char) <= _IGNORABLE[at][1]
 
 
 class _Set(NamedTuple):

@@ -34,14 +34,18 @@ Names = tuple[str, ...]
 
 
 class ShownFid(Fid):
-    """A fid of the server below, and its names from the root of the tree; nothing leads above the first `top` names."""
+    """A fid of the server below, and its names from the root of the tree; nothing leads above the first `top` names.
 
-    __slots__ = ("below", "names", "top")
+    `caller` walked to it.
+    """
 
-    def __init__(self, below: Fid, names: Names, top: int) -> None:
+    __slots__ = ("below", "caller", "names", "top")
+
+    def __init__(self, below: Fid, names: Names, top: int, caller: Caller) -> None:
         self.below = below
         self.names = names
         self.top = top
+        self.caller = caller
 
     @property
     def qid(self) -> Qid:
@@ -72,7 +76,7 @@ class ShownTree:
         walked = yield from dispatch(chan, 0, chan.server.walk, chan.fid, [], caller)
         if walked.fid is None:
             raise FileError(E.NOENT, str(chan.path))
-        made = chan.behind(server, ShownFid(walked.fid, names, len(names)))
+        made = chan.behind(server, ShownFid(walked.fid, names, len(names), caller))
         chan.close()
         return made
 
@@ -98,18 +102,18 @@ class ShownServer(FileServer):
         up = len(names) == 1 and names[0] == ".."
         if up and len(fid.names) > fid.top:
             walked = yield from ready(self._below.walk(fid.below, [".."], caller))
-            return _with(walked, fid.names[:-1], fid.top)
+            return _with(walked, fid.names[:-1], fid.top, caller)
         if up or not names:
             walked = yield from ready(self._below.walk(fid.below, [], caller))
-            return _with(walked._replace(qids=[fid.qid] * len(names)), fid.names, fid.top)
+            return _with(walked._replace(qids=[fid.qid] * len(names)), fid.names, fid.top, caller)
         count = self._leading(fid, names)
         walked = yield from ready(self._below.walk(fid.below, names[:count], caller))
-        return self._walked(fid, names, walked)
+        return self._walked(fid, names, walked, caller)
 
     def walk_now(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk | None:
         at = _of(fid)
         walked = self._below.walk_now(at.below, names[: self._leading(at, names)], caller)
-        return None if walked is None else self._walked(at, names, walked)
+        return None if walked is None else self._walked(at, names, walked, caller)
 
     def _leading(self, fid: ShownFid, names: Sequence[str]) -> int:
         """How many of `names` may be shown, whatever the files are. Raises NOENT if not the first.
@@ -123,7 +127,7 @@ class ShownServer(FileServer):
             raise FileError(E.NOENT, names[0])
         return count
 
-    def _walked(self, fid: ShownFid, names: Sequence[str], walked: Walk) -> Walk:
+    def _walked(self, fid: ShownFid, names: Sequence[str], walked: Walk, caller: Caller) -> Walk:
         """The walk as far as it is shown; `names` are all that were asked for. Raises NOENT if the first is not."""
         qids = walked.qids
         for index, qid in enumerate(qids):
@@ -135,14 +139,14 @@ class ShownServer(FileServer):
         if not qids:
             raise FileError(E.NOENT, names[0])
         whole = len(qids) == len(names)
-        return _with(Walk(qids, walked.fid if whole else None), (*fid.names, *names), fid.top)
+        return _with(Walk(qids, walked.fid if whole else None), (*fid.names, *names), fid.top, caller)
 
     def create(self, fid: Fid, name: str, perm: int, mode: int, caller: Caller) -> MaybeAsync[Fid]:
         at, names = _of(fid), self._new(fid, name, bool(perm & DMDIR))
 
         def steps() -> Steps[Fid]:
             made = yield from ready(self._below.create(at.below, name, perm, mode, caller))
-            return ShownFid(made, names, at.top)
+            return ShownFid(made, names, at.top, caller)
 
         return start(steps())
 
@@ -151,7 +155,7 @@ class ShownServer(FileServer):
 
         def steps() -> Steps[Fid]:
             made = yield from ready(self._below.place(at.below, name, caller))
-            return ShownFid(made, names, at.top)
+            return ShownFid(made, names, at.top, caller)
 
         return start(steps())
 
@@ -174,7 +178,7 @@ class ShownServer(FileServer):
         if change.name is not None:
             if len(at.names) == at.top:
                 raise FileError(E.INVAL, change.name, "the root of a tree has no name in it")
-            self._may_move(at.names, (*at.names[:-1], change.name))
+            self._may_move(at.names, (*at.names[:-1], change.name), at.qid.is_dir)
 
         def steps() -> Steps[None]:
             yield from ready(self._below.wstat(at.below, change))
@@ -200,8 +204,18 @@ class ShownServer(FileServer):
         old = (*source.names, name)
         if not self._patterns.allows(old, True):
             raise FileError(E.NOENT, name)
-        self._may_move(old, (*target.names, new_name))
-        return self._below.rename(source.below, name, target.below, new_name)
+        new = (*target.names, new_name)
+
+        def steps() -> Steps[None]:
+            walked = yield from ready(self._below.walk(source.below, [name], source.caller))
+            if walked.fid is None:
+                raise FileError(E.NOENT, name)
+            is_directory = walked.fid.qid.is_dir
+            self._below.clunk(walked.fid)
+            self._may_move(old, new, is_directory)
+            yield from ready(self._below.rename(source.below, name, target.below, new_name))
+
+        return start(steps())
 
     def watch(self, fid: Fid, kinds: int, tell: Tell) -> MaybeAsync[End]:
         at = _of(fid)
@@ -217,13 +231,14 @@ class ShownServer(FileServer):
         if not self._patterns.allows(names, is_directory):
             raise FileError(E.ACCES, names[-1], "a name that is not shown here")
 
-    def _may_move(self, old: Names, new: Names) -> None:
-        """Raises ACCES. By its names alone, as if it were a directory: another file may have the old one in a moment.
+    def _may_move(self, old: Names, new: Names, is_directory: bool) -> None:
+        """Raises ACCES.
 
-        Of a file that is shown this says no more, but for one that has the name of a directory above a pattern's path.
+        Who uses the tree can't put a directory in a file's place meanwhile, but one that he made, which holds nothing
+        hidden: one that does keeps its own.
         """
-        self._must_show(new, True)
-        if not self._patterns.shows_alike(old, new):
+        self._must_show(new, is_directory)
+        if is_directory and not self._patterns.shows_alike(old, new):
             raise FileError(E.ACCES, old[-1], "what is below it would be shown otherwise: it keeps its place")
 
     # -- what goes by the file alone ----------------------------------------------------------------------------------
@@ -235,7 +250,7 @@ class ShownServer(FileServer):
 
         def steps() -> Steps[Fid]:
             opened = yield from ready(self._below.open(at.below, mode, caller))
-            return at if opened is at.below else ShownFid(opened, at.names, at.top)
+            return at if opened is at.below else ShownFid(opened, at.names, at.top, caller)
 
         return start(steps())
 
@@ -244,7 +259,7 @@ class ShownServer(FileServer):
 
         def steps() -> Steps[Fid]:
             less = yield from ready(self._below.attenuate(at.below, rights))
-            return ShownFid(less, at.names, at.top)
+            return ShownFid(less, at.names, at.top, at.caller)
 
         return start(steps())
 
@@ -319,5 +334,5 @@ def _check_not_root(fid: ShownFid) -> None:
         raise FileError(E.BUSY, "/", "the root stays")
 
 
-def _with(walked: Walk, names: Names, top: int) -> Walk:
-    return walked if walked.fid is None else Walk(walked.qids, ShownFid(walked.fid, names, top))
+def _with(walked: Walk, names: Names, top: int, caller: Caller) -> Walk:
+    return walked if walked.fid is None else Walk(walked.qids, ShownFid(walked.fid, names, top, caller))
