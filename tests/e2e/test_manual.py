@@ -245,7 +245,7 @@ def test_the_examples_do_what_they_say(place_of_examples: Place, section: str, n
 async def test_every_file_that_a_device_serves_is_on_its_page(place_of_examples: Place) -> None:
     client = await Client.connect(str(place_of_examples.path / "desk" / "node.sock"))
     try:
-        for letter in "Rc|pqIiVnkh":
+        for letter in "Rc|pqIiVnkgh":
             page = read("3", DRIVERS[letter])
             said = {path.rpartition("/")[2] for path in files(page)}
             served = await served_by(client, letter)

@@ -308,7 +308,8 @@ def servers() -> frozenset[str]:
 
 SERVED = {
     "devices/cons.py", "devices/env.py", "devices/fd.py", "devices/log.py", "devices/man.py", "devices/srv.py",
-    "devices/root.py", "devices/kept.py", "devices/profile.py", "store/server.py", "node/control.py",
+    "devices/root.py", "devices/kept.py", "devices/profile.py", "devices/registry_files.py",
+    "store/server.py", "node/control.py",
     "devices/sensor.py", "devices/desktop.py",
 }  # fmt: skip
 """Modules that make the server they are about, for whoever calls them; the others are below."""

@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "join": ("peers", "join the machine that made a ticket"),
     "pair": ("pairing", "make two machines peers by a short code"),
     "peers": ("shells", "list the machines that were joined, and those near"),
+    "services": ("shells", "services of this machine and of others, by attribute"),
     "drop": ("peers", "part with a machine"),
     "grants": ("shells", "what other machines may do here, and programs use"),
     "listen": ("peers", "serve ordinary 9P clients of this host"),

@@ -165,7 +165,10 @@ def _host_directory(text: str) -> str:
     return text if there == host else f"{there}::{guest if separator else host}"
 
 
-_NAMES = ("run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "caps", "grants", "export", "peers")
+_NAMES = (
+    "run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "caps", "grants", "export", "peers",
+    "services",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

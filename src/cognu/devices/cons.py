@@ -68,8 +68,8 @@ def time_text(clock: Clock) -> str:
 
 DRIVERS = {
     "|": "pipe", "C": "cmd", "D": "desktop", "I": "ip", "N": "nodes", "P": "profile", "R": "root", "S": "sensor",
-    "U": "host", "V": "store", "c": "cons", "d": "dup", "e": "env", "h": "man", "i": "dial", "k": "log", "n": "node",
-    "p": "proc", "q": "children", "r": "ram", "s": "srv",
+    "U": "host", "V": "store", "c": "cons", "d": "dup", "e": "env", "g": "registry", "h": "man", "i": "dial",
+    "k": "log", "n": "node", "p": "proc", "q": "children", "r": "ram", "s": "srv",
 }  # fmt: skip
 """What each device is called. `#i` is `#I` for dialling alone, `#q` is `#p` with one's own processes alone."""
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cognu.devices.log import Ring, RingHandler
+from cognu.devices.registry import Registry
 from cognu.errors import E, FileError
 from cognu.files.process import Process
 from cognu.mesh.identity import PeerBook, load_identity
@@ -26,6 +27,7 @@ from cognu.node.node import Node
 from cognu.node.pairing import Pairings
 from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
+from cognu.node.registering import Following
 from cognu.node.resources import make_resources
 from cognu.node.script import BaseScript
 from cognu.node.sessions import Sessions
@@ -63,12 +65,14 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         pairings = Pairings(node, node.discovery)
         links = LinksFile(node.mesh.away)
         peers = PeersFile(node)
-        _tell_of_peers(node, links, peers)
+        registry = Registry(world.clock)
+        following = Following(node, registry)
+        _tell_of_peers(node, links, peers, following)
         control = control_server({**make_verbs(node, listening), **pairings.verbs()}, node.status, links, peers)
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask, settings.labels,
-            PeerMachines(node), kept=launcher.keeping.text,
+            PeerMachines(node), registry, kept=launcher.keeping.text,
             resources=make_resources(node, stack),
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)
@@ -81,6 +85,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         node.script = BaseScript(world, node.base, home.namespace, node)
         await node.script.begin()
         await _open_doors(node, stack, listening)
+        following.begin()
         stack.push_async_callback(pairings.close)
         for peer in node.book.all():
             node.spawn(node.announce(peer))
@@ -141,21 +146,27 @@ def _join_network(node: Node, stack: AsyncExitStack) -> Channels:
     return channels
 
 
-def _tell_of_peers(node: Node, links: LinksFile, peers: PeersFile) -> None:
+def _tell_of_peers(node: Node, links: LinksFile, peers: PeersFile, following: Following) -> None:
     """Who looks at peers, or at /n, is told when there is something else to see."""
 
     def book_changed() -> None:
         node.network.names_changed()
         node.discovery.peers_changed()
+        following.look()
 
     def link_changed() -> None:
         links.changed()
         peers.changed()
+        following.look()
+
+    def linked() -> None:
+        peers.changed()
+        following.look()
 
     node.book.on_change = book_changed
     node.discovery.on_change = peers.changed
     node.mesh.on_away = link_changed
-    node.on_linked = peers.changed
+    node.on_linked = linked
 
 
 def _start_launcher(

@@ -19,6 +19,8 @@ from cognu.devices.proc import ProcServer, none_kept
 from cognu.devices.procctl import Launcher
 from cognu.devices.profile import profile_server
 from cognu.devices.ram import RamServer
+from cognu.devices.registry import Registry
+from cognu.devices.registry_files import registry_server
 from cognu.devices.root import ROOT_DIRECTORIES, root_server
 from cognu.devices.srv import srv_server
 from cognu.errors import CognuError
@@ -40,7 +42,7 @@ from cognu.world import HostStat, HostTree, World
 
 UMASK = 0o077
 """Of the node's process: what it keeps for itself is its owner's alone."""
-MORE_DIRECTORIES = ("/mnt/node", "/mnt/store")
+MORE_DIRECTORIES = ("/mnt/node", "/mnt/registry", "/mnt/store")
 NAMESPACE = """\
 bind '#c' /dev
 bind -a '#k' /dev
@@ -58,6 +60,7 @@ bind '#V/bin' /bin
 bind '#V' /mnt/store
 bind '#N' /n
 bind '#n' /mnt/node
+bind '#g' /mnt/registry
 bind -c '#U' /mnt/host
 """
 
@@ -79,6 +82,7 @@ class Parts:
     umask: int = UMASK  # for files of the host that are made through it
     labels: tuple[str, ...] = ()  # this machine's, NAME=VALUE
     machines: Machines | None = None  # those that /net/cs knows by name
+    registry: Registry | None = None  # of services, here and on other machines
     kept: Callable[[Caller | None], str] = none_kept  # what /proc/kept has for a caller
     resources: Mapping[str, FileServer] = field(default_factory=dict)  # devices of the host, by letter
 
@@ -110,6 +114,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,
+        "g": registry_server(parts.registry or Registry(world.clock)),
         **parts.resources,
     }
     domain = Domain(authority)

@@ -17,6 +17,7 @@ from cognu.shell.commands import (
     namespace,
     peers,
     processes,
+    services,
     testing,
     text,
     top,
@@ -170,6 +171,14 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "peers -w",
             ("w", "near", "json"),
             (0, 3),
+        ),
+        Command(
+            "services",
+            services.services,
+            "services of this machine and of others, by attribute",
+            services.USAGE,
+            "services kind notes",
+            ("json",),
         ),
         Command(
             "grants",
