@@ -15,8 +15,6 @@ what a client holds of it by its old name is no way round them.
 from __future__ import annotations
 
 import re
-import sys
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -212,8 +210,7 @@ def _folded(text: str) -> str:
 
 
 def _ignorable(char: str) -> bool:
-    at = bisect_right(_IGNORABLE, (ord(char), sys.maxunicode)) - 1
-    return at >= 0 and ord(char) <= _IGNORABLE[at][1]
+    return any(first <= ord(char) <= last for first, last in _IGNORABLE)
 
 
 class _Set(NamedTuple):
