@@ -145,6 +145,26 @@ async def test_a_second_ticket_adds_and_what_is_listed_is_what_is_in_force(place
         await refused(desk.list("/n/pi/net"), E.NOENT)
 
 
+async def test_grants_end_with_the_relation_and_do_not_come_back_with_the_next_ticket(place: Path) -> None:
+    async with pair(place, "write:{shared}", "run") as two, two.pi.client() as pi, two.desk.client() as desk:
+        assert (await desk.rpc("drop", peer="pi"))["told"]
+        assert await pi.rpc("grants") == {"desk": []}
+        invited = await pi.rpc("invite", grants=[])
+        assert invited["keeps"] == []
+        joined = await desk.rpc("join", ticket=invited["ticket"])
+        assert (joined["received"], joined["describe_received"]) == ([], [])
+        [of_desk] = await desk.rpc("peers")
+        assert (of_desk["current"], of_desk["received"]) == (True, [])
+        assert await desk.list("/n/pi") == []
+        # One that was dropped without hearing of it: what it had ends when the two join anew, and that is said.
+        again = await pi.rpc("invite", grants=["net"])
+        await desk.rpc("join", ticket=again["ticket"], grants=["run"])
+        book = json.loads((two.pi.home / "peers.json").read_text())
+        assert [row["granted"] for row in book["peers"]] == [["net"]]
+        log = (two.pi.home / "log").read_text()
+        assert "has dropped this machine; what it was granted ended" in log
+
+
 async def test_a_grant_above_a_nodes_home_shows_nothing_of_the_home(place: Path) -> None:
     async with pair(place, f"write:{place}") as two, two.desk.client() as desk, two.pi.client() as pi:
         before = {path.name: path.read_bytes() for path in (two.pi.home / "identity", two.pi.home / "peers.json")}

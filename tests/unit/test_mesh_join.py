@@ -277,6 +277,31 @@ async def _ask_with_wrong_proof(desk: Host, ticket: Ticket) -> None:
         stream.close()
 
 
+@pytest.mark.parametrize("dropper", ["inviter", "joiner", "nobody"])
+async def test_grants_add_up_only_while_neither_has_dropped_the_other(
+    tmp_path: Path, dropper: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However little whoever was dropped has heard of it."""
+    caplog.set_level(logging.INFO, "cognu.audit")
+    async with hosts(tmp_path, "desk", "pi") as (desk, pi):
+        await desk.join(await pi.inviter.invite(("run",)), "net")
+        if dropper != "nobody":
+            (pi if dropper == "inviter" else desk).book.remove(
+                (desk if dropper == "inviter" else pi).identity.fingerprint
+            )
+        caplog.clear()
+        met = await desk.join(await pi.inviter.invite(("read:/a",)))
+        there, here = pi.book.find("desk"), desk.book.find("pi")
+        assert met == here
+        both = dropper == "nobody"
+        assert there.granted == here.received == (("run", "read:/a") if both else ("read:/a",))
+        assert there.received == here.granted == (("net",) if both else ())
+        said = " ".join(caplog.messages)
+        assert ("what was granted before ended: run" in said) == (dropper == "joiner")
+        assert ("what was granted before ended: net" in said) == (dropper == "inviter")
+        assert f"it may here: {', '.join(there.granted)}" in said
+
+
 async def test_a_replayed_request_is_refused(tmp_path: Path) -> None:
     """What a joiner once sent does not answer another challenge."""
     async with hosts(tmp_path, "desk", "pi") as (desk, pi):
@@ -488,11 +513,11 @@ def test_any_message_parses_or_is_a_protocol_error(body: bytes, step: int) -> No
 
 @settings(deadline=None)
 @given(st.binary(max_size=1024), st.text(st.characters(codec="utf-8"), max_size=255),
-       st.lists(TEXTS, max_size=8).map(tuple), st.lists(TEXTS, max_size=16).map(tuple))  # fmt: skip
+       st.lists(TEXTS, max_size=8).map(tuple), st.lists(TEXTS, max_size=16).map(tuple), st.booleans())  # fmt: skip
 def test_a_card_survives_the_wire(
-    certificate: bytes, name: str, addresses: tuple[str, ...], grants: tuple[str, ...]
+    certificate: bytes, name: str, addresses: tuple[str, ...], grants: tuple[str, ...], knows: bool
 ) -> None:
-    card = Card(certificate, name, addresses, grants)
+    card = Card(certificate, name, addresses, grants, knows=knows)
     assert parse_card(pack_card(card)) == card
 
 

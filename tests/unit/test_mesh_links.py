@@ -363,10 +363,27 @@ async def test_dropping_a_peer_cuts_it_at_once_and_for_good(tmp_path: Path) -> N
         assert caught.value.error is E.DROPPED
         assert b.book.all() == []
         assert not a.mesh.status()[0].dropped  # nobody has told it; it finds out
-        with pytest.raises(LinkBroken) as caught:
-            await a.mesh.connect("b")
-        assert (caught.value.error, caught.value.subject) == (E.DROPPED, "b")
-        assert a.mesh.status()[0].dropped
+        told: list[Peer] = []
+        a.mesh.on_dropped = told.append
+        a.book.update(replace(a.book.find("b"), granted=("run",), received=("net",)))
+        b_is = b.identity.fingerprint
+        a.mesh.note_joined(b_is)  # it may have pinned this one only after it was asked for a link
+        for granted in (("run",), ()):
+            with pytest.raises(LinkBroken) as caught:
+                await a.mesh.connect("b")
+            assert (caught.value.error, caught.value.subject) == (E.DROPPED, "b")
+            assert a.mesh.status()[0].dropped
+            assert a.book.find("b").granted == granted
+            if granted:
+                assert told == []
+                b.book.add(Peer(a.identity.fingerprint, "a", a.identity.certificate))
+                channel = await a.mesh.open("b", "echo")
+                await channel.write(b"x")
+                assert await channel.read(1) == b"x"
+                await b.mesh.drop("a")
+                with pytest.raises(LinkBroken):
+                    await channel.read(1)
+        assert (a.book.find("b").received, [peer.granted for peer in told]) == ((), [("run",)])
         b.book.add(Peer(a.identity.fingerprint, "a", a.identity.certificate))
         await a.mesh.connect("b")
         assert not a.mesh.status()[0].dropped

@@ -241,6 +241,9 @@ async def test_who_joined_and_is_not_reached_then_is_in_the_log_with_what_it_may
         async def connect(self, fingerprint: str) -> None:
             raise FileError(E.HOSTUNREACH, "pi")
 
+        def note_joined(self, fingerprint: str) -> None:
+            assert fingerprint == here.known.find("pi").fingerprint
+
     async def join(*_: object) -> Peer:
         return here.known.find("pi")
 

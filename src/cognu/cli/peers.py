@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -32,11 +33,12 @@ def host_grants(texts: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _may(name: str, described: list[str], other: str) -> list[str]:
-    """Who may now do what, one line each."""
+def _may(name: str, described: list[str], other: str, ended: Sequence[str] = ()) -> list[str]:
+    """Who may now do what, one line each, and what no longer."""
+    no_longer = [f"{name} may no longer {text}" for text in ended]
     if not described:
-        return [f"{name} may do nothing {other} yet"]
-    return [f"{name} may {text}" for text in described]
+        return [*no_longer, f"{name} may do nothing {other}{'' if ended else ' yet'}"]
+    return [*no_longer, *(f"{name} may {text}" for text in described)]
 
 
 @verb("invite", "cognu invite --grant read:/home/me,net,run")
@@ -59,6 +61,7 @@ def invite_verb(setting: Setting, grants: tuple[str, ...], listed: bool, withdra
     setting.show(
         made,
         *_may("whoever joins with it", made["describe"], "here"),
+        *([f"what is joined already keeps what it was granted: {', '.join(made['keeps'])}"] if made["keeps"] else []),
         f"there, until {until}:",
         f"  cognu join {made['ticket']}",
     )
@@ -83,8 +86,8 @@ def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
     setting.show(
         joined,
         f"joined {peer} ({joined['fingerprint']})",
-        *_may("this machine", joined["describe_received"], f"on {peer}"),
-        *_may(peer, joined["describe_granted"], "here"),
+        *_may("this machine", joined["describe_received"], f"on {peer}", joined["ended_received"]),
+        *_may(peer, joined["describe_granted"], "here", joined["ended_granted"]),
     )
 
 

@@ -268,15 +268,18 @@ class PeerBook:
             raise FileError(E.AMBIGUOUS, text)
         return found[0]
 
-    def add(self, peer: Peer) -> Peer:
+    def add(self, peer: Peer, anew: bool = False) -> Peer:
         """Pin a peer, or join what is new to what was pinned of the same one; returns it with the pet name it got.
 
-        Grants add up: a further ticket takes nothing away that an earlier one gave. A name that another peer has gets
-        a number. Raises `FileError(INVAL)` for a record that is none.
+        Grants add up: a further ticket takes nothing away that an earlier one gave. But not if the two join `anew`,
+        since one has dropped the other: what was granted before ended then. A name that another peer has gets a
+        number. Raises `FileError(INVAL)` for a record that is none.
         """
         known = self._peers.get(peer.fingerprint)
         if known is None:
             stored = replace(peer, name=self.unique_name(peer.name))
+        elif anew:
+            stored = replace(peer, name=known.name)
         else:
             stored = replace(
                 peer,

@@ -82,8 +82,8 @@ class Self:
     name: str
     addresses: Callable[[], tuple[str, ...]]
 
-    def card(self, grants: tuple[str, ...], asks: tuple[str, ...] = ()) -> Card:
-        return Card(certificate_der(self.identity.certificate), self.name, self.addresses(), grants, asks)
+    def card(self, grants: tuple[str, ...], asks: tuple[str, ...] = (), knows: bool = False) -> Card:
+        return Card(certificate_der(self.identity.certificate), self.name, self.addresses(), grants, asks, knows)
 
 
 class _Typed(NamedTuple):
@@ -94,6 +94,7 @@ class _Typed(NamedTuple):
     secret: bytes
     card: Card
     public: bytes
+    known: bool
 
 
 class Inviter:
@@ -267,7 +268,8 @@ class Inviter:
         if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):
             await self._fail(stream, found)
             return
-        signed = pack_card(self._me.card(found.grants))
+        known = self._book.get(fingerprint_of(public)) is not None
+        signed = pack_card(self._me.card(found.grants, knows=known))
         transcript.add(signed)
         signature = self._me.identity.sign(transcript.message(Step.ACCEPT))
         proofs = transcript.mac(secret, Step.ACCEPT) + signature
@@ -275,7 +277,7 @@ class Inviter:
         if not await self._confirmed(stream, transcript, secret, public):
             await self._fail(stream, found)
             return
-        await self._pin(stream, found, request.card, public)
+        await self._pin(stream, found, request.card, public, known)
         await stream.write(pack_message(Step.DONE, transcript.mac(secret, Step.DONE)))
         # The joiner ends the connection, so that DONE is not lost to a reset.
         await stream.read(1)
@@ -339,7 +341,8 @@ class Inviter:
         proved = transcript.proves(request.mac, secret, Step.JOIN)
         if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):
             return Refusal.BETWEEN
-        return _Typed(shown, transcript, secret, request.card, public)
+        known = self._book.get(fingerprint_of(public)) is not None
+        return _Typed(shown, transcript, secret, request.card, public, known)
 
     def _code_failed(self, stream: SecureStream, shown: ShownCode, why: Refusal) -> None:
         audit(stream.peer, f"did not pair by code {shown.number}: {why.detail}")
@@ -371,7 +374,7 @@ class Inviter:
         """What is granted here, and there, when this user and that one have said so."""
         shown, transcript, clock = typed.shown, typed.transcript, self._world.clock
         granted = await consent(clock, stream, shown.person, shown.wish, typed.card, typed.public)
-        signed = pack_card(self._me.card(granted, shown.wish.asks))
+        signed = pack_card(self._me.card(granted, shown.wish.asks, typed.known))
         transcript.add(signed)
         signature = self._me.identity.sign(transcript.message(Step.ACCEPT))
         proofs = transcript.mac(typed.secret, Step.ACCEPT) + signature
@@ -388,11 +391,12 @@ class Inviter:
     ) -> None:
         now = self._world.clock.now()
         try:
-            peer = self._book.add(peer_of(typed.card, typed.public, granted=granted, received=received, now=now))
+            record = peer_of(typed.card, typed.public, granted=granted, received=received, now=now)
+            peer = pin(self._book, record, typed.known, typed.card.knows)
         except CognuError:
             await refuse(stream, Refusal.NOT_KEPT)
             raise
-        audit_paired(peer, stream.peer, granted, received)
+        audit_paired(peer, stream.peer)
         self._joined(peer)
         typed.shown.conclude(peer)
         await stream.write(pack_message(Step.DONE, typed.transcript.mac(typed.secret, Step.DONE)))
@@ -405,18 +409,19 @@ class Inviter:
         self.invitations.fail(found.number)
         await refuse(stream, Refusal.WRONG)
 
-    async def _pin(self, stream: SecureStream, found: Invitation, card: Card, public: bytes) -> None:
+    async def _pin(self, stream: SecureStream, found: Invitation, card: Card, public: bytes, known: bool) -> None:
         refusal = self.invitations.use(found.number, fingerprint_of(public))
         if refusal is not None:
             await refuse(stream, refusal)
             raise LinkBroken(E.BADTICKET, stream.peer, refusal.detail)
         try:
             now = self._world.clock.now()
-            peer = self._book.add(peer_of(card, public, granted=found.grants, received=card.grants, now=now))
+            record = peer_of(card, public, granted=found.grants, received=card.grants, now=now)
+            peer = pin(self._book, record, known, card.knows)
         except CognuError:
             await refuse(stream, Refusal.FAILED)
             raise
-        here, there = (", ".join(grants) or "nothing" for grants in (found.grants, card.grants))
+        here, there = (", ".join(grants) or "nothing" for grants in (peer.granted, peer.received))
         who = f"{peer.name} ({peer.fingerprint}), from {stream.peer}"
         audit(who, f"joined by invitation {found.number}; it may here: {here}; this machine there: {there}")
         self._joined(peer)
@@ -435,13 +440,15 @@ async def join(world: World, me: Self, book: PeerBook, ticket: str, grants: tupl
     clock = world.clock
     try:
         try:
-            transcript, peer = await within(clock, CONVERSATION_SECONDS, _ask(world, me, stream, parsed, grants))
+            known = book.get(parsed.inviter) is not None
+            asking = _ask(world, me, stream, parsed, grants, known)
+            transcript, peer, known_there = await within(clock, CONVERSATION_SECONDS, asking)
         except TimeoutError:
             raise FileError(E.TIMEDOUT, stream.peer) from None
         await confirm(clock, me, stream, parsed.secret, transcript)
     finally:
         stream.close()
-    return book.add(peer)
+    return pin(book, peer, known, known_there)
 
 
 async def _reach(world: World, ticket: Ticket) -> SecureStream:
@@ -478,9 +485,11 @@ async def challenged(stream: SecureStream) -> bytes:
     return challenge
 
 
-def request(world: World, me: Self, transcript: Transcript, secret: bytes, invitation: bytes, wish: Wish) -> bytes:
-    """The message JOIN; `invitation` is its number, zeros if there is none."""
-    signed = invitation + world.random.bytes(NONCE_SIZE) + pack_card(me.card(wish.grants, wish.asks))
+def request(
+    world: World, me: Self, transcript: Transcript, secret: bytes, invitation: bytes, wish: Wish, known: bool
+) -> bytes:
+    """The message JOIN; `invitation` is its number, zeros if there is none. `known`: the inviter is a peer already."""
+    signed = invitation + world.random.bytes(NONCE_SIZE) + pack_card(me.card(wish.grants, wish.asks, known))
     transcript.add(signed)
     signature = me.identity.sign(transcript.message(Step.JOIN))
     return pack_message(Step.JOIN, signed + transcript.mac(secret, Step.JOIN) + signature)
@@ -502,16 +511,18 @@ async def accepted(
 
 
 async def _ask(
-    world: World, me: Self, stream: SecureStream, ticket: Ticket, grants: tuple[str, ...]
-) -> tuple[Transcript, Peer]:
-    """Up to the inviter's proof: what was said, and the record to pin once the inviter has confirmed."""
+    world: World, me: Self, stream: SecureStream, ticket: Ticket, grants: tuple[str, ...], known: bool
+) -> tuple[Transcript, Peer, bool]:
+    """Up to the inviter's proof: what was said, the record to pin once the inviter has confirmed, and whether it has
+    this machine as a peer already."""
     challenge = await challenged(stream)
     transcript = Transcript(stream.peer_certificate, fingerprint_bytes(ticket.inviter), challenge)
     wish = Wish(grants)
-    await stream.write(request(world, me, transcript, ticket.secret, invitation_id(ticket.secret), wish))
+    await stream.write(request(world, me, transcript, ticket.secret, invitation_id(ticket.secret), wish, known))
     wrong = Refusal.WRONG.error()
     card, public = await accepted(stream, transcript, ticket.secret, ticket.inviter, wrong)
-    return transcript, peer_of(card, public, granted=grants, received=card.grants, now=world.clock.now())
+    record = peer_of(card, public, granted=grants, received=card.grants, now=world.clock.now())
+    return transcript, record, card.knows
 
 
 async def confirm(
@@ -574,8 +585,22 @@ async def consent(
     return tuple(dict.fromkeys((*wish.grants, *card.asks)))
 
 
-def audit_paired(peer: Peer, address: str, granted: tuple[str, ...], received: tuple[str, ...]) -> None:
-    here, there = (", ".join(grants) or "nothing" for grants in (granted, received))
+def pin(book: PeerBook, peer: Peer, here: bool, there: bool) -> Peer:
+    """Pin who has joined. `here`, `there`: whether either had the other as a peer when they began.
+
+    Grants add up only while both do. Else one has dropped the other, and what was granted before ended with that,
+    whether the drop was heard of or not.
+    """
+    before = book.get(peer.fingerprint)
+    kept = book.add(peer, anew=not (here and there))
+    gone = [text for text in before.granted if text not in kept.granted] if before is not None else []
+    if gone:
+        audit(f"{kept.name} ({kept.fingerprint})", f"joined anew: what was granted before ended: {', '.join(gone)}")
+    return kept
+
+
+def audit_paired(peer: Peer, address: str) -> None:
+    here, there = (", ".join(grants) or "nothing" for grants in (peer.granted, peer.received))
     who = f"{peer.name} ({peer.fingerprint}), at {address}"
     audit(who, f"paired by a code; it may here: {here}; this machine there: {there}")
 

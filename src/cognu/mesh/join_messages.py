@@ -10,8 +10,8 @@ is longer. Bodies:
     DONE       I to J   MAC
     REFUSE     both     reason u8
 
-A card is what a machine says of itself: its certificate and lists of its name, its addresses, its grants and what it
-asks for. The signatures are of the node keys; the MACs are keyed by the ticket's secret. Both cover everything said
+A card is what a machine says of itself: its certificate, a byte that is 1 if it has the other machine as a peer already,
+and lists of its name, its addresses, its grants and what it asks for. The signatures are of the node keys; the MACs are keyed by the ticket's secret. Both cover everything said
 before, and the certificate of the TLS listener they spoke through, so that nobody can stand between.
 
 By a code there is no ticket, and so no secret at first. These come between CHALLENGE and JOIN, and make one by SPAKE2
@@ -114,13 +114,14 @@ _DETAILS = {
 
 @dataclass(frozen=True)
 class Card:
-    """`certificate` is DER. `asks` are the grants that it asks for."""
+    """`certificate` is DER. `asks` are the grants that it asks for; `knows`: it has the other one as a peer already."""
 
     certificate: bytes
     name: str
     addresses: tuple[str, ...]
     grants: tuple[str, ...]
     asks: tuple[str, ...] = ()
+    knows: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,26 +175,26 @@ def parse_message(data: bytes) -> tuple[Step, bytes]:
 
 def pack_card(card: Card) -> bytes:
     texts = b"".join(map(pack_texts, ((card.name,), card.addresses, card.grants, card.asks)))
-    return len(card.certificate).to_bytes(2, "big") + card.certificate + texts
+    return len(card.certificate).to_bytes(2, "big") + card.certificate + bytes([card.knows]) + texts
 
 
 def parse_card(data: bytes) -> Card:
     """Raises `ProtocolError(BADFRAME)`. What the certificate holds is not looked at."""
     length = int.from_bytes(data[:2], "big")
-    certificate = data[2 : 2 + length]
+    certificate, knows = data[2 : 2 + length], data[2 + length : 3 + length]
     try:
-        names, rest = parse_texts(data[2 + length :])
+        names, rest = parse_texts(data[3 + length :])
         addresses, rest = parse_texts(rest)
         grants, rest = parse_texts(rest)
         asks, rest = parse_texts(rest)
     except ValueError as error:
         raise ProtocolError(E.BADFRAME, "join", "card") from error
     sound = len(certificate) == length <= CERTIFICATE_LIMIT and not rest and len(names) == 1
-    sound = sound and len(names[0]) <= OFFERED_NAME_LIMIT
+    sound = sound and len(names[0]) <= OFFERED_NAME_LIMIT and knows in (b"\0", b"\1")
     sound = sound and bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH)
     if not sound or not all(bounded_texts(listed, GRANT_LIMIT, GRANT_LENGTH) for listed in (grants, asks)):
         raise ProtocolError(E.BADFRAME, "join", "card")
-    return Card(certificate, names[0], addresses, grants, asks)
+    return Card(certificate, names[0], addresses, grants, asks, knows == b"\1")
 
 
 def parse_request(body: bytes) -> Request:

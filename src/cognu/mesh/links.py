@@ -80,6 +80,9 @@ class Mesh:
         self._addresses: dict[str, Addresses] = {}
         self._roaming = Roaming(world, lambda: world.network.interfaces(), self._hurry, self._seek)
         self._dropped_by: set[str] = set()
+        self._new: set[str] = set()
+        self.on_dropped: Callable[[Peer], None] = lambda _: None
+        """Told of a peer that has dropped this node, as it was in the book until then."""
         self.on_linked: Callable[[str], None] = lambda _: None
         """Called with the fingerprint of a peer, each time a link to it came up."""
         self.on_away: Callable[[], None] = lambda: None
@@ -152,12 +155,18 @@ class Mesh:
     def _of(self, fingerprint: str) -> Addresses:
         return self._addresses.setdefault(fingerprint, Addresses())
 
+    def note_joined(self, fingerprint: str) -> None:
+        """It was pinned just now. Until it has pinned this node too it may refuse a link as if it had dropped it."""
+        self._dropped_by.discard(fingerprint)
+        self._new.add(fingerprint)
+
     def note_dropped(self, fingerprint: str) -> None:
-        """A peer has dropped this node, until a link to it comes up again: there is nothing that may be done there."""
+        """A peer has dropped this node, until they join again: what either may do at the other ends."""
         self._dropped_by.add(fingerprint)
         peer = self._book.get(fingerprint)
-        if peer is not None:
-            self._book.update(replace(peer, received=(), as_of=self._world.clock.now() // 10**9))
+        if peer is not None and fingerprint not in self._new:
+            self._book.update(replace(peer, granted=(), received=(), as_of=self._world.clock.now() // 10**9))
+            self.on_dropped(peer)
 
     async def drop(self, peer: str) -> Peer:
         """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(DROPPED)`.
@@ -186,6 +195,7 @@ class Mesh:
         """The end of `drop`, for one that was removed from the book before."""
         session = self._sessions.pop(fingerprint, None)
         self._addresses.pop(fingerprint, None)
+        self._new.discard(fingerprint)
         self._roaming.forget(fingerprint)
         if session is not None:
             await session.close(E.DROPPED, "")
@@ -225,6 +235,7 @@ class Mesh:
                 if dialled:
                     self._roaming.seek_later(fingerprint)
                 self._dropped_by.discard(fingerprint)
+                self._new.discard(fingerprint)
                 self.on_linked(fingerprint)
 
             session = Session(self._world, core, self._timing, dial, handle, linked, lambda: self._port)

@@ -22,6 +22,7 @@ from cognu.mesh.join import (
     consent,
     expect,
     peer_of,
+    pin,
     request,
     rest_until,
 )
@@ -53,6 +54,7 @@ class _Met(NamedTuple):
     transcript: Transcript
     secret: bytes
     inviter: str
+    known: bool
 
 
 async def pair(
@@ -111,7 +113,8 @@ async def _pair_at(
     clock = world.clock
     try:
         try:
-            met = await within(clock, CONVERSATION_SECONDS, _meet(world, me, stream, code.number, exchange, wish))
+            meeting = _meet(world, me, book, stream, code.number, exchange, wish)
+            met = await within(clock, CONVERSATION_SECONDS, meeting)
             wrong = Refusal.BETWEEN.error()
             seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
             card, public = await within(
@@ -134,12 +137,14 @@ async def _pair_at(
         raise
     finally:
         stream.close()
-    kept = book.add(peer)
-    audit_paired(kept, address, granted, card.grants)
+    kept = pin(book, peer, met.known, card.knows)
+    audit_paired(kept, address)
     return kept
 
 
-async def _meet(world: World, me: Self, stream: SecureStream, number: str, exchange: Exchange, wish: Wish) -> _Met:
+async def _meet(
+    world: World, me: Self, book: PeerBook, stream: SecureStream, number: str, exchange: Exchange, wish: Wish
+) -> _Met:
     """Up to JOIN: the secret, if both have the same code. The inviter's fingerprint is by its own word as yet."""
     challenge = await challenged(stream)
     said = pack_pair(number, exchange.element)
@@ -154,7 +159,8 @@ async def _meet(world: World, me: Self, stream: SecureStream, number: str, excha
     transcript.add(said)
     transcript.add(answer)
     proof = pack_message(Step.KEY, key_proof(secret, exchange.element, element))
-    message = request(world, me, transcript, secret, bytes(ID_SIZE), wish)
+    known = book.get(fingerprint_text(inviter)) is not None
+    message = request(world, me, transcript, secret, bytes(ID_SIZE), wish, known)
     await rest_until(world.clock, arrived, ANSWER_SECONDS)
     await stream.write(proof + message)
-    return _Met(transcript, secret, fingerprint_text(inviter))
+    return _Met(transcript, secret, fingerprint_text(inviter), known)

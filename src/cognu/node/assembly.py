@@ -185,6 +185,7 @@ def _start_launcher(
 async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -> None:
     """Peers' grants come into force, and only then may peers, those who join, and this user's sessions come in."""
     node.mesh.on_linked = node.linked
+    node.mesh.on_dropped = node.dropped_by
     for peer in node.book.all():
         await node.put_in_force(peer)
     node.address = await node.listen()

@@ -10,6 +10,7 @@ from typing import Any
 
 from cognu import __version__, compiled
 from cognu.errors import CognuError, E, FileError
+from cognu.files.audit import audit
 from cognu.files.authority import Authority
 from cognu.files.chan import Chan
 from cognu.files.process import Process, ProcessTable
@@ -90,8 +91,23 @@ class Node:
     # -- peers ----------------------------------------------------------------------------------------------------
 
     def joined(self, peer: Peer) -> None:
-        """A new peer was pinned on this side: its grants are in force from now on."""
+        """A new peer was pinned on this side: its grants are in force from now on, and no others."""
+        self.pinned(peer)
         self.spawn(self.put_in_force(peer))
+
+    def pinned(self, peer: Peer) -> None:
+        """It has joined, maybe anew: end what is in force and is not on record any more."""
+        self.mesh.note_joined(peer.fingerprint)
+        for text in self.exports.granted(peer.fingerprint):
+            if text not in peer.granted:
+                self.exports.revoke(peer.fingerprint, text)
+
+    def dropped_by(self, peer: Peer) -> None:
+        """A peer has dropped this node: with that ends what it was granted here, all that runs for it too."""
+        self.exports.forget(peer.fingerprint)
+        self.tokens.forget(peer.fingerprint)
+        gone = ", ".join(peer.granted) or "nothing"
+        audit(f"{peer.name} ({peer.fingerprint})", f"has dropped this machine; what it was granted ended: {gone}")
 
     def linked(self, peer: str) -> None:
         """A link to a peer came up."""

@@ -51,6 +51,7 @@ async def _invite(node: Node, arguments: Arguments) -> Any:
         "expires": parse_ticket(ticket).expires,
         "grants": list(grants),
         "describe": [describe_grant(text) for text in grants],
+        "keeps": [peer.name for peer in node.book.all() if peer.granted],
     }
 
 
@@ -74,7 +75,10 @@ async def _withdraw(node: Node, arguments: Arguments) -> Any:
 
 async def _join(node: Node, arguments: Arguments) -> Any:
     grants = await _checked_grants(node, arguments)
+    before = {known.fingerprint: known for known in node.book.all()}
     peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
+    known = before.get(peer.fingerprint, peer)
+    node.pinned(peer)
     await node.put_in_force(peer)
     result = {
         "peer": peer.name,
@@ -83,6 +87,8 @@ async def _join(node: Node, arguments: Arguments) -> Any:
         "received": list(peer.received),
         "describe_granted": [describe_grant(text) for text in peer.granted],
         "describe_received": [describe_grant(text, peer.name) for text in peer.received],
+        "ended_granted": [describe_grant(text) for text in known.granted if text not in peer.granted],
+        "ended_received": [describe_grant(text, peer.name) for text in known.received if text not in peer.received],
     }
     try:
         await node.mesh.connect(peer.fingerprint)
