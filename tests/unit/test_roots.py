@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from cognu.devices.host import HostServer
-from cognu.errors import E, FileError, from_errno, from_text
+from cognu.errors import LACKING, E, FileError, from_errno, from_text
 from cognu.files.chan import Chan
 from cognu.files.handing import attenuate
 from cognu.files.launch import TOKEN_LABEL
@@ -18,11 +19,11 @@ from cognu.files.server import Caller, Fid, HandOn, MaybeAsync, Walk
 from cognu.files.shown import Shown, parse_filter
 from cognu.files.shownserver import ShownFid, ShownServer
 from cognu.files.steps import finish
-from cognu.kernel import CREATE, EXECUTE, READ, WRITE
+from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import wire_of_setstat
 from cognu.ninep.messages import OLD_STYLE, Dialect, Message, Request
-from cognu.ninep.types import ORCLOSE, OREAD, RIGHT_CREATE, RIGHT_READ, RIGHT_WRITE, SetStat
+from cognu.ninep.types import ORCLOSE, ORDWR, OREAD, RIGHT_CREATE, RIGHT_EXECUTE, RIGHT_READ, RIGHT_WRITE, SetStat
 from cognu.node.exporting import exported
 from cognu.node.node import Node
 from cognu.node.peers import PeerExports
@@ -139,6 +140,31 @@ async def test_what_is_granted_for_good_stays(node: Node, host: Path, text: str)
     assert left(host) == ["file", "served"]
     exports.disconnect("f" * 52, session)
     exports.close()
+
+
+@pytest.mark.parametrize("by", ["9p --stdio", "listen"])
+async def test_who_may_only_read_is_told_that_it_is_served_so(node: Node, host: Path, by: str) -> None:
+    session = await exported(node, Shown("/served", False), by)
+    space, domain = session.namespace, session.namespace.domain
+    with pytest.raises(FileError) as refused:
+        await finish(space.create(space.root, "new", 0o600, ORDWR, session))
+    assert refused.value.error is E.ACCES
+    said = f"it is served to be read; there: cognu {by} --rw PATH"
+    assert refused.value.explain() == f"{E.ACCES.text}: {said}"
+    less = attenuate(space, space.root, RIGHT_READ | RIGHT_EXECUTE)
+    with pytest.raises(FileError) as refused:
+        less.domain.check(less.cap, WRITE | GRANT)
+    assert refused.value.detail.startswith(LACKING)
+    authority = domain.authority
+    assert list(authority.read_only) == [domain.pid]
+    writable = await exported(node, Shown("/served", True), by)
+    assert list(authority.read_only) == [domain.pid]
+    for each in (session, writable):
+        node.processes.end(each, 0)
+    del less
+    gc.collect()
+    authority.close_orphans()
+    assert authority.read_only == {}
 
 
 async def takes_nothing(process: Process, chan: Chan) -> None:

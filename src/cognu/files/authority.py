@@ -46,6 +46,8 @@ class Authority:
         """Names and numbers of owners, as 9P clients are told; no authority is in them."""
         self.orphans: deque[Callable[[], None]] = deque()
         """Ends of what the garbage collector found, which may run in the midst of anything; see `close_orphans`."""
+        self.read_only: dict[int, str] = {}
+        """What is said to processes that may not write in what they hold, if it is more than what they lack."""
         self._limited: set[int] = set()
         self._running: dict[Cap, dict[int, Callable[[], None]]] = {}
         self._caps: dict[int, Cap] = {}
@@ -85,6 +87,7 @@ class Authority:
         """End a process: all it holds and serves dies; what it handed on lives. Returns what died."""
         dead = self._run(lambda: self.kernel.end_process_step(pid))
         self._limited.discard(pid)
+        self.read_only.pop(pid, None)
         self.post.ended(pid)
         self._announce(dead)
         return dead
@@ -151,7 +154,8 @@ class Authority:
         code = self.kernel.check(pid, cap[0], cap[1], rights)
         if code:
             missing = letters_of(rights & ~self.kernel.slots.rights[cap[0]]) if -code == Code.RIGHTS else ""
-            raise FileError(ERRORS[-code], "", LACKING + missing if missing else "")
+            why = self.read_only.get(pid, "") if missing and set(missing) <= set("wc") else ""
+            raise FileError(ERRORS[-code], "", why or (LACKING + missing if missing else ""))
 
     def rights(self, pid: int, cap: Cap) -> int:
         """The rights of a capability that `pid` holds."""

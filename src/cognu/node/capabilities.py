@@ -121,8 +121,12 @@ class View:
         }
 
     def holder(self, slot: int) -> Holder:
-        pid = self.kernel.slots.holder[slot]
-        return self.holders.get(pid) or Holder("domain", str(pid))
+        """A domain that is nobody's any more is named by whom it has the capability from."""
+        pids = [self.kernel.slots.holder[each] for each in self.ancestry(slot)]
+        known = next((self.holders[pid] for pid in pids if pid in self.holders), None)
+        if pids[0] in self.holders or known is None:
+            return self.holders.get(pids[0]) or Holder("domain", str(pids[0]))
+        return Holder("domain", f"{pids[0]} of {known.kind} {known.name}", 0, known.node)
 
     def server(self, slot: int) -> str:
         return self.node.authority.server_name(self.kernel.slots.endpoint[slot])

@@ -11,6 +11,7 @@ its namespace holds, whatever names are hidden here.
 
 from __future__ import annotations
 
+from cognu.errors import THERE
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, State
@@ -34,11 +35,16 @@ async def check_export(node: Node, shown: Shown) -> None:
 
 
 async def exported(node: Node, shown: Shown, by: str) -> Process:
-    """A process whose namespace is a copy of the base's, with the tree as its root. Raises NOENT, USAGE."""
+    """A process whose namespace is a copy of the base's, with the tree as its root. Raises NOENT, USAGE.
+
+    `by` is the command that serves it.
+    """
     base = node.base
     patterns = parse_filter(shown.hide, shown.show)
     domain = Domain(base.namespace.domain.authority, base.namespace.domain)
     rights = WRITABLE if shown.writable else READ_ONLY
+    if not shown.writable:
+        domain.authority.read_only[domain.pid] = f"it is served to be read{THERE}{by} --rw PATH"
     namespace: Namespace = base.namespace.copy(domain, devices=False, rights=rights)
     try:
         found = await finish(namespace.find(shown.path, namespace.root, base))
@@ -52,7 +58,7 @@ async def exported(node: Node, shown: Shown, by: str) -> Process:
     except BaseException:
         namespace.release()
         raise
-    session.args, session.state = [by, shown.path], State.RUNNING
+    session.args, session.state = [*by.split(), shown.path], State.RUNNING
     return session
 
 

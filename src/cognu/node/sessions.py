@@ -74,7 +74,7 @@ class _Session:
     async def _confine(self, shown: Shown) -> None:
         """From now on the connection is a client's, which may not be trusted with more than the tree."""
         try:
-            self._process = self._export.calls.process = await exported(self._node, shown, "9p")
+            self._process = self._export.calls.process = await exported(self._node, shown, "9p --stdio")
             self._own = True
         finally:
             self._confining = False
