@@ -115,7 +115,7 @@ HELD = {
         "process.namespace.root.server": "the same, to see whether it is one",
     },
     "node/launcher.py": {"device.server": "handed on under a capability minted from the device's"},
-    "node/handing.py": {"chan.server.peer": "whose tree it is, to say so"},
+    "node/delegation.py": {"chan.server.peer": "whose tree it is, to say so"},
     "node/lending.py": {"descriptors.server": "attached under one minted for the lent process"},
     "node/peers.py": {"namespace.root.server": "the tree of what leads to grants, to add to it"},
     "runtime/wasi/descriptors.py": {"entry.chan.server": "numbered, for a program's st_dev"},
@@ -380,7 +380,7 @@ MOUNTING: Rows = {
     },
     "node/capabilities.py": {"chans_of": "namespace.heads"},
     "node/exporting.py": {"_keep_own": "namespace.heads"},
-    "node/handing.py": {"_redeem": "namespace.mount"},
+    "node/delegation.py": {"_redeem": "namespace.mount"},
     "node/keeping.py": {"Keeping._lend": "namespace.mount"},
     "node/launcher.py": {"Launcher._shell_namespace": "namespace.mount"},
     "node/peers.py": {

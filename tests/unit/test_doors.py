@@ -230,7 +230,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "Channels._read_object Channels.dial",
                 "for /n/PEER, walked to under a capability for /n; for objects by their hash",
             ),
-            "node/handing.py": ("_redeem", "for what a token is for, on behalf of a user of the node who has it"),
+            "node/delegation.py": ("_redeem", "for what a token is for, on behalf of a user of the node who has it"),
             "node/launcher.py": ("Launcher._lent", "for what a peer lent with its token"),
             "node/telling.py": ("_ask", "to tell a peer what it may do here now, and to hear it"),
         },

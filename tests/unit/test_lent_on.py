@@ -23,9 +23,9 @@ from cognu.mesh.session import Channel
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import Qid
 from cognu.node.channels import Channels
+from cognu.node.delegation import NOT_HANDED_ON, TREE, make_token
 from cognu.node.exporting import PRIVATE, exported
 from cognu.node.grants import parse_grant
-from cognu.node.handing import NOT_HANDED_ON, TREE, make_token
 from cognu.node.node import Node
 from cognu.node.peers import REFUSED, PeerExports
 from cognu.node.tokens import Tokens

@@ -118,14 +118,14 @@ REMOVED = [
     ),
     Removed(
         "what runs programs for a peer, or commands the node, is not handed on",
-        "node/handing.py",
+        "node/delegation.py",
         "if target.origin.spec in NOT_HANDED_ON or is_from_elsewhere(target):",
         "if is_from_elsewhere(target):",
         "unit/test_lent_on.py::test_a_device_that_goes_by_whose_it_is_is_not_handed_on_by_a_token",
     ),
     Removed(
         "another machine's tree is not handed on as this one's",
-        "node/handing.py",
+        "node/delegation.py",
         "if target.origin.spec in NOT_HANDED_ON or is_from_elsewhere(target):",
         "if target.origin.spec in NOT_HANDED_ON:",
         "unit/test_lent_on.py::test_what_came_from_another_machine_is_not_handed_on_as_this_ones_own",

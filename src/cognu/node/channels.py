@@ -24,7 +24,7 @@ from cognu.mesh.session import Channel
 from cognu.ninep.server import Limits
 from cognu.ninep.types import OREAD
 from cognu.node import telling
-from cognu.node.handing import TREE, minter
+from cognu.node.delegation import TREE, minter
 from cognu.node.launcher import CHUNK
 from cognu.node.lending import LentTree
 from cognu.node.node import Node

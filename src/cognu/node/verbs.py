@@ -15,10 +15,10 @@ from cognu.mesh.join import join
 from cognu.mesh.tickets import parse_ticket, ticket_number
 from cognu.node.capabilities import View
 from cognu.node.control import HalfDone, Verb
+from cognu.node.delegation import HANDING
 from cognu.node.explaining import explain
 from cognu.node.granting import GRANTING, grant_peers
 from cognu.node.grants import describe_grant, grant_of, parse_grant, parse_grants, widenings
-from cognu.node.handing import HANDING
 from cognu.node.listening import Listening
 from cognu.node.meeting import MEETING
 from cognu.node.node import Node
