@@ -139,6 +139,10 @@ def test_any_question_is_pairs_or_is_refused(text: str) -> None:
         "notes state away",
         "notes name other",
         "notes address /a/../b",
+        "notes address '#U/etc'",
+        "notes address etc",
+        "notes address unix!/run/x",
+        "notes address tcp!pi",
         "notes persist maybe",
         "notes refresh soon",
         "notes refresh 86401",
@@ -294,13 +298,15 @@ async def test_who_watches_is_told_of_the_index_of_own_services_and_of_names() -
 async def test_addresses_of_another_machine_lead_there() -> None:
     bench = Bench()
     bench.registry.says(
-        "f1", "pi", parse_services("a address /tmp/a\nb address tcp!*!http\nc address tcp!nas!http\nd address plain\n")
+        "f1",
+        "pi",
+        parse_services("a address /tmp/a\nb address tcp!*!http\nc address net!nas!http\nd address udp!127.0.0.1!53\n"),
     )
     assert await bench.index() == [
         "a!pi address /n/pi/tmp/a node pi",
         "b!pi address 'tcp!pi!http' node pi",
         "c!pi address 'tcp!nas!http' node pi",
-        "d!pi address plain node pi",
+        "d!pi address 'udp!pi!53' node pi",
     ]
     assert await bench.client.read("own") == b""  # nothing is said on of what others said
 
@@ -336,6 +342,8 @@ def test_a_machine_says_nothing_of_others_and_no_more_than_it_may() -> None:
         "a state away\n",
         "a\na\n",
         "a address /../etc\n",
+        "a address '#U/etc'\n",
+        "a address unix!/run/x\n",
         "\n".join(f"s{number}" for number in range(MAX_SERVICES + 1)),
         f"a kind {'x' * MAX_LINE}\n",
         "a kind 'open\n",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cognu.devices.cs import parse_query
 from cognu.errors import E, FileError
 from cognu.files.nstext import quote, split_words
 from cognu.world import Clock
@@ -29,6 +30,7 @@ NAME, NODE, STATE, ADDRESS = "name", "node", "state", "address"
 PERSIST, REFRESH = "persist", "refresh"
 GIVEN: Final = frozenset({NAME, NODE, STATE})
 """Attributes that nobody gives: they are what the registry knows."""
+_ITSELF: Final = frozenset({"*", "localhost", "127.0.0.1", "::1"})
 USAGE: Final = "NAME [ATTRIBUTE VALUE]..."
 ANY: Final = "*"
 _NAME = re.compile(r"[A-Za-z0-9_.+:@-]{1,64}")
@@ -64,9 +66,23 @@ def parse_service(line: str) -> Service:
     for attribute, value in pairs:
         if attribute in GIVEN:
             raise FileError(E.USAGE, attribute, "the registry itself says that")
-        if attribute == ADDRESS and value.startswith("/") and ".." in value.split("/"):
-            raise FileError(E.USAGE, value, "a path without ..")
+        if attribute == ADDRESS:
+            _check_address(value)
     return Service(name, tuple(pairs))
+
+
+def _check_address(text: str) -> None:
+    """Raises USAGE for what another machine could not be meant by: a device, a relative path, a Unix socket."""
+    if text.startswith("/"):
+        if ".." in text.split("/"):
+            raise FileError(E.USAGE, text, "a path without ..")
+        return
+    try:
+        protocol, _, _ = parse_query(text)
+    except FileError:
+        protocol = ""
+    if protocol not in ("tcp", "udp"):
+        raise FileError(E.USAGE, text, "an address is a path from /, or tcp!HOST!SERVICE as /net/cs takes it")
 
 
 def parse_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -236,14 +252,16 @@ class Registry:
 
 
 def seen_from_here(service: Service, node: str, away: bool) -> Service:
-    """Another machine's service as it is here: its paths are below /n/NODE, and `*` of a dial string is the machine."""
+    """Another machine's service as it is here: its paths are below /n/NODE, and where it says itself in a dial string,
+    its name here stands.
+    """
     about = dict(service.attributes)
     address = about.get(ADDRESS, "")
-    protocol, bang, rest = address.partition("!*!")
     if address.startswith("/"):
         about[ADDRESS] = f"/n/{node}{address}"
-    elif bang:
-        about[ADDRESS] = f"{protocol}!{node}!{rest}"
+    elif address:
+        protocol, host, port = parse_query(address)
+        about[ADDRESS] = f"{protocol}!{node if host in _ITSELF else host}!{port}"
     about[NODE] = node
     if away:
         about[STATE] = "away"
