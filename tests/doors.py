@@ -171,7 +171,7 @@ OF_THE_WORLD: Rows = {
         "UnixConversation.connect.dial": "self._network",
     },
     "devices/sensor.py": {"Host._read": "self._disk"},
-    "devices/udp.py": {"UdpConversation._open": "self._network"},
+    "devices/udp.py": {"UdpConversation.announce": "self._network", "UdpConversation.connect": "self._network"},
     "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
@@ -224,7 +224,11 @@ OPENED: Rows = {
         "TcpConversation.connect.dial": "self._network.connect_tcp",
         "UnixConversation.connect.dial": "self._network.connect_unix",
     },
-    "devices/udp.py": {"UdpConversation._open": "self._network.open_udp", "UdpConversation.call": "shared.start"},
+    "devices/udp.py": {
+        "UdpConversation.announce": "self._network.open_udp",
+        "UdpConversation.call": "shared.start",
+        "UdpConversation.connect": "self._network.open_udp",
+    },
     "files/export_locks.py": {ANY: "message.start"},  # where a range begins
     "files/mount_linux.py": {ANY: "found.start"},  # the same
     "files/readahead.py": {ANY: "last.start part.start"},  # the same

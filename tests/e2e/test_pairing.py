@@ -180,8 +180,8 @@ async def test_what_is_typed_wrongly_is_said_before_anything_is_tried(place: Pat
             (("12",), "a code is 10 digits"),
             (("27-4831-9052", "pi"), "HOST:PORT"),
             (("cognu-pair:x",), "the text of the QR code is damaged"),
-            (("--grant", "all"), "read:PATH, write:PATH, net, run, cmd:NAME"),
-            (("--ask", "all"), "read:PATH, write:PATH, net, run, cmd:NAME"),
+            (("--grant", "all"), "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"),
+            (("--ask", "all"), "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"),
         ):
             ended = await two.pi.command("pair", *words)
             assert ended.status in (1, 2)

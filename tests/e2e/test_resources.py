@@ -1,4 +1,4 @@
-"""What of a machine another one may use as files: its programs, sensors, clipboard and person."""
+"""What of a machine another one may use as files: its programs, network, sensors, clipboard and person."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cognu.errors import E
 from cognu.files.nstext import quote, split_words
@@ -49,10 +51,15 @@ async def test_a_command_that_was_granted_runs_over_there_and_no_other(place: Pa
         reading.close()
         ctl.close()
         await refused(desk.walk("/n/pi/cmd/other"), E.NOENT)
+        await desk.change_ns("bind /n/pi/cmd /tmp")
+        ctl, at = await began(desk, "/tmp/upper", "bound")
+        (await desk.open(f"{at}/data", OWRITE)).close()
+        assert await desk.read(f"{at}/data") == b"bound\n"
+        ctl.close()
 
         name = (await pi.read("/dev/user")).decode().strip()
         said = [line for line in await audited(pi) if "command" in line]
-        assert [line.startswith("desk, process ") for line in said] == [True, True]
+        assert [line.startswith("desk, process ") for line in said] == [True] * 4
         assert "started command upper on the host, process " in said[0]
         assert "'a b' '$HOME' ';'" in said[0]
         assert said[1].endswith(" ended")
@@ -148,3 +155,48 @@ async def test_the_clipboard_and_notices_are_granted_by_their_own_names_alone(pl
         assert await desk.read("/dev/snarf") == b""
         await desk.change_ns("bind -b /n/pi/dev /dev")
         assert await desk.read("/dev/snarf") == b"from desk\n"
+
+
+async def test_a_peer_takes_calls_at_this_machine_where_it_may_and_not_when_that_is_over(place: Path) -> None:
+    async with pair(place, "net") as two, two.desk.client() as desk, two.pi.client() as pi:
+        ctl = await desk.open("/n/pi/net/tcp/clone", ORDWR)
+        await refused(ctl.write(b"announce 127.0.0.1!0"), E.ACCES, "net:listen")
+        ctl.close()
+        await refused(pi.rpc("grant", peer="desk", grants=["net:listen"]), E.CONFLICT)
+        await pi.rpc("revoke", peer="desk", grant="net")
+        await pi.rpc("grant", peer="desk", grants=["net:listen"])
+        await desk.change_ns("bind -b /n/pi/net /net")
+        ctl, at = await announced(desk, "tcp")
+        ip, _, port = (await desk.read(f"/net/{at}/local")).decode().strip().rpartition("!")
+        listening = asyncio.ensure_future(desk.open(f"/net/{at}/listen", ORDWR))
+        reader, writer = await asyncio.open_connection(ip, int(port))
+        call = await listening
+        data = await desk.open(f"/net/tcp/{(await call.read()).decode().strip()}/data", ORDWR)
+        writer.write(b"over there\n")
+        await data.write(await data.read())  # desk echoes, at pi's address
+        assert await reader.readline() == b"over there\n"
+
+        udp, there = await announced(desk, "udp")
+        ip, _, port_of_udp = (await desk.read(f"/net/{there}/local")).decode().strip().rpartition("!")
+        near = await pi.dial("udp", f"{ip}!{port_of_udp}")
+        await near.write(b"one")
+        asked = await desk.open(f"/net/{there}/listen", ORDWR)
+        answering = await desk.open(f"/net/udp/{(await asked.read()).decode().strip()}/data", ORDWR)
+        await answering.write((await answering.read()).upper())
+        assert await near.read() == b"ONE"
+
+        # Taken back, nothing of it goes on: not the call, nor the port.
+        await pi.rpc("revoke", peer="desk", grant="net:listen")
+        assert await reader.read() == b""
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(ip, int(port))
+        for file in (ctl, call, data, udp, near, asked, answering):
+            file.close()
+
+
+async def announced(client: Client, protocol: str) -> tuple[File, str]:
+    ctl = await client.open(f"/net/{protocol}/clone", ORDWR)
+    number = (await ctl.read()).decode().strip()
+    await client.mount.write(ctl.fid, 0, b"announce 127.0.0.1!0")
+    return ctl, f"{protocol}/{number}"

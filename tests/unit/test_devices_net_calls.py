@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cognu.devices.announcing import parse_listen
 from cognu.devices.conversation import MAX_CONVERSATIONS, Protocol, announced_address, ip_address
 from cognu.devices.net import NetServer
 from cognu.devices.udp import HEADER, MAX_CALLS, MAX_QUEUED, Header, pack_header, parse_header
@@ -456,3 +457,71 @@ def test_any_bytes_are_a_header_or_refused(data: bytes) -> None:
         header, rest = parse_header(data)
         assert pack_header(Header(header.remote, header.local))[48:] == data[48:HEADER]
         assert bytes(rest) == data[HEADER:]
+
+
+# -- lent, at some ports ----------------------------------------------------------------------------------------------
+
+
+def lent(aname: str) -> Net:
+    client = Net(announce=False)
+    client.aname = aname
+    return client
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("listen", range(1024, 65536)), ("listen=8000", range(8000, 8001)), ("listen=1-65535", range(1, 65536)),
+        ("listen=8000-8100", range(8000, 8101)), ("listen=8000-8000", None), ("listen=9-8", None), ("listen=0", None),
+        ("listen=08", None), ("listen=65536", None), ("listen=", None), ("listen=1-", None), ("listen=a", None),
+        ("dial", None), ("", None), ("listen=1-2-3", None), ("listen=\u0661", None),
+    ],
+)  # fmt: skip
+def test_ports_are_written_in_one_way(text: str, ports: range | None) -> None:
+    assert parse_listen(text) == ports
+
+
+@given(st.text(max_size=20) | st.from_regex(r"listen=[0-9]{0,6}-?[0-9]{0,6}", fullmatch=True))
+def test_any_text_is_ports_that_there_are_or_none(text: str) -> None:
+    ports = parse_listen(text)
+    assert ports is None or (ports and ports[0] >= 1 and ports[-1] <= 65535)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+async def test_at_a_lent_network_calls_are_taken_at_the_ports_that_were_granted_and_no_other(protocol: str) -> None:
+    whole = lent("listen")
+    try:
+        _, at = await whole.began(protocol, f"announce {LOOPBACK}!0")
+        port = int((await whole.text(f"{at}/local")).rpartition("!")[2])
+        assert port >= 1024
+        ctl = await whole.use(f"{protocol}/clone")
+        with pytest.raises(FileError) as caught:
+            await whole.write_fid(ctl, f"announce {LOOPBACK}!80".encode())
+        assert caught.value.error is E.ACCES
+        assert "net:listen is for ports 1024-65535" in str(caught.value)
+        # Of a narrower range any means the first that is free; the ctl of a refusal may be used again.
+        some = lent(f"listen={port}-{port + 9}")
+        try:
+            ctl, at = await some.began(protocol, f"announce {LOOPBACK}!0")
+            assert port < int((await some.text(f"{at}/local")).rpartition("!")[2]) <= port + 9
+        finally:
+            some.end()
+        one = lent(f"listen={port}")
+        try:
+            ctl = await one.use(f"{protocol}/clone")
+            for words, error in (
+                (f"{LOOPBACK}!0", E.ADDRINUSE), (f"{LOOPBACK}!{port}", E.ADDRINUSE),
+                (f"{LOOPBACK}!{port + 1}", E.ACCES),
+            ):  # fmt: skip
+                with pytest.raises(FileError) as caught:
+                    await one.write_fid(ctl, f"announce {words}".encode())
+                assert caught.value.error is error
+        finally:
+            one.end()
+    finally:
+        whole.end()
+
+
+def test_what_is_lent_ends_with_the_right_to_it_and_ones_own_does_not() -> None:
+    assert NetServer(RealNetwork()).ends_with_right
+    assert not NetServer(RealNetwork(), announce=True).ends_with_right

@@ -208,9 +208,12 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         {
             "devices/net.py": (
                 "TcpConversation.announce TcpConversation.connect.dial UnixConversation.connect.dial",
-                "a conversation of /net, opened under a capability for it; announcing on `#I` alone",
+                "a conversation of /net, opened under a capability for it; announcing on `#I`, and by `net:listen`",
             ),
-            "devices/udp.py": ("UdpConversation._open", "a conversation of /net; bound to a port on `#I` alone"),
+            "devices/udp.py": (
+                "UdpConversation.announce UdpConversation.connect",
+                "a conversation of /net; announced as for tcp",
+            ),
             "mesh/join.py": (
                 "Inviter._listen connect_any",
                 "to the inviter that a ticket names, and for those who join with one",

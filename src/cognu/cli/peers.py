@@ -17,7 +17,7 @@ SHOWN = 8
 """Digits of an invitation's number that are shown; more are taken."""
 _GRANT = click.option(
     "--grant", "grants", multiple=True, metavar="GRANT[,...]",
-    help="Something it may do here: read:PATH, write:PATH, net, run, cmd:NAME.",
+    help="Something it may do here: read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME.",
 )  # fmt: skip
 
 

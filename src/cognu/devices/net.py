@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
+from cognu.devices.announcing import EVERY, NONE, announce_at, parse_listen
 from cognu.devices.conversation import (
     ANNOUNCED,
     CLOSED,
@@ -19,7 +20,6 @@ from cognu.devices.conversation import (
     FINWAIT,
     Conversation,
     Protocol,
-    announced_address,
     ip_address,
     split_address,
     world_address,
@@ -29,7 +29,8 @@ from cognu.devices.dns import DnsFile
 from cognu.devices.naming import Machines, Nobody, Resolver
 from cognu.devices.udp import UdpConversation
 from cognu.errors import E, FileError, LinkBroken
-from cognu.files.tree import Directory, TreeServer
+from cognu.files.server import Caller, Fid, MaybeAsync
+from cognu.files.tree import Directory, TreeFid, TreeServer
 from cognu.world import Announcement, Network, Stream, TcpStream
 
 USAGE = "connect ADDRESS!PORT; announce [ADDRESS!]PORT; accept N; reject N; hangup"
@@ -103,10 +104,10 @@ class StreamConversation(Conversation):
 class TcpConversation(StreamConversation):
     usage = USAGE
 
-    def __init__(self, protocol: Protocol, number: int, owner: str, network: Network, announces: bool) -> None:
+    def __init__(self, protocol: Protocol, number: int, owner: str, network: Network, ports: range) -> None:
         super().__init__(protocol, number, owner, listens=True)
         self._network = network
-        self._announces = announces
+        self._ports = ports
         self._announcement: Announcement | None = None
         self._listening = asyncio.Lock()
 
@@ -122,14 +123,11 @@ class TcpConversation(StreamConversation):
         self.local = ip_address(stream[0].local)
 
     async def announce(self, address: str) -> None:
-        if not self._announces:
-            raise not_lent(address)
-        at = announced_address(address, USAGE)
         if self.state != CLOSED:
             raise FileError(E.ALREADY, address, self.state)
         self.state = CONNECT
         try:
-            announcement = await self._network.announce_tcp(at)
+            announcement = await announce_at(address, USAGE, self._ports, self._network.announce_tcp)
         except BaseException:
             if self.state == CONNECT:
                 self.state = CLOSED
@@ -183,32 +181,44 @@ class UnixConversation(StreamConversation):
         await self._dial(address, dial)
 
 
-def not_lent(address: str) -> FileError:
-    """The refusal to announce. Names the grant, for only who uses another machine's network meets it."""
-    return FileError(E.ACCES, f"announce {address}", "the grant net is for dialling; write:/net is for announcing too")
-
-
 class NetServer(TreeServer):
     """`unix`: paths of Unix sockets that may be dialled; None: any; empty: there is no `/net/unix`.
 
-    `announce`: whether calls may be taken here, and not only made. `machines` are what cs and dns know by name.
+    `announce`: whether calls may be taken here, and not only made. Where not, it is for lending: what was opened ends
+    with the right to it, and a tree attached as `listen=PORTS` takes calls at these. `machines` are what cs and dns
+    know by name.
     """
 
     def __init__(
         self, network: Network, *, unix: Collection[str] | None = (), announce: bool = False, spec: str = "#I",
         machines: Machines | None = None,
     ) -> None:  # fmt: skip
-        protocols = [
-            Protocol("tcp", lambda protocol, number, owner: TcpConversation(
-                protocol, number, owner, network, announce)),
-            Protocol("udp", lambda protocol, number, owner: UdpConversation(
-                protocol, number, owner, network, None if announce else not_lent)),
-        ]  # fmt: skip
-        if unix is None or unix:
-            protocols.append(Protocol("unix", lambda protocol, number, owner: UnixConversation(
-                protocol, number, owner, network, unix)))  # fmt: skip
-        names = [protocol.name for protocol in protocols]
         resolver = Resolver(network, machines or Nobody())
-        # What is lent is another machine's to use, and there /n has its own peers.
-        cs = ConnectionServer(resolver, names, ways=announce)
-        super().__init__(spec, Directory("", [*protocols, cs, DnsFile(resolver)]))
+
+        def tree(ports: range) -> Directory:
+            protocols = [
+                Protocol("tcp", lambda protocol, number, owner: TcpConversation(
+                    protocol, number, owner, network, ports)),
+                Protocol("udp", lambda protocol, number, owner: UdpConversation(
+                    protocol, number, owner, network, ports)),
+            ]  # fmt: skip
+            if unix is None or unix:
+                protocols.append(Protocol("unix", lambda protocol, number, owner: UnixConversation(
+                    protocol, number, owner, network, unix)))  # fmt: skip
+            names = [protocol.name for protocol in protocols]
+            # What is lent is another machine's to use, and there /n has its own peers.
+            cs = ConnectionServer(resolver, names, ways=announce)
+            return Directory("", [*protocols, cs, DnsFile(resolver)])
+
+        super().__init__(spec, tree(EVERY if announce else NONE))
+        self._tree = tree
+        self._lent = not announce
+
+    @property
+    def ends_with_right(self) -> bool:
+        return self._lent
+
+    def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
+        """`listen`, `listen=PORTS`: a tree of its own, where these may be announced."""
+        ports = parse_listen(aname)
+        return super().attach(caller, aname) if ports is None else TreeFid(self._tree(ports))

@@ -15,9 +15,10 @@ import asyncio
 import ipaddress
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from cognu.devices.announcing import announce_at
 from cognu.devices.conversation import (
     ANNOUNCED,
     CLOSED,
@@ -26,7 +27,6 @@ from cognu.devices.conversation import (
     FINWAIT,
     Conversation,
     Protocol,
-    announced_address,
     ip_address,
     split_address,
     world_address,
@@ -158,14 +158,11 @@ class _Shared:
 class UdpConversation(Conversation):
     usage = USAGE
 
-    def __init__(
-        self, protocol: Protocol, number: int, owner: str, network: Network,
-        refuse: Callable[[str], FileError] | None,
-    ) -> None:  # fmt: skip
-        """`refuse` makes the refusal to announce; None: it is allowed."""
+    def __init__(self, protocol: Protocol, number: int, owner: str, network: Network, ports: range) -> None:
+        """`ports` are those that may be announced."""
         super().__init__(protocol, number, owner, listens=True)
         self._network = network
-        self._refuse = refuse
+        self._ports = ports
         self._headers = False
         self._datagrams: Datagrams | None = None  # connected
         self._shared: _Shared | None = None  # announced, or a call of one that is
@@ -177,22 +174,21 @@ class UdpConversation(Conversation):
 
     async def connect(self, address: str) -> None:
         host, port = split_address(address, USAGE)
-        self._datagrams = await self._open("[::]:0" if ":" in host else "0.0.0.0:0", world_address(host, port), address)
+        local, remote = "[::]:0" if ":" in host else "0.0.0.0:0", world_address(host, port)
+        self._datagrams = await self._begin(address, lambda: self._network.open_udp(local, remote))
         self.state, self.remote, self.local = ESTABLISHED, address, ip_address(self._datagrams.local)
 
     async def announce(self, address: str) -> None:
-        if self._refuse is not None:
-            raise self._refuse(address)
-        datagrams = await self._open(announced_address(address, USAGE), "", address)
+        datagrams = await self._begin(address, lambda: announce_at(address, USAGE, self._ports, self._network.open_udp))
         self._shared = _Shared(datagrams)
         self.state, self.local = ANNOUNCED, ip_address(datagrams.local)
 
-    async def _open(self, local: str, remote: str, address: str) -> Datagrams:
+    async def _begin(self, address: str, begin: Callable[[], Awaitable[Datagrams]]) -> Datagrams:
         if self.state != CLOSED:
             raise FileError(E.ALREADY, address, self.state)
         self.state = CONNECT
         try:
-            datagrams = await self._network.open_udp(local, remote)
+            datagrams = await begin()
         except BaseException:
             if self.state == CONNECT:
                 self.state = CLOSED

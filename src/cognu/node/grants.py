@@ -4,6 +4,9 @@ read:PATH     the file or tree at PATH, read-only
 write:PATH    the same, and change it
 net           this machine's network, as /net: to dial out, not to announce
 run           run programs here, in /proc, as processes that see what the peer brings along
+net:listen    the same, and take calls there, at ports from 1024 up
+net:listen=PORTS
+              the same, at one port or FIRST-LAST
 cmd:NAME      start the command of the host that settings(5) has by that name, in /cmd/NAME
 
 Before the colon of the first two there may be patterns (`files/shown.py`) of what of the tree is shown:
@@ -16,6 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cognu.devices.announcing import parse_listen
 from cognu.errors import E, FileError
 from cognu.files.namespace import split_path
 from cognu.files.shown import NOTHING, Filter, Pattern, parse_filter, parse_pattern
@@ -25,7 +29,8 @@ from cognu.node.hosting import NAME
 
 NET, RUN = "net", "run"
 CMD = "cmd:"
-USAGE = "read:PATH, write:PATH, net, run, cmd:NAME"
+LISTEN = "net:listen"
+USAGE = "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"
 LONGEST = 200
 """Bytes of a grant's text, as the peer book has it and the other machine is told."""
 _APART = frozenset("%+:,'\\\"")
@@ -53,6 +58,8 @@ def parse_grant(text: str) -> PeerGrant:
     """One grant. Raises USAGE with what there is."""
     if text == NET:
         return PeerGrant(text, "#i", "/net", _READ_ONLY | WRITE | CREATE)
+    if text.startswith(LISTEN) and parse_listen(text.removeprefix("net:")) is not None:
+        return PeerGrant(text, f"#i{text.removeprefix('net:')}", "/net", _READ_ONLY | WRITE | CREATE)
     if text == RUN:
         return PeerGrant(text, "#q", "/proc", _READ_ONLY | WRITE)
     if text.startswith(CMD) and NAME.fullmatch(name := text.removeprefix(CMD)):
@@ -130,6 +137,8 @@ def contradiction(grant: PeerGrant, held: PeerGrant) -> str:
     outer, inner = (grant, held) if len(grant.place) <= len(held.place) else (held, grant)
     if grant.text == held.text or not is_within(inner.place, outer.place):
         return ""
+    if grant.text.partition(":")[0] == held.text.partition(":")[0] == NET:
+        return f"{held.text} is in force, which has the same place"
     if inner.shown != NOTHING or (inner.place == outer.place and outer.shown != NOTHING):
         return f"{held.text} is in force, which shows another part of the same tree"
     names = inner.place.strip("/").split("/")[len([each for each in outer.place.split("/") if each]) :]
@@ -148,6 +157,9 @@ def describe_grant(text: str, peer: str = "") -> str:
     whose, where = (f"{peer}'s", f" on {peer}") if peer else ("this machine's", "")
     if text in (NET, RUN):
         return {NET: f"use {whose} network (/net)", RUN: f"run programs{where or ' here'}"}[text]
+    if text.startswith(LISTEN):
+        ports = text.partition("=")[2] or "from 1024 up"
+        return f"use {whose} network (/net), and take calls there at ports {ports}"
     if text.startswith(CMD):
         return f"run {whose} command {text.removeprefix(CMD)} (/{text.replace(':', '/')})"
     but = [f"without {text}" for text in _texts(grant.shown.hide)]
