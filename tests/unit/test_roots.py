@@ -149,7 +149,7 @@ async def test_who_may_only_read_is_told_that_it_is_served_so(node: Node, host: 
     with pytest.raises(FileError) as refused:
         await finish(space.create(space.root, "new", 0o600, ORDWR, session))
     assert refused.value.error is E.ACCES
-    said = f"it is served to be read; there: cognu {by} --rw PATH"
+    said = f"{by} serves it to be read; there: cognu 9p --stdio --rw PATH"
     assert refused.value.explain() == f"{E.ACCES.text}: {said}"
     less = attenuate(space, space.root, RIGHT_READ | RIGHT_EXECUTE)
     with pytest.raises(FileError) as refused:

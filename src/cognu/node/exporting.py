@@ -44,7 +44,7 @@ async def exported(node: Node, shown: Shown, by: str) -> Process:
     domain = Domain(base.namespace.domain.authority, base.namespace.domain)
     rights = WRITABLE if shown.writable else READ_ONLY
     if not shown.writable:
-        domain.authority.read_only[domain.pid] = f"it is served to be read{THERE}{by} --rw PATH"
+        domain.authority.read_only[domain.pid] = f"{by} serves it to be read{THERE}9p --stdio --rw PATH"
     namespace: Namespace = base.namespace.copy(domain, devices=False, rights=rights)
     try:
         found = await finish(namespace.find(shown.path, namespace.root, base))
