@@ -27,7 +27,7 @@ from cognu.node.delegation import NOT_HANDED_ON, TREE, make_token
 from cognu.node.exporting import PRIVATE, exported
 from cognu.node.grants import parse_grant
 from cognu.node.node import Node
-from cognu.node.peers import REFUSED, PeerExports
+from cognu.node.peers import ALONE, REFUSED, PeerExports
 from cognu.node.tokens import Tokens
 from cognu.world.real import RealRandom
 from joined import CountingServer, bring, joined, tree
@@ -160,6 +160,21 @@ async def test_where_something_may_be_changed_or_is_hidden_no_device_of_processe
     session = await exported(cast(Node, here), shown, "9p")
     assert await seen(session.namespace, session) == ("#1", await here.own_qid())
     here.processes.end(session, 0)
+
+
+@pytest.mark.parametrize("shown", [WRITABLE, HIDING, Shown("/")], ids=["writable", "hiding", "read-only"])
+@pytest.mark.parametrize("spec", ALONE)
+async def test_what_is_the_persons_at_the_machine_goes_with_no_tree(spec: str, shown: Shown) -> None:
+    here = await Here().start(CountingServer(spec))
+    session = await exported(cast(Node, here), shown, "9p")
+    assert await seen(session.namespace, session) == ("#1", await here.own_qid())
+    here.processes.end(session, 0)
+    await here.grant("read:/d")
+    peer = await here.exports.connect(PI.fingerprint, PI.name)
+    assert await seen(peer.namespace, peer) == ("#1", await here.own_qid())
+    here.exports.disconnect(PI.fingerprint, peer)
+    await here.exports.check(f"read:{PLACE}")  # by its own name it may be granted
+    here.exports.close()
 
 
 @pytest.mark.parametrize(("spec", "shown"), [("#k", WRITABLE), ("#p", Shown("/"))])

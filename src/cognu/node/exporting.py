@@ -5,6 +5,8 @@ network, unless the exported path itself leads there. So no tree can hold its ow
 it holds is this machine's own, or it is one other machine's, whose grants hold that one's own alone (`node/peers.py`).
 Where a file really is tells which (`Origin`), whatever name leads there.
 
+Nor what is the person's at this machine alone, such as the clipboard.
+
 Nor, where something may be changed or is hidden, what starts programs and commands the node: a program would see what
 its namespace holds, whatever names are hidden here.
 """
@@ -20,11 +22,12 @@ from cognu.files.shown import Filter, Shown, ShownNamespace, parse_filter
 from cognu.files.steps import finish
 from cognu.kernel import CREATE, EXECUTE, GRANT, READ, WRITE
 from cognu.node.node import Node
+from cognu.node.peers import ALONE
 
 READ_ONLY = READ | EXECUTE | GRANT
 WRITABLE = READ_ONLY | WRITE | CREATE
-PRIVATE = ("#d", "#e", "#n", "#p", "#s")
-"""Devices of processes, and the node's control."""
+PRIVATE = ("#d", "#e", "#n", "#p", "#s", "#C")
+"""Devices of processes, the node's control, and the host's programs."""
 
 
 async def check_export(node: Node, shown: Shown) -> None:
@@ -63,15 +66,20 @@ async def exported(node: Node, shown: Shown, by: str) -> Process:
 
 
 def _keep_own(namespace: Namespace, root: Chan, private: bool) -> None:
-    """Take out what is mounted from elsewhere, or, if `private`, one of `PRIVATE`; but not what is on `root` itself."""
+    """Take out what is mounted from elsewhere, one of `ALONE` or, if `private`, of `PRIVATE`; not what is on `root`.
+
+    Of what is there together with others, `ALONE` too.
+    """
     for key, head in list(namespace.heads.items()):
+        gone = [member for member in head.members if member.chan.origin.spec in ALONE]
         if key == root.key:
-            continue
-        gone = [
-            member
-            for member in head.members
-            if is_from_elsewhere(member.chan) or (private and member.chan.origin.spec in PRIVATE)
-        ]
+            gone = gone if len(gone) < len(head.members) else []
+        else:
+            gone += [
+                member
+                for member in head.members
+                if is_from_elsewhere(member.chan) or (private and member.chan.origin.spec in PRIVATE)
+            ]
         head.members = [member for member in head.members if member not in gone]
         for member in gone:
             member.chan.close()

@@ -23,7 +23,7 @@ TERMINAL = ("cons", "consctl", "winsize", "resize", "stdin", "stdout", "stderr")
 """The files of /dev that are the caller's terminal, if a shell mounted it there (terminal(4))."""
 _WORKED_IN = ("#U", "#r")
 """Whose directories are lent for being worked in: the host's, those in memory, and those of mounted services."""
-_NEVER = ("#n", "#p", "#q", "#s", "#N", "#V", "#R", OWN)
+_NEVER = ("#n", "#p", "#q", "#s", "#C", "#N", "#V", "#R", OWN)
 """Trees that are not lent even if asked for; the last two are what they hang in."""
 
 
