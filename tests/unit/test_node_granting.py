@@ -146,6 +146,19 @@ async def test_of_several_grants_none_is_in_force_or_on_record_if_one_can_not_be
     assert here.held() == before
 
 
+async def test_what_can_not_be_in_force_beside_another_grant_is_told() -> None:
+    """As a further ticket may bring, whose maker does not know who will join."""
+    here = Here(Peer("f", "pi", "", granted=("read+hide=b:/a",)), DESK)
+    assert await here.put_in_force(here.known.find("pi")) == []
+    joined = Peer("f", "pi", "", granted=("read+hide=b:/a", "read:/a"))
+    here.known.update(joined)
+    [refused] = await here.put_in_force(joined)
+    assert refused.error is E.CONFLICT
+    assert "read+hide=b:/a" in str(refused)
+    assert await here.table["not_in_force"]({}) == {"pi": ["read:/a"], "desk": []}
+    here.exports.close()
+
+
 async def test_what_is_in_force_and_not_on_record_is_revoked_too(audited: pytest.LogCaptureFixture) -> None:
     here = Here(PI, DESK)
     await here.exports.grant([("f", "read:/a")], lambda: None)

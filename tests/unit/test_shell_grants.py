@@ -27,6 +27,7 @@ def bench() -> Bench:
     bench.world.answers = {
         "grants": {"pi": ["read:/home/me", "net"], "hub": []},
         "widened": {"pi": [], "hub": []},
+        "not_in_force": {"pi": ["net"], "hub": []},
         "programs": [ROW, {**ROW, "name": "", "allow": [], "never": ["net"]}],
         "tokens": [TOKEN, {**TOKEN, "number": 8, "by": "", "uses": 0, "open": 2}],
         "grant": {**ROW, "granted": ["net"], "keeping": []},
@@ -49,7 +50,7 @@ async def test_all_is_listed_peers_first(bench: Bench) -> None:
     assert listed.out == (
         "KIND     WHO          GRANT\n"
         "peer     pi           read:/home/me\n"
-        "peer     pi           net\n"
+        "peer     pi           net  (not in force; cognu logs says why)\n"
         "token    pi           token:7 /d (rx), asked for by desk, to be redeemed 1 times within 60 s\n"
         "token    pi           token:8 /d (rx), in use 2 times\n"
         "program  wc           /a:r\n"

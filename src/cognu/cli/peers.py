@@ -88,6 +88,7 @@ def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
         f"joined {peer} ({joined['fingerprint']})",
         *_may("this machine", joined["describe_received"], f"on {peer}", joined["ended_received"]),
         *_may(peer, joined["describe_granted"], "here", joined["ended_granted"]),
+        *(f"not in force here: {why}" for why in joined["not_in_force"]),
     )
 
 

@@ -93,7 +93,7 @@ class Node:
     def joined(self, peer: Peer) -> None:
         """A new peer was pinned on this side: its grants are in force from now on, and no others."""
         self.pinned(peer)
-        self.spawn(self.put_in_force(peer))
+        self.spawn(self._put_in_force(peer))
 
     def pinned(self, peer: Peer) -> None:
         """It has joined, maybe anew: end what is in force and is not on record any more."""
@@ -152,7 +152,9 @@ class Node:
         disk.write(self.home.port, found.rpartition(":")[2].encode())
         return found
 
-    async def put_in_force(self, peer: Peer) -> None:
+    async def put_in_force(self, peer: Peer) -> list[CognuError]:
+        """What the peer was granted, as far as can be; it is on record all the same. Returns what was refused."""
+        refused: list[CognuError] = []
         for text in peer.granted:
             try:
                 await self.exports.grant(
@@ -160,6 +162,11 @@ class Node:
                 )
             except CognuError as error:
                 log.warning("%s is granted %s, but: %s", peer.name, text, error)
+                refused.append(error)
+        return refused
+
+    async def _put_in_force(self, peer: Peer) -> None:
+        await self.put_in_force(peer)
 
     def _check_granted(self, fingerprint: str, text: str) -> None:
         """Raises NOPEER, NOGRANT if that is not so any more."""

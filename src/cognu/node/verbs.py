@@ -79,8 +79,9 @@ async def _join(node: Node, arguments: Arguments) -> Any:
     peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
     known = before.get(peer.fingerprint, peer)
     node.pinned(peer)
-    await node.put_in_force(peer)
+    refused = await node.put_in_force(peer)
     result = {
+        "not_in_force": [f"{error}; {error.error.hint}" for error in refused],
         "peer": peer.name,
         "fingerprint": peer.fingerprint,
         "granted": list(peer.granted),
@@ -149,6 +150,14 @@ async def _grants(node: Node, arguments: Arguments) -> Any:
     return {peer.name: list(peer.granted) for peer in node.book.all()}
 
 
+async def _not_in_force(node: Node, arguments: Arguments) -> Any:
+    """Of each peer the grants that are on record alone: the log says why."""
+    in_force = node.exports.granted
+    return {
+        peer.name: [text for text in peer.granted if text not in in_force(peer.fingerprint)] for peer in node.book.all()
+    }
+
+
 async def _widened(node: Node, arguments: Arguments) -> Any:
     """Of each peer the grants that show more of a tree than another with patterns does: pairs of the two."""
     return {peer.name: widenings(peer.granted) for peer in node.book.all()}
@@ -210,6 +219,7 @@ _VERBS: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
     "drop": _drop,
     "export": _export,
     "grants": _grants,
+    "not_in_force": _not_in_force,
     "widened": _widened,
     "revoke": _revoke,
     **MEETING,

@@ -45,9 +45,11 @@ async def _list(call: Call) -> int:
         return 0
     rows = [["KIND", "WHO", "GRANT"]]
     wider = {peer: dict(pairs) for peer, pairs in (await call.system.rpc("widened")).items()}
+    idle: dict[str, list[str]] = await call.system.rpc("not_in_force")
     for peer, texts in peers.items():
         more = wider.get(peer, {})
         notes = {text: f"  (shows what of it {more[text]} hides)" for text in more}
+        notes |= dict.fromkeys(idle.get(peer, ()), "  (not in force; cognu logs says why)")
         rows += [["peer", peer, text + notes.get(text, "")] for text in texts]
     rows += [["token", token["peer"], _token_text(token)] for token in tokens]
     for program in programs:
