@@ -55,6 +55,7 @@ async def test_a_command_that_was_granted_runs_over_there_and_no_other(place: Pa
         ctl, at = await began(desk, "/tmp/upper", "bound")
         (await desk.open(f"{at}/data", OWRITE)).close()
         assert await desk.read(f"{at}/data") == b"bound\n"
+        await desk.read(f"{at}/wait")
         ctl.close()
 
         name = (await pi.read("/dev/user")).decode().strip()
