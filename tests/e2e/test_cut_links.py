@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
@@ -13,6 +15,7 @@ import pytest
 
 from cognu.errors import E
 from e2e.harness import LOOPBACK, Client, NodeProcess, Pair, end, join, log_trouble, refused
+from e2e.typing import Terminal
 from mesh_support import Forwarder
 
 MIB = 1 << 20
@@ -144,6 +147,36 @@ async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(pla
             assert row["connected"]
             assert row["address"] == line.address
             await refused(talking.list("/n/pi/etc"), E.NOENT)
+
+
+@pytest.mark.long
+async def test_a_kept_shell_outlives_a_link_that_is_away_for_too_long(place: Path) -> None:
+    async with over_a_line(place, "run") as (two, line):
+        await two.pi.stop()
+        settings = two.pi.home / "settings.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"retention": 1}))
+        await two.pi.start()
+        env = {"PATH": os.environ["PATH"], "HOME": str(two.notes), "TERM": "xterm"}
+        cpu = [str(Path(sys.executable).with_name("cognu")), "--home", str(two.desk.home), "cpu"]
+        with Terminal([*cpu, "--keep", "pi"], env, two.notes) as user:
+            await asyncio.to_thread(user.shows, "[")
+            number = await asyncio.to_thread(user.shows, ": kept for ")
+            await asyncio.to_thread(user.shows, "pi%")
+            user.type("x=before; echo kept\r")
+            await asyncio.to_thread(user.shows, "\nkept\n", "pi%")
+            async with two.pi.client() as pi:
+                line.deaf = True
+                while b" shown " in await pi.read("/proc/kept"):
+                    pass
+            user.type("~.")
+            await asyncio.to_thread(user.shows, "left pi")
+        line.deaf = False
+        with Terminal([*cpu, "-a", number, "pi"], env, two.notes) as user:
+            await asyncio.to_thread(user.shows, "\nkept\n", "pi%")
+            user.type("echo $x after\r")
+            await asyncio.to_thread(user.shows, "before after\n", "pi%")
+            user.type("exit 7\r")
+            assert await asyncio.to_thread(user.ends) == 7
 
 
 @pytest.mark.long

@@ -189,6 +189,14 @@ def test_ctrl_c_drops_a_line_and_ends_a_command(user: Terminal) -> None:
     prints(user, "echo $?", "130\n")
 
 
+def test_a_quit_ends_what_runs_and_not_the_shell(user: Terminal) -> None:
+    user.type("echo begun; sleep 1000" + ENTER)
+    user.shows("\nbegun\n")
+    user.type("\x1c")
+    user.shows(PROMPT)
+    prints(user, "echo $?", "130\n")
+
+
 @pytest.mark.parametrize("words", ["sh", "cpu pi"])
 def test_ctrl_d_ends_the_shell_on_an_empty_line_only(desk: Machine, words: str) -> None:
     with desk.terminal(*words.split()) as user:

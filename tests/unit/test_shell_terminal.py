@@ -110,6 +110,22 @@ def test_what_is_typed_passes_the_escapes_the_same_in_whatever_pieces_it_comes(p
         assert passed + split.end() == b"".join(line[line.startswith(b"~~") :] for line in lines)
 
 
+def test_a_terminal_that_something_left_raw_is_put_right_where_lines_are_typed(tty: tuple[int, int]) -> None:
+    usual = termios.tcgetattr(tty[1])
+    Modes(tty[1]).raw()  # and was killed
+    raw = termios.tcgetattr(tty[1])
+    assert raw != usual
+    left = Modes(tty[1])
+    left.restore()
+    assert termios.tcgetattr(tty[1]) == raw
+    left.mend()
+    assert termios.tcgetattr(tty[1])[:4] == usual[:4]
+    silent = usual[:3] + [usual[3] & ~termios.ECHO] + usual[4:]
+    termios.tcsetattr(tty[1], termios.TCSANOW, silent)
+    Modes(tty[1]).mend()  # somebody wanted it so
+    assert termios.tcgetattr(tty[1]) == silent
+
+
 async def test_a_terminal_that_is_closed_is_no_end_that_somebody_typed() -> None:
     master, slave = os.openpty()
     file = HostInput(slave, "/dev/cons")

@@ -31,7 +31,7 @@ def need_node(setting: Setting) -> None:
 def own_shell(setting: Setting, command: str | None = None) -> int:
     """A shell with this process's terminal or streams."""
     kept = os.path.join(os.path.dirname(setting.socket), "history")
-    begin = Start(setting.socket, cwd=host_cwd(), variables=host_variables(), history=kept)
+    begin = Start(setting.socket, cwd=host_cwd(), variables=host_variables(), history=kept, typed=command is None)
     return asyncio.run(shell(begin, command))
 
 
@@ -84,7 +84,7 @@ class ShellVerb(click.Command):
             words = translate_all(words)
         # A shell over there is this user's; a program gets the variables that are typed, and no others.
         variables = host_variables() if name == "cpu" else {}
-        begin = Start(setting.socket, publish=runs, cwd=host_cwd(), variables=variables)
+        begin = Start(setting.socket, publish=runs, cwd=host_cwd(), variables=variables, typed=name == "cpu")
         return asyncio.run(shell(begin, argv=(name, *words)))
 
 

@@ -265,6 +265,13 @@ class NetworkServer(FileServer):
         if list(names) == [".."]:
             return Walk([_ROOT_QID], _RootFid())
         peer = await self._peer(name, caller)
+        try:
+            return await self._walk_far(peer, peer.root, names, caller, then)
+        except FileError:
+            if peer.mount.broken is None:
+                raise
+        # Its session was lost with this under way, which changes nothing, so it is asked once more, over a new one.
+        peer = await self._peer(name, caller)
         return await self._walk_far(peer, peer.root, names, caller, then)
 
     async def _real(self, fid: Fid) -> tuple[_Peer, FarFid]:

@@ -296,6 +296,15 @@ class Modes:
         modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
         termios.tcsetattr(self._descriptor, termios.TCSADRAIN, modes)
 
+    def mend(self) -> None:
+        """Where lines are to be typed: a terminal that was left raw, by something killed, gets the usual modes back."""
+        if self._saved is None or self._saved[3] & (termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG):
+            return
+        self._saved[0] |= termios.ICRNL | termios.IXON
+        self._saved[1] |= termios.OPOST | termios.ONLCR
+        self._saved[3] |= termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG
+        self.restore()
+
     def restore(self) -> None:
         if self._saved is not None:
             try:

@@ -1,7 +1,7 @@
 """The shell as a program: a session with a node, this process's streams, signals, and an exit status.
 
-SIGINT is Ctrl-C: it ends what runs in the foreground (a second one kills it). SIGTERM and SIGHUP end the session, and
-with it everything the node runs for it. However it ends, the terminal gets its modes back.
+SIGINT is Ctrl-C: it ends what runs in the foreground (a second one kills it); so does SIGQUIT, Ctrl-\\. SIGTERM and
+SIGHUP end the session, and with it everything the node runs for it. However it ends, the terminal gets its modes back.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Start:
     takes that process's streams, `/fd/0` to `/fd/2`, instead of this one's; `terminal` says that they are one.
 
     `publish`: programs can use the terminal. `cwd` is a path of the namespace, `/` if it is not there. `history` is a
-    file of the host with the lines that were typed; if empty, they are forgotten in the end.
+    file of the host with the lines that were typed; if empty, they are forgotten in the end. `typed`: lines are to be
+    typed, so a terminal that something left raw is put right.
     """
 
     socket: str
@@ -57,6 +58,7 @@ class Start:
     cwd: str = "/"
     variables: Mapping[str, str] = field(default_factory=dict)
     history: str = ""
+    typed: bool = False
 
 
 def _nothing() -> None:
@@ -105,7 +107,10 @@ async def begun(start: Start) -> AsyncIterator[Begun]:
     try:
         if start.own_streams:
             streams = host_streams(threads)
-            terminal = Terminal(streams, Modes(0))
+            modes = Modes(0)
+            if start.typed:
+                modes.mend()
+            terminal = Terminal(streams, modes)
             if start.publish:
                 await terminal.publish(session)
                 terminal.watch()
@@ -274,9 +279,10 @@ async def _until_signal(at: Begun, work: Awaitable[int], interrupt: Callable[[],
             closing.append(asyncio.create_task(at.session.close()))
             task.cancel()
 
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    for number in handled[1:]:
+    interrupting, ending = (signal.SIGINT, signal.SIGQUIT), (signal.SIGTERM, signal.SIGHUP)
+    for number in interrupting:
+        loop.add_signal_handler(number, interrupt)
+    for number in ending:
         loop.add_signal_handler(number, stop, number)
     try:
         await asyncio.wait([task])
@@ -286,7 +292,7 @@ async def _until_signal(at: Begun, work: Awaitable[int], interrupt: Callable[[],
             return 128 + stopped[0]
         return INTERRUPTED if task.cancelled() else task.result()
     finally:
-        for number in handled:
+        for number in (*interrupting, *ending):
             loop.remove_signal_handler(number)
 
 
