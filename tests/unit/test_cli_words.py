@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu import __version__
-from cognu.cli import shells
+from cognu.cli import peers, shells
 from cognu.cli.daemon import NodeRefused, answers, log_line, make_home, start
 from cognu.cli.main import VERBS, run, verbs
 from cognu.cli.peers import host_grants
@@ -33,6 +33,26 @@ Captured = pytest.CaptureFixture[str]
 def home() -> Iterator[Path]:
     with short_place() as path:
         yield path
+
+
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [("tcp!127.0.0.1!5641", "127.0.0.1:5641"), ("127.0.0.1:5641", "127.0.0.1:5641"), ("tcp![::1]!9fs", ""),
+     ("unix!/tmp/a.sock", "/tmp/a.sock"), ("/tmp/a.sock", "/tmp/a.sock"), ("exec!cat", ""), ("-", ""), ("here", "")],
+)  # fmt: skip
+def test_listen_takes_addresses_as_9p_does_and_says_which(
+    typed: str, there: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    asked: list[str] = []
+
+    def ask(setting: Setting, verb: str, **arguments: str) -> dict[str, str]:
+        asked.append(arguments["address"])
+        return {"address": arguments["address"], "token": ""}
+
+    monkeypatch.setattr(peers, "ask", ask)
+    assert run(["listen", typed]) == (0 if there else 2)
+    assert asked == ([there] if there else [])
+    assert there or "HOST:PORT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", [[name] for name in VERBS] + [[]])

@@ -257,6 +257,18 @@ def test_every_check_has_a_meaning_and_a_name_of_its_own() -> None:
     assert max(check.seconds for check in checks) <= 12
 
 
+def test_the_port_of_a_node_that_does_not_answer_is_its_own(tmp_path: Path) -> None:
+    (port_check,) = [check for check in host.CHECKS if check.name == "port"]
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        own.listen()
+        (tmp_path / "port").write_text(str(own.getsockname()[1]))
+        (tmp_path / "settings.json").write_text('{"listen": "127.0.0.1:0"}')
+        for error, count in ((E.SILENT, 0), (E.NONODE, 1)):
+            found = carry_out([port_check], Subject(str(tmp_path), silent=FileError(error, str(tmp_path))))
+            assert [one.level for one in found] == [PROBLEM] * count
+
+
 def test_a_home_that_is_not_there_is_only_noted(tmp_path: Path) -> None:
     subject = Subject(str(tmp_path / "none"), silent=FileError(E.NONODE, "none"))
     found = carry_out([*home.CHECKS, *node.CHECKS], subject)

@@ -208,6 +208,23 @@ def test_any_text_is_an_address_or_not(text: str) -> None:
     assert ways.hear([text], 0) is is_address(text)
 
 
+def test_what_was_heard_is_refuted_by_dials_since_then_until_it_is_heard_or_answers_again() -> None:
+    ways = Addresses()
+    said = ("192.0.2.1:9", "192.0.2.2:9")
+    ways.hear(said, 10)
+    assert not ways.refuted(said)
+    ways.failed(said[0], 11)
+    assert not ways.refuted(said)
+    ways.failed(said[1], 12)
+    assert ways.refuted(said)
+    ways.hear(said[:1], 13)
+    assert not ways.refuted(said)
+    ways.failed(said[0], 14)
+    assert ways.refuted(said)
+    ways.answered(said[0], 15)
+    assert not ways.refuted(said)
+
+
 def test_the_book_comes_before_what_was_heard_and_families_take_turns() -> None:
     ways = Addresses()
     assert ways.hear([C4, A6], 0)

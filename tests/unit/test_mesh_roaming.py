@@ -13,7 +13,7 @@ import pytest
 
 from cognu.errors import E, FileError
 from cognu.mesh import links
-from cognu.mesh.liveness import RATE_SECONDS, SECOND, SHORTEST_SECONDS, Measure
+from cognu.mesh.liveness import LEAST, RATE_SECONDS, SECOND, SHORTEST_SECONDS, Measure
 from cognu.mesh.roaming import LEAST_GAIN, Change, clearly_nearer, host_of
 from mesh_support import QUICK, Forwarder, Node, behind_a_line, read_all, read_exactly, two_nodes
 
@@ -68,6 +68,19 @@ def test_the_round_trip_is_smoothed_and_the_shortest_gets_old() -> None:
     assert measure.shortest == 8 * MS
     measure.round_trip(30 * MS, 2 * later)
     assert measure.shortest == 20 * MS
+
+
+def test_what_little_two_say_who_have_just_joined_is_no_rate() -> None:
+    measure = Measure(0)
+    measure.carried(100, SECOND, busy=False)
+    measure.carried(109, 2 * SECOND, busy=False)
+    assert measure.rate is None
+    measure.carried(109 + LEAST, 3 * SECOND, busy=False)
+    assert measure.rate == LEAST
+    slow = Measure(0)
+    slow.carried(100, SECOND, busy=True)
+    slow.carried(5100, 2 * SECOND, busy=True)
+    assert slow.rate == 5000
 
 
 def test_the_rate_is_the_most_of_the_last_while_and_who_sends_little_lowers_nothing() -> None:

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from cognu.errors import E, FileError
+from cognu.files.launch import AWAY_SECONDS
 from cognu.mesh.identity import Peer
-from cognu.node.away import AWAY_SECONDS, LOOK_SECONDS, unless_away
+from cognu.node.away import LOOK_SECONDS, unless_away
 from cognu.node.node import Node
 
 LOOKS = int(AWAY_SECONDS / LOOK_SECONDS)

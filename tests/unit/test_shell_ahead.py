@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -248,6 +249,45 @@ async def test_a_copy_goes_on_after_refusals_and_names_each(bench: FarBench) -> 
     ]
     copied = {(d, f) for d in range(5) for f in range(100) if bench.system.has(f"copy/d{d}/f{f}")}
     assert len(copied) == 498
+
+
+@pytest.mark.parametrize("then", [E.NOENT, E.RESTARTED])
+async def test_a_copy_whose_machine_is_out_of_reach_says_once_how_far_it_came(
+    bench: FarBench, monkeypatch: pytest.MonkeyPatch, then: E
+) -> None:
+    make_tree(bench, 5, 100)
+    bench.system.make("tree/d0/f0").refuse = E.ACCES
+    opening, made = bench.far.open, 0
+
+    async def open_until(path: str, mode: Mode, perm: int = 0o666) -> File:
+        nonlocal made
+        if mode == "w":
+            made += 1
+            if made > 40:
+                raise FileError(E.RESTARTED if made == 41 else then, path, "pi")
+        return await opening(path, mode, perm)
+
+    monkeypatch.setattr(bench.far, "open", open_until)
+    result, _ = await bench.count("cp -r tree copy")
+    assert result.status == 1
+    refused, gave_up = sorted(result.err.splitlines(), key=lambda line: "restarted" in line)
+    assert refused == "cp: tree/d0/f0: permission denied"
+    assert "the other node restarted: pi; 40 of the 500 files found were copied" in gave_up
+    assert gave_up.endswith("run it again")
+
+
+async def test_a_copy_that_is_interrupted_says_how_far_it_came(bench: FarBench) -> None:
+    make_tree(bench, 3, 100)
+    streams, _, err = bench.streams(False)
+    copying = asyncio.ensure_future(run_once(bench.shell, "cp -r tree copy", streams))
+    while not any(bench.system.has(f"copy/d1/f{n}") for n in range(100)):
+        await bench.far.answer()
+    copying.cancel()
+    while not copying.done():
+        await bench.far.answer()
+    await bench.close(streams)
+    assert "cp: copy: interrupted: " in err.text
+    assert re.search(r" 1\d\d of the [12]\d\d files found by then were copied\n", err.text)
 
 
 async def test_a_removal_goes_on_after_refusals_and_names_each(

@@ -220,6 +220,12 @@ async def test_the_status_tells_why_a_program_did_not_start(
     await refused(bench, "aaaaaaaa", status, (E.NOTFOUND if status == 127 else error).text)
 
 
+async def test_who_is_no_peer_is_told_before_what_is_no_program(bench: Bench) -> None:
+    await refused(bench, "run --on nope x", 126, f"nope: {E.NOPEER.text}")
+    bench.system.make("/n/pi/proc", b"")
+    await refused(bench, "run --on pi x", 127, f"x: {E.NOTFOUND.text}")
+
+
 async def test_a_name_in_bin_comes_before_a_hash(bench: Bench) -> None:
     async def program(_running: Running) -> int:
         return 0

@@ -89,8 +89,8 @@ async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -
     assert (await asked(bench, "grants set --never wc alias"))[2]["grants"] == ["/home/me/alias:r"]
     assert (await asked(bench, "grants revoke wc alias"))[2]["grant"] == "/home/me/alias:rwx"
     bench.system.make("/home/me/pi", b"")
-    both = await bench.run("grants set pi net")
-    assert both.err == f"grants: pi: {E.AMBIGUOUS.text}: the file is ./pi\n"
+    assert await asked(bench, "grants set pi net") == ("rpc", "grant", {"peer": "pi", "grants": ["net"]})
+    assert await asked(bench, "grants revoke pi net") == ("rpc", "revoke", {"peer": "pi", "grant": "net"})
     assert await asked(bench, "grants revoke ./pi") == (
         "rpc", "ungrant", {"program": name_of_digest(blake3(b"").digest()), "grant": ""},
     )  # fmt: skip

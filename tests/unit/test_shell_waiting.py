@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
+from cognu.files.launch import AWAY_SECONDS
 from cognu.files.server import Notice
 from cognu.mesh.links import PeerAway
 from cognu.ninep.watches import CONTENT
@@ -123,6 +124,14 @@ async def test_what_waits_for_a_machine_that_is_away_is_told_once_and_when_it_is
         await at.turns(2)
         assert at.said == SAID + "cognu: pi is back\r\n"
         assert at.asked.count(LINKS) == 3  # and not at each turn
+
+
+async def test_what_would_begin_there_is_not_said_to_wait_as_long_as_what_runs() -> None:
+    async with telling() as at:
+        at.links = AWAY
+        at.waits[1] = Wait(("/n/pi", "/n/pi/etc"), begins="pi")
+        await at.turns(TURNS + 3)
+        assert at.said == SAID.replace(f"until {time_of(UNTIL)}", f"for {AWAY_SECONDS:g} s in all")
 
 
 async def test_what_waits_shortly_or_for_something_else_is_not_told_and_nobody_asked() -> None:

@@ -11,6 +11,7 @@ import click
 from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
 from cognu.cli.setting import Setting, filter_options, table, verb
+from cognu.errors import E, FileError
 from cognu.shell.hostpaths import translate
 
 SHOWN = 8
@@ -118,7 +119,12 @@ def listen_verb(
 
     On the loopback, where every user of this machine can connect, attaching asks for a token, which is printed.
     """
-    there = os.path.abspath(address) if "/" in address else address
+    from cognu.cli.addresses import parse_address
+
+    where = parse_address(address)
+    if where.kind not in ("unix", "tcp"):
+        raise FileError(E.USAGE, address, "a Unix socket's PATH or unix!PATH; on the loopback HOST:PORT, tcp!HOST!PORT")
+    there = os.path.abspath(where.where) if where.kind == "unix" else where.where
     if stop:
         if dialect or hide or show or path != "/":
             raise click.UsageError("--stop takes the address alone")

@@ -17,6 +17,9 @@ TOKEN_VARIABLE = "COGNU_TOKEN"
 LONGEST_KEPT = 7 * 24 * 3600
 """Seconds that a shell may be kept without a terminal."""
 
+AWAY_SECONDS = 10.0
+"""How long without a break a peer may be away from whoever wants to begin something there, as long as one address may
+take (`links.DIAL_SECONDS`); others are dialled meanwhile."""
 SHELL = "cpu"
 """The program's name that, run on a peer or for one, means a shell, with the lent namespace at /mnt/term."""
 

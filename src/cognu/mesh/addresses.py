@@ -78,6 +78,13 @@ class Addresses:
     def failed(self, address: str, now: int) -> None:
         self._note(address).failed = now
 
+    def refuted(self, addresses: Iterable[str]) -> bool:
+        """Whether at all of these a dial failed since the peer was last said to be there."""
+        rows = [(self._tried.get(address, _Tried()), self._heard.get(address, 0)) for address in addresses]
+        return all(
+            tried.failed is not None and tried.failed >= max(heard, tried.answered or 0) for tried, heard in rows
+        )
+
     def ever_answered(self, addresses: Iterable[str]) -> bool:
         return any((tried := self._tried.get(address)) and tried.answered is not None for address in addresses)
 

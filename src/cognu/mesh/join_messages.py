@@ -10,9 +10,10 @@ is longer. Bodies:
     DONE       I to J   MAC
     REFUSE     both     reason u8
 
-A card is what a machine says of itself: its certificate, a byte that is 1 if it has the other machine as a peer already,
-and lists of its name, its addresses, its grants and what it asks for. The signatures are of the node keys; the MACs are keyed by the ticket's secret. Both cover everything said
-before, and the certificate of the TLS listener they spoke through, so that nobody can stand between.
+A card is what a machine says of itself: its certificate, a byte that is 1 if it has the other one as a peer already,
+and lists of its name, its addresses, its grants and what it asks for. The signatures are of the node keys; the MACs are
+keyed by the ticket's secret. Both cover everything said before, and the certificate of the TLS listener they spoke
+through, so that nobody can stand between.
 
 By a code there is no ticket, and so no secret at first. These come between CHALLENGE and JOIN, and make one by SPAKE2
 (spake.py), which then stands for the ticket's; that of the ticket in JOIN is zeros:

@@ -145,6 +145,10 @@ class Mesh:
                 session.hurry()
             self._roaming.seek_soon(fingerprint)
 
+    def refuted(self, fingerprint: str, addresses: Sequence[str]) -> bool:
+        """Whether a peer was dialled in vain at all the addresses where it is said to be, since that was said."""
+        return self._of(fingerprint).refuted(addresses)
+
     def moved(self) -> None:
         """This machine may be on another network, or was asleep: links are to prove themselves, pauses are over."""
         self._roaming.moved()

@@ -5,7 +5,7 @@ Nothing is sent for the sake of measuring bandwidth. Where frames go, a PING goe
 sample of the round trip, and by its acknowledgement tells how many bytes the other side has. The bytes between two
 PONGs, by the time between them, are a sample of the delivery rate. Of these the most of the last while counts, as in
 BBR (draft-ietf-ccwg-bbr, 5.5.5), and a sample taken while there was not always something to send counts only if it is
-higher: who sends little lowers nothing.
+higher: who sends little lowers nothing. A small one of that kind counts not at all, for it says nothing of the link.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 SECOND = 1_000_000_000
 RATE_SECONDS = 10
 """A rate is good for so long, once or twice over."""
+LEAST = 1 << 16
+"""Bytes of a sample that says something of a link which was not busy all the time: about a first window of TCP's."""
 SHORTEST_SECONDS = 300
 """So is the shortest round trip: longer than most queues last that a link's own traffic makes."""
 
@@ -56,7 +58,7 @@ class Measure:
         if before is None or now <= before or size <= 0:
             return
         rate = size * SECOND // (now - before)
-        if not busy and rate <= max(self._rates):
+        if not busy and (size < LEAST or rate <= max(self._rates)):
             return
         if now - self._rates_since > RATE_SECONDS * SECOND:
             self._rates, self._rates_since = [0, self._rates[0]], now

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from cognu.errors import E, FileError
+from cognu.files.launch import AWAY_SECONDS
 from cognu.files.nstext import quote
 from cognu.files.tree import Text
 from cognu.mesh.identity import Peer
@@ -21,9 +22,6 @@ from cognu.world.timing import end_tasks
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 1.0
-AWAY_SECONDS: Final = 10.0
-"""How long without a break a peer may be away from whoever wants to begin something there, as long as one address may
-take (`links.DIAL_SECONDS`); others are dialled meanwhile."""
 
 
 class LinksFile(Text):

@@ -74,7 +74,7 @@ async def _peers(node: Node, arguments: Arguments) -> Any:
     """`received` is as the peer says now if `current`, else as it said at `as_of`. Times in ns."""
     answered = await refresh(node)
     away = {row.name: row.away for row in node.mesh.away()}
-    near = {row.peer for row in node.discovery.near()}
+    near = {row.peer for row in node.discovery.near() if not node.mesh.refuted(row.peer, row.addresses)}
     return [_row(node, row, row.peer.fingerprint in answered, away.get(row.peer.name), near)
             for row in node.mesh.status()]  # fmt: skip
 

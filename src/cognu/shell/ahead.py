@@ -26,7 +26,9 @@ _ANY = 1 << 30
 """More pieces of work than there ever are."""
 _TOO_MANY_OPEN = (E.MFILE, E.NFILE, E.DQUOT)
 """DQUOT may be for want of something else; then it is told after some more tries."""
-_OUT_OF_REACH = (E.SESSIONLOST, E.RESTARTED, E.AWAY, E.HOSTUNREACH)
+OUT_OF_REACH = (E.SESSIONLOST, E.RESTARTED, E.AWAY, E.HOSTUNREACH)
+_AFTER_THAT = (E.NOENT, E.BADF, E.STALE)
+"""What files of a machine that is out of reach may be refused with while others are under way."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -138,18 +140,21 @@ async def all_of(
     """Do `work` to every item; `refused` gets the refusals, in order, and the others go on.
 
     After one that says that a whole machine is out of reach no other is begun, and those that are end first; that is
-    told once.
+    told once, also of those that only then were refused as if their files were not there.
     """
-    gone = False
+    gone: FileError | None = None
 
     async def unless_gone(item: T) -> None:
         nonlocal gone
-        if gone:
+        if gone is not None:
             return
         try:
             await work(item)
         except FileError as error:
-            gone = gone or error.error in _OUT_OF_REACH
+            if gone is not None and error.error in _AFTER_THAT:
+                raise FileError(gone.error, error.subject, gone.detail) from error
+            if error.error in OUT_OF_REACH:
+                gone = gone or error
             raise
 
     told = False
@@ -157,7 +162,7 @@ async def all_of(
         async for _, task in done:
             failed = task.exception()
             if isinstance(failed, FileError):
-                out_of_reach = failed.error in _OUT_OF_REACH
+                out_of_reach = failed.error in OUT_OF_REACH
                 if not (told and out_of_reach):
                     await refused(failed)
                 told = told or out_of_reach

@@ -36,10 +36,14 @@ class Somebody:
 
 
 class Wait(NamedTuple):
-    """Something under way: the paths that it is about, as they were typed, and how whoever waits gives it up."""
+    """Something under way: the paths that it is about, as they were typed, and how whoever waits gives it up.
+
+    `begins`: the machine where it is yet to begin, for which the node waits only so long (`launch.AWAY_SECONDS`).
+    """
 
     paths: tuple[str, ...]
     leave: str = "Ctrl-C gives up"
+    begins: str = ""
 
 
 class Connection(MountServer):

@@ -173,6 +173,8 @@ async def run_program(
             script = await read_script(call.system, program)
             if script is not None:
                 return await interpret(replace(call, argv=tuple(argv)), script)
+        if error.error is E.NOTFOUND and options.on is not None and await _is_nobody(call.system, options.on):
+            error = FileError(E.NOPEER, options.on)
         return await _refused(call, argv[0], error, absolute(call.system.cwd, argv[0]))
     status = await wait_for(call, child, Attendant(call, child, argv[0], options.on))
     if 0 < status < NOT_A_PROGRAM and not named:
@@ -189,6 +191,17 @@ async def _tell_of_directories(call: Call, argv: Sequence[str]) -> None:
                 await call.complain(FileError(E.ISDIR, argument, f"to work in it: run --dir {argument} {argv[0]} ..."))
         except FileError:
             continue  # it is none, or there is nowhere to say so
+
+
+async def _is_nobody(system: System, node: str) -> bool:
+    """Whether no machine has that name; what may be the beginning of a fingerprint is the node's to say."""
+    if _HASH.fullmatch(node):
+        return False
+    try:
+        await system.stat(f"/n/{node}")
+    except FileError as error:
+        return error.error is E.NOENT
+    return False
 
 
 async def _refused(call: Call, word: str, error: FileError, path: str) -> int:

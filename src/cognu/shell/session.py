@@ -488,12 +488,13 @@ class NodeSession:
         return await self._started(start, stdin, stdout, stderr)
 
     async def _started(self, start: ProgramStart, *streams: File) -> Child:
-        over = self._node.connection.begin_wait(start.waits_for(self._cwd))
+        wait, begin_wait = start.waits_for(self._cwd), self._node.connection.begin_wait
+        begun = begin_wait(wait._replace(begins=start.options.on or ""))
         try:
             child = await self._lent(start, streams)
-        except BaseException:
-            over()
-            raise
+        finally:
+            begun()
+        over = begin_wait(wait)
         child.on_end(lambda _: over())
         self._node.children.add(child)
         child.on_end(self._node.children.discard)

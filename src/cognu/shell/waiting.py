@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from cognu.errors import CognuError, E, FileError
+from cognu.files.launch import AWAY_SECONDS
 from cognu.files.nstext import parse_options, split_commands, split_words
 from cognu.ninep.watches import CONTENT
 from cognu.shell.connection import Wait
@@ -114,11 +115,12 @@ class Teller:
 
     async def _tell(self, long: list[Wait]) -> None:
         now = self._session.clock.now()
-        for name, leave in self._wanted(long):
+        for name, wait in self._wanted(long):
             link = self._links.get(name)
             if link is not None and link.until and now - link.since >= PATIENCE and name not in self._told:
                 self._told.add(name)
-                until = f"until {time_of(link.until)}; {leave}"
+                until = f"for {AWAY_SECONDS:g} s in all" if wait.begins == name else f"until {time_of(link.until)}"
+                until = f"{until}; {wait.leave}"
                 await self._say(f"{name} is away since {time_of(link.since)}; waiting ({until})")
         for name in sorted(self._told):
             link = self._links.get(name)
@@ -127,18 +129,18 @@ class Teller:
                 if link is not None and link.linked:
                     await self._say(f"{name} is back")
 
-    def _wanted(self, long: list[Wait]) -> Iterator[tuple[str, str]]:
-        """The machines that are waited for, and how that is given up."""
+    def _wanted(self, long: list[Wait]) -> Iterator[tuple[str, Wait]]:
+        """The machines that are waited for, and what waits."""
         for wait in long:
             for path in wait.paths:
                 match absolute(self._session.cwd, path).split("/") if path else ():
                     case ["", "n", name, *_]:
-                        yield name, wait.leave
+                        yield name, wait
                         continue
                 whole = absolute(self._session.cwd, path) + "/"
                 for place, name in self._places.items():
                     if whole.startswith(place.rstrip("/") + "/"):
-                        yield name, wait.leave
+                        yield name, wait
 
     async def _say(self, text: str) -> None:
         # A far program may have the terminal raw, where a newline does not begin a line.

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from cognu import compiled
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.probing import COMMAND
+from cognu.errors import E
 from cognu.world import MAX_SOCKET_PATH, Helpers
 
 AREA = "host"
@@ -193,6 +194,8 @@ def _port(subject: Subject) -> Sequence[Found]:
             return ok(f"links come in at {address}")
     if port == 0:
         return ok("any port; none was used yet")
+    if subject.silent is not None and subject.silent.error is not E.NONODE:
+        return ()  # a node has this home, and so its port; that it does not answer is said elsewhere
     return free_port(host, port)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cognu.errors import CognuError, E, FileError
 from cognu.ninep.types import DMPERM, SetStat, Stat
-from cognu.shell.ahead import all_of
+from cognu.shell.ahead import OUT_OF_REACH, all_of
 from cognu.shell.commands.early import SMALL, each_ahead, is_stored, open_in_turn, read_if_small
 from cognu.shell.commands.files import at_once, mkdir_if_missing, refuse_roots, remove_tree
 from cognu.shell.commands.reading import base_name, chunks, closing, join, opened, walk
@@ -182,7 +182,8 @@ async def _keep(system: System, to: str, source: Stat) -> None:
 async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = False) -> bool:
     """Copy a directory and everything in it into `to`, which may be there. Links to files become files.
 
-    `top`: its attributes. What is refused is told, and all else is copied. Whether nothing was refused.
+    `top`: its attributes. What is refused is told, and all else is copied. Whether nothing was refused. When a machine
+    is out of reach, and when it is cancelled, it is told how many files were copied.
     """
     system = call.system
     source, target = absolute(system.cwd, path), absolute(system.cwd, to)
@@ -192,12 +193,16 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
     """For each directory of the copy whether it is new; None if it is refused, which is told once."""
     later: list[tuple[str, Stat]] = []
     """Directories that get their permissions when they are filled."""
-    whole = True
+    whole, seen, copied = True, 0, 0
+    gone: FileError | None = None
 
     async def refused(error: FileError) -> None:
-        nonlocal whole
+        nonlocal whole, gone
         whole = False
-        await call.complain(error)
+        if error.error in OUT_OF_REACH:
+            gone = gone or error
+        else:
+            await call.complain(error)
 
     async def directory(copy: str, entry: Stat, in_new: bool) -> bool:
         async def make() -> bool:
@@ -215,6 +220,7 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
         return new
 
     async def one(found: tuple[str, Stat]) -> None:
+        nonlocal copied
         below, entry = found
         copy = join(to, below[len(path) :].lstrip("/"))
         in_new = await made[copy.rpartition("/")[0]]
@@ -228,6 +234,7 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
                 if entry.is_dir:
                     raise FileError(E.NOTSUP, below, "a link to a directory is not copied")
             await copy_file(call, below, copy, entry, in_new, keep)
+            copied += 1
             return
         try:
             made[copy].set_result(await directory(copy, entry, in_new))
@@ -236,18 +243,31 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
                 made[copy].set_result(None)
 
     async def found() -> AsyncGenerator[tuple[str, Stat]]:
+        nonlocal seen
         async with aclosing(walk(system, path, refused)) as entries:
             async for below, entry in entries:
                 if entry.is_dir:
                     made[join(to, below[len(path) :].lstrip("/"))] = asyncio.get_running_loop().create_future()
+                else:
+                    seen += 1
                 yield below, entry
 
     first = asyncio.get_running_loop().create_future()
     first.set_result(await directory(to, top, in_new=False))
     made[join(to, "x").rpartition("/")[0]] = first
-    await all_of(found(), one, refused)
-    for copy, entry in reversed(later):
-        await _keep(system, copy, entry)
+    try:
+        await all_of(found(), one, refused)
+        for copy, entry in reversed(later):
+            try:
+                await _keep(system, copy, entry)
+            except FileError as error:
+                await refused(error)
+    except asyncio.CancelledError:
+        await call.complain(FileError(E.INTR, to, f"{copied} of the {seen} files found by then were copied"))
+        raise
+    if gone is not None:
+        said = f"{copied} of the {seen} files found were copied, the rest were not begun or not finished; run it again"
+        await call.complain(FileError(gone.error, gone.subject, "; ".join(filter(None, (gone.detail, said)))))
     return whole
 
 
