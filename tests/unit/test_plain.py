@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,201 +14,29 @@ from hypothesis import strategies as st
 
 from cognu.devices.host import HostServer
 from cognu.errors import E, FileError
-from cognu.files.authority import Authority
-from cognu.files.chan import Chan, Domain, Handle, Origin
-from cognu.files.chan import Path as ChanPath
-from cognu.files.export import UNSENT, Export
 from cognu.files.mounts import MREPL
-from cognu.files.namespace import Namespace
-from cognu.files.plain import BATCH
-from cognu.files.process import Process, ProcessTable
-from cognu.files.server import Caller, Fid, FileServer, MaybeAsync, StoredBytes, Walk
+from cognu.files.server import Caller, Fid, FileServer, MaybeAsync, Walk
 from cognu.files.steps import finish
-from cognu.files.tree import TreeFid
-from cognu.kernel import ALL_RIGHTS, WRITE
-from cognu.mesh.identity import Peer
-from cognu.mesh.session import Channel
+from cognu.kernel import WRITE
 from cognu.ninep import glance
 from cognu.ninep import messages as m
 from cognu.ninep.attrs import getattr_of_stat
-from cognu.ninep.codec import decode, encode
+from cognu.ninep.codec import decode
 from cognu.ninep.fids import FidTable
 from cognu.ninep.messages import Dialect
 from cognu.ninep.moves import FidState
 from cognu.ninep.replies import error_reply
-from cognu.ninep.types import GETATTR_ALL, GETATTR_BASIC, L_DIRECTORY, L_RDWR, NOFID, NOTAG, ORDWR, OREAD, Qid, Stat
+from cognu.ninep.types import GETATTR_ALL, GETATTR_BASIC, L_DIRECTORY, L_RDWR, NOFID, ORDWR, OREAD, Qid, Stat
 from cognu.world.host_tree import RealHostTree
-from cognu.world.net import SocketStream
 from cognu.world.real import real_world
-from joined import CountingServer, Slow, attach_to, idle
-from memfs import MemDirectory, MemFile
-from mesh_support import read_exactly, two_nodes
-from serving import Somebody, done
-
-L = Dialect.L
-LARGE = bytes(range(256)) * 2000
-MSIZE = 1 << 20
-
-
-class LongWay:
-    """A stream that is no more than a stream."""
-
-    def __init__(self, stream: SocketStream) -> None:
-        self.read, self.write, self.close, self.wait_closed = (
-            stream.read,
-            stream.write,
-            stream.close,
-            stream.wait_closed,
-        )
-        self.peer = stream.peer
-
-
-class Ends:
-    """A client's socket, and what is at the other end."""
-
-    def __init__(self, process: Process, revoke: Callable[[], object], direct: bool, dialect: Dialect) -> None:
-        self.process = process
-        self.dialect = dialect
-        self.revoke = revoke
-        near, far = socket.socketpair()
-        self.client, self.stream = SocketStream(near, "client"), SocketStream(far, "server")
-        self.export = Export(self.stream if direct else LongWay(self.stream), process, attach_to(process))
-        self.serving = asyncio.get_running_loop().create_task(self.export.serve())
-        self._kept = b""
-
-    async def send(self, *requests: tuple[m.Message, int]) -> None:
-        await self.client.write(b"".join(wire(message, tag, self.dialect) for message, tag in requests))
-
-    async def replies(self, count: int) -> list[bytes]:
-        """So many frames."""
-        found: list[bytes] = []
-        while len(found) < count:
-            size = int.from_bytes(self._kept[:4], "little")
-            if len(self._kept) >= 4 and len(self._kept) >= size:
-                found.append(self._kept[:size])
-                self._kept = self._kept[size:]
-                continue
-            data = await self.client.read(1 << 20)
-            assert data, "the server ended the connection"
-            self._kept += data
-        return found
-
-    async def ask(self, message: m.Message, tag: int = 1) -> bytes:
-        await self.send((message, tag))
-        return (await self.replies(1))[0]
-
-    async def call(self, message: m.Message) -> m.Message:
-        return decode(memoryview(await self.ask(message)), self.dialect)[1]
-
-    async def begin(self) -> None:
-        """Attached: fid 0 is the root."""
-        await self.ask(m.Tversion(MSIZE, self.dialect.value), NOTAG)
-        await self.ask(m.Tattach(0, NOFID, "glenda", ""), 0)
-
-    async def open(self, fid: int, *names: str) -> None:
-        assert isinstance(await self.call(m.Twalk(0, fid, names)), m.Rwalk)
-        assert isinstance(await self.call(m.Tlopen(fid, 0)), m.Rlopen)
-
-    async def close(self) -> None:
-        self.client.close()
-        await self.serving
-
-
-def wire(message: m.Message, tag: int, dialect: Dialect = L) -> bytes:
-    return b"".join(map(bytes, encode(message, tag, dialect)))
-
-
-class Prompt(CountingServer):
-    """A tree in memory that has its answers at once, and counts those that it was asked for so."""
-
-    def __init__(self, large: Path | None = None) -> None:
-        """`large`: a file of the host that stands for what `large` holds."""
-        super().__init__("#1")
-        for path, data in [("/d", None), ("/d/x", "d/x" * 1000), ("/d/deep", None), ("/d/deep/y", "")]:
-            self.plant(path, data)
-        self.plant("/large", "")
-        if large is not None:
-            node = self.at("/large")
-            assert isinstance(node, MemFile)
-            node.data = large.read_bytes()
-        self.plant_link("/link", "d/x")
-        self.asked = 0
-        self._large = None if large is None else large.open("rb")
-
-    def close(self) -> None:
-        if self._large is not None:
-            self._large.close()
-
-    def walk_now(self, fid: Fid, names: Sequence[str], caller: Caller) -> Walk | None:
-        self.asked += 1
-        walked = self.walk(fid, list(names), caller)
-        return walked if isinstance(walked, Walk) else None
-
-    def open_now(self, fid: Fid, mode: int, caller: Caller) -> bool:
-        self.asked += 1
-        return self.open(fid, mode, caller) is fid
-
-    def read_now(self, fid: Fid, offset: int, count: int) -> bytes | memoryview | None:
-        self.asked += 1
-        if not isinstance(fid, TreeFid) or not isinstance(fid.node, MemFile):
-            return None
-        data = self.read(fid, offset, count)
-        return data if isinstance(data, bytes) else None
-
-    def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
-        self.asked += 1
-        if self._large is None or not isinstance(fid, TreeFid) or fid.node is not self.at("/large"):
-            return None
-        size = min(count, os.fstat(self._large.fileno()).st_size - offset)
-        return StoredBytes(self._large.fileno(), size) if size > 0 else None
-
-    def stat_now(self, fid: Fid) -> Stat | None:
-        self.asked += 1
-        stat = self.stat(fid)
-        return stat if isinstance(stat, Stat) else None
-
-
-async def start(server: FileServer) -> tuple[Process, Callable[[], object]]:
-    """A process whose namespace is the server's tree, and what revokes it."""
-    authority = Authority()
-    domain = Domain(authority)
-    endpoint, cap = authority.new_server()
-    mine = authority.mint(0, cap, ALL_RIGHTS, domain.pid)
-    fid = await done(server.attach(Somebody(), ""))
-    root = Chan(Handle(server, fid), domain, mine, ChanPath(None, "/"), Origin("#1", ()))
-    namespace = Namespace(domain, root, {})
-    return ProcessTable(lambda: 0).add("glenda", namespace, root.share()), lambda: authority.end_server(endpoint)
-
-
-@asynccontextmanager
-async def served(server: FileServer, direct: bool = True, dialect: Dialect = L) -> AsyncIterator[Ends]:
-    ends = Ends(*await start(server), direct, dialect)
-    await ends.begin()
-    try:
-        yield ends
-    finally:
-        await ends.close()
-
-
-@asynccontextmanager
-async def prompt(large: Path | None = None) -> AsyncIterator[tuple[Prompt, Ends]]:
-    server = Prompt(large)
-    try:
-        async with served(server) as ends:
-            yield server, ends
-    finally:
-        server.close()
+from joined import Slow, idle
+from memfs import MemDirectory
+from prompt import LARGE, MSIZE, L, Prompt, plant, prompt, served, wire
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "tree"
-    (root / "d" / "deep").mkdir(parents=True)
-    (root / "d" / "x").write_bytes(b"d/x" * 1000)
-    (root / "d" / "deep" / "y").write_bytes(b"")
-    (root / "large").write_bytes(LARGE)
-    (root / "link").symlink_to("d/x")
-    return root
+    return plant(tmp_path / "tree")
 
 
 # -- what is parsed and packed ----------------------------------------------------------------------------------------
@@ -385,41 +211,6 @@ async def test_what_waits_for_nobody_does_not_wake_the_reading_task(
                 await idle()
             assert await ends.replies(1) == [wire(m.Rread(LARGE[:9]), 5, dialect)]
     assert (tree / "d" / "x").read_bytes() == LARGE
-
-
-@pytest.mark.parametrize("dialect", [Dialect.L, Dialect.NG])
-async def test_over_a_link_they_are_answered_at_once_too(
-    tree: Path, tmp_path: Path, dialect: Dialect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From memory: the host sends no files by a channel."""
-    process, _ = await start(HostServer(real_world(), RealHostTree(str(tree))))
-    exports: list[Export] = []
-
-    async def serve(_: Peer, __: str, channel: Channel) -> None:
-        exports.append(Export(channel, process, attach_to(process)))
-        await exports[0].serve()
-
-    async with two_nodes(tmp_path / "nodes", on_b=serve) as (a, _):
-        channel = await a.mesh.open("b", "9p")
-
-        async def ask(message: m.Message, tag: int = 1) -> bytes:
-            await channel.write(wire(message, tag, dialect))
-            size = await read_exactly(channel, 4)
-            return size + await read_exactly(channel, int.from_bytes(size, "little") - 4)
-
-        await ask(m.Tversion(MSIZE, dialect.value), NOTAG)
-        await ask(m.Tattach(0, NOFID, "glenda", ""))
-        await ask(m.Tgetattr(0, 0))  # the kernel is asked once by the long way
-        await idle()
-        with monkeypatch.context() as patched:
-            patched.setattr(exports[0], "_begin", None)  # which would be called now
-            patched.setattr(exports[0], "_take_turns", None)
-            assert (await ask(m.Twalk(0, 1, ("large",))))[4] == glance.WALK + 1
-            assert (await ask(m.Tlopen(1, 0)))[4] == glance.LOPEN + 1
-            assert await ask(m.Tread(1, 5, 400_000)) == wire(m.Rread(LARGE[5:400_005]), 1, dialect)
-            assert await ask(m.Tread(1, 5, 30)) == wire(m.Rread(LARGE[5:35]), 1, dialect)
-            assert await ask(m.Tclunk(1)) == wire(m.Rclunk(), 1, dialect)
-        channel.close()
 
 
 @pytest.mark.parametrize("bad", [b"\x06\0\0\0", b"\xff\xff\xff\xff", b"\x07\0\0\0\x19\0\0", b"\x08\0\0\0\x74\0\0!"])
@@ -657,134 +448,3 @@ async def test_an_opening_that_no_reply_can_tell_of_is_refused(direct: bool) -> 
         assert server.asked == asked + direct
         assert await ends.call(m.Tclunk(1)) == m.Rclunk()
     assert len(server.live) == 1
-
-
-# -- who reads slowly, and files that change --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [9000, 100_000, 400_000], ids=["joined", "copied", "sent by the host"])
-async def test_who_does_not_read_is_owed_one_turns_answers_at_most_and_gets_all_in_the_end(
-    tree: Path, count: int
-) -> None:
-    async with prompt(tree / "large") as (server, ends):
-        await ends.open(1, "large")
-        await ends.call(m.Tread(1, 0, 1))
-        most = 0
-
-        def offered(stream: SocketStream) -> None:
-            nonlocal most
-            most = max(most, sum(map(len, stream._queue)))
-
-        total = 3000 if count == 9000 else 200
-        sending = asyncio.get_running_loop().create_task(ends.send(*[(m.Tread(1, n, count), n) for n in range(total)]))
-        await sending
-        for _ in range(500):
-            await asyncio.sleep(0)
-            offered(ends.stream)
-        asked = server.asked
-        assert asked < total, "more is answered than anybody takes"
-        assert most <= BATCH + MSIZE
-        for n in range(total):
-            (raw,) = await ends.replies(1)
-            assert decode(memoryview(raw), L) == (n, m.Rread(LARGE[n : n + count]))
-
-
-@pytest.mark.parametrize("direct", [True, False], ids=["short", "long"])
-async def test_what_was_held_up_for_who_did_not_read_goes_on_and_then_nothing_runs(
-    tree: Path, direct: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with served(HostServer(real_world(), RealHostTree(str(tree))), direct) as ends:
-        await ends.open(1, "large")
-        total = UNSENT // 400_000 + 1  # one more is held up
-        await ends.send(*[(m.Tread(1, n, 400_000), n) for n in range(total)])
-        await idle()
-        for n in range(total):
-            assert decode(memoryview((await ends.replies(1))[0]), L) == (n, m.Rread(LARGE[n : n + 400_000]))
-        await idle()
-        with monkeypatch.context() as patched:
-            patched.setattr(ends.export, "_carry_out", None)  # which would be called again and again
-            await idle()
-        assert await ends.call(m.Tread(1, 0, 3)) == m.Rread(LARGE[:3])
-
-
-async def test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_other_bytes(tree: Path) -> None:
-    class Late(Prompt):
-        def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:
-            found = super().stored_now(fid, offset, count)
-            os.truncate(tree / "large", 1000)
-            return found
-
-    server = Late(tree / "large")
-    async with served(server) as ends:
-        await ends.open(1, "large")
-        await ends.call(m.Tread(1, 0, 1))
-        await ends.send((m.Tread(1, 0, 300_000), 5))
-        got = b""
-        while data := await ends.client.read(1 << 20):
-            got += data
-        assert got[:11] == glance.pack_read(5, 300_000)
-        assert got[11:] == LARGE[: len(got) - 11]
-        assert len(got) <= 11 + 1000
-        await ends.serving
-    server.close()
-
-
-async def test_a_disk_that_fails_under_its_answer_ends_the_connection_not_in_other_bytes(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with prompt(tree / "large") as (_, ends):
-        await ends.open(1, "large")
-        await ends.call(m.Tread(1, 0, 1))
-
-        def fail(*_: object) -> int:
-            raise OSError(errno.EIO, "a bad block")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "sendfile", fail)
-            patched.setattr(os, "pread", fail)
-            await ends.send((m.Tread(1, 0, 300_000), 5), (m.Tgetattr(1, 0), 6))
-            got = b""
-            while data := await ends.client.read(1 << 20):
-                got += data
-        assert got == glance.pack_read(5, 300_000)
-        await ends.serving
-
-
-class Narrow:
-    """A socket that takes three bytes at a time, and nothing every other time."""
-
-    def __init__(self, real: socket.socket) -> None:
-        self._real = real
-        self._full = False
-        self.fileno, self.close = real.fileno, real.close
-
-    def send(self, data: bytes, flags: int = 0) -> int:
-        self._full = not self._full
-        if not self._full:
-            raise BlockingIOError
-        return self._real.send(data[:3], flags)
-
-    def sendmsg(self, buffers: Sequence[bytes]) -> int:
-        return self.send(b"".join(buffers))
-
-
-@pytest.mark.parametrize("by_file", [True, False])
-async def test_what_the_host_takes_in_small_pieces_arrives_whole_and_in_order(tree: Path, by_file: bool) -> None:
-    near, far = socket.socketpair()
-    client, stream = SocketStream(near, "client"), SocketStream(far, "server")
-    stream._socket = Narrow(far)  # type: ignore[assignment]
-    with (tree / "large").open("rb") as file:
-        if by_file:
-            taken = stream.offer_file(b"a header of some bytes", file.fileno(), 100, 900)
-        else:
-            taken = stream.offer(b"a header of some bytes", LARGE[100:1000])
-        assert not taken
-        assert not stream.offer(b"and more")
-    writing = asyncio.get_running_loop().create_task(stream.write(b"!"))
-    got = b""
-    while len(got) < 22 + 900 + 8 + 1:
-        got += await client.read(1 << 16)
-    await writing
-    assert got == b"a header of some bytes" + LARGE[100:1000] + b"and more!"
-    client.close()
-    stream.close()

@@ -82,13 +82,13 @@ class Export:
         self._stopping: set[int] = set()  # tags of calls that the session asked to stop
         self._out: deque[_Unsent] = deque()
         self._unsent = 0  # bytes in `_out`
-        self._held_up = False  # events wait until more of `_out` is sent
+        self._held_up = False  # events wait until more is sent
         self._reads: dict[int, list[Chan]] = {}  # by tag: what a call of `TELLING` under way, or not sent, is from
         self._parts_read: dict[int, list[Chan]] = {}  # by a compound's tag: what its parts have read so far
-        self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought
+        self._writing: asyncio.Task[None] | None = None  # sends what calls that waited brought, by `_write_out`
         self._fed = False  # what the reading task is being woken for is with the session already
         self._failure: Exception | None = None  # what it is being woken for: the end
-        self._sending = False  # somebody is in `_write_out`
+        self._sending = False  # somebody is in `_write_out`: from there alone the stream is written to
         self._watches = Watches(self._session, self._parts_read, self._wake)
         self.calls = Calls(self._session, process, attach, descriptors, minter, self._watches, self._tasks)
         self._plain = PlainAnswers(stream, self._session, self.calls) if isinstance(stream, DirectStream) else None
@@ -100,26 +100,32 @@ class Export:
         try:
             while data := await self._stream.read(READ_SIZE):
                 if self._failure is not None:
-                    raise self._failure
+                    break
                 if not self._fed:
                     self._session.feed(data)
                 self._fed = False
                 await self._take_turns()
+            if self._failure is not None:
+                raise self._failure
         except ProtocolError as error:
             log.warning("%s: %s", self._stream.peer, error)
+        except Misuse as error:
+            log.error("%s: a mistake on this side ends the connection", self._stream.peer, exc_info=error)
         except CognuError as error:
             # A client that was ended closes nothing: that is how clients end, and no news, read or written to.
             if error.error not in (E.CONNRESET, E.PIPE):
                 log.info("%s", error if error.subject == self._stream.peer else f"{self._stream.peer}: {error}")
         finally:
-            self._failure = None  # its traceback holds frames that hold it
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                self._failure = None  # its traceback holds frames that hold it
 
     async def _take_turns(self) -> None:
         more = True
         while more:
-            if self._plain is not None:
-                await self._plain.drain()  # before others are answered the long way, which keeps more in memory
+            if self._blocked:
+                await self._drain()  # before others are answered the long way, which keeps more in memory
             more = self._carry_out(TURN) or self._held_up
             await self._drain()
             if more:
@@ -132,7 +138,7 @@ class Export:
             self._held_up = False
             return False
         for _ in range(most):
-            self._held_up = self._unsent > UNSENT
+            self._held_up = self._unsent > UNSENT or self._blocked
             if self._held_up:
                 return False
             event = self._session.next_event()
@@ -171,7 +177,7 @@ class Export:
         except Exception as error:
             self._failure = error  # the reading task ends with it
             return False
-        self._fed = more or self._held_up or not self._offer_out() or self._plain.blocked
+        self._fed = more or self._held_up or not self._offer_out()
         return not self._fed
 
     def _answer_plain(self, most: int) -> int:
@@ -183,13 +189,13 @@ class Export:
     def _offer_out(self) -> bool:
         """Give the host what is due, if that is little; whether nothing is left to be sent by a task."""
         if self._plain is None or self._plain.blocked or self._unsent > SMALL:
-            return not self._out
+            return not self._is_due
         batch: list[Buffer] = []
         while self._out:
             batch += self._next_to_send()
         if batch:
             self._plain.offer(b"".join(batch))
-        return True
+        return not self._plain.blocked
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -262,24 +268,39 @@ class Export:
     def _after_call(self) -> None:
         """Carry on with what a finished call allows, and send what is due, from outside the reading task."""
         try:
-            while self._carry_out(TURN):
-                pass
-        except ProtocolError as error:
-            log.warning("%s: %s", self._stream.peer, error)
-            self._stream.close()
-            return
-        if self._out and not self._sending and self._writing is None and not self._offer_out():
-            self._writing = asyncio.get_running_loop().create_task(self._write_out())
+            self._carry_on()
+            if not self._sending and self._writing is None and not self._offer_out():
+                self._writing = asyncio.get_running_loop().create_task(self._write_aside())
+        except Exception as error:
+            self._end_with(error)
+
+    def _carry_on(self) -> None:
+        """Handle all events, or as many as there is room for. Raises `ProtocolError`."""
+        while self._carry_out(TURN):
+            pass
+
+    def _end_with(self, error: Exception) -> None:
+        """Have the reading task end with it."""
+        self._failure = self._failure or error
+        self._stream.close()
 
     # -- sending --------------------------------------------------------------------------------------------------
 
+    @property
+    def _blocked(self) -> bool:
+        return self._plain is not None and self._plain.blocked
+
+    @property
+    def _is_due(self) -> bool:
+        return bool(self._out) or self._blocked
+
     async def _drain(self) -> None:
         """Wait until all is sent. Calls that end meanwhile may start the writer too: there is never more than one."""
-        if self._plain is not None:
-            await self._plain.drain()
-        while self._out or self._writing is not None:
+        while self._is_due or self._writing is not None:
             if self._writing is not None:
                 await asyncio.shield(self._writing)
+                if self._failure is not None:
+                    raise self._failure
             else:
                 await self._write_out()  # no task for what is sent at once
 
@@ -314,23 +335,37 @@ class Export:
             _close_all(unsent.sources)
         return unsent.buffers
 
+    async def _write_aside(self) -> None:
+        try:
+            await self._write_out()
+        except Exception as error:
+            self._end_with(error)
+        finally:
+            self._writing = None
+
     async def _write_out(self) -> None:
+        """Send all there is, by the one who may write: the stream takes no second writer. Raises `LinkBroken`."""
         self._sending = True
         try:
-            while self._out:
-                batch: list[Buffer] = []
-                size = 0
-                while self._out and size < BATCH:
-                    size += self._out[0].size
-                    batch += self._next_to_send()
-                await self._stream.write(*batch)
+            while self._is_due or self._held_up:
+                if self._plain is not None:
+                    await self._plain.drain()
                 if self._held_up:
-                    self._carry_out(TURN)
-        except CognuError:
-            self._stream.close()  # the reading task sees the end and cleans up
+                    self._held_up = self._carry_out(TURN) or self._held_up
+                if self._out:
+                    await self._stream.write(*self._next_batch())
+                elif self._held_up:
+                    await asyncio.sleep(0)
         finally:
             self._sending = False
-            self._writing = None
+
+    def _next_batch(self) -> list[Buffer]:
+        batch: list[Buffer] = []
+        size = 0
+        while self._out and size < BATCH:
+            size += self._out[0].size
+            batch += self._next_to_send()
+        return batch
 
     def _forget_read(self, tag: int) -> None:
         _close_all(self._reads.pop(tag, []))
@@ -351,11 +386,12 @@ class Export:
     async def _close(self) -> None:
         self._session.close()
         self._watches.end()
+        if self._plain is not None:
+            self._plain.blocked = False  # nothing is held up any more
         self._forget_unsent()
         while True:
             try:
-                while self._carry_out(TURN):
-                    pass
+                self._carry_on()
             except ProtocolError:
                 pass
             if not self._tasks:

@@ -3,9 +3,9 @@
 They pass the same checks as any other. What must be waited for, what something is mounted on, and whatever is refused
 or wrong is not answered here: nothing has changed then, and the request goes the long way.
 
-The answer goes to the host in the same step in which the capability was checked, so there is no second check. What the
-host does not take at once waits in the stream, like any answer that was handed over, and no plain request is answered
-until that is sent.
+The answer goes to the stream in the same step in which the capability was checked, so there is no second check. What
+that does not take at once waits there, like any answer that was handed over, and no plain request is answered until the
+stream has room: a socket when the host has all of it, a link's channel when half a MiB is left.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST_COPIED = 1 << 17
 class PlainAnswers:
     """What answers the plain requests of one session, in the process that `calls` has.
 
-    `blocked`: the host has not taken all of it yet.
+    `blocked`: the stream has not taken all of it yet.
     """
 
     def __init__(self, stream: DirectStream, session: ServerSession, calls: Calls) -> None:
@@ -81,10 +81,12 @@ class PlainAnswers:
         return count
 
     async def drain(self) -> None:
-        """Wait until the host has all of it. Raises `LinkBroken`."""
+        """Wait until the stream has taken all of it. Raises `LinkBroken`. Nobody may write to it meanwhile."""
         if self.blocked:
-            self.blocked = False
-            await self._stream.write()
+            try:
+                await self._stream.write()
+            finally:
+                self.blocked = False
 
     def offer(self, reply: bytes) -> None:
         """Hand a reply of the long way to the stream, after those given here."""
