@@ -130,6 +130,44 @@ async def test_a_file_whose_beginning_alone_is_in_memory_is_read_whole(
     client.close()
 
 
+async def test_a_file_that_grew_since_its_opening_is_read_as_it_is(tree: KeepingTree, inside: Path) -> None:
+    (inside / "log").write_bytes(b"x" * 10)
+    client = Client(HostServer(real_world(), tree))
+    fid = await client.open("log")
+    grown = bytes(range(256)) * 4000
+    (inside / "log").write_bytes(grown)
+    for offset in (0, 65_536, 500_000):
+        assert await done(client.server.read(fid, offset, 65_536)) == grown[offset : offset + 65_536]
+    assert await done(client.server.read(fid, 0, 1 << 20)) == grown
+    assert await done(client.server.read(fid, len(grown) - 5, 1 << 20)) == grown[-5:]
+    assert await done(client.server.read(fid, len(grown), 1 << 20)) == b""
+    client.server.clunk(fid)
+    client.close()
+
+
+@pytest.mark.parametrize("offset", [(1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+async def test_an_offset_that_no_file_has_is_refused_without_the_hosts_names(
+    tree: KeepingTree, inside: Path, offset: int
+) -> None:
+    (inside / "g").write_bytes(b"file")
+    client = Client(HostServer(real_world(), tree))
+    fid = await client.open("g", ORDWR)
+    calls: list[Callable[[], Any]] = [
+        lambda: client.server.read(fid, offset, 10),
+        lambda: client.server.write(fid, offset, b"x"),
+    ]
+    for call in calls:
+        with pytest.raises(FileError) as caught:
+            await done(call())
+        assert caught.value.error is E.INVAL
+        assert str(inside) not in str(caught.value)
+        assert "Python" not in str(caught.value)
+    assert client.server.stored_now(fid, offset, 10) is None
+    assert await done(client.server.read(fid, 1 << 62, 10)) == b""
+    client.server.clunk(fid)
+    client.close()
+
+
 async def test_what_the_host_has_in_memory_takes_no_hop(tree: KeepingTree) -> None:
     assert (tree.quick is not None) is can_open_cached()
     hop = 1 if tree.quick is None else 0

@@ -299,13 +299,18 @@ class HostServer(FileServer):
         file = readable(fid)
         count = min(count, READ_LIMIT)
         # A hop to a thread costs ten times what copying cached bytes does. Of an odd file an empty answer says nothing.
-        # Room for what there is, not for what would be taken: most files are smaller than what is asked for.
-        room = min(count, max(fid.size - offset, SMALL))
+        # Room for what there was, not for what would be taken: most files are smaller than what is asked for. And for
+        # one byte more, which tells that it grew: then for all that is asked for.
+        room = min(count, max(fid.size + 1 - offset, SMALL))
         data = file.pread_now(offset, room)
         if data is not None and len(data) == room < count:
-            fid.size = offset + 3 * room  # it grew: room for twice as much next time
-        if data is not None and len(data) < room and offset + len(data) < fid.size:
+            data = file.pread_now(offset, count)
+        if data is None:
+            return None
+        end = offset + len(data)
+        if len(data) < room and end < fid.size:
             return None  # the host has only the beginning in memory, or the file was cut: `pread` tells
+        fid.size = max(fid.size, end) if data else fid.size
         return data if data or fid.plain else None
 
     def stored_now(self, fid: Fid, offset: int, count: int) -> StoredBytes | None:

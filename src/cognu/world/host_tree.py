@@ -44,6 +44,7 @@ _users: dict[int, str] = {}
 _groups: dict[int, str] = {}
 
 
+OFFSET_LIMIT = (1 << 63) - 1
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
@@ -66,6 +67,7 @@ class RealHostFile:
         at the end.
         """
         count = min(count, READ_LIMIT)
+        _check_range(offset, count)
         with refusals(self._name), self.descriptor as fd:
             try:
                 return os.pread(fd, count, offset)
@@ -96,6 +98,7 @@ class RealHostFile:
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         """How many bytes of `data` were written."""
+        _check_range(offset, len(data))
         with refusals(self._name), self.descriptor as fd:
             try:
                 return os.pwrite(fd, data, offset)
@@ -134,6 +137,12 @@ class RealHostFile:
             return os.pwritev(fd, [data], 0, os.RWF_APPEND)
         with self._lock:
             return os.pwrite(fd, data, os.lseek(fd, 0, os.SEEK_END))
+
+
+def _check_range(offset: int, count: int) -> None:
+    """Files end at 2**63 - 1 at the latest (off_t), and Linux refuses calls that would go beyond."""
+    if offset + count > OFFSET_LIMIT:
+        raise FileError(E.INVAL, f"offset {offset}", f"files end at {OFFSET_LIMIT}")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
