@@ -88,9 +88,10 @@ async def test_a_peer_shows_what_was_granted_and_nothing_else(place: Path) -> No
         for above, below in pairwise(way):
             assert await desk.list(above) == [below.rpartition("/")[2]]
         assert await tree(desk, top) == {f"{top}/notes.txt", f"{top}/sub", f"{top}/sub/more"}
-        # The processes that desk may see there: its own connection's.
-        own, clone = await desk.list("/n/pi/proc")
-        assert (own.isdigit(), clone) == (True, "clone")
+        # The processes that desk may see there: its own connection's. Its kept sessions: none.
+        own, clone, kept = await desk.list("/n/pi/proc")
+        assert (own.isdigit(), clone, kept) == (True, "clone", "kept")
+        assert await desk.read("/n/pi/proc/kept") == b""
         assert await desk.read(f"{top}/notes.txt") == b"from pi\n"
 
         for outside in ("etc/passwd", "net", "dev", "mnt", "n", "srv", "tmp/nothing", f"{place}/secret"):

@@ -376,40 +376,35 @@ REMOVED = [
         "world/tls.py",
         "cut = one_too_many(self._handshakes)",
         "cut = next(iter(self._handshakes))",
-        "unit/test_mesh_attacks.py::"
-        "test_a_host_that_fills_the_door_cuts_its_own_handshakes_and_none_from_elsewhere",
+        "unit/test_mesh_attacks.py::test_a_host_that_fills_the_door_cuts_its_own_handshakes_and_none_from_elsewhere",
     ),
     Removed(
         "a peer has few connections that have not greeted",
         "mesh/session.py",
         "if len(self._greeting) >= GREETINGS:",
         "if False:",
-        "unit/test_mesh_attacks.py::"
-        "test_a_peer_that_connects_without_end_and_greets_never_keeps_few_and_still_gets_in",
+        "unit/test_mesh_attacks.py::test_a_peer_that_connects_without_end_and_greets_never_keeps_few_and_still_gets_in",
     ),
     Removed(
         "what a peer sends that nobody reads is bounded over all channels",
         "mesh/session_core.py",
         "if self._unread > UNREAD_LIMIT:",
         "if False:",
-        "unit/test_mesh_session_wire.py::"
-        "test_more_than_anybody_reads_closes_the_channel_that_it_came_on_and_no_other",
+        "unit/test_mesh_session_wire.py::test_more_than_anybody_reads_closes_the_channel_that_it_came_on_and_no_other",
     ),
     Removed(
         "who acknowledges nothing gets no more credit",
         "mesh/session_core.py",
         "return bool(self._control) and self._outbox.size < 2 * SESSION_WINDOW",
         "return bool(self._control)",
-        "unit/test_mesh_session_wire.py::"
-        "test_who_sends_on_and_acknowledges_nothing_gets_no_credit_in_the_end",
+        "unit/test_mesh_session_wire.py::test_who_sends_on_and_acknowledges_nothing_gets_no_credit_in_the_end",
     ),
     Removed(
         "what another machine says steers no terminal",
         "errors.py",
         "said = _shown(str(self))",
         "said = str(self)",
-        "unit/test_errors.py::"
-        "test_no_name_and_no_reason_of_anothers_steers_the_terminal_that_it_is_shown_on",
+        "unit/test_errors.py::test_no_name_and_no_reason_of_anothers_steers_the_terminal_that_it_is_shown_on",
     ),
     Removed(
         "a program does not answer its own questions",
