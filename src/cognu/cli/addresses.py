@@ -12,6 +12,7 @@ import ipaddress
 import os
 import shlex
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -88,11 +89,17 @@ def _words(text: str, command: str) -> list[str]:
         raise FileError(E.USAGE, text, str(error)) from None
 
 
+class CommandStream(SocketStream):
+    """The streams of a command of the host."""
+
+    child: Child
+
+
 @asynccontextmanager
 async def dialled(address: Address) -> AsyncIterator[Stream]:
     """A connection to there, closed in the end; a command that was started for it has ended by then.
 
-    Raises CONNREFUSED, TIMEDOUT, HOSTUNREACH, NOENT and the like.
+    Raises CONNREFUSED, TIMEDOUT, HOSTUNREACH, NOENT, NOCOMMAND, NOTSOCK and the like.
     """
     if address.kind == "exec":
         async with _command(shlex.split(address.where)) as stream:
@@ -104,12 +111,24 @@ async def dialled(address: Address) -> AsyncIterator[Stream]:
         return
     network = RealNetwork()
     connect = network.connect_unix if address.kind == "unix" else network.connect_tcp
-    stream = await connect(address.where)
+    try:
+        stream = await connect(address.where)
+    except FileError:
+        if address.kind == "unix" and _is_other_file(address.where):
+            raise FileError(E.NOTSOCK, address.where) from None
+        raise
     try:
         yield stream
     finally:
         stream.close()
         await stream.wait_closed()
+
+
+def _is_other_file(path: str) -> bool:
+    try:
+        return not stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 @asynccontextmanager
@@ -132,12 +151,15 @@ async def _command(argv: Sequence[str]) -> AsyncIterator[Stream]:
     try:
         end = theirs.fileno()
         child = await RealSpawn().start(argv, os.environ, stdin=end, stdout=end, stderr=2)
-    except BaseException:
+    except BaseException as error:
         ours.close()
+        if isinstance(error, FileError) and error.error is E.NOENT:
+            raise FileError(E.NOCOMMAND, argv[0]) from None
         raise
     finally:
         theirs.close()
-    stream = SocketStream(ours, argv[0])
+    stream = CommandStream(ours, argv[0])
+    stream.child = child
     try:
         yield stream
     finally:

@@ -6,12 +6,12 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from typing import TypeVar
 
-from cognu.cli.addresses import Address, dialled
+from cognu.cli.addresses import LAST_MOMENT, Address, CommandStream, dialled
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
@@ -164,13 +164,25 @@ async def attached(address: Address, how: How) -> AsyncIterator[Remote]:
 
 
 async def _agreed(stack: AsyncExitStack, address: Address, how: How) -> MountServer:
+    stream: Stream | None = None
     try:
         stream = await stack.enter_async_context(dialled(address))
         mount = await _in_time(address, _connect(stream, how))
     except CognuError as error:
-        raise Unreachable(error) from None
+        raise Unreachable(await _why(address, stream, error)) from None
     stack.push_async_callback(mount.close)
     return mount
+
+
+async def _why(address: Address, stream: Stream | None, error: CognuError) -> CognuError:
+    """Who answers with something else, or ends without a word, is no server."""
+    if isinstance(error, ProtocolError) and error.error is not E.BADVERSION:
+        return ProtocolError(E.NOT9P, str(address), f"what came is none ({error})")
+    if isinstance(stream, CommandStream) and error.error in (E.CONNRESET, E.PIPE):
+        with suppress(TimeoutError):
+            status = await within(RealClock(), LAST_MOMENT, stream.child.wait())
+            return LinkBroken(E.NOT9P, str(address), f"it ended with status {status}")
+    return error
 
 
 async def _connect(stream: Stream, how: How) -> MountServer:
