@@ -157,7 +157,7 @@ async def test_grants_end_with_the_relation_and_do_not_come_back_with_the_next_t
         [of_desk] = await desk.rpc("peers")
         assert (of_desk["current"], of_desk["received"]) == (True, [])
         assert await desk.list("/n/pi") == []
-        # One that was dropped without hearing of it: what it had ends when the two join anew, and that is said.
+        # Now they are joined, and a further ticket adds to nothing but what the last one gave.
         again = await pi.rpc("invite", grants=["net"])
         await desk.rpc("join", ticket=again["ticket"], grants=["run"])
         book = json.loads((two.pi.home / "peers.json").read_text())
