@@ -172,9 +172,9 @@ OF_THE_WORLD: Rows = {
     },
     "devices/sensor.py": {"Host._read": "self._disk"},
     "devices/udp.py": {"UdpConversation.announce": "self._network", "UdpConversation.connect": "self._network"},
+    "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
     "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
-    "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
     "mesh/join.py": {"Inviter._listen": "self._world.network", "connect_any": "world.network"},
     "mesh/links.py": {
         "Mesh.__init__": "world.network",
@@ -233,6 +233,7 @@ OPENED: Rows = {
     "files/mount_linux.py": {ANY: "found.start"},  # the same
     "files/readahead.py": {ANY: "last.start part.start"},  # the same
     "files/writebehind.py": {ANY: "place.start other.start"},  # the same
+    "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours.meet"},
     "mesh/join.py": {
         "Inviter._listen": "self._world.network.listen_tls",
         "connect_any": "world.network.connect_tls",
@@ -244,7 +245,6 @@ OPENED: Rows = {
     },
     "node/assembly.py": {"_open_doors": "node.world.network.listen_unix node.inviter.start node.discovery.start"},
     "node/base.py": {"_host_directories": "world.disk.tree", "make_base": "world.disk.tree"},
-    "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours.meet"},
     "node/launcher.py": {"Launcher._start_shell": "node.world.spawn.start"},
     "node/listening.py": {"Listening.listen": "network.listen_tcp network.listen_unix"},
     "node/node.py": {"Node.hosts": "self.world.network.local_addresses", "Node.status": "self.world.spawn.own_pid"},

@@ -311,16 +311,15 @@ def servers() -> frozenset[str]:
 
 SERVED = {
     "devices/cons.py", "devices/env.py", "devices/fd.py", "devices/log.py", "devices/man.py", "devices/srv.py",
-    "devices/root.py", "devices/kept.py", "devices/profile.py", "devices/registry_files.py",
-    "store/server.py", "node/control.py",
-    "devices/sensor.py", "devices/desktop.py",
+    "devices/root.py", "devices/kept.py", "devices/profile.py", "devices/registry_files.py", "devices/sensor.py",
+    "devices/desktop.py", "store/server.py", "node/control.py",
 }  # fmt: skip
 """Modules that make the server they are about, for whoever calls them; the others are below."""
 MADE = {
     "node/base.py": "the devices of the base namespace, each with an endpoint of the node's",
     "node/launcher.py": "what a peer's shell has of its own, each with an endpoint of its domain's",
-    "node/resources.py": "what of the host is served, handed to the base namespace",
     "node/assembly.py": "/n and the node's control, handed to the base namespace",
+    "node/resources.py": "what of the host is served, handed to the base namespace",
     "node/channels.py": "the shared objects, attached in a domain for one peer's connection; a peer's tree and objects",
     "files/shownserver.py": "what shows another server's tree in part, used under the capabilities to that one",
     "files/services.py": "what is served behind a file, attached in the domain that mounts it",
