@@ -53,6 +53,7 @@ class User:
         self.addresses: tuple[str, ...] = ()
         self.asked: list[Proposal] = []
         self.tries: list[tuple[Refusal, int]] = []
+        self.others: list[tuple[str, str]] = []
         self.sees = asyncio.Event()
         self.is_asked = asyncio.Event()
         self.left_alone = asyncio.Event()
@@ -63,6 +64,9 @@ class User:
 
     def tried(self, address: str, why: Refusal, left: int) -> None:
         self.tries.append((why, left))
+
+    def heard(self, name: str, number: str) -> None:
+        self.others.append((name, number))
 
     async def agrees(self, proposal: Proposal) -> bool:
         self.asked.append(proposal)

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import gc
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -58,10 +59,11 @@ from pairing_kit import Machine, User, another, between, machines
 
 
 async def refused(pairing: object) -> str:
-    """The detail of the NOTPAIRED that it ends with."""
+    """The detail of the NOTPAIRED that it ends with, or for a wrong code WRONGCODE."""
     with pytest.raises(FileError) as caught:
         await pairing  # type: ignore[misc]
-    assert caught.value.error is E.NOTPAIRED, caught.value
+    wrong = caught.value.detail == Refusal.CODE.detail
+    assert caught.value.error is (E.WRONGCODE if wrong else E.NOTPAIRED), caught.value
     return caught.value.detail
 
 
@@ -201,7 +203,8 @@ async def test_one_code_is_shown_at_a_time_and_a_ticket_may_be_open_beside_it(tm
         code = await desk.code()
         with pytest.raises(FileError) as caught:
             await desk.inviter.show_code(Wish(), User(), desk.air)
-        assert caught.value.error is E.BUSY
+        assert caught.value.error is E.CODESHOWN
+        assert re.search(r"ends by itself at \d\d:\d\d:\d\d$", str(caught.value))
         assert (await join_module.join(third.world, third.me, third.book, ticket)).received == ("run",)
         await pi.type(code)
         await showing
@@ -615,7 +618,21 @@ async def test_the_nodes_own_discovery_finds_who_shows_the_code(tmp_path: Path) 
 async def test_when_nobody_shows_such_a_code_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_module, "FIND_SECONDS", 0.05)
     async with machines(tmp_path, "pi") as (pi,):
-        assert "begins with 27" in await refused(pi.type(Code("2748319052")))
+        assert "begins with 27; say" in await refused(pi.type(Code("2748319052")))
+
+
+async def test_who_shows_another_code_is_named_while_it_is_looked_for_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair_module, "FIND_SECONDS", 0.05)
+    async with machines(tmp_path, "pi") as (pi,):
+        pi.air.rows += [Pairing("desk", ("127.0.0.1:9",), "82")] * 2
+        pi.air.rows += [Pairing(f"liar{count}", ("127.0.0.1:9",), "83") for count in range(100)]
+        said = await refused(pi.type(Code("2748319052")))
+        assert "begins with 27, desk shows one that begins with 82, liar0 shows" in said
+        assert said.endswith("; say its ADDRESS too")
+        assert pi.user.others[:2] == [("desk", "82"), ("liar0", "83")]
+        assert len(pi.user.others) == said.count(" shows one ") == pair_module.HEARD
 
 
 # -- what is typed and what is sent -----------------------------------------------------------------------------------

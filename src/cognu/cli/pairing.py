@@ -23,6 +23,7 @@ Event = dict[str, Any]
 _BRIGHT, _PLAIN = "\x1b[97;40m", "\x1b[0m"
 """White on black, whatever the terminal's own colours are: a camera wants the one lighter than the other."""
 YES = ("y", "yes")
+NO_ADDRESS = "this machine knows no address of its own on a network; if it has one, up --host says it"
 
 
 @verb("pair", "cognu pair --grant read:/home/me")
@@ -85,6 +86,8 @@ class _Talk:
                 coming = self._next()
                 if event["event"] == "asked":
                     await self._ask(event, coming)
+                elif event["event"] == "heard":
+                    self._heard(event)
                 else:
                     self._tell(event, self._shown(event) if event["event"] == "code" else _tried(event))
         except BaseException:
@@ -108,14 +111,17 @@ class _Talk:
 
     def _shown(self, event: Event) -> list[str]:
         there = [f"  cognu pair {event['code']} {address}" for address in event["addresses"]]
-        drawn = _drawn(event["text"]) if sys.stdout.isatty() else []
-        return [
-            *drawn,
-            f"code: {event['code']}",
-            f"on the other machine, within {event['seconds'] // 60} minutes, cognu pair and the code; or, if that finds"
-            " nobody:",
-            *there,
-        ]
+        drawn = _drawn(event["text"]) if there and sys.stdout.isatty() else []
+        typed = f"on the other machine, within {event['seconds'] // 60} minutes, cognu pair and the code"
+        if not there:
+            return [f"code: {event['code']}", typed, NO_ADDRESS]
+        return [*drawn, f"code: {event['code']}", f"{typed}; or, if that finds nobody:", *there]
+
+    def _heard(self, event: Event) -> None:
+        if self._setting.json:
+            self._tell(event, [])
+        elif sys.stderr.isatty():
+            click.echo(f"{event['name']} shows one that begins with {event['number']}; looking on", err=True)
 
     async def _ask(self, event: Event, coming: asyncio.Task[Event]) -> None:
         """Bring the question before the user, and the answer back; if it is withdrawn meanwhile, `coming` says so."""
@@ -162,6 +168,7 @@ def _paired(event: Event) -> list[str]:
         f"paired with {name} ({event['fingerprint']})",
         *(there or ["this machine may do nothing there yet"]),
         *here,
+        *(f"not in force here: {why}" for why in event["not_in_force"]),
     ]
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
@@ -146,13 +147,13 @@ class Inviter:
     async def show_code(self, wish: Wish, person: Person, finder: Finder) -> Peer:
         """Show a code, tell `finder` of it, and wait until a machine has paired by it: the record that was pinned.
 
-        Raises `FileError`: NOTPAIRED if none did, or its user or this one did not agree; BUSY if one is shown already;
+        Raises `FileError`: NOTPAIRED if none did, or its user or this one did not agree; CODESHOWN if one is already;
         the listener's. Cancelling ends it, and tells who is being talked to.
         """
         if self._code is not None:
-            raise FileError(E.BUSY, "pair", "a code is shown already")
+            raise FileError(E.CODESHOWN, "pair", f"it ends by itself at {_time_of_day(self._code.until)}")
         code = new_code(self._world.random)
-        shown = self._code = ShownCode(code, self._world.random, wish, person)
+        shown = self._code = ShownCode(code, self._world.random, wish, person, self._world.clock.now())
         try:
             await self._listen(0)
             assert self._listener is not None
@@ -168,6 +169,11 @@ class Inviter:
             shown.end()
             self._code = None
             self._over.set()
+
+    @property
+    def number(self) -> str:
+        """How the code that is shown begins; empty if none is."""
+        return self._code.number if self._code is not None else ""
 
     async def withdraw(self, word: str) -> str:
         """End an invitation, by its ticket or the beginning of its number, which is returned.
@@ -649,6 +655,10 @@ async def expect(stream: Stream, *steps: Step) -> tuple[Step, bytes]:
 async def rest_until(clock: Clock, begun: int, seconds: float) -> None:
     """Sleep until `seconds` after `begun` (ns of the monotonic clock), so that work takes as long whatever it was."""
     await clock.sleep(max(0.0, seconds - (clock.monotonic() - begun) / 1e9))
+
+
+def _time_of_day(nanoseconds: int) -> str:
+    return f"{datetime.fromtimestamp(nanoseconds // 10**9):%H:%M:%S}"
 
 
 async def _wait(event: asyncio.Event) -> None:

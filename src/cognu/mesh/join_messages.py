@@ -90,8 +90,9 @@ class Refusal(IntEnum):
 
     def error(self) -> FileError:
         """As whoever is refused is told."""
-        row, subject = (E.NOTPAIRED, "pair") if self >= Refusal.NO_CODE else (E.BADTICKET, "ticket")
-        return FileError(row, subject, self.detail)
+        if self < Refusal.NO_CODE:
+            return FileError(E.BADTICKET, "ticket", self.detail)
+        return FileError(E.WRONGCODE if self is Refusal.CODE else E.NOTPAIRED, "pair", self.detail)
 
 
 _DETAILS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ from cognu.world import SecureStream, World
 from cognu.world.timing import within
 
 FIND_SECONDS = 10.0
+HEARD = 8
+"""Machines that show another code which are told of: any may say that it does."""
 MORE_SECONDS = 1.0
 """For a second machine with the same number, when the first was another one."""
 MACHINES = 3
@@ -63,17 +66,25 @@ async def pair(
 ) -> Peer:  # fmt: skip
     """Pair with the machine that shows `code`, at one of `addresses`, or if there are none, where `finder` finds it.
 
-    Returns the record that was pinned. Raises `FileError`: NOTPAIRED, HOSTUNREACH, TIMEDOUT; `LinkBroken`, of which
-    NOTRECOVERABLE says that it can't be known whether the other side has paired. Cancelling ends the conversation.
+    Returns the record that was pinned. Raises `FileError`: NOTPAIRED, WRONGCODE, HOSTUNREACH, TIMEDOUT; `LinkBroken`,
+    of which NOTRECOVERABLE says that it can't be known whether the other side has paired. Cancelling ends it.
     """
     if addresses:
         return await _pair_at(world, me, book, code, addresses, wish, person)
     tried: list[Pairing] = []
+    others: list[str] = []
+
+    def other(found: Pairing) -> None:
+        said = f"{found.name} shows one that begins with {found.number}"
+        if len(others) < HEARD and said not in others:
+            others.append(said)
+            person.heard(found.name, found.number)
+
     failure: CognuError | None = None
     while len(tried) < MACHINES:
         try:
             seconds = MORE_SECONDS if tried else FIND_SECONDS
-            found = await within(world.clock, seconds, _next(finder, code.number, tried))
+            found = await within(world.clock, seconds, _next(finder, code.number, tried, other))
         except TimeoutError:
             break
         tried.append(found)
@@ -83,7 +94,8 @@ async def pair(
             if error.detail not in _ELSEWHERE and error.error is not E.HOSTUNREACH:
                 raise
             failure = error
-    nobody = f"no machine near here shows a code that begins with {code.number}; say its ADDRESS too"
+    nobody = f"no machine near here shows a code that begins with {code.number}"
+    nobody += "".join(f", {said}" for said in others) + "; say its ADDRESS too"
     raise failure or FileError(E.NOTPAIRED, "pair", nobody)
 
 
@@ -91,13 +103,15 @@ _ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE.detail)
 """After these another machine with that number may be the one."""
 
 
-async def _next(finder: Finder, number: str, tried: list[Pairing]) -> Pairing:
-    """One with that number which was not tried; it waits for it without an end."""
+async def _next(finder: Finder, number: str, tried: list[Pairing], other: Callable[[Pairing], None]) -> Pairing:
+    """One with that number which was not tried; it waits for it without an end. `other` is told of other numbers."""
     places = [each.addresses for each in tried]
     async with aclosing(finder.pairing()) as machines:
         async for found in machines:
             if found.number == number and found.addresses and found.addresses not in places:
                 return found
+            if found.number and found.number != number:
+                other(found)
     raise FileError(E.NOTPAIRED, "pair", "discovery ended")
 
 

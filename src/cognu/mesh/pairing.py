@@ -51,6 +51,9 @@ class Person(Protocol):
     def tried(self, address: str, why: Refusal, left: int) -> None:
         """Somebody at `address` did not get through; `left` attempts are left."""
 
+    def heard(self, name: str, number: str) -> None:
+        """A machine that calls itself `name` shows another code than is looked for, which begins with `number`."""
+
     async def agrees(self, proposal: Proposal) -> bool:
         """Whether the other machine is to have what it asks for. Cancelled if it went away. Raises what makes granting
         impossible."""
@@ -59,10 +62,12 @@ class Person(Protocol):
 class ShownCode:
     """A code while it is shown, without the code."""
 
-    def __init__(self, code: Code, random: Random, wish: Wish, person: Person) -> None:
+    def __init__(self, code: Code, random: Random, wish: Wish, person: Person, now: int) -> None:
         self.number = code.number
         self.wish = wish
         self.person = person
+        self.until = now + CODE_SECONDS * 10**9
+        """When it ends if nobody types it, in ns of the wall clock."""
         self.over = asyncio.Event()
         """Nobody waits for it any more."""
         self._exchanges = [Exchange(Side.SHOWS, code.digits, random) for _ in range(ATTEMPTS)]

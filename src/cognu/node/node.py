@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from cognu import __version__, compiled
@@ -30,6 +31,8 @@ from cognu.node.tokens import Tokens
 from cognu.store.objects import Store
 from cognu.world import World
 
+EVERYWHERE = ("0.0.0.0", "[::]", "")
+"""Hosts to listen on that stand for all addresses."""
 log = logging.getLogger("cognu.node")
 
 
@@ -83,7 +86,13 @@ class Node:
         if self.settings.hosts:
             return self.settings.hosts
         host = self.settings.listen.rpartition(":")[0]
-        return (host,) if host not in ("0.0.0.0", "[::]", "") else tuple(self.world.network.local_addresses())
+        return (host,) if host not in EVERYWHERE else tuple(self.world.network.local_addresses())
+
+    def reachable(self) -> bool:
+        """Whether another machine may know one of `hosts`, or it was said that they are to be used."""
+        host = self.settings.listen.rpartition(":")[0]
+        said = self.settings.hosts or host not in EVERYWHERE
+        return bool(said) or any(not ip_address(each.strip("[]")).is_loopback for each in self.hosts())
 
     def peer_names(self) -> list[str]:
         return [peer.name for peer in self.book.all()]

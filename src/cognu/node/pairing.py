@@ -8,7 +8,7 @@ it up too, and the other machine is told.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from cognu.errors import CognuError, E, FileError
@@ -46,13 +46,18 @@ class Pairing:
     # -- what the mesh tells --
 
     def shown(self, code: Code, addresses: tuple[str, ...]) -> None:
+        if not self._node.reachable():
+            addresses = ()
         self._events.put_nowait({
             "event": "code", "code": code.text, "addresses": list(addresses), "seconds": CODE_SECONDS,
-            "attempts": ATTEMPTS, "text": format_offer(code, addresses[:OFFERED]),
+            "attempts": ATTEMPTS, "text": format_offer(code, addresses[:OFFERED]) if addresses else "",
         })  # fmt: skip
 
     def tried(self, address: str, why: Refusal, left: int) -> None:
         self._events.put_nowait({"event": "tried", "address": address, "why": why.detail, "left": left})
+
+    def heard(self, name: str, number: str) -> None:
+        self._events.put_nowait({"event": "heard", "name": name, "number": number})
 
     async def agrees(self, proposal: Proposal) -> bool:
         """Raises USAGE for what is no grant, and, after a yes, so that nobody learns from it what is here, what putting
@@ -153,6 +158,9 @@ class Pairings:
         addresses = tuple(check_address(str(address)) for address in arguments.get("addresses", []))
         for number in [number for number, each in self._open.items() if each.abandoned]:
             await self._forgo({"pairing": number})
+        if code is not None and not addresses and code.number == node.inviter.number:
+            detail = f"this machine itself shows the code that begins with {code.number}; type it on the other one"
+            raise FileError(E.NOTPAIRED, "pair", detail)
         if len(self._open) >= PAIRINGS:
             raise FileError(E.BUSY, "pair", f"{PAIRINGS} pairings are under way")
         pairing = Pairing(node)
@@ -165,7 +173,8 @@ class Pairings:
 
     async def _show(self, wish: Wish, pairing: Pairing) -> dict[str, Any]:
         node = self._node
-        return _paired(await node.inviter.show_code(wish, pairing, self._finder))
+        peer = await node.inviter.show_code(wish, pairing, self._finder)
+        return _paired(peer, await node.put_in_force(peer))
 
     async def _type(
         self, code: Code, addresses: tuple[str, ...], wish: Wish, pairing: Pairing
@@ -173,9 +182,9 @@ class Pairings:
         node = self._node
         peer = await pair(node.world, node.me(), node.book, code, addresses, self._finder, wish, pairing)
         node.pinned(peer)
-        await node.put_in_force(peer)
+        refused = await node.put_in_force(peer)
         await node.announce(peer)
-        return _paired(peer)
+        return _paired(peer, refused)
 
     async def _attend(self, arguments: Arguments) -> Any:
         number = int(arguments["pairing"])
@@ -210,8 +219,10 @@ class Pairings:
         return self._open[number]
 
 
-def _paired(peer: Peer) -> dict[str, Any]:
+def _paired(peer: Peer, refused: Sequence[CognuError]) -> dict[str, Any]:
+    """`refused` is what of the grants is on record alone."""
     return {
+        "not_in_force": [f"{error}; {error.error.hint}" for error in refused],
         "event": "paired", "peer": peer.name, "fingerprint": peer.fingerprint, "granted": list(peer.granted),
         "received": list(peer.received), "describe_granted": [describe_grant(text) for text in peer.granted],
         "describe_received": _described(peer.received, peer.name),

@@ -1,0 +1,101 @@
+"""`pair` as a node has it, and as its command tells it: what is refused at once, what is offered, what is in force."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cognu.cli import pairing as told
+from cognu.cli.setting import Setting
+from cognu.errors import CognuError, E, FileError
+from cognu.mesh.codes import Code, parse_offer
+from cognu.mesh.discovery import Finder
+from cognu.mesh.identity import Peer
+from cognu.mesh.pairing import Person, Wish
+from cognu.node.node import Node
+from cognu.node.pairing import Pairings
+from cognu.shell.session import NodeSession
+
+PI = Peer("f" * 52, "pi", "", granted=("net", "read:/gone"))
+CODE = Code("2748319052")
+
+
+class Shower:
+    """Stands for an inviter that shows `CODE`, by which PI pairs at once."""
+
+    number = "27"
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses
+
+    async def show_code(self, wish: Wish, person: Person, finder: Finder) -> Peer:
+        person.shown(CODE, self.addresses)
+        return PI
+
+
+def pairings(addresses: tuple[str, ...] = (), reachable: bool = True) -> Pairings:
+    async def in_force(peer: Peer) -> list[CognuError]:
+        return [FileError(E.NOENT, "/gone")]
+
+    node = SimpleNamespace(
+        inviter=Shower(addresses), put_in_force=in_force, reachable=lambda: reachable,
+        world=SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0)),
+    )  # fmt: skip
+    return Pairings(cast(Node, node), cast(Finder, None))
+
+
+async def events(pairings: Pairings) -> list[dict[str, Any]]:
+    """What `pair` without a code tells, up to the end."""
+    verbs = pairings.verbs()
+    number = (await verbs["pair"]({}))["pairing"]
+    found: list[dict[str, Any]] = []
+    while not found or found[-1]["event"] != "paired":
+        found.append(await verbs["attend"]({"pairing": number}))
+    return found
+
+
+async def test_a_code_that_this_machine_shows_itself_is_refused_at_once() -> None:
+    with pytest.raises(FileError) as caught:
+        await pairings().verbs()["pair"]({"code": CODE.text})
+    assert caught.value.error is E.NOTPAIRED
+    assert "this machine itself shows the code that begins with 27" in caught.value.detail
+
+
+async def test_what_was_granted_and_is_not_in_force_is_told() -> None:
+    paired = (await events(pairings()))[-1]
+    assert paired["not_in_force"] == [f"{FileError(E.NOENT, '/gone')}; {E.NOENT.hint}"]
+    assert told._paired(paired)[-1] == f"not in force here: {paired['not_in_force'][0]}"
+
+
+async def test_addresses_that_no_other_machine_could_use_are_not_offered() -> None:
+    talk = told._Talk(cast(Setting, None), cast(NodeSession, None), yes=False)
+    [shown, _] = await events(pairings(("192.0.2.7:99", "127.0.0.1:99")))
+    assert parse_offer(shown["text"]) == (CODE, ("192.0.2.7:99", "127.0.0.1:99"))
+    assert talk._shown(shown)[-2] == f"  cognu pair {CODE.text} 192.0.2.7:99"
+    [shown, _] = await events(pairings(("127.0.0.1:99",), reachable=False))
+    assert (shown["addresses"], shown["text"]) == ([], "")
+    lines = talk._shown(shown)
+    assert lines[0] == f"code: {CODE.text}"
+    assert lines[-1] == told.NO_ADDRESS
+    assert not [line for line in lines if "127.0.0.1" in line]
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts", "local", "expected"),
+    [
+        ("0.0.0.0:0", (), ["127.0.0.1"], False),
+        ("[::]:0", (), ["[::1]", "127.0.0.1"], False),
+        ("0.0.0.0:0", (), ["[2001:db8::7]", "127.0.0.1"], True),
+        ("0.0.0.0:0", ("127.0.0.1",), [], True),
+        ("127.0.0.1:0", (), [], True),
+    ],
+)
+def test_a_loopback_address_is_for_others_only_if_somebody_said_so(
+    listen: str, hosts: tuple[str, ...], local: list[str], expected: bool
+) -> None:
+    node = Node.__new__(Node)
+    node.settings = cast(Any, SimpleNamespace(listen=listen, hosts=hosts))
+    node.world = cast(Any, SimpleNamespace(network=SimpleNamespace(local_addresses=lambda: local)))
+    assert node.reachable() is expected
