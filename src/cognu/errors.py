@@ -22,7 +22,7 @@ from typing import NamedTuple
 THERE = "; there: cognu "
 """Stands in a detail that says what to do, which is then said in place of the row's hint."""
 LACKING = "it was granted without "
-"""Begins the detail of what is refused for want of a right: the letters of those that the capability lacks follow."""
+"""Begins the detail of what is refused for want of a right: the letters of what is lacking follow, `w and c`."""
 PATH = "PATH"
 """Stands in a hint for the path that was refused."""
 

@@ -34,7 +34,7 @@ def test_a_process_may_do_what_it_was_given_and_no_more(authority: Authority, ro
     authority.check(a, cap, 0)
     with pytest.raises(FileError) as caught:
         authority.check(a, cap, READ | WRITE | CREATE)
-    assert caught.value.detail == LACKING + "wc"  # it says what is missing, of what one has oneself
+    assert caught.value.detail == LACKING + "w and c"  # it says what is missing, of what one has oneself
     with pytest.raises(FileError) as caught:
         authority.check(b, cap, READ | WRITE)
     assert caught.value.detail == ""

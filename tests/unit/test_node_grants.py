@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.kernel import CREATE
-from cognu.node.grants import USAGE, contradiction, describe_grant, parse_grant
+from cognu.node.grants import APART, USAGE, contradiction, describe_grant, parse_grant, parse_grants
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,21 @@ def test_what_is_none_is_refused_with_what_there_is(text: str) -> None:
     with pytest.raises(FileError) as caught:
         parse_grant(text)
     assert (caught.value.error, caught.value.detail) == (E.USAGE, USAGE)
+
+
+@pytest.mark.parametrize("text", ["read:/my files", "net,read:/a,b", "write:/a, b/c", "read+hide=x:/a,bnet"])
+def test_a_path_with_a_blank_or_a_comma_is_refused_with_what_to_do(text: str) -> None:
+    with pytest.raises(FileError) as caught:
+        parse_grants(text)
+    assert caught.value.error is E.USAGE
+    assert caught.value.subject in text.replace(", ", ",")
+    assert caught.value.detail.endswith(APART)
+
+
+def test_several_grants_are_separated_by_commas() -> None:
+    assert parse_grants(" read:/a, write+hide=x:/b,net:listen,cmd:b,run,net,run") == (
+        "read:/a", "write+hide=x:/b", "net:listen", "cmd:b", "run", "net"
+    )  # fmt: skip
 
 
 @given(st.from_regex(r"(cmd|net):.{0,20}", fullmatch=True))

@@ -105,12 +105,18 @@ def test_who_is_near_is_shown_with_a_name_only_while_it_waits_to_be_paired_with(
 
 
 async def test_renaming_and_dropping_are_the_node_s(bench: Bench) -> None:
-    bench.system.world.answers |= {"rename": {"peer": "attic", "fingerprint": "f"}, "drop": {"told": False}}
+    renamed = {"peer": "attic", "fingerprint": "f", "changed": True}
+    bench.system.world.answers |= {"rename": renamed, "drop": {"told": False}}
     assert "/n/attic" in (await bench.run("peers rename pi attic")).out
     assert "not reached" in (await bench.run("peers drop pi")).out
     assert json.loads((await bench.run("peers --json drop pi")).out) == {"told": False}
     asked = [call[1:] for call in bench.system.world.calls]
     assert asked == [("rename", {"peer": "pi", "name": "attic"}), ("drop", {"peer": "pi"}), ("drop", {"peer": "pi"})]
+
+
+async def test_a_name_that_a_machine_has_already_is_not_told_as_a_change(bench: Bench) -> None:
+    bench.system.world.answers |= {"rename": {"peer": "pi", "fingerprint": "f", "changed": False}}
+    assert (await bench.run("peers rename pi pi")).out == "pi is pi already, at /n/pi\n"
 
 
 @pytest.mark.parametrize("words", ["peers pi", "peers rename pi", "peers drop", "peers label a b", "peers -x"])

@@ -155,7 +155,7 @@ class Authority:
         if code:
             missing = letters_of(rights & ~self.kernel.slots.rights[cap[0]]) if -code == Code.RIGHTS else ""
             why = self.read_only.get(pid, "") if missing and set(missing) <= set("wc") else ""
-            raise FileError(ERRORS[-code], "", why or (LACKING + missing if missing else ""))
+            raise FileError(ERRORS[-code], "", why or (LACKING + " and ".join(missing) if missing else ""))
 
     def rights(self, pid: int, cap: Cap) -> int:
         """The rights of a capability that `pid` holds."""

@@ -35,6 +35,7 @@ from cognu.world import Disk, Keeper
 FINGERPRINT_LENGTH = 52
 SHORT_LENGTH = 8
 NAME_LIMIT = 32
+NAME_RULE = f"a name is 1 to {NAME_LIMIT} of a-z, 0-9, - and _, neither - nor _ first or last"
 ADDRESS_LIMIT = 8
 """Addresses kept for one peer, the one that worked last first."""
 ADDRESS_LENGTH = 262
@@ -345,7 +346,7 @@ class PeerBook:
 def check_peer(peer: Peer) -> None:
     """Raises `FileError(INVAL)` unless every field is in bounds and the certificate is the fingerprint's."""
     if not valid_name(peer.name):
-        raise FileError(E.INVAL, peer.name, "pet name")
+        raise FileError(E.INVAL, peer.name, NAME_RULE)
     if not bounded_texts(peer.addresses, ADDRESS_LIMIT, ADDRESS_LENGTH):
         raise FileError(E.INVAL, peer.name, "addresses")
     for grants in (peer.granted, peer.received):

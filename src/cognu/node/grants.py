@@ -31,6 +31,8 @@ NET, RUN = "net", "run"
 CMD = "cmd:"
 LISTEN = "net:listen"
 USAGE = "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"
+APART = "the path of a grant has no blanks and no commas: lend the directory above it"
+_KIND = re.compile(r"(net|run)\Z|(net|cmd|read|write)[:+]")
 LONGEST = 200
 """Bytes of a grant's text, as the peer book has it and the other machine is told."""
 _APART = frozenset("%+:,'\\\"")
@@ -68,7 +70,9 @@ def parse_grant(text: str) -> PeerGrant:
     kind, *patterns = head.split("+")
     if kind in ("read", "write") and colon:
         begin, names = split_path(path) if path else ("", [])
-        if begin == "/" and ".." not in names and " " not in path:
+        if " " in path:
+            raise FileError(E.USAGE, text, APART)
+        if begin == "/" and ".." not in names:
             clean = "/" + "/".join(names)
             rights = _READ_ONLY if kind == "read" else _READ_ONLY | WRITE | CREATE
             shown = _parse_patterns(text, patterns)
@@ -147,8 +151,14 @@ def contradiction(grant: PeerGrant, held: PeerGrant) -> str:
 
 def parse_grants(text: str) -> tuple[str, ...]:
     """A comma-separated list in its one form, without repeats. Raises USAGE."""
-    found = [parse_grant(part.strip()).text for part in text.split(",") if part.strip()]
-    return tuple(dict.fromkeys(found))
+    found: dict[str, None] = {}
+    before = ""
+    for part in filter(None, map(str.strip, text.split(","))):
+        if before.startswith(("read", "write")) and not _KIND.match(part):
+            raise FileError(E.USAGE, f"{before},{part}", f"{part} is no grant ({USAGE}), and {APART}")
+        found[parse_grant(part).text] = None
+        before = part
+    return tuple(found)
 
 
 def describe_grant(text: str, peer: str = "") -> str:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from cognu.errors import E, FileError
 from cognu.files.nstext import quote
 from cognu.files.tree import Text
 from cognu.mesh.discovery import Discovery, Me
@@ -128,15 +129,22 @@ async def _near(node: Node, arguments: Arguments) -> Any:
 
 
 async def _rename(node: Node, arguments: Arguments) -> Any:
-    """Give a peer another pet name, in force at once. Raises NOPEER, AMBIGUOUS, EXIST, INVAL."""
+    """Give a peer another pet name, in force at once; `changed` says if it is another than before.
+
+    Raises NOPEER, AMBIGUOUS, INVAL, and EXIST, also for this machine's own name.
+    """
     peer = node.book.find(str(arguments["peer"]))
     renamed = replace(peer, name=str(arguments["name"]))
+    if renamed.name == peer.name:
+        return {"peer": peer.name, "fingerprint": peer.fingerprint, "changed": False}
+    if renamed.name == clean_name(node.settings.name, ""):
+        raise FileError(E.EXIST, renamed.name, "it is this machine's own name")
     node.book.update(renamed)
     node.network.peer_renamed(peer.name, renamed.name)
     session = node.mesh.link_of(peer.fingerprint)
     if session is not None:
         session.core.peer = renamed.name
-    return {"peer": renamed.name, "fingerprint": renamed.fingerprint}
+    return {"peer": renamed.name, "fingerprint": renamed.fingerprint, "changed": True}
 
 
 MEETING: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {"peers": _peers, "near": _near, "rename": _rename}

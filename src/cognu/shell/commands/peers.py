@@ -38,7 +38,8 @@ async def peers(call: Call) -> int:
 
 async def _rename(call: Call, old: str, new: str) -> int:
     done = await call.system.rpc("rename", peer=old, name=new)
-    await _say(call, done, f"{old} is {done['peer']} from now on, at /n/{done['peer']}")
+    since = "from now on" if done["changed"] else "already"
+    await _say(call, done, f"{old} is {done['peer']} {since}, at /n/{done['peer']}")
     return 0
 
 
