@@ -80,8 +80,8 @@ async def joined(inviter: Node, joiner: Node, *grants: str) -> None:
     peer = await join_mesh(joiner.world, joiner.me(), joiner.book, ticket, ())
     await joiner.put_in_force(peer)
     await joiner.mesh.connect(peer.fingerprint)
-    while inviter._tasks:  # what it does for its new peer
-        await asyncio.wait(inviter._tasks)
+    while not set(grants) <= set(inviter.exports.granted(joiner.identity.fingerprint)):
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
