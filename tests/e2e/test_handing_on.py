@@ -75,13 +75,18 @@ def mount_of(client: Client) -> MountServer:
     return client.server
 
 
+async def turn() -> None:
+    """One turn of the loop."""
+    await asyncio.sleep(0)
+
+
 async def joined(inviter: Node, joiner: Node, *grants: str) -> None:
     ticket = await inviter.inviter.invite(grants)
     peer = await join_mesh(joiner.world, joiner.me(), joiner.book, ticket, ())
     await joiner.put_in_force(peer)
     await joiner.mesh.connect(peer.fingerprint)
     while not set(grants) <= set(inviter.exports.granted(joiner.identity.fingerprint)):
-        await asyncio.sleep(0)
+        await turn()
 
 
 @asynccontextmanager
