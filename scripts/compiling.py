@@ -129,6 +129,7 @@ def _imported(file: Path) -> list[str]:
 
 
 def main() -> int:
+    print(f"Compiling {len(MODULES)} modules, which takes a few minutes", flush=True)
     try:
         build(SOURCE, SOURCE / "_compiled")
     except NotCompiled as error:
@@ -136,6 +137,7 @@ def main() -> int:
         print("  Debian and Ubuntu: apt-get install gcc; macOS: xcode-select --install", file=sys.stderr)
         return 1
     print(f"Compiled {len(MODULES)} modules into {SOURCE / '_compiled'}; to undo it, remove that")
+    print("A node that runs goes on as it was until it is started anew: cognu down, cognu up")
     return 0
 
 

@@ -66,7 +66,7 @@ def test_a_conversation_reads_as_what_was_asked_and_answered() -> None:
         "Rwalk tag 1 (Twalk fid 1, 2.0 ms) qids [2a.3.80 2a.3.80]",
         'Rerror tag 7 (Topen fid 2, 2.0 ms) ename "permission denied"',
         "Tread tag 1 fid 2 offset 0 count 100",
-        'Rread tag 1 (Tread fid 2, 1.0 ms) count 12 "near and\\nfar"',
+        r"Rread tag 1 (Tread fid 2, 1.0 ms) count 12 b'near and\nfar'",
         'Tcreate tag 2 fid 1 name "n" perm 0644 mode write',
     ]
 
@@ -74,9 +74,10 @@ def test_a_conversation_reads_as_what_was_asked_and_answered() -> None:
 def test_data_are_shortened_and_directories_show_their_names() -> None:
     data = bytes(range(97, 123)) * 4
     read, answer = (True, 1, m.Tread(2, 0, 1000)), (False, 1, m.Rread(data))
-    assert lines(read, answer, shown=3)[1].endswith('count 104 "abc"…')
+    assert lines(read, answer, shown=3)[1].endswith("count 104 b'abc'…")
     assert lines(read, answer, shown=0)[1].endswith("count 104")
-    assert lines((True, 1, m.Twrite(2, 0, b"\xff\x1b[2J")))[0].endswith('count 5 "\\\\xff\\x1b[2J"')
+    assert lines((True, 1, m.Twrite(2, 0, b"\xff\x1b[2J")))[0].endswith(r"count 5 b'\xff\x1b[2J'")
+    assert lines((True, 1, m.Twrite(2, 0, "\u0653\\xf3".encode())))[0].endswith(r"count 6 b'\xd9\x93\\xf3'")
     entries = b"".join(pack_dirent(Dirent(QID, at + 1, 4, f"n{at}")) for at in range(20))
     said = lines((True, 1, m.Treaddir(2, 0, 4096)), (False, 1, m.Rreaddir(entries)), dialect=Dialect.L)
     assert said[1].endswith('"n14" "n15" and 4 more]')
@@ -185,7 +186,7 @@ def test_a_number_that_was_an_authentications_shows_data_once_it_is_a_files() ->
         (False, 1, m.Rattach(QID)),
         (True, 1, m.Twrite(5, 0, b"open")),
     )
-    assert said[-1].endswith('count 4 "open"')
+    assert said[-1].endswith("count 4 b'open'")
 
 
 def test_with_more_authentications_than_are_remembered_no_data_are_shown() -> None:

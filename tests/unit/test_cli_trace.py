@@ -130,7 +130,7 @@ def test_a_real_client_and_a_real_server_with_the_tracer_between(
     assert found[1] == ["1", "->", 'Tversion tag none msize 1048576 version "9P2000"']
     text = "\n".join(" ".join(line) for line in found)
     assert re.search(r"-> Tread tag \d+ fid \d+ offset 0 count", text)
-    assert re.search(r'<- Rread tag \d+ \(Tread fid \d+, [0-9.]+ ms\) count 3 "d/x"', text)
+    assert re.search(r"<- Rread tag \d+ \(Tread fid \d+, [0-9.]+ ms\) count 3 b'd/x'", text)
 
 
 def test_a_client_at_the_standard_streams_has_the_trace_beside_it(place: Path) -> None:

@@ -27,6 +27,16 @@ def source(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_compiling_says_beforehand_what_it_begins_and_in_the_end_that_nodes_go_on_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before: list[str] = []
+    monkeypatch.setattr(compiling, "build", lambda source, target: before.append(capsys.readouterr().out))
+    assert compiling.main() == 0
+    assert before == [f"Compiling {len(compiling.MODULES)} modules, which takes a few minutes\n"]
+    assert capsys.readouterr().out.endswith("until it is started anew: cognu down, cognu up\n")
+
+
 def test_without_a_build_the_source_runs(tmp_path: Path) -> None:
     assert use(tmp_path, {}) == compiled.NOT_COMPILED == State(False, "Python")
 

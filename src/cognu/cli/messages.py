@@ -254,7 +254,7 @@ def _part(value: Any, clean: Callable[[str], str]) -> object:
 def _data(
     message: Message, data: bytes | bytearray | memoryview, shown: int | None, clean: Callable[[str], str]
 ) -> tuple[str, object]:
-    """Data for a line and for JSON: their count, and the beginning or the names in them."""
+    """Data for a line and for JSON: their count, and the beginning, as Python writes bytes, or the names in them."""
     count = len(data)
     if not count:
         return "count 0", {"count": 0}
@@ -269,9 +269,9 @@ def _data(
             return f"count {count} malformed entries", {"count": count, "malformed": "entries"}
         more = "" if len(names) <= MOST_NAMES else f" and {len(names) - MOST_NAMES} more"
         return f"count {count} [{' '.join(map(_quoted, names[:MOST_NAMES]))}{more}]", {"count": count, "names": names}
-    begin = clean(bytes(data[:WINDOW]).decode("utf-8", "backslashreplace"))
-    cut = begin[:shown]
-    return f"count {count} {_quoted(cut)}{'…' if len(begin) > shown else ''}", {"count": count, "text": cut}
+    begin = clean(bytes(data[:WINDOW]).decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    cut = repr(begin[:shown])
+    return f"count {count} {cut}{'…' if len(begin) > shown else ''}", {"count": count, "bytes": cut}
 
 
 def _mode_words(mode: int) -> str:
