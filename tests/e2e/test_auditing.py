@@ -62,7 +62,8 @@ async def test_every_change_of_what_others_may_do_is_in_the_log_with_who_made_it
             f"{me}started cat.wasm ({program}), process {started.pid}, with: {two.notes}:rw",
             f"{me}dropped pi",
         ]
-        [there] = await audited(pi)
+        there, ended = await audited(pi)
+        assert ended.endswith("has dropped this machine; what it was granted ended: run")
         may = f"it may here: run; this machine there: read:{two.notes}"
         assert there.endswith(f": joined desk ({joined['fingerprint']}); {may}")
         for node in (two.desk, two.pi):

@@ -33,7 +33,7 @@ PYTHON = (sys.executable, "-I", "-S", "-c")
 class Hand(RealSpawn):
     """Starts what the test hands it, when it says so."""
 
-    def __init__(self, refusal: FileError | None = None) -> None:
+    def __init__(self, refusal: Exception | None = None) -> None:
         self.started: list[tuple[Sequence[str], Mapping[str, str], str, bool]] = []
         self.made: list[Made] = []
         self.asked = asyncio.Event()
@@ -95,12 +95,19 @@ class Made:
         self.did.append("closed")
 
 
+class PatientClock(StoppedClock):
+    """On which no time is ever over."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.Event().wait()
+
+
 class Commands(Client):
     """A client of some commands; `quotas` are those of callers by their pid."""
 
     def __init__(self, spawn: RealSpawn, commands: Mapping[str, HostCommand], caller: Caller | None = None) -> None:
         self.quotas: dict[int, Quota] = {}
-        self.commands = CommandServer(spawn, StoppedClock(), commands, lambda caller: self.quotas.get(caller.pid))
+        self.commands = CommandServer(spawn, PatientClock(), commands, lambda caller: self.quotas.get(caller.pid))
         super().__init__(self.commands, caller)
 
     async def began(self, name: str, *lines: str) -> tuple[Fid, str]:
@@ -392,14 +399,38 @@ async def test_a_command_counts_as_a_process_of_who_started_it_until_it_ends() -
     assert quota.used(Resource.PROCESSES) == 0
 
 
-async def test_one_that_does_not_start_counts_no_more() -> None:
-    client = Commands(Hand(FileError(E.AGAIN, "host")), FIXED)
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [(FileError(E.AGAIN, "host"), E.AGAIN), (UnicodeEncodeError("latin-1", "\u4e00", 0, 1, "beyond it"), E.IO)],
+    ids=["refused", "unspeakable"],
+)
+async def test_one_that_does_not_start_counts_no_more(refusal: Exception, said: E) -> None:
+    client = Commands(Hand(refusal), FIXED)
     quota = client.quotas[1] = Quota(None, "me")
     ctl, _ = await client.began("backup")
-    assert await bring(client.write_fid(ctl, b"exec")) is E.AGAIN
+    assert await bring(client.write_fid(ctl, b"exec")) is said
     assert quota.used(Resource.PROCESSES) == 0
     client.server.clunk(ctl)
     await client.commands.close()
+
+
+async def test_what_the_host_does_not_end_is_not_waited_for_when_the_node_stops(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(_: float) -> None:
+        return
+
+    monkeypatch.setattr(Made, "kill_group", lambda self: self.did.append("may not be killed"))
+    spawn = Hand()
+    client = Commands(spawn, FIXED)
+    quota = client.quotas[1] = Quota(None, "me")
+    ctl, _ = await client.began("backup", "exec")
+    monkeypatch.setattr(client.commands.clock, "sleep", at_once)
+    client.server.clunk(ctl)
+    await client.commands.close()
+    assert "may not be killed" in spawn.made[0].did
+    assert (client.commands.runs, quota.used(Resource.PROCESSES)) == (0, 0)
+    assert "1 commands of the host could not be ended" in caplog.text
 
 
 async def test_a_peer_sees_its_own_conversations_alone_and_nobody_a_peers() -> None:

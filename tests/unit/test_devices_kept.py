@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognu.devices.kept import RING, TYPED, KeptTerminal, Ring, kept_server
+from cognu.devices.kept import PIECES, RING, TYPED, KeptTerminal, Ring, kept_server
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
@@ -266,6 +266,18 @@ async def test_no_more_than_a_bound_is_taken_of_what_nobody_reads() -> None:
         assert pieces - screen.keys.qsize() == TYPED // 1024
         for _ in range(pieces):
             assert await terminal.take(1024) == bytes(1024)
+
+
+async def test_ends_of_the_input_that_nobody_reads_are_bounded_too() -> None:
+    terminal, screen = KeptTerminal(), Screen()
+    async with shown_at(terminal, screen):
+        for _ in range(2 * PIECES):
+            screen.keys.put_nowait(b"")
+        await until(lambda: screen.keys.qsize() <= PIECES)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert screen.keys.qsize() == PIECES
+        assert [await terminal.take(1) for _ in range(2 * PIECES)] == [b""] * 2 * PIECES
 
 
 # -- modes and size ---------------------------------------------------------------------------------------------------

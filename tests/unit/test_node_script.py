@@ -107,7 +107,8 @@ async def test_a_peer_that_is_away_is_asked_again_when_a_link_comes_up(tmp_path:
     _, script = await base.start()
     await script.begin()
     await script.again()
-    assert (base.dialled, script.waiting) == (2, ["bind /n/pi/a /mnt"])
+    # Each time twice: by who asks whether the machine is there, and by who is then told why it is not.
+    assert (base.dialled, script.waiting) == (4, ["bind /n/pi/a /mnt"])
 
 
 async def test_no_script_is_nothing_to_do(tmp_path: Path, clock: HandClock) -> None:

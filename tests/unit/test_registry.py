@@ -92,6 +92,16 @@ def test_a_service_is_read_back_from_its_line(name: str, attributes: dict[str, s
     assert parse_services(service.line * 1) == (service,)
 
 
+def test_more_lines_than_there_may_be_services_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("cognu.devices.registry.parse_service", read.append)
+    with pytest.raises(FileError) as caught:
+        parse_services("a\n" * (MAX_SERVICES + 1))
+    assert (caught.value.error, read) == (E.BADMESSAGE, [])
+
+
 @given(
     st.text(max_size=60)
     | st.lists(st.sampled_from(["notes", " ", "'", "''", "\n", "#", "address", "/a/../b", "*", "node", "kind"])).map(

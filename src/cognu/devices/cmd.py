@@ -26,6 +26,7 @@ does not exist for them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,16 @@ from cognu.files.steps import Steps, start
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer, check_for_writing
 from cognu.ninep.types import OACCESS, ORDWR, OREAD, OWRITE
 from cognu.world import Clock, Piped, Spawn
+from cognu.world.timing import end_tasks, within
+
+log = logging.getLogger("cognu.cmd")
 
 ARGS = "{args}"
 MAX_RUNS = 256
 """Conversations of one command."""
 MAX_LINE = 1 << 16
+ENDING_SECONDS = 3.0
+"""How long a node that stops waits for commands that it has killed."""
 MAX_TOLD = 500
 """Characters of a command line that the log has."""
 OPEN, EXECUTE, DONE = "Open", "Execute", "Done"
@@ -152,11 +158,12 @@ class Run(Directory):
         begin = device.clock.monotonic()
         try:
             piped = await device.spawn.start_piped(argv, dict(entry.environment), self.directory, self.listeners > 0)
-        except FileError as error:
+        except Exception as error:
             self.state = OPEN
             self._give()
+            known = isinstance(error, FileError)  # what a host's Python has against a name, say, is not in the table
             if not started.done():
-                started.set_exception(error)
+                started.set_exception(error if known else FileError(E.IO, argv[0], str(error)))
             return
         line = " ".join(map(quote, argv))
         line = line if len(line) <= MAX_TOLD else f"{line[:MAX_TOLD]}…"
@@ -404,6 +411,10 @@ class _Wait(_File):
         return self.run.result.encode()[offset : offset + count]
 
 
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
+
+
 class CommandServer(TreeServer):
     """`spawn` starts what the `commands` say. Whoever made this closes it, when no file of it is open any more."""
 
@@ -430,10 +441,14 @@ class CommandServer(TreeServer):
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End what still runs, and wait for it."""
+        """End what still runs, and wait for it, but not for what the host won't end: another user's process, say."""
         for command in self._commands:
             for run in list(command.children.values()):
                 if isinstance(run, Run):
                     run.hang_up()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        tasks = list(self._tasks)
+        try:
+            await within(self.clock, ENDING_SECONDS, _ended(tasks))
+        except TimeoutError:
+            log.warning("%d commands of the host could not be ended", self.runs)
+            await end_tasks(*tasks)

@@ -25,6 +25,8 @@ RING: Final = 64 * 1024
 """Bytes of output that are kept, and shown to a terminal that comes."""
 TYPED: Final = 64 * 1024
 """Bytes of input that may wait, beyond which none is taken from the terminal."""
+PIECES: Final = 256
+"""Pieces of it, which may be empty: ends of the input."""
 _QUESTIONS = re.compile(
     rb"\x1b(?:\[[0-9;?>=!]*(?:[cnt]|\$p)|\[>[0-9]*q|Z|\][0-9;]*\?(?:\x07|\x1b\\)|P[+$]q[^\x1b]*\x1b\\)"
 )
@@ -175,7 +177,7 @@ class KeptTerminal:
     async def _take(self, terminal: Shown) -> None:
         try:
             while True:
-                while sum(map(len, self._typed)) >= TYPED:
+                while len(self._typed) >= PIECES or sum(map(len, self._typed)) >= TYPED:
                     await self._change()
                 self._typed.append(await terminal.typed())
                 self._changed()

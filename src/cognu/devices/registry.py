@@ -100,6 +100,8 @@ def parse_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 def parse_services(text: str) -> tuple[Service, ...]:
     """All that a machine says of its services. Raises BADMESSAGE: of a machine that says nonsense nothing is taken."""
+    if text.count("\n") > MAX_SERVICES:  # before any of it is read
+        raise FileError(E.BADMESSAGE, "services", f"up to {MAX_SERVICES}, each once")
     try:
         found = [parse_service(line) for line in text.split("\n") if line]
     except FileError as error:

@@ -93,6 +93,10 @@ class ShownServer(FileServer):
     def far(self) -> bool:
         return self._below.far
 
+    @property
+    def ends_with_right(self) -> bool:
+        return self._below.ends_with_right
+
     # -- what goes by names -----------------------------------------------------------------------------------------
 
     def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
