@@ -82,6 +82,18 @@ async def test_addresses_that_no_other_machine_could_use_are_not_offered() -> No
     assert not [line for line in lines if "127.0.0.1" in line]
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_shows_another_code_is_said_at_a_terminal(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = told._Talk(cast(Setting, SimpleNamespace(json=False)), cast(NodeSession, None), yes=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    talk._heard({"event": "heard", "name": "pi", "number": "82"})
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == ("pi shows one that begins with 82; looking on\n" if terminal else "")
+
+
 @pytest.mark.parametrize(
     ("listen", "hosts", "local", "expected"),
     [
