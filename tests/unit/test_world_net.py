@@ -9,6 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cognu.world.net import (
     SocketListener,
     SocketStream,
     join_address,
+    lookup,
     split_address,
 )
 
@@ -657,3 +659,27 @@ def test_who_looks_first_may_close_the_stream_or_cancel_the_read(run: Run, takes
 
     run(closed)
     run(cancelled)
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("127.0.0.1", (socket.AF_INET, ("127.0.0.1", 7))),
+        ("::1", (socket.AF_INET6, ("::1", 7, 0, 0))),
+        ("fe80::1%1", (socket.AF_INET6, ("fe80::1", 7, 0, 1))),
+    ],
+)
+def test_an_address_needs_no_thread(run: Run, host: str, found: object) -> None:
+    async def test() -> None:
+        asyncio.get_running_loop().set_default_executor(NoThreads())
+        [(family, name)] = await lookup(host, 7)
+        assert (family, (name[0].partition("%")[0], *name[1:])) == found
+        with pytest.raises(FileError):
+            await lookup("fe80::1%no-such-interface", 7)
+
+    run(test)
+
+
+class NoThreads(ThreadPoolExecutor):
+    def submit(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("a thread was asked for")

@@ -551,15 +551,16 @@ async def lookup(host: str, port: int) -> list[tuple[int, SocketAddress]]:
     """(family, socket address) pairs, in the host's order of preference, at least one; raises
     `FileError(HOSTUNREACH)`.
     """
-    try:
+    numeric = None
+    with suppress(ValueError):
         numeric = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        if numeric.version == 4:
-            return [(socket.AF_INET, (host, port))]
+    if numeric is not None and numeric.version == 4:
+        return [(socket.AF_INET, (host, port))]
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if numeric is not None:  # at once, for the threads that ask a resolver may all be waiting for one
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        else:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise FileError(E.HOSTUNREACH, printable(host), str(error.strerror)) from error
     except (OSError, ValueError, OverflowError) as error:
