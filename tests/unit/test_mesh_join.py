@@ -139,6 +139,32 @@ async def test_the_listener_is_open_only_while_an_invitation_is(tmp_path: Path) 
         assert "no invitation is open" in await refused(pi.join(ticket))
 
 
+async def test_who_invite_at_the_same_time_get_one_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the one before is closed."""
+    async with hosts(tmp_path, "desk", "pi") as (desk, pi):
+        await desk.inviter.withdraw(await desk.inviter.invite())
+        first = desk.inviter._listener
+        assert first is not None
+        closing, go, close = asyncio.Event(), asyncio.Event(), first.close
+
+        async def slowly() -> None:
+            closing.set()
+            await go.wait()
+            await close()
+
+        monkeypatch.setattr(first, "close", slowly)
+        await closing.wait()
+        inviting = [asyncio.create_task(desk.inviter.invite()) for _ in range(2)]
+        given_up = asyncio.create_task(desk.inviter.invite())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        go.set()
+        tickets = await asyncio.gather(*inviting)
+        places = {parse_ticket(ticket).addresses for ticket in tickets}
+        assert places == {(desk.inviter.listening,)}
+        assert (await pi.join(tickets[1])).name == "desk"
+
+
 async def test_a_ticket_works_once(tmp_path: Path) -> None:
     async with hosts(tmp_path, "desk", "pi", "second") as (desk, pi, second):
         ticket = await desk.inviter.invite()

@@ -401,6 +401,26 @@ async def test_the_host_a_peer_comes_from_is_learnt_with_its_listeners_port(tmp_
         assert b.book.find("a").addresses == (a.address, "192.0.2.1:9")
 
 
+async def test_a_link_is_as_good_where_the_peers_address_can_not_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        b.book.update(replace(b.book.find("a"), addresses=("192.0.2.1:9",)))
+
+        def full(*_: object) -> None:
+            raise FileError(E.NOSPC, "peers.json")
+
+        monkeypatch.setattr(b.book, "_store", full)
+        channel = await a.mesh.open("b", "echo")
+        await channel.write(b"x")
+        assert await channel.read(1) == b"x"
+        assert b.mesh.is_linked(a.identity.fingerprint)
+        assert b.book.find("a").addresses == ("192.0.2.1:9",)
+        [said] = [message for message in caplog.messages if "can't be kept" in message]
+        assert a.address in said
+        assert "peers.json" in said
+
+
 async def test_a_channel_nobody_reads_does_not_hold_up_another(tmp_path: Path) -> None:
     async def handle(peer: Peer, label: str, channel: Channel) -> None:
         if label == "stuck":

@@ -35,7 +35,7 @@ from cognu.mesh.codes import (
 )
 from cognu.mesh.discovery import Discovery, Me, Pairing
 from cognu.mesh.identity import Identity, Peer, identity_from_seed
-from cognu.mesh.join import CONVERSATIONS, expect
+from cognu.mesh.join import CONVERSATIONS, Self, expect
 from cognu.mesh.join_messages import (
     MESSAGE_SIZE,
     Refusal,
@@ -50,7 +50,8 @@ from cognu.mesh.join_messages import (
 )
 from cognu.mesh.pairing import Wish
 from cognu.mesh.spake import Exchange, Side
-from cognu.world import SecureStream, TlsKeys
+from cognu.mesh.tickets import pack_texts
+from cognu.world import Clock, SecureStream, TlsKeys
 from cognu.world.real import real_world
 from cognu.world.tls import connect_tls
 from mesh_support import read_exactly
@@ -377,6 +378,27 @@ async def test_one_changed_bit_of_any_message_pairs_nobody_on_the_side_that_gets
             assert desk.book.all() == []
             showing.cancel()
         assert pi.book.all() == []
+
+
+async def test_who_does_not_take_the_refusal_of_its_last_message_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = asyncio.Event()
+
+    async def stay(clock: Clock, me: Self, stream: SecureStream, *_: object) -> None:
+        await stream.write(pack_message(Step.CONFIRM, pack_texts(()) + bytes(32 + 64)))
+        monkeypatch.setattr(join_module, "CONVERSATION_SECONDS", 0.05)
+        await gone.wait()
+
+    monkeypatch.setattr(pair_module, "confirm", stay)
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show()
+        typing = asyncio.create_task(pi.type(await desk.code()))
+        assert await refused(showing) == Refusal.BETWEEN.detail
+        assert not typing.done()
+        typing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await typing
 
 
 async def test_own_messages_sent_back_are_refused(tmp_path: Path) -> None:

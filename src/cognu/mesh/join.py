@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -116,6 +117,8 @@ class Inviter:
         self._hosts = hosts
         self._joined = joined
         self._listener: Listener | None = None
+        self._opening = asyncio.Lock()
+        """Held while a listener is opened, so that those who want one at the same time get the same."""
         self._shown = identity_from_seed(world.random.bytes(32))
         self._closing: asyncio.Task[None] | None = None
         self._talking = 0
@@ -202,13 +205,14 @@ class Inviter:
         return self._listener.address if self._listener is not None else ""
 
     async def _listen(self, port: int) -> None:
-        if self._listener is not None:
-            return
-        if self._closing is not None:
-            await self._closing
-        shown = TlsKeys(self._shown.certificate, self._shown.private_key, None)
-        self._listener = await self._world.network.listen_tls(f"{self._bind}:{port}", lambda: shown, self._accept)
-        self._closing = asyncio.get_running_loop().create_task(self._close_when_over())
+        async with self._opening:
+            if self._listener is not None:
+                return
+            if self._closing is not None:
+                await asyncio.shield(self._closing)
+            shown = TlsKeys(self._shown.certificate, self._shown.private_key, None)
+            self._listener = await self._world.network.listen_tls(f"{self._bind}:{port}", lambda: shown, self._accept)
+            self._closing = asyncio.get_running_loop().create_task(self._close_when_over())
 
     async def _close_when_over(self) -> None:
         # The first look is at the first change: the listener opens before its invitation is made.
@@ -388,7 +392,8 @@ class Inviter:
         seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
         said = await within(clock, seconds, self._confirmed(stream, transcript, typed.secret, typed.public))
         if said is None:
-            await refuse(stream, Refusal.BETWEEN)
+            with suppress(TimeoutError, LinkBroken):  # who stands between need not take it
+                await within(clock, CONVERSATION_SECONDS, refuse(stream, Refusal.BETWEEN))
             raise Refusal.BETWEEN.error()
         return granted, (*typed.card.grants, *said[0])
 

@@ -6,6 +6,7 @@ leaf is compared with the pin again, so that a slip in one place does not let an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from cognu.world import Listener, SecureStream, TlsKeys, World
 
 DIAL_SECONDS = 10.0
 """For one address. The next does not wait for it: `dialling.APART_SECONDS`."""
+log = logging.getLogger("cognu.mesh")
 
 OnChannel = Callable[[Peer, str, Channel], Awaitable[None]]
 """Called in a task of its own for each channel a peer opens: the peer, the label, the channel, which is closed when
@@ -345,12 +347,19 @@ class Mesh:
         return stream
 
     def _learn(self, fingerprint: str, stream: SecureStream, port: int, dialled: bool) -> None:
-        """Remember where a peer is: the address that answered, or the host it came from with its listener's port."""
+        """Remember where a peer is: the address that answered, or the host it came from with its listener's port.
+
+        That is a hint: a link is as good where it can't be written down.
+        """
         peer = self._book.get(fingerprint)
         if peer is None or (not dialled and port == 0):
             return
         host, _, own_port = stream.peer.rpartition(":")
-        self._book.learn_address(fingerprint, f"{host}:{own_port if dialled else port}")
+        address = f"{host}:{own_port if dialled else port}"
+        try:
+            self._book.learn_address(fingerprint, address)
+        except FileError as error:
+            log.warning("%s is at %s, which can't be kept: %s", peer.name, address, error)
 
 
 def _is_dropped(error: CognuError) -> bool:
