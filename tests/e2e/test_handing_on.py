@@ -236,6 +236,21 @@ async def test_a_machine_that_is_dropped_loses_what_was_handed_to_it_and_by_it(p
         assert at.sea.tokens.all() == []
 
 
+async def test_a_machine_that_joins_anew_has_nothing_of_what_was_handed_to_it_before(place: Path) -> None:
+    """Where sea never heard that desk had dropped it; and what desk is granted again is a grant of its own."""
+    async with three(place) as at:
+        grant = f"write:{at.files}"
+        chan, note = at.sea.base.namespace.root, await at_path(at.sea, f"{at.files}/note")
+        at.sea.tokens.make(chan.domain, note, what(at.desk, READ))
+        client = await at.at(at.pi, at.sea, f"cap:{await at.token()}")
+        await client.stat("note")
+        at.desk.book.remove(at.sea.identity.fingerprint)
+        await joined(at.sea, at.desk, grant)
+        assert at.sea.exports.granted(at.desk.identity.fingerprint) == [grant]
+        assert at.sea.tokens.all() == []
+        await refused(client.stat("note"), E.REVOKED)
+
+
 async def at_path(node: Node, path: str) -> Chan:
     return await finish(node.base.namespace.find(path, node.base.cwd, node.base))
 

@@ -316,10 +316,13 @@ async def test_grants_add_up_only_while_neither_has_dropped_the_other(
                 (desk if dropper == "inviter" else pi).identity.fingerprint
             )
         caplog.clear()
+        anew: list[str] = []
+        desk.book.on_anew = pi.book.on_anew = anew.append
         met = await desk.join(await pi.inviter.invite(("read:/a",)))
         there, here = pi.book.find("desk"), desk.book.find("pi")
         assert met == here
         both = dropper == "nobody"
+        assert anew == {"nobody": [], "inviter": [here.fingerprint], "joiner": [there.fingerprint]}[dropper]
         assert there.granted == here.received == (("run", "read:/a") if both else ("read:/a",))
         assert there.received == here.granted == (("net",) if both else ())
         said = " ".join(caplog.messages)

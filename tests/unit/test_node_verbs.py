@@ -23,10 +23,11 @@ class Recorded:
         self.tasks: list[asyncio.Task[None]] = []
         self.peer = Peer("f", "pi", "")
         self.book = SimpleNamespace(find=lambda name: self.peer, remove=lambda fingerprint: self.done.append("book"))
-        self.exports = SimpleNamespace(forget=lambda fingerprint: self.done.append("exports"))
-        self.tokens = SimpleNamespace(forget=lambda fingerprint: self.done.append("tokens"))
         self.mesh = SimpleNamespace(cut=self._cut)
         self.network = SimpleNamespace(drop=self._end)
+
+    def part(self, fingerprint: str) -> None:
+        self.done.append("grants")
 
     async def _cut(self, fingerprint: str) -> None:
         self.done.append("link")
@@ -52,13 +53,13 @@ async def test_who_is_dropped_is_out_of_the_book_before_the_goodbye_whatever_bec
     drop = make_verbs(cast(Node, node), cast(Any, None))["drop"]
     caller = asyncio.ensure_future(drop({"peer": "pi"}))
     await asked.wait()
-    assert node.done == ["book", "exports", "tokens"]
+    assert node.done == ["book", "grants"]
     caller.cancel()
     await asyncio.wait([caller])
     assert caller.cancelled()
     heard.set()
     await asyncio.gather(*node.tasks)
-    assert node.done == ["book", "exports", "tokens", "link", "network"]
+    assert node.done == ["book", "grants", "link", "network"]
 
 
 async def test_the_link_to_who_is_dropped_ends_also_if_the_goodbye_is_cancelled(
@@ -77,4 +78,4 @@ async def test_the_link_to_who_is_dropped_ends_also_if_the_goodbye_is_cancelled(
     await asked.wait()
     node.tasks[0].cancel()
     assert await caller == {"told": False}
-    assert node.done == ["book", "exports", "tokens", "link", "network"]
+    assert node.done == ["book", "grants", "link", "network"]

@@ -240,6 +240,8 @@ class PeerBook:
         self._path = f"{home}/peers.json"
         self._peers: dict[str, Peer] = {}
         self.on_change: Callable[[], None] | None = None
+        self.on_anew: Callable[[str], None] = lambda _: None
+        """Told the fingerprint of a peer that was in the book and has joined anew: what was between them has ended."""
         if disk.exists(self._path):
             self._peers = parse_book(disk.read(self._path), self._path)
 
@@ -290,6 +292,8 @@ class PeerBook:
             )
         check_peer(stored)
         self._store({**self._peers, stored.fingerprint: stored})
+        if known is not None and anew:
+            self.on_anew(stored.fingerprint)
         return stored
 
     def update(self, *peers: Peer) -> None:

@@ -101,20 +101,17 @@ class Node:
 
     def joined(self, peer: Peer) -> None:
         """A new peer was pinned on this side: its grants are in force from now on, and no others."""
-        self.pinned(peer)
+        self.mesh.note_joined(peer.fingerprint)
         self.spawn(self._put_in_force(peer))
 
-    def pinned(self, peer: Peer) -> None:
-        """It has joined, maybe anew: end what is in force and is not on record any more."""
-        self.mesh.note_joined(peer.fingerprint)
-        for text in self.exports.granted(peer.fingerprint):
-            if text not in peer.granted:
-                self.exports.revoke(peer.fingerprint, text)
+    def part(self, fingerprint: str) -> None:
+        """A peer is none any more, or joins anew: what it was granted ends, what runs for it, and tokens for it."""
+        self.exports.forget(fingerprint)
+        self.tokens.forget(fingerprint)
 
     def dropped_by(self, peer: Peer) -> None:
         """A peer has dropped this node: with that ends what it was granted here, all that runs for it too."""
-        self.exports.forget(peer.fingerprint)
-        self.tokens.forget(peer.fingerprint)
+        self.part(peer.fingerprint)
         gone = ", ".join(peer.granted) or "nothing"
         audit(f"{peer.name} ({peer.fingerprint})", f"has dropped this machine; what it was granted ended: {gone}")
 

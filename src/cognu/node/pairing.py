@@ -181,7 +181,7 @@ class Pairings:
     ) -> dict[str, Any]:  # fmt: skip
         node = self._node
         peer = await pair(node.world, node.me(), node.book, code, addresses, self._finder, wish, pairing)
-        node.pinned(peer)
+        node.mesh.note_joined(peer.fingerprint)
         refused = await node.put_in_force(peer)
         await node.announce(peer)
         return _paired(peer, refused)

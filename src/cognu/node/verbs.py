@@ -78,7 +78,7 @@ async def _join(node: Node, arguments: Arguments) -> Any:
     before = {known.fingerprint: known for known in node.book.all()}
     peer = await join(node.world, node.me(), node.book, arguments["ticket"], grants)
     known = before.get(peer.fingerprint, peer)
-    node.pinned(peer)
+    node.mesh.note_joined(peer.fingerprint)
     refused = await node.put_in_force(peer)
     result = {
         "not_in_force": [f"{error}; {error.error.hint}" for error in refused],
@@ -115,8 +115,7 @@ async def _drop(node: Node, arguments: Arguments) -> Any:
     peer = node.book.find(arguments["peer"])
     # The record first: who is dropped stays so, whatever becomes of the goodbye, or of this node.
     node.book.remove(peer.fingerprint)
-    node.exports.forget(peer.fingerprint)
-    node.tokens.forget(peer.fingerprint)
+    node.part(peer.fingerprint)
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     node.spawn(_part(node, peer, told))  # it goes on if whoever asked for it is gone
     return {"told": await told}
