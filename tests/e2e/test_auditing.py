@@ -10,7 +10,7 @@ import pytest
 from cognu.errors import E
 from cognu.mesh.tickets import parse_ticket
 from cognu.ninep.types import ORDWR
-from e2e.harness import Client, pair, refused
+from e2e.harness import Client, pair, refused, until
 from programs.build import build
 
 
@@ -62,6 +62,11 @@ async def test_every_change_of_what_others_may_do_is_in_the_log_with_who_made_it
             f"{me}started cat.wasm ({program}), process {started.pid}, with: {two.notes}:rw",
             f"{me}dropped pi",
         ]
+
+        async def heard() -> bool:
+            return len(await audited(pi)) > 1
+
+        await until(pi, heard)
         there, ended = await audited(pi)
         assert ended.endswith("has dropped this machine; what it was granted ended: run")
         may = f"it may here: run; this machine there: read:{two.notes}"

@@ -383,6 +383,8 @@ async def test_dropping_a_peer_cuts_it_at_once_and_for_good(tmp_path: Path) -> N
                 await b.mesh.drop("a")
                 with pytest.raises(LinkBroken):
                     await channel.read(1)
+        with pytest.raises(LinkBroken):
+            await a.mesh.connect("b")  # each dial says so, and once is enough
         assert (a.book.find("b").received, [peer.granted for peer in told]) == ((), [("run",)])
         b.book.add(Peer(a.identity.fingerprint, "a", a.identity.certificate))
         await a.mesh.connect("b")

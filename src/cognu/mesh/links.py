@@ -168,11 +168,13 @@ class Mesh:
 
     def note_dropped(self, fingerprint: str) -> None:
         """A peer has dropped this node, until they join again: what either may do at the other ends."""
+        known = fingerprint in self._dropped_by  # it says so each time it is dialled
         self._dropped_by.add(fingerprint)
         peer = self._book.get(fingerprint)
-        if peer is not None and fingerprint not in self._new:
-            self._book.update(replace(peer, granted=(), received=(), as_of=self._world.clock.now() // 10**9))
-            self.on_dropped(peer)
+        if peer is None or fingerprint in self._new or (known and not peer.granted and not peer.received):
+            return
+        self.on_dropped(peer)  # first, for the record may find no room
+        self._book.update(replace(peer, granted=(), received=(), as_of=self._world.clock.now() // 10**9))
 
     async def drop(self, peer: str) -> Peer:
         """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(DROPPED)`.
