@@ -129,7 +129,7 @@ def _imported(file: Path) -> list[str]:
 
 
 def main() -> int:
-    print(f"Compiling {len(MODULES)} modules, which takes half a minute, on a busy machine some more", flush=True)
+    print(f"Compiling {len(MODULES)} modules, which takes half a minute or more", flush=True)
     try:
         build(SOURCE, SOURCE / "_compiled")
     except NotCompiled as error:
