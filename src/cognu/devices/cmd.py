@@ -27,17 +27,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
 from cognu.errors import E, FileError
 from cognu.files.audit import audit, name_of
 from cognu.files.limits import Quota, QuotaOf, Resource
 from cognu.files.nstext import quote, split_words
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
-from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer, check_for_writing
+from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import OACCESS, ORDWR, OREAD, OWRITE
 from cognu.world import Clock, Piped, Spawn
 from cognu.world.timing import end_tasks, within
@@ -84,21 +85,20 @@ class HostCommand:
         return list(self.argv)
 
 
-class Run(Directory):
+class Run(Counted):
     """One conversation. While its command runs a task of its own waits for the end."""
 
     tells = False
 
     def __init__(self, command: Command, number: int, quota: Quota | None) -> None:
-        self.ctl = _Ctl(self)
-        status = _Held(self, "status", self._status)
-        super().__init__(str(number), [self.ctl, _Data(self), _Errors(self), status, _Wait(self)])
+        status = CountedText(self, "status", self._status)
+        super().__init__(str(number), _Ctl(self), [_Data(self), _Errors(self), status, _Wait(self)])
         self.command = command
         self.quota = quota
         self.state = OPEN
         self.directory = command.entry.directory
         self.nice = 0
-        self.opens = self.readers = self.writers = self.listeners = 0
+        self.readers = self.writers = self.listeners = 0
         self.over = False  # hung up: what comes now comes too late
         self.ended = asyncio.Event()
         self.result = ""
@@ -106,18 +106,6 @@ class Run(Directory):
 
     def _status(self) -> str:
         return f"cmd/{self.name} {self.opens} {self.state} {quote(self.directory)} {quote(self.command.name)}\n"
-
-    def hold(self) -> None:
-        """Raises NOENT if it has ended."""
-        if self.parent is None:
-            raise FileError(E.NOENT, self.name)
-        self.opens += 1
-
-    def release(self) -> None:
-        self.opens -= 1
-        if self.opens == 0:
-            self.hang_up()
-            self.command.discard(self.name)
 
     def kill(self) -> None:
         if self.piped is not None and self.state == EXECUTE:
@@ -209,7 +197,7 @@ class Command(Directory):
     tells = False  # who may see its conversations differs
 
     def __init__(self, name: str, entry: HostCommand, device: CommandServer) -> None:
-        super().__init__(name, [_Clone()])
+        super().__init__(name, [Clone(self.new)])
         self.entry = entry
         self.device = device
         self._last = -1
@@ -246,47 +234,10 @@ def _whose(quota: Quota | None) -> Quota | None:
     return quota
 
 
-class _Clone(Node):
-    """Opening it makes a conversation; the fid is its ctl."""
-
-    def __init__(self) -> None:
-        super().__init__("clone", 0o666)
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
-        check_for_writing(self, mode)
-        command = self.parent
-        assert isinstance(command, Command)
-        run = command.new(caller)
-        run.hold()
-        return TreeFid(run.ctl, TreeFid(run, fid.above))
-
-
-class _Held(Text):
-    """A text of a conversation; open, it keeps the conversation there."""
-
-    def __init__(self, run: Run, name: str, get: Callable[[], str]) -> None:
-        super().__init__(name, get)
-        self.run = run
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        self.run.hold()
-        super().open(fid, mode, caller)
-
-    def close(self, fid: TreeFid) -> None:
-        self.run.release()
-
-
-class _File(Node):
+class _File(CountedFile):
     def __init__(self, run: Run, name: str, mode: int) -> None:
-        super().__init__(name, mode)
+        super().__init__(run, name, mode)
         self.run = run
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> MaybeAsync[TreeFid | None]:
-        self.run.hold()
-        return None
-
-    def close(self, fid: TreeFid) -> None:
-        self.run.release()
 
 
 class _Ctl(_File):

@@ -16,19 +16,19 @@
 
 Making one, by `clone` or `listen`, takes opening for writing: who may only read makes nothing.
 
-A conversation ends, connected or not, when the last open file of it is closed. Numbers are not used again, so that
-nobody finds another's conversation where theirs was.
+A conversation ends, connected or not, when the last open file of it is closed (`devices/counted.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
 from cognu.errors import E, FileError
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
-from cognu.files.tree import Directory, Node, Text, TreeFid, check_for_writing
+from cognu.files.tree import Directory, Node, TreeFid, check_for_writing
 
 MAX_CONVERSATIONS = 1024
 """Of one protocol."""
@@ -38,42 +38,28 @@ CLOSED, CONNECT, ESTABLISHED = "Closed", "Connect", "Established"
 ANNOUNCED, CLOSEWAIT, FINWAIT = "Announced", "Closewait", "Finwait"
 
 
-class Conversation(Directory):
-    """One conversation; a directory of its protocol while anything of it is open. Protocols derive from it."""
+class Conversation(Counted):
+    """One conversation. Protocols derive from it."""
 
     usage = ""
 
     def __init__(self, protocol: Protocol, number: int, owner: str, *, listens: bool) -> None:
-        self.ctl = Ctl(self)
-        files: list[Node] = [self.ctl, Data(self)]
+        ctl = Ctl(self)
+        files: list[Node] = [Data(self)]
         if listens:
             files.append(Listen(self))
         files += [
-            _Counted(self, "local", lambda: f"{self.local}\n"),
-            _Counted(self, "remote", lambda: f"{self.remote}\n"),
-            _Counted(self, "status", lambda: f"{self.state}\n"),
+            CountedText(self, "local", lambda: f"{self.local}\n"),
+            CountedText(self, "remote", lambda: f"{self.remote}\n"),
+            CountedText(self, "status", lambda: f"{self.state}\n"),
         ]
-        super().__init__(str(number), files)
-        for node in (self, *files):
+        super().__init__(str(number), ctl, files)
+        for node in (self, ctl, *files):
             node.user = node.group = owner
         self.protocol = protocol
         self.state = CLOSED
         self.local = UNKNOWN
         self.remote = UNKNOWN
-        self.opens = 0
-
-    def hold(self) -> None:
-        """Raises NOENT if it has ended."""
-        if self.parent is None:
-            raise FileError(E.NOENT, self.name)
-        self.opens += 1
-
-    def release(self) -> None:
-        self.opens -= 1
-        if self.opens == 0:
-            self.hang_up()
-            if isinstance(self.parent, Directory):
-                self.parent.discard(self.name)
 
     @property
     def is_over(self) -> bool:
@@ -104,9 +90,6 @@ class Conversation(Directory):
     async def send(self, data: bytes | memoryview) -> int:
         raise NotImplementedError
 
-    def hang_up(self) -> None:
-        raise NotImplementedError
-
 
 Make = Callable[["Protocol", int, str], Conversation]
 """(protocol, number, owner): a new conversation."""
@@ -116,7 +99,7 @@ class Protocol(Directory):
     """`/net/NAME`."""
 
     def __init__(self, name: str, make: Make) -> None:
-        super().__init__(name, [Clone()])
+        super().__init__(name, [Clone(lambda caller: self.new(caller.user))])
         self._make = make
         self._last = -1
 
@@ -133,51 +116,10 @@ class Protocol(Directory):
             raise FileError(E.AGAIN, "conversations", f"{MAX_CONVERSATIONS} are open")
 
 
-def opened(conversation: Conversation, above: TreeFid | None) -> TreeFid:
-    """A fid on the ctl of a new conversation, which it holds; `above` is its protocol's."""
-    conversation.hold()
-    return TreeFid(conversation.ctl, TreeFid(conversation, above))
-
-
-class Clone(Node):
-    """Opening it makes a conversation; the fid is its ctl."""
-
-    def __init__(self) -> None:
-        super().__init__("clone", 0o666)
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid:
-        check_for_writing(self, mode)
-        protocol = self.parent
-        assert isinstance(protocol, Protocol)
-        return opened(protocol.new(caller.user), fid.above)
-
-
-class _Counted(Text):
-    """A text of a conversation; open, it keeps the conversation there."""
-
-    def __init__(self, conversation: Conversation, name: str, get: Callable[[], str]) -> None:
-        super().__init__(name, get)
-        self._conversation = conversation
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        self._conversation.hold()
-        super().open(fid, mode, caller)
-
-    def close(self, fid: TreeFid) -> None:
-        self._conversation.release()
-
-
-class _File(Node):
+class _File(CountedFile):
     def __init__(self, conversation: Conversation, name: str) -> None:
-        super().__init__(name, 0o660)
+        super().__init__(conversation, name, 0o660)
         self.conversation = conversation
-
-    def open(self, fid: TreeFid, mode: int, caller: Caller) -> MaybeAsync[TreeFid | None]:
-        self.conversation.hold()
-        return None
-
-    def close(self, fid: TreeFid) -> None:
-        self.conversation.release()
 
 
 class Ctl(_File):
@@ -235,7 +177,7 @@ class Listen(_File):
         finally:
             self.conversation.release()
         protocol = fid.above.above if fid.above is not None else None
-        return opened(call, protocol)
+        return call.opened(protocol)
 
 
 def split_address(address: str, usage: str, least_port: int = 1) -> tuple[str, int]:
