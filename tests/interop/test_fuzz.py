@@ -12,7 +12,7 @@ import pytest
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
 PYTHON = TOP / ".cache/interop/venv/bin/python"
-"""Where scripts/interop puts atheris; what else is needed comes from the environment of this test."""
+"""Where scripts/peers puts atheris; what else is needed comes from the environment of this test."""
 SHORT, LONG = 20, 1800
 """Seconds of looking, at most."""
 FEW = 4000

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(840)]
 
 HERE = Path(__file__).parent
 TOOLS = HERE.parent.parent / ".cache/interop"
-"""Where scripts/interop puts what comes from PyPI and npm."""
+"""Where scripts/peers puts what comes from PyPI and npm."""
 COGNU = Path(sys.executable).with_name("cognu")
 RUST_TARGET = "wasm32-wasip1" if Path("/usr/lib/rustlib/wasm32-wasip1").exists() else "wasm32-wasi"
 """Its name changed with Rust 1.78."""

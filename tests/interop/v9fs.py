@@ -1,6 +1,6 @@
 """A machine in QEMU that is nothing but Linux's 9P client: its kernel, the modules it needs, and one program of ours.
 
-scripts/interop lays out what comes from Debian: a kernel's package, unpacked and not installed, and BusyBox. The rest
+scripts/peers lays out what comes from Debian: a kernel's package, unpacked and not installed, and BusyBox. The rest
 is made here: the first file system (cpio's newc format: the kernel's Documentation/driver-api/early-userspace), with
 the program that `programs/v9fs` has in C.
 """
