@@ -196,10 +196,10 @@ async def steers(process: Process, path: str) -> bool:
         members = await finish(_members(parent, path, ""))
     except FileError:
         return False  # it can't be had
-    return any(_is_control(chan.origin) for chan, _ in members)
+    return any(is_control(chan.origin) for chan, _ in members)
 
 
-def _is_control(origin: Origin) -> bool:
+def is_control(origin: Origin) -> bool:
     """Of this node by its device; of another, or of the one that a shell came from, by the name that all have it by."""
     if origin.spec in CONTROLS:
         return True

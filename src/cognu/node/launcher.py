@@ -198,6 +198,12 @@ class Launcher:
     # -- on a peer ------------------------------------------------------------------------------------------------
 
     async def _on_peer(self, process: Process, launch: Launch) -> None:
+        if self._node.exports.is_from_afar(process):
+            # Whatever is mounted at its /n: what another machine started never acts in this one's name. The same for
+            # all names, of which some are this machine's peers.
+            whose = self._node.book.find(self._node.exports.peer_of(process)).name
+            detail = f"a shell of {whose}'s has none to go on to; at {whose} itself: cpu {launch.on}"
+            raise FileError(E.NOPEER, launch.on, detail)
         try:
             peer = self._node.book.find(launch.on)
         except FileError as error:
