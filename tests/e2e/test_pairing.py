@@ -100,10 +100,10 @@ async def test_what_is_asked_is_agreed_to_at_a_terminal_and_ends_when_it_is_take
 
 def _code_at(terminal: Terminal) -> list[str]:
     """Code and address, as a terminal shows them, below the QR code."""
-    before = terminal.shows("  cognu pair ")
-    assert "█" in before
-    code = terminal.shows(" 127.0.0.1:")
-    return [code, f"127.0.0.1:{terminal.shows(chr(10)).strip()}"]
+    assert "█" in terminal.shows("code: ")
+    code = terminal.shows("\n").strip()
+    terminal.shows("  cognu pair - ")
+    return [code, terminal.shows("\n").strip()]
 
 
 async def test_a_no_pairs_nobody_and_an_empty_line_is_a_no(place: Path) -> None:
@@ -180,9 +180,12 @@ async def test_what_is_typed_wrongly_is_said_before_anything_is_tried(place: Pat
             (("12",), "a code is 10 digits"),
             (("27-4831-9052", "pi"), "HOST:PORT"),
             (("cognu-pair:x",), "the text of the QR code is damaged"),
+            (("cognu-afke",), "that is a ticket: cognu join TICKET"),
             (("--grant", "all"), "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"),
             (("--ask", "all"), "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"),
         ):
             ended = await two.pi.command("pair", *words)
             assert ended.status in (1, 2)
             assert re.search(re.escape(said), ended.errors.decode())
+        joined = await two.pi.command("join", "cognu-pair:2748319052@127.0.0.1:9")
+        assert b"not paired: the machine there shows no such code, or no longer (127.0.0.1:9" in joined.errors

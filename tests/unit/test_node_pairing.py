@@ -73,7 +73,7 @@ async def test_addresses_that_no_other_machine_could_use_are_not_offered() -> No
     talk = told._Talk(cast(Setting, None), cast(NodeSession, None), yes=False)
     [shown, _] = await events(pairings(("192.0.2.7:99", "127.0.0.1:99")))
     assert parse_offer(shown["text"]) == (CODE, ("192.0.2.7:99", "127.0.0.1:99"))
-    assert talk._shown(shown)[-2] == f"  cognu pair {CODE.text} 192.0.2.7:99"
+    assert talk._shown(shown)[-2] == "  cognu pair - 192.0.2.7:99"
     [shown, _] = await events(pairings(("127.0.0.1:99",), reachable=False))
     assert (shown["addresses"], shown["text"]) == ([], "")
     lines = talk._shown(shown)

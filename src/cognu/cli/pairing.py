@@ -7,22 +7,24 @@ import json
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from shutil import get_terminal_size
 from typing import Any
 
 import click
 
 from cognu.cli.asking import with_session
 from cognu.cli.peers import host_grants
+from cognu.cli.qr import drawn
 from cognu.cli.setting import Setting, verb
 from cognu.errors import CognuError, E, FileError
-from cognu.mesh.codes import OFFER, check_address, parse_code, parse_offer
+from cognu.mesh.codes import OFFER, check_address, format_offer, parse_code, parse_offer
 from cognu.mesh.identity import short
+from cognu.mesh.tickets import PREFIX
 from cognu.shell.session import NodeSession
 
 Event = dict[str, Any]
-_BRIGHT, _PLAIN = "\x1b[97;40m", "\x1b[0m"
-"""White on black, whatever the terminal's own colours are: a camera wants the one lighter than the other."""
 YES = ("y", "yes")
+NO_ROOM = "(this window is too small for the QR code)"
 NO_ADDRESS = "this machine knows no address of its own on a network; if it has one, up --host says it"
 
 
@@ -37,11 +39,19 @@ def pair_verb(
 ) -> None:
     """Show a code, or without one typed here, type the one that the other machine shows."""
     wish = {"grants": host_grants(grants), "asks": _asked(asks)}
-    typed = _typed(code, address) if code is not None else {}
+    _talk(setting, {**wish, **(_typed(code, address) if code is not None else {})}, yes)
+
+
+def join_offer(setting: Setting, grants: tuple[str, ...], text: str) -> None:
+    """Pair with the machine whose QR code says `text`, where it was given to `join`."""
+    _talk(setting, {"grants": host_grants(grants), "asks": [], **_typed(text, None)}, False)
+
+
+def _talk(setting: Setting, arguments: dict[str, Any], yes: bool) -> None:
     try:
-        with_session(setting, lambda session: _Talk(setting, session, yes).run({**wish, **typed}))
+        with_session(setting, lambda session: _Talk(setting, session, yes).run(arguments))
     except KeyboardInterrupt:
-        click.echo("cognu: pairing was given up, and the other machine told so", err=True)
+        click.echo("cognu: pairing was given up; a machine that had begun it with this one is told", err=True)
         raise click.Abort from None
 
 
@@ -60,6 +70,8 @@ def _typed(code: str, address: str | None) -> dict[str, Any]:
             raise click.UsageError("what the QR code says has the addresses in it")
         offered, addresses = parse_offer(code)
         return {"code": offered.digits, "addresses": list(addresses)}
+    if code.strip().startswith(PREFIX):
+        raise click.UsageError("that is a ticket: cognu join TICKET")
     where = [check_address(address)] if address is not None else []
     return {"code": parse_code(code).digits, "addresses": where}
 
@@ -110,12 +122,13 @@ class _Talk:
             click.echo(line)
 
     def _shown(self, event: Event) -> list[str]:
-        there = [f"  cognu pair {event['code']} {address}" for address in event["addresses"]]
-        drawn = _drawn(event["text"]) if there and sys.stdout.isatty() else []
-        typed = f"on the other machine, within {event['seconds'] // 60} minutes, cognu pair and the code"
+        """The commands that are shown ask for the code, so that no history and no list of processes has it."""
+        there = [f"  cognu pair - {address}" for address in event["addresses"]]
+        typed = f"on the other machine, within {event['seconds'] // 60} minutes: cognu pair -"
         if not there:
             return [f"code: {event['code']}", typed, NO_ADDRESS]
-        return [*drawn, f"code: {event['code']}", f"{typed}; or, if that finds nobody:", *there]
+        lines = [f"code: {event['code']}", f"{typed}; if that finds nobody, one of these:", *there]
+        return [*(_drawn(event["text"], len(lines)) if sys.stdout.isatty() else []), *lines]
 
     def _heard(self, event: Event) -> None:
         if self._setting.json:
@@ -172,16 +185,15 @@ def _paired(event: Event) -> list[str]:
     ]
 
 
-def _drawn(text: str) -> list[str]:
-    """The QR code of a text, two rows of it to a line of the terminal."""
-    import segno
-
-    rows = [list(row) for row in segno.make(text, micro=False, error="l").matrix_iter(border=2)]
-    rows += [[0] * len(rows[0])] * (len(rows) % 2)
-    pairs = zip(rows[::2], rows[1::2], strict=True)
-    # A dark module is the background, which is black.
-    return [_BRIGHT + "".join("█▀▄ "[2 * bool(a) + bool(b)] for a, b in zip(*pair, strict=True)) + _PLAIN
-            for pair in pairs]  # fmt: skip
+def _drawn(text: str, below: int) -> list[str]:
+    """The QR code of an offer, with as many of its addresses as the window has room for above `below` lines."""
+    size = get_terminal_size()
+    code, addresses = parse_offer(text)
+    for count in range(len(addresses), 0, -1):
+        # The line after them is the cursor's.
+        if lines := drawn(format_offer(code, addresses[:count]), size.columns, size.lines - below - 1):
+            return lines
+    return [NO_ROOM]
 
 
 async def _yes_at_terminal() -> bool:

@@ -12,6 +12,7 @@ from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
 from cognu.cli.setting import Setting, filter_options, table, verb
 from cognu.errors import E, FileError
+from cognu.mesh.codes import OFFER
 from cognu.shell.hostpaths import translate
 
 SHOWN = 8
@@ -82,6 +83,11 @@ def _list_invitations(setting: Setting) -> None:
 @click.argument("ticket")
 def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
     """Join the machine that made TICKET. It gets nothing in return unless you say so."""
+    if ticket.strip().startswith(OFFER):
+        from cognu.cli.pairing import join_offer
+
+        join_offer(setting, grants, ticket)
+        return
     joined: dict[str, Any] = ask(setting, "join", ticket=ticket, grants=host_grants(grants))
     peer = joined["peer"]
     setting.show(
