@@ -32,8 +32,11 @@ class FakeNeighbours:
         self.network = network
         self.hosts = hosts
         self.mine: list[FakeNeighbourhood] = []
+        self.families: tuple[int, ...] = ()
+        """Those that were announced last."""
 
     async def meet(self, kind: str, hearing: Hearing, families: Sequence[int] = (4, 6)) -> Neighbourhood:
+        self.families = tuple(families)
         made = FakeNeighbourhood(self, kind, hearing)
         self.mine.append(made)
         self.network.places.append(made)

@@ -88,6 +88,26 @@ async def test_a_link_whose_interface_loses_its_address_is_left_for_the_other(ne
         held.close()
 
 
+async def test_machines_with_ipv6_addresses_alone_join_and_talk(network: Network) -> None:
+    desk, pi = network["desk"], network["pi"]
+    for number, host in enumerate((desk, pi), 1):
+        for link in host.addresses:
+            await host.ip("-4", "address", "flush", "dev", link)
+        await host.ip("address", "add", f"fd77::{number}/64", "dev", "eth", "nodad")
+    await network.start("desk", "pi")
+    await network.join("pi", "desk", "read:{shared}")
+    (pi.shared / "note").write_text("here\n")
+    assert await well(await desk.node.begin("sh", "-c", f"cat /n/pi{pi.shared}/note")) == b"here\n"
+    async with pi.node.client() as client:
+        assert (await client.rpc("status"))["listen"].startswith("*:")
+    assert (await seen_of(network, "desk"))["address"].startswith("[fd77::2]:")
+    # By multicast DNS each knows the other's new address too, once the one that both had is gone.
+    for number, host in enumerate((desk, pi), 1):
+        await host.ip("address", "add", f"fd77::a{number}/64", "dev", "eth", "nodad")
+        await host.ip("address", "delete", f"fd77::{number}/64", "dev", "eth")
+    assert await well(await desk.node.begin("sh", "-c", f"cat /n/pi{pi.shared}/note")) == b"here\n"
+
+
 async def test_two_that_dial_each_other_at_once_a_hundred_times_have_one_link_each_time(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (a, b):
         channel = await a.mesh.open("b", "echo")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,6 +228,19 @@ async def test_a_node_that_listens_on_the_loopback_alone_is_in_no_network() -> N
         assert machine.discovery.mode == "off"
         assert not network.places
         await machine.discovery.close()
+
+
+@pytest.mark.parametrize(("address", "families"), [("*:4000", (4, 6)), ("0.0.0.0:4000", (4,)), ("[::]:4000", (4, 6))])
+async def test_the_addresses_that_are_announced_are_of_the_families_that_are_listened_at(
+    address: str, families: tuple[int, ...]
+) -> None:
+    machine = Machine("desk", FakeNeighbours(FakeNetwork(), "192.0.2.1"), Counting(1))
+    await machine.discovery.start(address)
+    assert machine.neighbours.families == families
+    said = machine.neighbours.mine[0].said
+    assert said is not None
+    assert said.hosts == ("192.0.2.1",)
+    await machine.discovery.close()
 
 
 async def test_one_that_listens_at_one_address_announces_that_alone() -> None:

@@ -234,6 +234,27 @@ async def test_addresses_of_both_families_are_dialled_until_one_is_the_peers(tmp
             await node.mesh.close()
 
 
+async def test_a_node_that_listens_by_both_families_is_linked_to_by_either(tmp_path: Path) -> None:
+    a, b = Node(tmp_path / "a"), Node(tmp_path / "b")
+    address = await b.mesh.listen("*:0")
+    assert address.startswith("*:")
+    port = address.removeprefix("*:")
+    a.knows(b, "b")
+    b.knows(a, "a")
+    try:
+        for host in ("[::1]", "127.0.0.1"):
+            a.book.update(replace(a.book.find("b"), addresses=(f"{host}:{port}",)))
+            await a.mesh.connect("b")
+            assert a.mesh.status()[0].address == f"{host}:{port}"
+            parted = parting(a)
+            [session] = a.mesh._sessions.values()
+            session.cut_link()
+            await parted.wait()
+    finally:
+        await a.mesh.close()
+        await b.mesh.close()
+
+
 async def test_a_link_whose_local_address_is_gone_is_left_at_once(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (a, _):
         channel = await a.mesh.open("b", "echo")

@@ -363,7 +363,7 @@ def test_a_connection_whose_handler_never_began_is_closed_with_the_listener(run:
         listener = await NETWORK.listen_tcp("127.0.0.1:0", accept)
         assert isinstance(listener, SocketListener)
         with socket.create_connection(split_address(listener.address)) as client:
-            listener._on_connections()
+            listener._on_connections(*listener._sockets)
             await listener.close()
             assert client.recv(1) == b""
         assert began == []
@@ -435,7 +435,8 @@ async def test_running_out_of_descriptors_is_reported_and_the_connection_is_serv
 
     listener = await NETWORK.listen_tcp("127.0.0.1:0", accept)
     assert isinstance(listener, SocketListener)
-    monkeypatch.setattr(listener, "_socket", Full(listener._socket))
+    monkeypatch.setattr(listener, "_sockets", tuple(map(Full, listener._sockets)))
+    listener._resume()
     stream = await NETWORK.connect_tcp(listener.address)
     await served.wait()
     assert isinstance(await reported.get(), OSError)
@@ -564,6 +565,30 @@ def test_paths_no_socket_can_have_are_refused_clearly(run: Run, tmp_path: Path) 
             with pytest.raises(FileError) as caught:
                 await NETWORK.connect_unix(path)
             assert caught.value.error is error
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [1, 8 << 20])  # the host takes it at once, or as it is read
+def test_the_end_of_writing_comes_after_what_was_written(run: Run, size: int) -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            stream = await NETWORK.connect_tcp(f"127.0.0.1:{listening.getsockname()[1]}")
+            other, _ = listening.accept()
+        with other:
+            writing = asyncio.create_task(stream.write(bytes(size)))
+            await turns()
+            stream.end_writing()
+            stream.end_writing()
+            with pytest.raises(LinkBroken) as caught:
+                await stream.write(b"more")
+            assert caught.value.error is E.PIPE
+            received = await asyncio.to_thread(lambda: sum(map(len, iter(lambda: other.recv(1 << 20), b""))))
+            await writing
+            assert received == size
+            other.sendall(b"and back")
+            assert await stream.read(20) == b"and back"
+            stream.close()
 
     run(test)
 

@@ -195,7 +195,7 @@ class Discovery:
         host, _, port = address.rpartition(":")
         if host.startswith(LOOPBACK):
             self._mode = "off"
-        self._hosts = () if host in ("0.0.0.0", "[::]") else (host.strip("[]"),)
+        self._hosts = () if host in ("*", "0.0.0.0", "[::]") else (host.strip("[]"),)
         self._families = (4,) if host == "0.0.0.0" else (4, 6)
         self._port = int(port)
         if self._mode == "on":

@@ -31,7 +31,7 @@ from cognu.node.tokens import Tokens
 from cognu.store.objects import Store
 from cognu.world import World
 
-EVERYWHERE = ("0.0.0.0", "[::]", "")
+EVERYWHERE = ("*", "0.0.0.0", "[::]", "")
 """Hosts to listen on that stand for all addresses."""
 log = logging.getLogger("cognu.node")
 
@@ -86,7 +86,10 @@ class Node:
         if self.settings.hosts:
             return self.settings.hosts
         host = self.settings.listen.rpartition(":")[0]
-        return (host,) if host not in EVERYWHERE else tuple(self.world.network.local_addresses())
+        if host not in EVERYWHERE:
+            return (host,)
+        local = self.world.network.local_addresses()
+        return tuple(each for each in local if host != "0.0.0.0" or not each.startswith("["))
 
     def reachable(self) -> bool:
         """Whether another machine may know one of `hosts`, or it was said that they are to be used."""

@@ -19,7 +19,8 @@ from cognu.world import MAX_SOCKET_PATH, Disk
 
 @dataclass(frozen=True)
 class Settings:
-    """HOME/settings.json. `name` is what this machine calls itself, `listen` where links come in.
+    """HOME/settings.json. `name` is what this machine calls itself, `listen` where links come in, with the host `*` by
+    every address of this machine.
 
     `hosts` are the addresses that tickets name (empty: found out), `unix` the Unix sockets that /net/unix may dial.
     `isolate` says which programs run in a process of their own, those for which it is `asked` or `all`; `runners` how
@@ -30,7 +31,7 @@ class Settings:
     """
 
     name: str
-    listen: str = "0.0.0.0:0"
+    listen: str = "*:0"
     hosts: tuple[str, ...] = ()
     unix: tuple[str, ...] = ()
     isolate: str = "asked"

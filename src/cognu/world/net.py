@@ -17,13 +17,13 @@ import socket
 import stat
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from cognu.errors import E, FileError, LinkBroken, Misuse, from_oserror
-from cognu.world import Accept, Announcement, Datagrams, Listener, SecureStream, Stream, TcpStream, TlsKeys
+from cognu.world import Accept, Announcement, Datagrams, Listener, SecureStream, TcpStream, TlsKeys
 from cognu.world.refusals import printable, refusals
 
 RECEIVE_LIMIT = 1 << 20
@@ -73,6 +73,7 @@ class SocketStream:
         self._queue: deque[memoryview] = deque()
         self._writers: list[asyncio.Future[None]] = []
         self._write_error: E | None = None
+        self._ended = False
         self._look: Callable[[bytes], bool] | None = None
 
     @property
@@ -190,6 +191,13 @@ class SocketStream:
             return False
         return self.offer(header, rest)
 
+    def end_writing(self) -> None:
+        """See `world.TcpStream`. What is queued goes first."""
+        if self._write_error is None:
+            self._ended = True
+            if not self._queue:
+                self._shut()
+
     def close(self) -> None:
         """A waiting read returns `b""`, waiting writes raise `LinkBroken(PIPE)`; what they had queued is
         dropped.
@@ -285,6 +293,13 @@ class SocketStream:
         if not self._queue:
             self._loop.remove_writer(self._fd)
             self._end_writers()
+            if self._ended:
+                self._shut()
+
+    def _shut(self) -> None:
+        self._write_error = self._write_error or E.PIPE
+        with suppress(OSError):  # the other side is gone, which reading tells
+            self._socket.shutdown(socket.SHUT_WR)
 
     def _end_writers(self) -> None:
         for waiter in self._writers:
@@ -296,18 +311,18 @@ class SocketStream:
                 waiter.set_exception(LinkBroken(self._write_error, self._peer))
 
     def _check_writable(self) -> None:
-        if self._write_error is not None:
-            raise LinkBroken(self._write_error, self._peer)
+        error = self._write_error or (E.PIPE if self._ended else None)
+        if error is not None:
+            raise LinkBroken(error, self._peer)
 
 
 class SocketListener:
-    """Accepts on a listening socket, which it owns, and runs one task per connection."""
+    """Accepts on listening sockets, which it owns, and runs one task per connection."""
 
     def __init__(
-        self, sock: socket.socket, address: str, accept: Accept, unlink: Callable[[], None] | None = None
+        self, socks: Sequence[socket.socket], address: str, accept: Accept, unlink: Callable[[], None] | None = None
     ) -> None:
-        sock.setblocking(False)
-        self._socket = sock
+        self._sockets = tuple(socks)
         self._address = address
         self._accept = accept
         self._unlink = unlink
@@ -315,7 +330,9 @@ class SocketListener:
         self._streams: dict[asyncio.Task[None], SocketStream] = {}
         self._pause: asyncio.TimerHandle | None = None
         self._closed = False
-        self._loop.add_reader(sock.fileno(), self._on_connections)
+        for sock in self._sockets:
+            sock.setblocking(False)
+        self._resume()
 
     @property
     def address(self) -> str:
@@ -330,10 +347,11 @@ class SocketListener:
             if self._pause is not None:
                 self._pause.cancel()
             else:
-                self._loop.remove_reader(self._socket.fileno())
+                self._rest()
             if self._unlink is not None:
                 self._unlink()
-            self._socket.close()
+            for sock in self._sockets:
+                sock.close()
             for task in self._others():
                 task.cancel()
         tasks = self._others()
@@ -344,11 +362,11 @@ class SocketListener:
         current = asyncio.current_task()
         return [task for task in self._streams if task is not current]
 
-    def _on_connections(self) -> None:
+    def _on_connections(self, listening: socket.socket) -> None:
         # A bounded number, so that a flood of connections leaves the loop its turns.
         for _ in range(ACCEPT_BURST):
             try:
-                sock, name = self._socket.accept()
+                sock, name = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -360,12 +378,18 @@ class SocketListener:
         # Out of descriptors or memory: the connection stays queued, and the loop must not spin on it
         # meanwhile.
         self._report(str(from_oserror(error, self._address)), error)
-        self._loop.remove_reader(self._socket.fileno())
-        self._pause = self._loop.call_later(ACCEPT_PAUSE, self._resume)
+        if self._pause is None:
+            self._rest()
+            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._resume)
+
+    def _rest(self) -> None:
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
 
     def _resume(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._socket.fileno(), self._on_connections)
+        for sock in self._sockets:
+            self._loop.add_reader(sock.fileno(), self._on_connections, sock)
 
     def _serve(self, sock: socket.socket, name: SocketAddress) -> None:
         if sock.family != socket.AF_UNIX:
@@ -416,27 +440,36 @@ class RealNetwork:
             del refused  # an error that its own frame holds keeps all that is in use further up
 
     async def listen_tcp(self, address: str, accept: Accept) -> Listener:
-        """Listens on the first address the host part has; `0.0.0.0` and `[::]` mean every interface."""
+        """Listens on the first address the host part has; `0.0.0.0` and `[::]` mean every interface, `*` that in each
+        family which this host has, at one port.
+        """
+        from cognu.world.families import at_one_port  # It is made of this module's sockets.
+
         host, port = split_address(address)
-        sock = _listening(*(await lookup(host, port))[0], address)
+        if host == "*":
+            socks, at = at_one_port(port)
+        else:
+            socks = [listening_socket(*(await lookup(host, port))[0], address)]
+            at = join_address(socks[0].getsockname())
         try:
-            return SocketListener(sock, join_address(sock.getsockname()), accept)
+            return SocketListener(socks, at, accept)
         except BaseException:
-            sock.close()
+            for sock in socks:
+                sock.close()
             raise
 
     async def announce_tcp(self, address: str) -> Announcement:
         from cognu.world.calls import SocketAnnouncement  # It is made of this module's streams.
 
         host, port = split_address(address)
-        return SocketAnnouncement(_listening(*(await lookup(host, port))[0], address))
+        return SocketAnnouncement(listening_socket(*(await lookup(host, port))[0], address))
 
     async def open_udp(self, local: str, remote: str = "") -> Datagrams:
         from cognu.world.calls import open_datagrams
 
         return await open_datagrams(local, remote)
 
-    async def connect_unix(self, path: str) -> Stream:
+    async def connect_unix(self, path: str) -> TcpStream:
         _check_unix_path(path)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + UNIX_CONNECT_SECONDS
@@ -465,7 +498,7 @@ class RealNetwork:
         try:
             with refusals(path):
                 unlink = _bind_unix(sock, path)
-                return SocketListener(sock, path, accept, unlink)
+                return SocketListener([sock], path, accept, unlink)
         except BaseException:
             sock.close()
             raise
@@ -483,32 +516,14 @@ class RealNetwork:
         return await tls.listen_tls(address, keys, accept)
 
     def local_addresses(self) -> list[str]:
-        """The addresses that packets to the outside would leave from, then loopback."""
-        found: list[str] = []
-        # Connecting a datagram socket sends nothing; it asks the host's routing table. The addresses are RFC 5737's
-        # and RFC 3849's, for documentation.
-        for family, beyond in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-            try:
-                with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                    probe.connect((beyond, 9))
-                    host = str(probe.getsockname()[0])
-            except OSError:
-                continue  # no way out by that family
-            found.append(f"[{host}]" if ":" in host else host)
-        return [*found, "127.0.0.1"]
+        from cognu.world import own
+
+        return own.addresses()
 
     def interfaces(self) -> dict[str, str]:
-        import ifaddr  # A node without peers never loads it.
+        from cognu.world import own
 
-        found: dict[str, str] = {}
-        for adapter in ifaddr.get_adapters():
-            for at in adapter.ips:
-                # An IPv6 address is told with its flow and its scope, which is 0 but for those of one link.
-                if isinstance(at.ip, str):
-                    found[at.ip] = adapter.nice_name
-                else:
-                    found[f"[{at.ip[0]}{f'%{adapter.nice_name}' if at.ip[2] else ''}]"] = adapter.nice_name
-        return found
+        return own.interfaces()
 
     async def resolve(self, host: str) -> list[str]:
         found = await lookup(host, 0)
@@ -572,11 +587,14 @@ async def lookup(host: str, port: int) -> list[tuple[int, SocketAddress]]:
     return pairs
 
 
-def _listening(family: int, name: SocketAddress, address: str) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def listening_socket(family: int, name: SocketAddress, address: str, alone: bool = False) -> socket.socket:
+    """`alone`: an IPv6 socket takes no IPv4 calls, whatever the host's default is (ipv6(7))."""
+    sock = _socket(family, address)
     try:
         with refusals(address):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if alone:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(name)
             sock.listen(BACKLOG)
             return sock
@@ -585,8 +603,13 @@ def _listening(family: int, name: SocketAddress, address: str) -> socket.socket:
         raise
 
 
+def _socket(family: int, address: str) -> socket.socket:
+    with refusals(address):  # a host may lack a family
+        return socket.socket(family, socket.SOCK_STREAM)
+
+
 async def _connect(family: int, name: SocketAddress, address: str, timeout: float) -> SocketStream:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _socket(family, address)
     try:
         sock.setblocking(False)
         no_delay(sock)

@@ -189,9 +189,9 @@ def _port(subject: Subject) -> Sequence[Found]:
     except ValueError:
         return problem(f"no address: {address}", "cognu up --listen HOST:PORT sets it")
     if running is not None:
-        near = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+        near = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
         with socket.create_connection((near, port), timeout=2):
-            return ok(f"links come in at {address}")
+            return ok(f"links come in at {address}{', by IPv4 and IPv6' if host == '*' else ''}")
     if port == 0:
         return ok("any port; none was used yet")
     if subject.silent is not None and subject.silent.error is not E.NONODE:
@@ -201,12 +201,19 @@ def _port(subject: Subject) -> Sequence[Found]:
 
 def free_port(host: str, port: int) -> Sequence[Found]:
     """Whether a node could listen there. Nothing is listened to: the socket is only bound, for a moment."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    from cognu.world.families import is_lacking
+
+    for each in ("0.0.0.0", "::") if host == "*" else (host,):
         try:
-            taken.bind((host, port))
+            with socket.socket(socket.AF_INET6 if ":" in each else socket.AF_INET) as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if host == "*" and ":" in each:
+                    taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                taken.bind((each, port))
         except OSError as error:
-            return problem(f"port {port} of {host or 'this machine'} can't be had: {error.strerror}",
+            if host == "*" and is_lacking(error):
+                continue
+            return problem(f"port {port} of {each or 'this machine'} can't be had: {error.strerror}",
                            "stop what listens there, or choose another: cognu up --listen HOST:PORT")  # fmt: skip
     return ok(f"port {port} is free")
 
