@@ -15,6 +15,6 @@ def read_or_misused(parse: Callable[[str], T], text: str) -> T | None:
     try:
         return parse(text)
     except FileError as refused:
-        if refused.error not in (E.USAGE, E.SYNTAX):
+        if refused.error not in (E.USAGE, E.SYNTAX, E.ILSEQ):
             raise
         return None

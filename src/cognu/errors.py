@@ -197,12 +197,12 @@ class CognuError(Exception):
     def explain(self) -> str:
         """The message for a person: what was refused, why, what to do next (the row's hint, or what `detail` says)."""
         hint = self.error.hint.replace(PATH, self.subject) if self.subject.startswith("/") else self.error.hint
-        said = _shown(str(self))
-        return said if THERE in self.detail else f"{said}\n  {_shown(hint)}"
+        said = visible(str(self))
+        return said if THERE in self.detail else f"{said}\n  {visible(hint)}"
 
 
-def _shown(text: str) -> str:
-    """Names and reasons may be another machine's, and a terminal obeys what is not to be seen."""
+def visible(text: str) -> str:
+    """One line to be read: names and reasons may be another machine's, and a terminal obeys what is not to be seen."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -184,6 +184,9 @@ def test_grants_of_the_host_are_translated(tmp_path: Path, monkeypatch: pytest.M
     typed = (f"read:{tmp_path},net", "run", "write:etc/hosts", "read:/n/x", "")
     assert host_grants(typed) == [f"read:/mnt/host{tmp_path}", "net", "run", "write:/etc/hosts", "read:/n/x"]
     assert host_grants(()) == []
+    assert host_grants(("read:'my files, mine',net:listen", "cmd:backup")) == [
+        "read:'/my files, mine'", "net:listen", "cmd:backup"
+    ]  # fmt: skip
 
 
 @given(st.lists(st.text(max_size=20), max_size=8))

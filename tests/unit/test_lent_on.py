@@ -25,7 +25,7 @@ from cognu.ninep.types import Qid
 from cognu.node.channels import Channels
 from cognu.node.delegation import NOT_HANDED_ON, TREE, make_token
 from cognu.node.exporting import PRIVATE, exported
-from cognu.node.grants import parse_grant
+from cognu.node.grants import grant_of, parse_grant
 from cognu.node.node import Node
 from cognu.node.peers import ALONE, REFUSED, PeerExports
 from cognu.node.tokens import Tokens
@@ -208,3 +208,17 @@ async def test_a_connection_that_has_a_tree_redeems_no_token(first: str) -> None
 
 async def attached(mount: MountServer, aname: str) -> object:
     return await done(mount.attach(Somebody(), aname))
+
+
+@pytest.mark.parametrize("name", ["it's, mine", "two\nlines", "'", " "])
+async def test_a_tree_of_any_name_is_lent_by_it(name: str) -> None:
+    here = await Here().start()
+    here.own.plant(f"/d/{name}", None)
+    here.own.plant(f"/d/{name}/y", "read")
+    await here.grant(grant_of("read", f"/d/{name}"))
+    session = await here.exports.connect(PI.fingerprint, "pi")
+    found = await finish(session.namespace.find(f"/d/{name}/y", session.cwd, session))
+    assert found.path.names() == ["d", name, "y"]
+    found.close()
+    here.exports.disconnect(PI.fingerprint, session)
+    here.exports.close()

@@ -464,7 +464,7 @@ async def test_a_silent_joiner_is_cut_after_its_time(tmp_path: Path, monkeypatch
 
 async def test_too_many_invitations_and_bad_grants_are_refused(tmp_path: Path) -> None:
     async with hosts(tmp_path, "desk") as (desk,):
-        for grants in (("",), ("a b",), ("x" * 201,), tuple("x" for _ in range(17))):
+        for grants in (("",), ("a\0b",), ("x" * 201,), tuple("x" for _ in range(17))):
             with pytest.raises(FileError) as caught:
                 await desk.inviter.invite(grants)
             assert caught.value.error is E.INVAL

@@ -33,7 +33,7 @@ def test_any_other_answer_breaks_the_protocol_and_none_is_out_of_bounds(data: by
 
 
 @pytest.mark.parametrize(
-    "told", [{}, [1], [""], ["a b"], ["x" * (GRANT_LENGTH + 1)], ["net"] * (GRANT_LIMIT + 1), "net"]
+    "told", [{}, [1], [""], ["a\0b"], ["x" * (GRANT_LENGTH + 1)], ["net"] * (GRANT_LIMIT + 1), "net"]
 )
 def test_what_is_given_nowhere_is_refused(told: object) -> None:
     with pytest.raises(ProtocolError) as raised:

@@ -402,7 +402,7 @@ REMOVED = [
     Removed(
         "what another machine says steers no terminal",
         "errors.py",
-        "said = _shown(str(self))",
+        "said = visible(str(self))",
         "said = str(self)",
         "unit/test_errors.py::test_no_name_and_no_reason_of_anothers_steers_the_terminal_that_it_is_shown_on",
     ),

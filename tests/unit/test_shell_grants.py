@@ -153,6 +153,9 @@ def test_a_grant_of_a_program_is_always_an_absolute_path_with_rights(text: str) 
 def test_words_of_the_host_are_translated() -> None:
     assert peers_grant("/a", "read:b") == "read:/a/b"
     assert [peers_grant("/a", text) for text in ("net", "run", "read:", "fly:x")] == ["net", "run", "read:", "fly:x"]
+    assert peers_grant("/a", "read:my files") == "read:'/a/my files'"
+    assert peers_grant("/a", "read+hide=x:'/it''s here'") == "read+hide=x:'/it''s here'"
+    assert _host_word("read+hide=x:'/tmp'") == "read+hide=x:/mnt/host/tmp"
     assert _host_word("read:/tmp") == "read:/mnt/host/tmp"
     assert _host_word("/tmp:rw") == "/mnt/host/tmp:rw"
     assert _host_word("/tmp") == "/mnt/host/tmp"

@@ -17,6 +17,7 @@ from cognu.cli.peers import host_grants
 from cognu.cli.qr import drawn
 from cognu.cli.setting import Setting, verb
 from cognu.errors import CognuError, E, FileError
+from cognu.files.granttext import split_listed
 from cognu.mesh.codes import OFFER, check_address, format_offer, parse_code, parse_offer
 from cognu.mesh.identity import short
 from cognu.mesh.tickets import PREFIX
@@ -57,7 +58,7 @@ def _talk(setting: Setting, arguments: dict[str, Any], yes: bool) -> None:
 
 def _asked(texts: tuple[str, ...]) -> list[str]:
     """The other machine's paths are by its own names: nothing of this host's is added."""
-    return [text.strip() for text in ",".join(texts).split(",") if text.strip()]
+    return [part for text in texts for part in split_listed(text)]
 
 
 def _typed(code: str, address: str | None) -> dict[str, Any]:

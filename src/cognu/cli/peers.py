@@ -11,7 +11,8 @@ import click
 from cognu.cli.asking import ask
 from cognu.cli.daemon import time_text
 from cognu.cli.setting import Setting, filter_options, table, verb
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
+from cognu.files.granttext import split_listed, with_path
 from cognu.mesh.codes import OFFER
 from cognu.shell.hostpaths import translate
 
@@ -25,14 +26,9 @@ _GRANT = click.option(
 
 def host_grants(texts: tuple[str, ...]) -> list[str]:
     """Grants as typed, split at commas, with the host's paths by their names in the namespace."""
-    found: list[str] = []
-    for text in ",".join(texts).split(","):
-        kind, colon, path = text.strip().partition(":")
-        if colon and not path.startswith("/"):
-            path = os.path.abspath(path)
-        if kind:
-            found.append(f"{kind}{colon}{translate(path)}")
-    return found
+    return [
+        with_path(part, lambda path: translate(os.path.abspath(path))) for text in texts for part in split_listed(text)
+    ]
 
 
 def _may(name: str, described: list[str], other: str, ended: Sequence[str] = ()) -> list[str]:
@@ -74,7 +70,7 @@ def _list_invitations(setting: Setting) -> None:
     rows = [["NUMBER", "UNTIL", "ATTEMPTS", "GRANTS"]]
     for row in found:
         until = time_text(row["expires"] * 10**9)
-        rows.append([row["number"][:SHOWN], until, str(row["attempts"]), ",".join(row["grants"]) or "-"])
+        rows.append([row["number"][:SHOWN], until, str(row["attempts"]), visible(",".join(row["grants"])) or "-"])
     setting.show(found, *table(rows))
 
 

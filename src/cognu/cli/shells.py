@@ -12,9 +12,9 @@ import click
 from cognu.cli.daemon import answers, start
 from cognu.cli.setting import Setting, verb
 from cognu.errors import E, FileError
+from cognu.files.granttext import OF_TREES, with_path
 from cognu.man import explanation
 from cognu.shell.commands import COMMANDS
-from cognu.shell.commands.grants import OF_TREES
 from cognu.shell.hostpaths import translate, translate_all
 from cognu.shell.options import parse_options
 from cognu.shell.program import Start, host_cwd, host_variables, shell
@@ -149,9 +149,8 @@ def _host_grant(text: str) -> str:
 
 def _host_word(word: str) -> str:
     """A word of `grants`: a path of the host, alone, after `read:` or `write:`, or before `:RIGHTS`."""
-    kind, colon, path = word.partition(":")
-    if colon and kind in OF_TREES:
-        return f"{kind}:{translate(path)}"
+    if word.partition(":")[0].partition("+")[0] in OF_TREES and ":" in word:
+        return with_path(word, translate)
     if os.path.lexists(word):
         return translate(word)
     path, colon, rights = word.rpartition(":")

@@ -230,6 +230,19 @@ def bounded_texts(texts: Iterable[str], count: int, length: int) -> bool:
     )
 
 
+def bounded_grants(texts: Iterable[str]) -> bool:
+    """Whether there are no more grants than a record holds, each of a length that it holds. Any path may be in them."""
+    listed = list(texts)
+    return len(listed) <= GRANT_LIMIT and all(map(_is_kept, listed))
+
+
+def _is_kept(grant: str) -> bool:
+    try:
+        return 0 < len(grant.encode()) <= GRANT_LENGTH and "\0" not in grant
+    except UnicodeEncodeError:
+        return False
+
+
 class PeerBook:
     """The peers, by fingerprint, in HOME/peers.json. Every change is on disk when the call returns."""
 
@@ -354,7 +367,7 @@ def check_peer(peer: Peer) -> None:
     if not bounded_texts(peer.addresses, ADDRESS_LIMIT, ADDRESS_LENGTH):
         raise FileError(E.INVAL, peer.name, "addresses")
     for grants in (peer.granted, peer.received):
-        if not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+        if not bounded_grants(grants):
             raise FileError(E.INVAL, peer.name, "grants")
     try:
         der = certificate_der(peer.certificate)

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 
 from cognu.errors import E, FileError
-from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, bounded_texts
+from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, bounded_grants
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.tickets import LIFE_SECONDS, SECRET_SIZE, invitation_id
 from cognu.world import Clock, Disk, Keeper
@@ -68,7 +68,7 @@ class Invitations:
 
     def create(self, grants: tuple[str, ...], port: int) -> Invitation:
         """A new invitation. Raises `FileError`: INVAL for grants, BUSY if too many are open."""
-        if not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+        if not bounded_grants(grants):
             raise FileError(E.INVAL, "grants", f"at most {GRANT_LIMIT} of at most {GRANT_LENGTH} bytes each")
         if len(self.open()) >= OPEN_LIMIT:
             raise FileError(E.BUSY, "invite", f"{OPEN_LIMIT} invitations are open")
@@ -183,7 +183,7 @@ def _parse_invitation(item: object) -> Invitation | None:
         return None
     if not isinstance(grants, list) or not all(isinstance(grant, str) for grant in grants):
         return None
-    if item["state"] not in STATES or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+    if item["state"] not in STATES or not bounded_grants(grants):
         return None
     try:
         secret = bytes.fromhex(item["secret"])

@@ -37,7 +37,7 @@ from blake3 import blake3
 
 from cognu.errors import E, FileError, ProtocolError
 from cognu.mesh.codes import NUMBER_DIGITS
-from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT, GRANT_LENGTH, GRANT_LIMIT, bounded_texts
+from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT, bounded_grants, bounded_texts
 from cognu.mesh.spake import ELEMENT_SIZE
 from cognu.mesh.tickets import pack_texts, parse_texts
 
@@ -194,7 +194,7 @@ def parse_card(data: bytes) -> Card:
     sound = len(certificate) == length <= CERTIFICATE_LIMIT and not rest and len(names) == 1
     sound = sound and len(names[0]) <= OFFERED_NAME_LIMIT and knows in (b"\0", b"\1")
     sound = sound and bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH)
-    if not sound or not all(bounded_texts(listed, GRANT_LIMIT, GRANT_LENGTH) for listed in (grants, asks)):
+    if not sound or not all(map(bounded_grants, (grants, asks))):
         raise ProtocolError(E.BADFRAME, "join", "card")
     return Card(certificate, names[0], addresses, grants, asks, knows == b"\1")
 
@@ -219,7 +219,7 @@ def parse_confirmation(body: bytes) -> Confirmation:
         grants, rest = parse_texts(signed)
     except ValueError as error:
         raise ProtocolError(E.BADFRAME, "join", "CONFIRM") from error
-    if rest or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+    if rest or not bounded_grants(grants):
         raise ProtocolError(E.BADFRAME, "join", "CONFIRM")
     return Confirmation(grants, signed, mac, signature)
 

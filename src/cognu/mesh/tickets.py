@@ -20,8 +20,7 @@ from cognu.errors import E, FileError
 from cognu.mesh.identity import (
     ADDRESS_LENGTH,
     ADDRESS_LIMIT,
-    GRANT_LENGTH,
-    GRANT_LIMIT,
+    bounded_grants,
     bounded_texts,
     fingerprint_bytes,
     fingerprint_text,
@@ -65,7 +64,7 @@ def format_ticket(ticket: Ticket) -> str:
     """The ticket as text; raises `FileError(INVAL)` if a list is out of bounds."""
     if not ticket.addresses or not bounded_texts(ticket.addresses, ADDRESS_LIMIT, ADDRESS_LENGTH):
         raise FileError(E.INVAL, "ticket", "addresses")
-    if not bounded_texts(ticket.grants, GRANT_LIMIT, GRANT_LENGTH):
+    if not bounded_grants(ticket.grants):
         raise FileError(E.INVAL, "ticket", "grants")
     body = _HEAD.pack(VERSION, ticket.secret, ticket.expires, fingerprint_bytes(ticket.inviter))
     body += pack_texts(ticket.addresses) + pack_texts(ticket.grants)
@@ -98,7 +97,7 @@ def parse_ticket(text: str) -> Ticket:
     except ValueError as error:
         raise _bad("its lists are damaged") from error
     bounded = bounded_texts(addresses, ADDRESS_LIMIT, ADDRESS_LENGTH)
-    if rest or not addresses or not bounded or not bounded_texts(grants, GRANT_LIMIT, GRANT_LENGTH):
+    if rest or not addresses or not bounded or not bounded_grants(grants):
         raise _bad("its lists are damaged")
     return Ticket(secret, expires, fingerprint_text(inviter), addresses, grants)
 

@@ -6,12 +6,13 @@ little: the peer is asked what it grants this machine now.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from cognu.devices.root import SkeletonServer
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
 from cognu.files.authority import letters_of
 from cognu.files.chan import Chan, Origin
 from cognu.files.namespace import split_path
@@ -23,7 +24,7 @@ from cognu.files.wants import is_within
 from cognu.kernel import CREATE, EXECUTE, READ, WRITE
 from cognu.kernel.state import LIVE
 from cognu.node.capabilities import Holder, View, holder_of
-from cognu.node.grants import PeerGrant, parse_grant
+from cognu.node.grants import PeerGrant, grant_of, parse_grant
 from cognu.node.node import Node
 from cognu.node.telling import refresh_one
 
@@ -43,7 +44,8 @@ async def explain(node: Node, pid: int, path: str, rights: str) -> dict[str, Any
     wanted = sum(WANTED[letter] for letter in set(rights))
     granted = await finish(case.judge(wanted)) and await _granted_afar(node, case, wanted)
     return {
-        "pid": pid, "path": path, "rights": rights, "steps": case.steps, "granted": granted, "remedy": case.remedy,
+        "pid": pid, "path": path, "rights": rights, "steps": case.steps, "granted": granted,
+        "remedy": visible(case.remedy),
     }  # fmt: skip
 
 
@@ -99,7 +101,7 @@ class _Case:
         """Of the file, once the walk got there."""
 
     def say(self, step: str) -> None:
-        self.steps.append(step)
+        self.steps.append(visible(step))
 
     def begin_at_its_directory(self) -> None:
         """The path is relative: it is the process's, so it begins where that works."""
@@ -124,7 +126,9 @@ class _Case:
             self.say(f"of {place} it has no more than leads to that")
         if grant is not None and not grant.shown.allows(_below(place, grant.place), True):
             self.say(f"so {peer} does not show it: {grant.text} hides it")
-            self.remedy = f"on {peer}: cognu grants revoke {here} '{grant.text}', and grant it with other patterns"
+            self.remedy = (
+                f"on {peer}: cognu grants revoke {here} {shlex.quote(grant.text)}, and grant it with other patterns"
+            )
             return False
         missing = wanted & ~(grant.rights if grant is not None else READ)
         if not missing:
@@ -132,7 +136,7 @@ class _Case:
             return True
         self.say(f"so {peer} refuses it: {letters_of(missing)} was not granted")
         kind = "write" if wanted & (WRITE | CREATE) else "read"
-        self.remedy = f"on {peer}: cognu grants set {here} {kind}:{place}"
+        self.remedy = f"on {peer}: cognu grants set {here} {shlex.quote(grant_of(kind, place))}"
         return False
 
     def _whose(self) -> None:
@@ -238,10 +242,10 @@ class _Case:
         holder = holder_of(self.process)
         rights = "".join(letter for letter in "rwx" if letter in letters)
         if holder.kind == "program":
-            grant = f"{self.path}:{rights}"
+            grant = shlex.quote(f"{self.path}:{rights}")
             self.remedy = f"run --grant {grant}, or for good: cognu grants set {self._program(holder)} {grant}"
         elif holder.kind == "peer":
-            self.remedy = f"cognu export {self.path} {holder.name}{' :rw' if 'w' in rights else ''}"
+            self.remedy = f"cognu export {shlex.quote(self.path)} {holder.name}{' :rw' if 'w' in rights else ''}"
         else:
             self.remedy = f"bind or mount {self.path} again, from where it has {letters}"
 

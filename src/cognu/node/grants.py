@@ -9,7 +9,8 @@ net:listen=PORTS
               the same, at one port or FIRST-LAST
 cmd:NAME      start the command of the host that settings(5) has by that name, in /cmd/NAME
 
-Before the colon of the first two there may be patterns (`files/shown.py`) of what of the tree is shown:
+A path with a blank in it is in quotes (`files/granttext.py`). Before the colon of the first two there may be patterns
+(`files/shown.py`) of what of the tree is shown:
 `read+hide=*.key+show=/docs:/home/me`. In these `%` and two hexadecimal digits stand for a byte.
 """
 
@@ -20,7 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cognu.devices.announcing import parse_listen
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
+from cognu.files.granttext import path_of, word_of
 from cognu.files.namespace import split_path
 from cognu.files.shown import NOTHING, Filter, Pattern, parse_filter, parse_pattern
 from cognu.files.wants import is_within
@@ -31,7 +33,7 @@ NET, RUN = "net", "run"
 CMD = "cmd:"
 LISTEN = "net:listen"
 USAGE = "read:PATH, write:PATH, net, net:listen[=PORTS], run, cmd:NAME"
-APART = "the path of a grant has no blanks and no commas: lend the directory above it"
+APART = "a path with a comma in it goes in quotes here, as in \"read:'/a,b'\""
 _KIND = re.compile(r"(net|run)\Z|(net|cmd|read|write)[:+]")
 LONGEST = 200
 """Bytes of a grant's text, as the peer book has it and the other machine is told."""
@@ -57,7 +59,7 @@ class PeerGrant:
 
 
 def parse_grant(text: str) -> PeerGrant:
-    """One grant. Raises USAGE with what there is."""
+    """One grant. Raises USAGE with what there is, SYNTAX for an open quote, ILSEQ."""
     if text == NET:
         return PeerGrant(text, "#i", "/net", _READ_ONLY | WRITE | CREATE)
     if text.startswith(LISTEN) and parse_listen(text.removeprefix("net:")) is not None:
@@ -66,21 +68,27 @@ def parse_grant(text: str) -> PeerGrant:
         return PeerGrant(text, "#q", "/proc", _READ_ONLY | WRITE)
     if text.startswith(CMD) and NAME.fullmatch(name := text.removeprefix(CMD)):
         return PeerGrant(text, f"#C/{name}", f"/cmd/{name}", _READ_ONLY | WRITE)
-    head, colon, path = text.partition(":")
+    head, colon, word = text.partition(":")
     kind, *patterns = head.split("+")
     if kind in ("read", "write") and colon:
+        path = path_of(word)
         begin, names = split_path(path) if path else ("", [])
-        if " " in path:
-            raise FileError(E.USAGE, text, APART)
         if begin == "/" and ".." not in names:
             clean = "/" + "/".join(names)
             rights = _READ_ONLY if kind == "read" else _READ_ONLY | WRITE | CREATE
             shown = _parse_patterns(text, patterns)
             whole = grant_of(kind, clean, *map(_texts, shown))
-            if patterns and len(whole.encode("utf-8", "surrogatepass")) > LONGEST:
-                raise FileError(E.USAGE, whole[:40], f"a grant with its patterns has at most {LONGEST} bytes")
+            if not _fits(whole):
+                raise FileError(E.USAGE, whole[:40], f"a grant, its path and patterns, has at most {LONGEST} bytes")
             return PeerGrant(whole, clean, clean, rights, shown)
     raise FileError(E.USAGE, text or "grant", USAGE)
+
+
+def _fits(text: str) -> bool:
+    try:
+        return len(text.encode()) <= LONGEST
+    except UnicodeEncodeError:
+        raise FileError(E.ILSEQ, ascii(text)) from None
 
 
 def grant_of(kind: str, path: str, hide: Iterable[str] = (), show: Iterable[str] = ()) -> str:
@@ -90,7 +98,7 @@ def grant_of(kind: str, path: str, hide: Iterable[str] = (), show: Iterable[str]
         for name, texts in (("hide", hide), ("show", show))
         for each in sorted({parse_pattern(text).text() for text in texts})
     ]
-    return f"{kind}{''.join(words)}:{path}"
+    return f"{kind}{''.join(words)}:{word_of(path)}"
 
 
 def _parse_patterns(text: str, words: Sequence[str]) -> Filter:
@@ -149,11 +157,11 @@ def contradiction(grant: PeerGrant, held: PeerGrant) -> str:
     return "" if outer.shown.allows(names, True) else f"{outer.text} hides it"
 
 
-def parse_grants(text: str) -> tuple[str, ...]:
-    """A comma-separated list in its one form, without repeats. Raises USAGE."""
+def parse_grants(texts: Iterable[str]) -> tuple[str, ...]:
+    """Each in its one form, without repeats, of what was a list once. Raises as `parse_grant`."""
     found: dict[str, None] = {}
     before = ""
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in texts:
         if before.startswith(("read", "write")) and not _KIND.match(part):
             raise FileError(E.USAGE, f"{before},{part}", f"{part} is no grant ({USAGE}), and {APART}")
         found[parse_grant(part).text] = None
@@ -175,4 +183,4 @@ def describe_grant(text: str, peer: str = "") -> str:
     but = [f"without {text}" for text in _texts(grant.shown.hide)]
     but += [f"of it {text}" for text in _texts(grant.shown.show)]
     patterns = f" ({', '.join(but)})" if but else ""
-    return f"{'read and change' if grant.creates else 'read'} {grant.source}{where}{patterns}"
+    return visible(f"{'read and change' if grant.creates else 'read'} {word_of(grant.source)}{where}{patterns}")

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from cognu.errors import CognuError, E, FileError
+from cognu.errors import CognuError, E, FileError, visible
 from cognu.mesh.codes import ATTEMPTS, CODE_SECONDS, Code, check_address, format_offer, parse_code
 from cognu.mesh.discovery import Finder
 from cognu.mesh.identity import Peer
@@ -62,7 +62,7 @@ class Pairing:
     async def agrees(self, proposal: Proposal) -> bool:
         """Raises USAGE for what is no grant, and, after a yes, so that nobody learns from it what is here, what putting
         one in force would raise."""
-        if parse_grants(",".join(proposal.asks)) != proposal.asks:
+        if parse_grants(proposal.asks) != proposal.asks:
             raise FileError(E.USAGE, proposal.name, "it asks for what is no grant")
         self.asked = proposal
         answer = self._answer = asyncio.get_running_loop().create_future()
@@ -128,7 +128,7 @@ def _described(grants: tuple[str, ...], peer: str) -> list[str]:
         try:
             found.append(describe_grant(text, peer))
         except FileError:
-            found.append(f"use what {peer} calls {text}")
+            found.append(visible(f"use what {peer} calls {text}"))
     return found
 
 
@@ -150,10 +150,10 @@ class Pairings:
 
     async def _pair(self, arguments: Arguments) -> Any:
         node = self._node
-        grants = parse_grants(",".join(arguments.get("grants", [])))
+        grants = parse_grants(map(str, arguments.get("grants", [])))
         for text in grants:
             await node.exports.check(text)
-        wish = Wish(grants, parse_grants(",".join(arguments.get("asks", []))))
+        wish = Wish(grants, parse_grants(map(str, arguments.get("asks", []))))
         code = None if arguments.get("code") is None else parse_code(str(arguments["code"]))
         addresses = tuple(check_address(str(address)) for address in arguments.get("addresses", []))
         for number in [number for number, each in self._open.items() if each.abandoned]:
@@ -222,7 +222,7 @@ class Pairings:
 def _paired(peer: Peer, refused: Sequence[CognuError]) -> dict[str, Any]:
     """`refused` is what of the grants is on record alone."""
     return {
-        "not_in_force": [f"{error}; {error.error.hint}" for error in refused],
+        "not_in_force": [visible(f"{error}; {error.error.hint}") for error in refused],
         "event": "paired", "peer": peer.name, "fingerprint": peer.fingerprint, "granted": list(peer.granted),
         "received": list(peer.received), "describe_granted": [describe_grant(text) for text in peer.granted],
         "describe_received": _described(peer.received, peer.name),

@@ -14,7 +14,7 @@ import logging
 from dataclasses import replace
 
 from cognu.errors import CognuError, E, ProtocolError
-from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, Peer, bounded_texts
+from cognu.mesh.identity import Peer, bounded_grants
 from cognu.mesh.session import Channel, Session
 from cognu.node.node import Node
 from cognu.world.timing import within
@@ -42,7 +42,7 @@ def parse_grants_text(data: bytes) -> tuple[str, ...]:
         told = None
     if not isinstance(told, list) or not all(isinstance(text, str) for text in told):
         raise ProtocolError(E.BADMESSAGE, GRANTS, "not a list of grants")
-    if not bounded_texts(told, GRANT_LIMIT, GRANT_LENGTH):
+    if not bounded_grants(told):
         raise ProtocolError(E.BADMESSAGE, GRANTS, "not such as are given")
     return tuple(told)
 

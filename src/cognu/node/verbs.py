@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cognu.errors import CognuError, E, FileError
+from cognu.errors import CognuError, E, FileError, visible
 from cognu.files.shown import NOTHING, Shown
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
@@ -81,7 +81,7 @@ async def _join(node: Node, arguments: Arguments) -> Any:
     node.mesh.note_joined(peer.fingerprint)
     refused = await node.put_in_force(peer)
     result = {
-        "not_in_force": [f"{error}; {error.error.hint}" for error in refused],
+        "not_in_force": [visible(f"{error}; {error.error.hint}") for error in refused],
         "peer": peer.name,
         "fingerprint": peer.fingerprint,
         "granted": list(peer.granted),
@@ -103,7 +103,7 @@ async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
 
     What those would contradict is only known when it is known who joins.
     """
-    grants = parse_grants(",".join(arguments.get("grants", [])))
+    grants = parse_grants(map(str, arguments.get("grants", [])))
     for text in grants:
         if parse_grant(text).shown != NOTHING:
             raise FileError(E.USAGE, text, "not with a ticket; when it has joined: export --hide PATTERN PATH NODE")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.options import parse_count
 from cognu.shell.policy import claims_of, differences, holder_name, parse_policy, policy_of
@@ -79,7 +79,7 @@ def tree(rows: list[Row]) -> Iterator[str]:
         waiting = [(root, 1)]  # not by recursion: a tree may be deep
         while waiting:
             row, depth = waiting.pop()
-            yield f"{'  ' * depth}{describe(row)}"
+            yield f"{'  ' * depth}{visible(describe(row))}"
             waiting += [(child, depth + 1) for child in reversed(children.get(row["slot"], []))]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
+from cognu.files.granttext import OF_TREES, path_of, with_path
 from cognu.ninep.types import QTDIR
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.state import Call, encode
@@ -15,8 +16,6 @@ from cognu.shell.system import absolute
 from cognu.shell.wants import NET
 
 USAGE = "grants [--json] [list | set [--never] WHO GRANT... | revoke WHO [GRANT]]"
-OF_TREES = ("read", "write")
-"""Kinds of a machine's grants that name a path."""
 LETTERS = "rwx"
 
 Row = dict[str, Any]
@@ -57,6 +56,7 @@ async def _list(call: Call) -> int:
         rows += [["program", name, text] for text in program["allow"]]
         rows += [["program", name, f"never {text}"] for text in program["never"]]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rows = [[*row[:2], visible(row[2])] for row in rows]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     await call.print(*(line.rstrip() for line in lines))
     return 0
@@ -75,7 +75,7 @@ async def _set(call: Call, who: str, texts: list[str], never: bool) -> int:
         if never:
             raise call.usage("--never is for programs; a machine has what it was granted and no more", who)
         said = await call.system.rpc("grant", peer=who, grants=[peers_grant(call.system.cwd, text) for text in texts])
-        return await _say(call, said, f"{who} may: {', '.join(said['granted'])}")
+        return await _say(call, said, visible(f"{who} may: {', '.join(said['granted'])}"))
     program, name = await _program(call, who)
     for text in texts:
         await check_rights(call, text)
@@ -101,7 +101,7 @@ async def _revoke(call: Call, who: str, text: str) -> int:
         others = (await call.system.rpc("grants")).get(who, [])
         still = ", ".join(other for other in others if _covers(other, grant))
         line = f"revoked: {grant}; {who} still has it by {still}" if still else f"{who} may no longer: {grant}"
-        return await _say(call, said, line)
+        return await _say(call, said, visible(line))
     program, _ = await _program(call, who)
     if text:
         await check_rights(call, text)
@@ -117,7 +117,9 @@ def _covers(other: str, grant: str) -> bool:
     others_head, _, above = other.partition(":")
     kind, others_kind = (each.partition("+")[0] for each in (head, others_head))
     enough = others_kind == kind or (others_kind, kind) == ("write", "read")
-    return enough and kind in OF_TREES and f"{path.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
+    if not enough or kind not in OF_TREES:
+        return False
+    return f"{path_of(path).rstrip('/')}/".startswith(f"{path_of(above).rstrip('/')}/")
 
 
 async def _say(call: Call, said: Any, *lines: str) -> int:
@@ -204,8 +206,7 @@ async def _is_there(call: Call, path: str) -> bool:
 
 def peers_grant(cwd: str, text: str) -> str:
     """A machine's grant as it was typed, its path made absolute."""
-    kind, colon, path = text.partition(":")
-    return f"{kind}:{absolute(cwd, path)}" if colon and kind.partition("+")[0] in OF_TREES and path else text
+    return with_path(text, lambda path: absolute(cwd, path))
 
 
 def programs_grant(cwd: str, text: str, usual: str = "r") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
 from cognu.files.launch import TOKEN_LABEL
 from cognu.shell.commands.reading import chunks, lines, opened
 from cognu.shell.lexer import is_name
@@ -131,9 +131,11 @@ async def export_tree(call: Call) -> int:
         if not rest:
             note = "export: no NODE was named, so every machine that has joined may now use it\n"
             await call.streams.stderr.write(encode(note))
-        await call.print(*(f"{peer} may: {', '.join(granted)}" for peer, granted in said.items()))
+        await call.print(*(visible(f"{peer} may: {', '.join(granted)}") for peer, granted in said.items()))
         widened = await call.system.rpc("widened")
         for peer in said:
             for inner, outer in widened.get(peer, ()):
-                await call.streams.stderr.write(encode(f"{peer}: {inner} shows what of it {outer} hides\n"))
+                await call.streams.stderr.write(
+                    encode(visible(f"{peer}: {inner} shows what of it {outer} hides") + "\n")
+                )
     return 0

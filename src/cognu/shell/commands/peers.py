@@ -8,7 +8,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, visible
 from cognu.ninep.watches import CONTENT, ENDS
 from cognu.shell.commands.top import CLEAR, size
 from cognu.shell.state import Call, end_tasks
@@ -117,7 +117,7 @@ def peer_lines(peers: list[Row]) -> list[str]:
     """What is not known is `-`."""
     rows: list[tuple[str, ...]] = [HEADS]
     for peer in peers:
-        here, there = (",".join(peer[key]) or "-" for key in ("granted", "received"))
+        here, there = (visible(",".join(peer[key])) or "-" for key in ("granted", "received"))
         if not peer["current"]:
             there += f" (as of {time_text(peer['as_of'])})" if peer["as_of"] else ""
         rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
