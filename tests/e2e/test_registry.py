@@ -8,6 +8,8 @@ from cognu.errors import E
 from cognu.ninep.types import ORDWR, OWRITE
 from e2e.harness import Client, File, NodeProcess, pair, refused
 
+TVERSION = b"\x13\0\0\0\x64\xff\xff\0\x20\0\0\x06\x009P2000"
+RVERSION = b"\x13\0\0\0\x65\xff\xff\0\x20\0\0\x06\x009P2000"
 NOTES = "notes!pi address /n/pi/tmp/notes kind notes node pi"
 
 
@@ -32,9 +34,9 @@ async def find(client: Client, text: str) -> list[str]:
         asked.close()
 
 
-async def comes(client: Client, event: File, wanted: list[str]) -> None:
-    """Wait, as told by `event`, until the notes are these."""
-    while await find(client, "kind notes") != wanted:
+async def comes(client: Client, event: File, wanted: list[str], kind: str = "notes") -> None:
+    """Wait, as told by `event`, until the services of the kind are these."""
+    while await find(client, f"kind {kind}") != wanted:
         assert await event.read()
 
 
@@ -70,3 +72,33 @@ async def test_a_service_of_another_machine_is_found_used_away_and_back(place: P
             await pi.rpc("revoke", peer="desk", grant="read:/mnt/registry/own")
             await comes(desk, event, [])
             assert await pi.read("/mnt/registry/index") == b"notes address /tmp/notes kind notes\n"
+
+
+async def test_what_is_listened_for_is_found_and_dialled_from_another_machine_until_it_is_stopped(place: Path) -> None:
+    async with pair(place, "read:/mnt/registry/own", "net") as two, two.desk.client() as desk, two.pi.client() as pi:
+        event = await desk.open("/mnt/registry/event")
+        board = await pi.create("/srv/board")
+        await board.write(str((await pi.open("/dev/sysname")).number).encode())
+        served = await pi.rpc("listen", address="127.0.0.1:0", path="/tmp", dialect="9P2000")
+        port = served["address"].rpartition(":")[2]
+        found = f"9p:1!pi kind 9p address 'tcp!pi!{port}' tree /tmp dialect 9P2000 node pi"
+        await comes(desk, event, [found], "9p")
+        assert served["token"] not in (await desk.read("/mnt/registry/index")).decode()
+        assert (await pi.read("/mnt/registry/index")).decode().splitlines()[1:] == [
+            "srv:board kind srv address /srv/board"
+        ]
+        assert await find(desk, "kind srv") == [], "a name on the board is no other machine's to use"
+        names = await desk.open("/net/cs", ORDWR)
+        await names.write(f"tcp!pi!{port}".encode())
+        names.offset = 0
+        clone, where = (await names.read_all()).decode().splitlines()[-1].split()
+        names.close()
+        line = await desk.dial("tcp", where, clone.removesuffix("/tcp/clone"))
+        await line.write(TVERSION)
+        assert await line.read() == RVERSION
+        line.close()
+        await pi.rpc("unlisten", address=served["address"])
+        await comes(desk, event, [], "9p")
+        board.close()
+        assert (await two.pi.command("sh", "-c", "rm /srv/board")).status == 0
+        assert await pi.read("/mnt/registry/index") == b""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cognu.devices.fd import fd_server
 from cognu.devices.pipe import PipeServer
 from cognu.devices.ram import RamServer
+from cognu.devices.registry import MAX_SERVICES, Registry
 from cognu.devices.srv import srv_server
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
@@ -33,7 +34,8 @@ class Desk:
         self.files = Client(self.ram)
         self.node = Node(self.ram)
         self.fd = fd_server(self.node.processes)
-        self.srv = srv_server(self.node.processes)
+        self.registry = Registry(RealClock())
+        self.srv = srv_server(self.node.processes, self.registry)
 
     async def start(self) -> Process:
         await self.files.mkdir("pipe")
@@ -246,6 +248,45 @@ async def test_a_posting_of_its_owner_goes_when_it_is_closed_there_and_with_its_
     await board.put("x", str(number).encode())
     desk.srv.clunk(fid)
     assert await board.names("") == ["x"]  # a later one of that name
+
+
+async def test_what_is_posted_is_in_the_registry_here_as_long_and_no_other_machine_is_told() -> None:
+    desk = Desk()
+    process = await desk.start()
+    number = process.descriptors.add(await desk.node.open(process, "/f", OREAD))
+    board = Client(desk.srv, process)
+    names = ("notes", "more.1", "not one", "x" * 61, "ü", "..x")
+    for name in names:
+        await board.put(name, str(number).encode())
+    empty = await board.create("empty")
+    assert [service.line for service in desk.registry.all()] == [
+        f"srv:{name} kind srv address /srv/{name}\n" for name in ("..x", "more.1", "notes")
+    ]
+    assert desk.registry.own() == []
+    desk.srv.clunk(empty)
+    await board.remove("more.1")
+    fid = await board.create("own", 0o600, OWRITE | ORCLOSE)
+    await board.write_fid(fid, f"{number} own".encode())
+    assert [service.name for service in desk.registry.all()] == ["srv:..x", "srv:notes", "srv:own"]
+    desk.srv.clunk(fid)
+    await board.remove("..x")
+    assert [service.name for service in desk.registry.all()] == ["srv:notes"]
+    desk.registry.withdraw("srv:notes")
+    await board.remove("notes")
+    assert list(desk.registry.all()) == []
+
+
+async def test_a_full_registry_keeps_nobody_from_posting() -> None:
+    desk = Desk()
+    process = await desk.start()
+    number = process.descriptors.add(await desk.node.open(process, "/f", OREAD))
+    board = Client(desk.srv, process)
+    for index in range(MAX_SERVICES + 1):
+        await board.put(f"n{index}", str(number).encode())
+    assert len(list(desk.registry.all())) == MAX_SERVICES
+    desk.registry.register("mine", desk)
+    assert [service.name for service in desk.registry.own()] == ["mine"]
+    assert await board.read(f"n{MAX_SERVICES}") == b"0123456789"
 
 
 async def test_a_posting_that_is_removed_on_close_takes_no_later_one_with_it() -> None:

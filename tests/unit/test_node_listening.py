@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cognu.devices.ram import RamServer
+from cognu.devices.registry import MAX_LINE, Registry
 from cognu.errors import CognuError, E, FileError
 from cognu.files.mount import MountServer
 from cognu.files.shown import Shown
@@ -21,8 +22,8 @@ from cognu.node.listening import Listening
 from cognu.node.node import Node
 from cognu.node.settings import Home, Settings
 from cognu.world.real import RealClock, real_world
+from serving import Client, Somebody, done
 from serving import Node as SmallNode
-from serving import Somebody, done
 from wasi_kit import HandClock
 
 
@@ -55,7 +56,7 @@ async def attached(node: Node, address: str, aname: str) -> MountServer:
 
 
 async def test_who_does_not_attach_in_time_is_hung_up_on_and_who_did_stays(node: Node, clock: HandClock) -> None:
-    served = Listening(node)
+    served = Listening(node, Registry(node.world.clock))
     address, token = await served.listen("127.0.0.1:0", Shown("/"), None)
     assert token
     idle = await node.world.network.connect_tcp(address)
@@ -77,7 +78,7 @@ async def test_one_connection_more_than_may_be_is_hung_up_on(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(listening, "MOST_CONNECTIONS", 2)
-    served = Listening(node)
+    served = Listening(node, Registry(node.world.clock))
     address, token = await served.listen("127.0.0.1:0", Shown("/"), None)
     assert token
     first, second = [await attached(node, address, token) for _ in range(2)]
@@ -102,9 +103,48 @@ async def test_one_connection_more_than_may_be_is_hung_up_on(
     await served.close()
 
 
+async def test_what_is_listened_for_is_in_the_registry_as_long_and_others_are_told_of_the_loopback(
+    node: Node, tmp_path: Path
+) -> None:
+    registry = Registry(node.world.clock)
+    served = Listening(node, registry)
+    address, token = await served.listen("127.0.0.1:0", Shown("/"), "9P2000.L")
+    assert token
+    port = address.rpartition(":")[2]
+    told = f"9p:1 kind 9p address 'tcp!127.0.0.1!{port}' tree / dialect 9P2000.L\n"
+    assert [service.line for service in registry.own()] == [told]
+    near, _ = await served.listen(str(tmp_path / "a:9"), Shown("/", hide=("secret",)), None)
+    assert [service.line for service in registry.all()] == [told, f"9p:2 kind 9p address 'unix!{near}' tree /\n"]
+    assert [service.line for service in registry.own()] == [told], "no other machine reaches a socket of the host"
+    await served.unlisten(address)
+    assert [service.name for service in registry.all()] == ["9p:2"]
+    await served.close()
+    assert list(registry.all()) == []
+
+
+async def test_what_can_not_be_registered_is_served_and_the_log_says_so(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(node.world.clock)
+    served = Listening(node, registry)
+    root = node.base.namespace.root
+    name = "x" * 255
+    tree = ""
+    while len(tree) <= MAX_LINE:
+        tree += f"/{name}"
+        await Client(root.server).mkdir(tree)
+    address, token = await served.listen("127.0.0.1:0", Shown(tree), None)
+    assert token
+    assert list(registry.all()) == []
+    assert f"{address} is served, and not in the registry: service: " in caplog.text
+    mount = await attached(node, address, token)
+    await mount.close()
+    await served.close()
+
+
 @pytest.mark.parametrize("aname", ["", "wrong", "\u00e4\u00f6", "x" * 1000])
 async def test_a_wrong_token_makes_no_process(node: Node, aname: str) -> None:
-    served = Listening(node)
+    served = Listening(node, Registry(node.world.clock))
     address, _ = await served.listen("127.0.0.1:0", Shown("/"), None)
     with pytest.raises(FileError) as caught:
         await attached(node, address, aname)
@@ -114,7 +154,7 @@ async def test_a_wrong_token_makes_no_process(node: Node, aname: str) -> None:
 
 
 async def test_a_tree_that_went_away_is_told_and_leaves_nothing(node: Node) -> None:
-    served = Listening(node)
+    served = Listening(node, Registry(node.world.clock))
     root = node.base.namespace.root
     root.server.clunk(await done(root.server.create(root.fid, "tree", DMDIR | 0o755, 0, Somebody())))
     address, token = await served.listen("127.0.0.1:0", Shown("/tree"), None)

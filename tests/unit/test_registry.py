@@ -243,6 +243,43 @@ async def test_services_are_limited() -> None:
 # -- finding, and changes ---------------------------------------------------------------------------------------------
 
 
+async def test_what_the_node_offers_has_names_that_nobody_else_gives_and_goes_with_its_holder() -> None:
+    bench = Bench()
+    for name in ("9p:1", "srv:notes"):
+        await refused(E.USAGE, bench.hold(name))
+    bench.registry.offer(Service("9p:1", (("kind", "9p"),)), "there", told=True)
+    bench.registry.offer(Service("srv:notes", (("kind", "srv"),)), "here", told=False)
+    await bench.hold("a kind x")
+    assert await bench.index() == ["9p:1 kind 9p", "a kind x", "srv:notes kind srv"]
+    assert await bench.client.read("own") == b"9p:1 kind 9p\na kind x\n"
+    assert parse_services((await bench.client.read("own")).decode())[0].name == "9p:1", "others may read so"
+    for told in (True, False):
+        with pytest.raises(FileError) as caught:
+            bench.registry.offer(Service("srv:notes"), "other", told=told)
+        assert caught.value.error is E.EXIST
+    bench.registry.release("here")
+    await bench.client.write("ctl", b"remove 9p:1")
+    bench.registry.release("there")
+    assert await bench.index() == ["a kind x"]
+
+
+@pytest.mark.parametrize(
+    ("service", "error"),
+    [
+        (Service("notes"), E.USAGE),
+        (Service("srv:a/b"), E.USAGE),
+        (Service("srv:" + "x" * 61), E.USAGE),
+        (Service("9p:1", (("tree", "/a\nb"),)), E.USAGE),
+        (Service("9p:1", (("tree", "/" + "x" * MAX_LINE),)), E.TOOBIG),
+    ],
+)
+def test_what_is_no_line_of_a_service_is_not_offered(service: Service, error: E) -> None:
+    registry = Registry(Clock())
+    with pytest.raises(FileError) as caught:
+        registry.offer(service, None, told=False)
+    assert (caught.value.error, list(registry.all())) == (error, [])
+
+
 async def test_services_are_found_by_all_attributes_that_are_asked_for() -> None:
     bench = Bench()
     held = [await bench.hold(text) for text in ("b kind notes size 3", "a kind notes", "c kind songs")]

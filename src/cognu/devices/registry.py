@@ -4,6 +4,9 @@ A service is a name and attributes, each a name with one value. `address` says w
 takes. Each machine writes its own services alone; those of other machines are added here as they say, under names
 `NAME!MACHINE`, with the attribute `node`, and while the machine is away with `state away`. Nothing that a machine says
 changes whose a service is.
+
+What the node itself offers registers itself (`offer`): what it listens for, which others are told, and what is posted
+in /srv, which is no other machine's to use and is here alone.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ NAME, NODE, STATE, ADDRESS = "name", "node", "state", "address"
 PERSIST, REFRESH = "persist", "refresh"
 GIVEN: Final = frozenset({NAME, NODE, STATE})
 """Attributes that nobody gives: they are what the registry knows."""
+OFFERED: Final = ("9p:", "srv:")
+"""How the names begin that nobody gives either: of what the node itself offers."""
 _ITSELF: Final = frozenset({"*", "localhost", "127.0.0.1", "::1"})
 USAGE: Final = "NAME [ATTRIBUTE VALUE]..."
 ANY: Final = "*"
@@ -69,6 +74,15 @@ def parse_service(line: str) -> Service:
         if attribute == ADDRESS:
             _check_address(value)
     return Service(name, tuple(pairs))
+
+
+def _check_offer(service: Service) -> None:
+    """Raises USAGE, TOOBIG for what its line could not be read from."""
+    if not (service.name.startswith(OFFERED) and _NAME.fullmatch(service.name)):
+        raise FileError(E.USAGE, service.name, f"{USAGE}; a name is 1 to 64 letters, digits, _.+:@-")
+    parse_pairs([word for pair in service.attributes for word in pair])
+    if len(service.line.encode("utf-8", "surrogatepass")) > MAX_LINE:
+        raise FileError(E.TOOBIG, "service", f"{MAX_LINE} bytes")
 
 
 def _check_address(text: str) -> None:
@@ -136,6 +150,7 @@ class Registry:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._own: dict[str, _Own] = {}
+        self._here: dict[str, _Own] = {}  # of which others are not told
         self._far: dict[str, _Far] = {}
         self.version = 0
         """Counts changes."""
@@ -150,6 +165,8 @@ class Registry:
         as it is written again in time.
         """
         service = parse_service(text)
+        if service.name.startswith(OFFERED):
+            raise FileError(E.USAGE, service.name, f"what begins with {' or '.join(OFFERED)} the node itself offers")
         about = dict(service.attributes)
         known = self._own.get(service.name)
         persist, refresh = about.get(PERSIST, "no"), about.get(REFRESH, "0")
@@ -169,13 +186,29 @@ class Registry:
         self._changed(before != service or known is None or known.refresh != int(refresh))
         return service
 
+    def offer(self, service: Service, holder: object, *, told: bool) -> None:
+        """Add what the node itself offers, until `release(holder)`; `told`: to other machines too.
+
+        Raises USAGE, TOOBIG for what is no line of a service, EXIST, AGAIN.
+        """
+        _check_offer(service)
+        if service.name in self._own or service.name in self._here:
+            raise FileError(E.EXIST, service.name)
+        where = self._own if told else self._here
+        if len(where) >= MAX_SERVICES:
+            raise FileError(E.AGAIN, "services", f"{MAX_SERVICES} are registered")
+        where[service.name] = _Own(service, holder, 0, 0)
+        self._changed(True)
+
     def release(self, holder: object) -> None:
         """Whoever had it is gone."""
-        self._take_out([name for name, own in self._own.items() if own.holder is holder])
+        self._take_out([
+            name for where in (self._own, self._here) for name, own in where.items() if own.holder is holder
+        ])  # fmt: skip
 
     def withdraw(self, name: str) -> None:
         """Raises NOENT if this machine has none of that name."""
-        if name not in self._own:
+        if name not in self._own and name not in self._here:
             raise FileError(E.NOENT, name)
         self._take_out([name])
 
@@ -191,7 +224,7 @@ class Registry:
         return [self._own[name].service for name in sorted(self._own)]
 
     def _take_out(self, names: Iterable[str]) -> None:
-        gone = [self._own.pop(name) for name in names]
+        gone = [(self._own if name in self._own else self._here).pop(name) for name in names]
         self._changed(bool(gone))
 
     # -- other machines' ------------------------------------------------------------------------------------------
@@ -237,8 +270,10 @@ class Registry:
     # -- all ------------------------------------------------------------------------------------------------------
 
     def all(self) -> Iterator[Service]:
-        """This machine's by name, then each other's, by machine and name."""
+        """This machine's, what others are told first, each by name; then each other's, by machine and name."""
         yield from self.own()
+        for name in sorted(self._here):
+            yield self._here[name].service
         for far in sorted(self._far.values(), key=lambda far: far.node):
             for service in sorted(far.services, key=lambda service: service.name):
                 yield seen_from_here(service, far.node, far.away is not None)

@@ -7,13 +7,19 @@ With `own` after the number the name is there as long as it is open where it was
 process that has it open, however that ends. Else what is posted stays open when the process that posted it is gone: in
 a domain of its own, under a capability minted from the one that the process had it by. So only what may be handed on is
 posted, and it goes when that is revoked.
+
+What is posted under a name that is one of a service is in the registry of this machine as `srv:NAME`, and on no other:
+no grant leads here.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cognu.devices.fd import DescriptorFile
 from cognu.devices.lent import LentFile
 from cognu.devices.ram import check_name
+from cognu.devices.registry import ADDRESS, Registry, Service
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import may
@@ -28,10 +34,11 @@ from cognu.ninep.types import DMDIR, OACCESS, ORCLOSE, ORDWR, OWRITE
 class Posted(LentFile):
     """One name on the board. `posted` is what its creator wrote here; this owns it."""
 
-    def __init__(self, name: str, perm: int, processes: ProcessTable) -> None:
+    def __init__(self, name: str, perm: int, processes: ProcessTable, registry: Registry | None) -> None:
         super().__init__(name, perm & 0o777)
         self.posted: Chan | None = None
         self._processes = processes
+        self._registry = registry
         self._new = True  # the next open is its creator's
         self._owner: TreeFid | None = None  # whose end takes the name off
 
@@ -63,7 +70,15 @@ class Posted(LentFile):
         self.posted = _handed_on(chan)
         if words:
             self._owner = fid
+        self._offer()
         return len(data)
+
+    def _offer(self) -> None:
+        if self._registry is None:
+            return
+        about = (("kind", "srv"), (ADDRESS, f"/srv/{self.name}"))
+        with suppress(FileError):  # of a name that is no service's, or with too many others, the board alone tells
+            self._registry.offer(Service(f"srv:{self.name}", about), self, told=False)
 
     def read(self, fid: TreeFid, offset: int, count: int) -> MaybeAsync[bytes | memoryview]:
         if not isinstance(fid.state, Chan):
@@ -81,6 +96,8 @@ class Posted(LentFile):
         if self.posted is not None:
             self.posted.close()
             self.posted = None
+        if self._registry is not None:
+            self._registry.release(self)
 
 
 def _handed_on(chan: Chan) -> Chan:
@@ -102,9 +119,10 @@ def _handed_on(chan: Chan) -> Chan:
 
 
 class Board(Directory):
-    def __init__(self, processes: ProcessTable) -> None:
+    def __init__(self, processes: ProcessTable, registry: Registry | None) -> None:
         super().__init__("", (), 0o777)
         self._processes = processes
+        self._registry = registry
 
     def create(self, name: str, perm: int, mode: int, caller: Caller) -> Node:
         check_name(name)
@@ -114,8 +132,9 @@ class Board(Directory):
             raise FileError(E.ACCES, name, "open it for writing, to post something")
         if name in self.children:
             raise FileError(E.EXIST, name)
-        return self.add(Posted(name, perm, self._processes))
+        return self.add(Posted(name, perm, self._processes, self._registry))
 
 
-def srv_server(processes: ProcessTable) -> TreeServer:
-    return TreeServer("#s", Board(processes))
+def srv_server(processes: ProcessTable, registry: Registry | None = None) -> TreeServer:
+    """`registry` has what is posted, if it is given."""
+    return TreeServer("#s", Board(processes, registry))

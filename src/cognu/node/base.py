@@ -95,6 +95,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     host = HostServer(world, world.disk.tree("/"), hidden=Secrets(ours, world.disk.mounts), umask=parts.umask)
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
+    registry = parts.registry or Registry(world.clock)
     servers: dict[str, FileServer] = {
         "R": root,
         "U": host,
@@ -103,7 +104,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "e": env_server(processes),
         "d": fd_server(processes),
         "|": PipeServer(processes.quota_of),
-        "s": srv_server(processes),
+        "s": srv_server(processes, registry),
         "p": ProcServer(processes, parts.mounter, parts.launcher, everything=True, kept=parts.kept),
         "q": ProcServer(processes, parts.mounter, parts.launcher, kept=parts.kept),
         "k": log_server(parts.log),
@@ -114,7 +115,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,
-        "g": registry_server(parts.registry or Registry(world.clock)),
+        "g": registry_server(registry),
         **parts.resources,
     }
     domain = Domain(authority)

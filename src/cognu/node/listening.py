@@ -2,6 +2,9 @@
 
 Whoever connects costs a socket and nothing more until it attached: the process and the copy of the namespace that serve
 it are made when its token was found good. One that does not attach in time is hung up on.
+
+What is listened for is in the registry: its address, tree and dialect, and neither its token nor its patterns. Other
+machines are told of 127.0.0.1 alone, which the `/net` of this machine leads to (`net` is granted for that).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hmac
 import logging
 from base64 import b32encode
 
+from cognu.devices.registry import ADDRESS, Registry, Service
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.export import Export
@@ -36,9 +40,11 @@ MOST_CONNECTIONS = 256
 class Listening:
     """The listeners of one node. Nothing but Unix sockets and loopback is ever served in clear text."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, registry: Registry) -> None:
         self._node = node
+        self._registry = registry
         self._listeners: list[Listener] = []
+        self._last = 0
 
     async def listen(self, address: str, shown: Shown, dialect: str | None) -> tuple[str, str | None]:
         """Serve a tree from now on: the real address, and for loopback the token that attaching needs.
@@ -60,13 +66,26 @@ class Listening:
             token = b32encode(self._node.world.random.bytes(15)).decode().lower()
             listener = await network.listen_tcp(address, _Door(self._node, shown, token, dialects).accept)
         self._listeners.append(listener)
+        self._offer(listener, shown.path, dialect)
         return listener.address, token or None
+
+    def _offer(self, listener: Listener, tree: str, dialect: str | None) -> None:
+        """What can't be registered is served all the same."""
+        self._last += 1
+        host, _, port = ("", "", "") if listener.address.startswith("/") else listener.address.rpartition(":")
+        address = f"tcp!{host.strip('[]')}!{port}" if host else f"unix!{listener.address}"
+        about = [("kind", "9p"), (ADDRESS, address), ("tree", tree), *([("dialect", dialect)] if dialect else [])]
+        try:
+            self._registry.offer(Service(f"9p:{self._last}", tuple(about)), listener, told=host == "127.0.0.1")
+        except FileError as error:
+            log.warning("%s is served, and not in the registry: %s", listener.address, error)
 
     async def unlisten(self, address: str) -> None:
         """Stop what `listen` began there, by the address that it gave; its connections end. Raises NOLISTENER."""
         for listener in self._listeners:
             if listener.address == address:
                 self._listeners.remove(listener)
+                self._registry.release(listener)
                 await listener.close()
                 return
         there = ", ".join(listener.address for listener in self._listeners)
@@ -74,6 +93,7 @@ class Listening:
 
     async def close(self) -> None:
         for listener in self._listeners:
+            self._registry.release(listener)
             await listener.close()
         self._listeners.clear()
 
