@@ -155,7 +155,10 @@ async def test_what_can_not_be_in_force_beside_another_grant_is_told() -> None:
     [refused] = await here.put_in_force(joined)
     assert refused.error is E.CONFLICT
     assert "read+hide=b:/a" in str(refused)
-    assert await here.table["not_in_force"]({}) == {"pi": ["read:/a"], "desk": []}
+    assert await here.table["not_in_force"]({}) == {"pi": {"read:/a": str(refused)}, "desk": {}}
+    await here.table["revoke"]({"peer": "pi", "grant": "read+hide=b:/a"})
+    assert await here.put_in_force(here.known.find("pi")) == []
+    assert await here.table["not_in_force"]({}) == {"pi": {}, "desk": {}}
     here.exports.close()
 
 

@@ -27,7 +27,7 @@ def bench() -> Bench:
     bench.world.answers = {
         "grants": {"pi": ["read:/home/me", "net"], "hub": []},
         "widened": {"pi": [], "hub": []},
-        "not_in_force": {"pi": ["net"], "hub": []},
+        "not_in_force": {"pi": {"net": "/net: file does not exist"}, "hub": {}},
         "programs": [ROW, {**ROW, "name": "", "allow": [], "never": ["net"]}],
         "tokens": [TOKEN, {**TOKEN, "number": 8, "by": "", "uses": 0, "open": 2}],
         "grant": {**ROW, "granted": ["net"], "keeping": []},
@@ -50,7 +50,7 @@ async def test_all_is_listed_peers_first(bench: Bench) -> None:
     assert listed.out == (
         "KIND     WHO          GRANT\n"
         "peer     pi           read:/home/me\n"
-        "peer     pi           net  (not in force; cognu logs says why)\n"
+        "peer     pi           net  (not in force: /net: file does not exist)\n"
         "token    pi           token:7 /d (rx), asked for by desk, to be redeemed 1 times within 60 s\n"
         "token    pi           token:8 /d (rx), in use 2 times\n"
         "program  wc           /a:r\n"
@@ -61,7 +61,10 @@ async def test_all_is_listed_peers_first(bench: Bench) -> None:
     assert (await bench.run("grants list")).out == listed.out
     whole = json.loads((await bench.run("grants list --json")).out)
     answers = bench.world.answers
-    assert whole == {"peers": answers["grants"], "programs": answers["programs"], "tokens": answers["tokens"]}
+    assert whole == {
+        "peers": answers["grants"], "programs": answers["programs"], "tokens": answers["tokens"],
+        "not_in_force": answers["not_in_force"],
+    }  # fmt: skip
 
 
 async def test_a_name_of_a_peer_a_file_and_a_hash_are_told_apart(bench: Bench) -> None:

@@ -159,7 +159,7 @@ def test_what_holds_agrees_with_its_own_policy_and_nothing_more_does(claims: lis
 @pytest_asyncio.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
-    bench.world.answers["caps"] = {"node": "desk", "capabilities": ROWS}
+    bench.world.answers["caps"] = {"node": "desk", "capabilities": ROWS, "not_in_force": {}}
     yield bench
 
 
@@ -178,6 +178,14 @@ async def test_capabilities_are_drawn_below_what_they_were_minted_from(bench: Be
     one = (await bench.run("caps show 9")).out
     assert [line.split()[0] for line in one.splitlines()] == ["#U", "1", "2", "3", "4"]
     assert json.loads((await bench.run("caps show --json")).out) == bench.world.answers["caps"]
+
+
+async def test_a_grant_that_holds_nothing_is_told_with_why(bench: Bench) -> None:
+    bench.world.answers["caps"]["not_in_force"] = {"pi": {"read:'/a\x1b'": "/a: file does not exist", "net": ""}}
+    assert (await bench.run("caps")).out == (
+        f"{DRAWN}grant read:'/a\\x1b' of pi: not in force: /a: file does not exist\ngrant net of pi: not in force yet\n"
+    )
+    assert (await bench.run("caps show 9")).out.count("grant") == 0
 
 
 def test_a_deep_forest_is_drawn_too() -> None:

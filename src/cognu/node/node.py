@@ -171,6 +171,7 @@ class Node:
                 )
             except CognuError as error:
                 log.warning("%s is granted %s, but: %s", peer.name, text, error)
+                self.exports.note_refused(peer.fingerprint, text, error)
                 refused.append(error)
         return refused
 

@@ -74,6 +74,9 @@ class PeerExports:
         self._sessions: dict[str, list[Process]] = {}
         self.given: dict[str, set[str]] = {}
         """The programs that each gave, by their hashes; they are in the store, and not to be given again."""
+        self._refused: dict[tuple[str, str], CognuError] = {}
+        self.on_changed: Callable[[str], None] = lambda _: None
+        """Called with a peer's fingerprint when other grants than before are in force for it."""
         self._quotas: dict[str, Quota] = {}
         """What a peer's connections may use together. Kept when they end: what they left here counts on."""
 
@@ -98,6 +101,7 @@ class PeerExports:
                 self._end(held)
             else:
                 self._held.setdefault(peer, {})[held.grant.text] = held
+                self._refused.pop((peer, held.grant.text), None)
         for peer, held in found:
             for session in list(self._sessions.get(peer, [])):
                 for each in self._in_order(peer):
@@ -141,6 +145,8 @@ class PeerExports:
     def forget(self, peer: str) -> None:
         """End all grants of a peer, and all that runs here for it; what it gave counts no more."""
         self.given.pop(peer, None)
+        for key in [key for key in self._refused if key[0] == peer]:
+            del self._refused[key]
         for session in self._sessions.get(peer, []):
             self._kill_below(session, "its peer was dropped")
         for held in self._held.pop(peer, {}).values():
@@ -161,6 +167,15 @@ class PeerExports:
 
     def granted(self, peer: str) -> list[str]:
         return list(self._held.get(peer, {}))
+
+    def note_refused(self, peer: str, text: str, error: CognuError) -> None:
+        """A grant is on record and could not be put in force; told until it can."""
+        self._refused[peer, text] = error
+
+    def not_in_force(self, peer: str, texts: Iterable[str]) -> dict[str, str]:
+        """Of grants on record those that are not in force, and why; that is empty for one that nobody tried yet."""
+        idle = [text for text in texts if text not in self._held.get(peer, {})]
+        return {text: str(self._refused.get((peer, text), "")) for text in idle}
 
     def _end(self, held: _Held) -> None:
         for cap in held.caps:

@@ -150,11 +150,8 @@ async def _grants(node: Node, arguments: Arguments) -> Any:
 
 
 async def _not_in_force(node: Node, arguments: Arguments) -> Any:
-    """Of each peer the grants that are on record alone: the log says why."""
-    in_force = node.exports.granted
-    return {
-        peer.name: [text for text in peer.granted if text not in in_force(peer.fingerprint)] for peer in node.book.all()
-    }
+    """Of each peer the grants that are on record alone, each with why."""
+    return {peer.name: node.exports.not_in_force(peer.fingerprint, peer.granted) for peer in node.book.all()}
 
 
 async def _widened(node: Node, arguments: Arguments) -> Any:
@@ -189,7 +186,8 @@ async def _revoke(node: Node, arguments: Arguments) -> Any:
 
 
 async def _caps(node: Node, arguments: Arguments) -> Any:
-    return {"node": node.settings.name, "capabilities": View(node).rows()}
+    return {"node": node.settings.name, "capabilities": View(node).rows(),
+            "not_in_force": await _not_in_force(node, arguments)}  # fmt: skip
 
 
 async def _why(node: Node, arguments: Arguments) -> Any:

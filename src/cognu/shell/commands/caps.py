@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cognu.errors import E, FileError, visible
+from cognu.shell.commands.grants import not_in_force
 from cognu.shell.commands.reading import chunks, opened
 from cognu.shell.options import parse_count
 from cognu.shell.policy import claims_of, differences, holder_name, parse_policy, policy_of
@@ -27,7 +28,7 @@ async def caps(call: Call) -> int:
         case ["why", pid, path, rights]:
             return await _why(call, parse_count(pid), path, rights)
         case ["check"]:
-            policy = policy_of(claims_of((await _rows(call))[1]))
+            policy = policy_of(claims_of(await _rows(call)))
             if "json" in call.options:
                 await call.print(json.dumps({"policy": policy.splitlines()}))
             else:
@@ -38,22 +39,27 @@ async def caps(call: Call) -> int:
     raise call.usage("caps [show [PID] | why PID PATH [RIGHTS] | check [POLICY]]")
 
 
-async def _rows(call: Call) -> tuple[str, list[Row]]:
-    """The node's name, and its capabilities."""
-    answer = await call.system.rpc("caps")
-    return answer["node"], answer["capabilities"]
+async def _rows(call: Call) -> list[Row]:
+    return list((await call.system.rpc("caps"))["capabilities"])
 
 
 async def _show(call: Call, pid: int | None) -> int:
-    node, rows = await _rows(call)
+    answer = await call.system.rpc("caps")
+    rows: list[Row] = answer["capabilities"]
+    idle: dict[str, dict[str, str]] = answer["not_in_force"] if pid is None else {}
     if pid is not None:
         rows = _with_ancestors(rows, pid)
         if not rows:
             raise FileError(E.SRCH, str(pid))  # who is there holds a namespace at least
     if "json" in call.options:
-        await call.print(json.dumps({"node": node, "capabilities": rows}))
+        await call.print(json.dumps({**answer, "capabilities": rows, "not_in_force": idle}))
     else:
         await call.print(*tree(rows))
+        # These hold nothing: who wonders why a machine can't do what it was granted finds it here.
+        await call.print(*(
+            visible(f"grant {text} of {peer}: {not_in_force(why)}") for peer, texts in idle.items()
+            for text, why in texts.items()
+        ))  # fmt: skip
     return 0
 
 
@@ -115,7 +121,7 @@ async def _check(call: Call, policy: str) -> int:
     async with opened(call.system, path, "r") as file:
         async for piece in chunks(file):
             data += piece
-    found = differences(parse_policy(data, policy), claims_of((await _rows(call))[1]))
+    found = differences(parse_policy(data, policy), claims_of(await _rows(call)))
     if "json" in call.options:
         await call.print(json.dumps([difference._asdict() for difference in found]))
     else:

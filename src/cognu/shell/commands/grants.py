@@ -39,16 +39,17 @@ async def _list(call: Call) -> int:
     peers: dict[str, list[str]] = await call.system.rpc("grants")
     programs: list[Row] = await call.system.rpc("programs")
     tokens: list[Row] = await call.system.rpc("tokens")
+    idle: dict[str, dict[str, str]] = await call.system.rpc("not_in_force")
     if "json" in call.options:
-        await call.print(json.dumps({"peers": peers, "programs": programs, "tokens": tokens}))
+        said = {"peers": peers, "programs": programs, "tokens": tokens, "not_in_force": idle}
+        await call.print(json.dumps(said))
         return 0
     rows = [["KIND", "WHO", "GRANT"]]
     wider = {peer: dict(pairs) for peer, pairs in (await call.system.rpc("widened")).items()}
-    idle: dict[str, list[str]] = await call.system.rpc("not_in_force")
     for peer, texts in peers.items():
         more = wider.get(peer, {})
         notes = {text: f"  (shows what of it {more[text]} hides)" for text in more}
-        notes |= dict.fromkeys(idle.get(peer, ()), "  (not in force; cognu logs says why)")
+        notes |= {text: f"  ({not_in_force(why)})" for text, why in idle.get(peer, {}).items()}
         rows += [["peer", peer, text + notes.get(text, "")] for text in texts]
     rows += [["token", token["peer"], _token_text(token)] for token in tokens]
     for program in programs:
@@ -60,6 +61,10 @@ async def _list(call: Call) -> int:
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     await call.print(*(line.rstrip() for line in lines))
     return 0
+
+
+def not_in_force(why: str) -> str:
+    return f"not in force: {why}" if why else "not in force yet"
 
 
 def _token_text(token: Row) -> str:
