@@ -72,6 +72,9 @@ async def test_a_service_of_another_machine_is_found_used_away_and_back(place: P
             await pi.rpc("revoke", peer="desk", grant="read:/mnt/registry/own")
             await comes(desk, event, [])
             assert await pi.read("/mnt/registry/index") == b"notes address /tmp/notes kind notes\n"
+            # Nobody asks, and no minute goes by: pi says that there is another grant.
+            await pi.rpc("grant", peer="desk", grants=["read:/mnt/registry/own"])
+            await comes(desk, event, [NOTES])
 
 
 async def test_what_is_listened_for_is_found_and_dialled_from_another_machine_until_it_is_stopped(place: Path) -> None:

@@ -225,6 +225,19 @@ async def test_what_is_not_granted_any_more_goes_at_once_and_comes_when_it_is_ag
         assert desk.index() == ["a!pi node pi"]
 
 
+async def test_a_grant_that_is_told_of_is_noticed_without_waiting() -> None:
+    async with bench() as desk:
+        own = desk.own["pi"]
+        desk.places["pi"].discard("own")
+        own.text = "a\n"
+        await desk.link("f1")
+        desk.places["pi"].add(own)
+        await idle()
+        assert desk.index() == [], "nobody said so"
+        await desk.look()
+        assert desk.index() == ["a!pi node pi"]
+
+
 async def test_of_what_is_nonsense_or_too_much_nothing_is_taken() -> None:
     async with bench() as desk:
         desk.own["pi"].text = "a\n"

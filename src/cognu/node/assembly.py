@@ -32,6 +32,7 @@ from cognu.node.resources import make_resources
 from cognu.node.script import BaseScript
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings, load_users
+from cognu.node.telling import Asking, tell_granted
 from cognu.node.verbs import make_verbs
 from cognu.runtime import host
 from cognu.runtime.cache import CompileCache
@@ -167,6 +168,7 @@ def _tell_of_peers(node: Node, links: LinksFile, peers: PeersFile, following: Fo
     node.discovery.on_change = peers.changed
     node.mesh.on_away = link_changed
     node.on_linked = linked
+    node.on_granted = Asking(node, following.look).ask
 
 
 def _start_launcher(
@@ -189,6 +191,7 @@ async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -
     node.book.on_anew = node.part
     for peer in node.book.all():
         await node.put_in_force(peer)
+    node.exports.on_changed = lambda peer: _tell_granted(node, peer)
     node.address = await node.listen()
     node.spawn(node.discovery.start(node.address))  # later: nobody who waits for the node waits for that
     home, bind = node.home, node.settings.listen.rpartition(":")[0]
@@ -199,6 +202,12 @@ async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -
     listener = await node.world.network.listen_unix(home.socket, Sessions(node).accept)
     stack.push_async_callback(listener.close)
     stack.push_async_callback(node.end_tasks)
+
+
+def _tell_granted(node: Node, fingerprint: str) -> None:
+    peer = node.book.get(fingerprint)
+    if peer is not None:
+        node.spawn(tell_granted(node, peer))
 
 
 async def _end_processes(node: Node) -> None:

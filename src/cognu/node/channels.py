@@ -91,7 +91,7 @@ class Channels:
                 self._node.exports.disconnect(peer.fingerprint, session)
         elif label == STORE:
             await self._serve_store(peer, channel)
-        elif label in (telling.GRANTS, telling.DROPPED):
+        elif label in telling.LABELS:
             await telling.answer(self._node, peer, channel)
         elif label.startswith(TOKEN_LABEL):
             await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint, channel.close), channel)

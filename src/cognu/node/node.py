@@ -67,6 +67,8 @@ class Node:
         self.address = ""
         self.on_linked: Callable[[], None] = lambda: None
         """Called each time a link came up."""
+        self.on_granted: Callable[[str], None] = lambda _: None
+        """Called with a peer's fingerprint when what this node may do there may be something else."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- parts that need each other, late-bound ---------------------------------------------------------------------
@@ -121,6 +123,7 @@ class Node:
     def linked(self, peer: str) -> None:
         """A link to a peer came up."""
         self.on_linked()
+        self.on_granted(peer)
         self.spawn(self.script.again())
 
     async def announce(self, peer: Peer) -> None:

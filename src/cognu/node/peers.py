@@ -107,6 +107,8 @@ class PeerExports:
                 for each in self._in_order(peer):
                     if each is held or is_within(each.grant.place, held.grant.place):
                         await self._try_show(peer, session.namespace, each)
+        for peer in dict.fromkeys(peer for peer, _ in found):
+            self.on_changed(peer)
 
     def _check_apart(self, found: Iterable[tuple[str, _Held]]) -> None:
         """Raises CONFLICT for a grant that others of the same peer would make vain, or that would make one vain."""
@@ -141,6 +143,7 @@ class PeerExports:
             self._hide(session.namespace, held, self._held[peer].values())
             if text == RUN:
                 self._kill_below(session, f"{text} was revoked")
+        self.on_changed(peer)
 
     def forget(self, peer: str) -> None:
         """End all grants of a peer, and all that runs here for it; what it gave counts no more."""

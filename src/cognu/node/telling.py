@@ -1,9 +1,11 @@
 """What nodes tell each other of themselves, over channels of these labels:
 
 grants     the answer is what whoever asks may do there: a JSON list of grants; then the channel ends
+granted    what the other side may do at whoever opens it is another by now; it asks, and ends the channel at once
 dropped    whoever opens it has dropped the other side and is about to part; that ends the channel when it took note
 
-So a machine knows what it may do elsewhere as it is now, and not only as it was told when it joined.
+So a machine knows what it may do elsewhere as it is now, and not only as it was told when it joined: it asks when a
+link comes up, when it is told, and for who wants to see it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from cognu.errors import CognuError, E, ProtocolError
@@ -21,11 +24,14 @@ from cognu.world.timing import within
 
 log = logging.getLogger("cognu.node")
 
-GRANTS, DROPPED = "grants", "dropped"
+GRANTS, GRANTED, DROPPED = "grants", "granted", "dropped"
+LABELS = (GRANTS, GRANTED, DROPPED)
 ASK_SECONDS = 3.0
 """How long a peer may take to answer; then what it said last is shown."""
 MAX_ANSWER = 1 << 16
 """Bytes of an answer."""
+LEAST_SECONDS = 1.0
+"""Between two questions to one peer, however often it says that its grants are others."""
 KEEP_SECONDS = 60
 """What did not change is written to the disk again only when it is older than this."""
 
@@ -82,21 +88,62 @@ async def _ask(node: Node, peer: Peer) -> tuple[str, ...]:
     return parse_grants_text(data)
 
 
+class Asking:
+    """Asks peers what this node may do there, when it may be something else: each at most once in `LEAST_SECONDS`.
+
+    `asked` is called after each question, whatever was answered: it may be in force only now.
+    """
+
+    def __init__(self, node: Node, asked: Callable[[], None]) -> None:
+        self._node = node
+        self._asked = asked
+        self._again: dict[str, bool] = {}  # of those whose turn it is: whether to ask once more
+
+    def ask(self, fingerprint: str) -> None:
+        under_way = fingerprint in self._again
+        self._again[fingerprint] = True
+        if not under_way:
+            self._node.spawn(self._ask(fingerprint))
+
+    async def _ask(self, fingerprint: str) -> None:
+        node = self._node
+        try:
+            while self._again[fingerprint]:
+                self._again[fingerprint] = False
+                peer = node.book.get(fingerprint)
+                if peer is None or not node.mesh.is_linked(fingerprint):
+                    return
+                await refresh_one(node, peer)
+                self._asked()
+                await node.world.clock.sleep(LEAST_SECONDS)
+        finally:
+            del self._again[fingerprint]
+
+
+async def tell_granted(node: Node, peer: Peer) -> None:
+    """Tell a peer that its grants here are others. One that is not linked asks when it is."""
+    await _told(node, peer, GRANTED, "what it is granted")
+
+
 async def say_goodbye(node: Node, peer: Peer) -> bool:
     """Tell a peer that was dropped; whether it took note. One that is not linked finds out by calling."""
+    return await _told(node, peer, DROPPED, "that it is dropped")
+
+
+async def _told(node: Node, peer: Peer, label: str, what: str) -> bool:
     link = node.mesh.link_of(peer.fingerprint)
     if link is None or not node.mesh.is_linked(peer.fingerprint):
         return False
     try:
-        await within(node.world.clock, ASK_SECONDS, _say(link))
+        await within(node.world.clock, ASK_SECONDS, _say(link, label))
     except (CognuError, TimeoutError) as error:
-        log.info("%s was not told that it is dropped: %s", peer.name, error)
+        log.info("%s was not told %s: %s", peer.name, what, error)
         return False
     return True
 
 
-async def _say(link: Session) -> None:
-    channel = await link.open_channel(DROPPED)
+async def _say(link: Session, label: str) -> None:
+    channel = await link.open_channel(label)
     try:
         while await channel.read(MAX_ANSWER):
             pass
@@ -108,6 +155,8 @@ async def answer(node: Node, peer: Peer, channel: Channel) -> None:
     """Serve a channel of one of these labels."""
     if channel.label == GRANTS:
         await channel.write(grants_text(peer))
+    elif channel.label == GRANTED:
+        node.on_granted(peer.fingerprint)
     else:
         log.warning("%s has dropped this machine", peer.name)
         node.mesh.note_dropped(peer.fingerprint)
