@@ -111,6 +111,17 @@ def test_files_are_listed_read_made_and_removed_in_every_dialect(
     assert long.startswith("d")
 
 
+def test_no_name_steers_a_terminal_or_breaks_a_line_behind_a_pipe_either(server: Serving, capsys: Captured) -> None:
+    server.server.plant("/w/a\x1b[2J\nb", "text")
+    server.server.plant("/w/d\x07", None)
+    assert says(capsys, "ls", server.address, "w") == "a?[2J?b\nd?\n"
+    assert len(says(capsys, "ls", "-l", server.address, "w").splitlines()) == 2
+    assert says(capsys, "ls", server.address, "w/d\x07", "f").startswith("w/d?:\n")
+    assert says(capsys, "stat", server.address, "w/d\x07").startswith("w/d?: directory")
+    listed = json.loads(says(capsys, "ls", "--json", server.address, "w"))
+    assert [row["name"] for row in listed] == ["a\x1b[2J\nb", "d\x07"]
+
+
 def test_each_path_is_tried_and_the_status_tells_that_one_was_refused(server: Serving, capsys: Captured) -> None:
     assert refuses(capsys, 1, E.NOENT, "cat", server.address, "none", "f", "d/none/x") == "f"
     assert refuses(capsys, 1, E.ISDIR, "cat", server.address, "d") == ""

@@ -9,7 +9,9 @@ import re
 import pytest
 
 from cognu.errors import E
+from cognu.ninep.types import Qid, Stat
 from cognu.shell.commands import COMMANDS, KINDS
+from cognu.shell.commands.files import described, long_lines
 from cognu.shell.commands.reading import base_name, join
 from cognu.shell.interactive import run_once
 from cognu.shell.state import Streams
@@ -130,6 +132,9 @@ async def test_a_name_cannot_steer_the_terminal(bench: Bench) -> None:
     bench.system.make("a\x1b[2Jb\n", b"")
     assert (await bench.run("ls", terminal=True)).out == "a?[2Jb?\n"
     assert (await bench.run("ls")).out == "a\x1b[2Jb\n\n"
+    owned = Stat(name="f", qid=Qid(0, 0, 1), mode=0o644, user="m\x1be", group="u\ns")
+    assert "m?e u?s" in long_lines([owned], ["f"])[0]
+    assert "user m?e, group u?s," in described("f", owned)[0]
 
 
 async def test_ls_long_lines(bench: Bench) -> None:

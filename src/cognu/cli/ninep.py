@@ -129,12 +129,13 @@ def ls_verb(setting: Setting, address: str, paths: tuple[str, ...], long: bool, 
     """List directories."""
     from cognu.cli.remote import Remote, each
     from cognu.ninep.types import Stat
-    from cognu.shell.commands.files import long_lines, record_of
+    from cognu.shell.commands.files import long_lines, printable, record_of
 
     records: list[dict[str, object]] = []
 
     def show(found: list[Stat], names: list[str]) -> None:
-        shown = [_shown(name) for name in names]
+        # Into a pipe too: a server that nobody knows names its files, and what it goes on to may be a terminal.
+        shown = [printable(name) for name in names]
         records.extend(record_of(name, stat) for name, stat in zip(names, found, strict=True))
         if not setting.json:
             for line in long_lines(found, shown) if long else shown:
@@ -147,7 +148,7 @@ def ls_verb(setting: Setting, address: str, paths: tuple[str, ...], long: bool, 
                 show([stat], [path])
                 return
             if len(paths) > 1 and not setting.json:
-                click.echo(f"{_shown(path)}:")
+                click.echo(f"{printable(path)}:")
             found = await remote.list(path)
             show(found, [entry.name for entry in found])
 
@@ -204,7 +205,7 @@ def write_verb(setting: Setting, address: str, path: str, lines: bool, append: b
 def stat_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any) -> int:
     """Say what is known of files."""
     from cognu.cli.remote import Remote, each
-    from cognu.shell.commands.files import described, record_of
+    from cognu.shell.commands.files import described, printable, record_of
 
     records: list[dict[str, object]] = []
 
@@ -214,7 +215,7 @@ def stat_verb(setting: Setting, address: str, paths: tuple[str, ...], **how: Any
             qid = {"type": stat.qid.type, "version": stat.qid.version, "path": stat.qid.path}
             records.append({**record_of(path, stat), "qid": qid, "dialect": remote.mount.dialect.value})
             if not setting.json:
-                for line in described(_shown(path), stat):
+                for line in described(printable(path), stat):
                     click.echo(line)
 
         status = await each(paths, one)
@@ -287,13 +288,6 @@ def rdwr_verb(setting: Setting, address: str, path: str, **how: Any) -> int:
 def _prints_no_json(setting: Setting, name: str) -> None:
     if setting.json:
         raise FileError(E.USAGE, "--json", f"{name} prints none")
-
-
-def _shown(name: str) -> str:
-    """A name as it is, or at a terminal one that can't steer it."""
-    from cognu.shell.commands.files import printable
-
-    return printable(name) if sys.stdout.isatty() else name
 
 
 def _put(data: bytes | memoryview) -> None:

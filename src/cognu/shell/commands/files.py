@@ -142,12 +142,12 @@ async def _show(
 
 
 def printable(name: str) -> str:
-    """A name that can't steer the terminal it is shown on."""
+    """A name that can't steer the terminal it is shown on, nor end the line that it is in."""
     return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def long_lines(stats: Sequence[Stat], names: Sequence[str]) -> list[str]:
-    rows = [(stat.user or "-", stat.group or "-", str(stat.length)) for stat in stats]
+    rows = [(printable(stat.user) or "-", printable(stat.group) or "-", str(stat.length)) for stat in stats]
     user, group, size = (max((len(row[column]) for row in rows), default=0) for column in range(3))
     return [
         f"{_kind(stat.mode)[0]}{_permissions(stat.mode)} {row[0]:{user}} {row[1]:{group}} {row[2]:>{size}} "
@@ -189,7 +189,7 @@ def described(path: str, stat: Stat) -> tuple[str, str]:
     """What is known of a file, for people."""
     return (
         f"{path}: {_kind(stat.mode)[1]}, {stat.length} bytes, mode {stat.mode & DMPERM:03o}, "
-        f"user {stat.user or '-'}, group {stat.group or '-'}, changed {_date(stat.mtime)}",
+        f"user {printable(stat.user) or '-'}, group {printable(stat.group) or '-'}, changed {_date(stat.mtime)}",
         f"  qid type {stat.qid.type:#04x}, version {stat.qid.version}, path {stat.qid.path:#x}",
     )
 
