@@ -309,6 +309,68 @@ async def test_a_removal_goes_on_after_refusals_and_names_each(
     assert not bench.system.has("tree/d1/f2")
 
 
+@pytest.mark.parametrize("then", [E.NOENT, E.AWAY])
+async def test_a_removal_whose_machine_is_out_of_reach_says_once_how_far_it_came(
+    bench: FarBench, monkeypatch: pytest.MonkeyPatch, then: E
+) -> None:
+    make_tree(bench, 5, 100)
+    removing, asked = bench.far.remove, 0
+
+    async def remove_until(path: str) -> None:
+        nonlocal asked
+        asked += 1
+        if path == "tree/d0/f0":
+            raise FileError(E.PERM, path)
+        if asked > 41:
+            raise FileError(E.AWAY if asked == 42 else then, path, "pi")
+        await removing(path)
+
+    monkeypatch.setattr(bench.far, "remove", remove_until)
+    result, _ = await bench.count("rm -r tree")
+    assert result.status == 1
+    refused, gave_up = sorted(result.err.splitlines(), key=lambda line: "away" in line)
+    assert refused == "rm: tree/d0/f0: operation not permitted"
+    removed = [(d, f) for d in range(5) for f in range(100) if not bench.system.has(f"tree/d{d}/f{f}")]
+    assert len(removed) == 40
+    assert re.search(r": away for too long: pi; 40 of the \d+ files and directories found are known to be", gave_up)
+    assert gave_up.endswith("run it again")
+    assert bench.system.has("tree/d4")
+
+
+async def test_a_removal_that_can_not_list_any_more_says_so_once(
+    bench: FarBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tree(bench, 3, 10)
+    listing = bench.far.list
+
+    async def once(path: str) -> list[Stat]:
+        if path != "tree":
+            raise FileError(E.RESTARTED, path, "pi")
+        return await listing(path)
+
+    monkeypatch.setattr(bench.far, "list", once)
+    result, _ = await bench.count("rm -r tree")
+    assert result.status == 1
+    [line] = result.err.splitlines()
+    assert "the other node restarted: pi; 0 of the 4 files and directories found are known to be removed" in line
+
+
+async def test_a_removal_that_is_interrupted_says_how_far_it_came(bench: FarBench) -> None:
+    make_tree(bench, 3, 100)
+    streams, _, err = bench.streams(False)
+    removing = asyncio.ensure_future(run_once(bench.shell, "rm -r tree", streams))
+    while all(bench.system.has(f"tree/d1/f{n}") for n in range(100)):
+        await bench.far.answer()
+    removing.cancel()
+    while not removing.done():
+        await bench.far.answer()
+    await bench.close(streams)
+    found = re.search(r"rm: tree: interrupted: (\d+) of the \d+ files and directories found by then were", err.text)
+    assert found is not None
+    gone = [(d, f) for d in range(3) for f in range(100) if not bench.system.has(f"tree/d{d}/f{f}")]
+    assert len(gone) - 64 <= int(found[1]) <= len(gone)
+
+
 @pytest.mark.parametrize("text", ["cp -r tree copy", "rm -r tree"])
 async def test_a_directory_that_can_not_be_listed_stops_nothing_else(
     bench: FarBench, monkeypatch: pytest.MonkeyPatch, text: str

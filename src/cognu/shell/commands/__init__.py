@@ -17,6 +17,7 @@ from cognu.shell.commands import (
     namespace,
     peers,
     processes,
+    removing,
     services,
     testing,
     text,
@@ -81,7 +82,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             "cp", copying.cp, "copy files", "cp [-r] FILE... TARGET", "cp -r notes /n/pi/home/me", ("r",), (2, ANY)
         ),
         Command("mv", copying.mv, "move or rename files", "mv FILE... TARGET", "mv draft.txt notes/", (), (2, ANY)),
-        Command("rm", files.rm, "remove files", "rm [-rf] PATH...", "rm -r old", ("r", "f")),
+        Command("rm", removing.rm, "remove files", "rm [-rf] PATH...", "rm -r old", ("r", "f")),
         Command("chmod", modes.chmod, "change permissions", "chmod MODE PATH...", "chmod go-w notes.txt", (), (2, ANY)),
         Command("mkdir", files.mkdir, "make directories", "mkdir [-p] PATH...", "mkdir -p a/b/c", ("p",), (1, ANY)),
         Command(

@@ -11,8 +11,9 @@ from cognu.errors import CognuError, E, FileError
 from cognu.ninep.types import DMPERM, SetStat, Stat
 from cognu.shell.ahead import OUT_OF_REACH, all_of
 from cognu.shell.commands.early import SMALL, each_ahead, is_stored, open_in_turn, read_if_small
-from cognu.shell.commands.files import at_once, mkdir_if_missing, refuse_roots, remove_tree
+from cognu.shell.commands.files import mkdir_if_missing
 from cognu.shell.commands.reading import base_name, chunks, closing, join, opened, walk
+from cognu.shell.commands.removing import at_once, refuse_roots, remove_tree
 from cognu.shell.state import FAILED, Call
 from cognu.shell.system import File, System, absolute
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
-from typing import TypeVar
 
 from cognu.errors import E, FileError
-from cognu.files.nstext import parse_options, split_commands
 from cognu.ninep.types import (
     DMAPPEND,
     DMBLOCK,
@@ -24,20 +20,11 @@ from cognu.ninep.types import (
     SetStat,
     Stat,
 )
-from cognu.shell.ahead import AT_ONCE, LISTED_AHEAD, ahead, all_of
+from cognu.shell.ahead import LISTED_AHEAD
 from cognu.shell.commands.early import each_ahead
-from cognu.shell.commands.reading import (
-    DEEPEST,
-    base_name,
-    chunks,
-    join,
-    opened,
-    unique,
-)
-from cognu.shell.state import FAILED, Call, decode
-from cognu.shell.system import System, absolute, is_terminal
-
-T = TypeVar("T")
+from cognu.shell.commands.reading import join, opened, unique
+from cognu.shell.state import Call
+from cognu.shell.system import System, is_terminal
 
 KINDS = (
     (DMDIR, "d", "directory"),
@@ -234,153 +221,3 @@ async def touch(call: Call) -> int:
         await call.system.wstat(path, SetStat(mtime_now=True, atime_now=True))
 
     return await call.each(call.operands, one)
-
-
-async def rm(call: Call) -> int:
-    refused: set[str] = set()
-
-    async def one(path: str) -> Stat | None:
-        """Remove it, unless it is a directory."""
-        here = absolute(call.system.cwd, path)
-        if here == "/" or base_name(path) in (".", "..") or f"{call.system.cwd}/".startswith(f"{here}/"):
-            raise FileError(E.NOTMINE, path, "the working directory and what is above it stay")
-        try:
-            found = await call.system.stat(path, follow=False)
-        except FileError as error:
-            if error.error is E.NOENT and "f" in call.options:
-                return None
-            raise
-        if found.is_dir:
-            return found
-        await call.system.remove(path)
-        return None
-
-    async def directory(path: str, found: Stat | None) -> None:
-        if found is None:
-            return
-        if "r" not in call.options:
-            raise FileError(E.ISDIR, path, "rm -r removes directories")
-        await refuse_roots(call.system, path)
-        if not await remove_tree(call, path):
-            refused.add(path)
-
-    if not call.operands and "f" not in call.options:
-        raise call.usage("which file?")
-    status = await each_ahead(call, call.operands, one, directory, at_once(call.system, call.operands))
-    return FAILED if refused else status
-
-
-def at_once(system: System, paths: Sequence[str]) -> int:
-    """How many of the paths may be worked on together: those that have nothing to do with each other."""
-    tree = sorted([name for name in absolute(system.cwd, path).split("/") if name] for path in paths)
-    # What is in a directory comes right after it.
-    apart = all(below[: len(above)] != above for above, below in pairwise(tree))
-    return AT_ONCE if apart else 1
-
-
-async def refuse_roots(system: System, path: str) -> None:
-    """All of a machine, or of something mounted, is not meant as a directory with what is in it.
-
-    Raises `FileError(MOUNTPOINT)` for /n and what is directly below it, and where something is mounted there or below.
-    """
-    here = await system.resolve(path)
-    if here.rpartition("/")[0] in ("", "/n") and (here == "/n" or here.startswith("/n/")):
-        raise FileError(E.MOUNTPOINT, path, "all that a machine lends; name what is in it")
-    for place in await _mounted(system):
-        if f"{place.rstrip('/')}/".startswith(f"{here.rstrip('/')}/"):
-            raise FileError(E.MOUNTPOINT, path, "" if place == here else place)
-
-
-async def _mounted(system: System) -> list[str]:
-    """Where something is mounted or bound in this namespace; nothing if it has no /proc to tell."""
-    text = bytearray()
-    try:
-        async with opened(system, f"/proc/{system.pid}/ns", "r") as file:
-            async for data in chunks(file):
-                text += data
-    except FileError as error:
-        if error.error is not E.NOENT:
-            raise
-    lines = (command.words for command in split_commands(decode(bytes(text))))
-    return [parse_options(rest)[1][1] for verb, *rest in lines if verb in ("bind", "mount")]
-
-
-async def remove_tree(call: Call, top: str) -> bool:
-    """Remove a directory and everything in it; links are removed, not followed.
-
-    What is refused is told, and all else goes. Whether nothing was refused.
-    """
-    system = call.system
-    levels: list[list[str]] = [[top]]
-    doubled: set[str] = set()
-    left: set[str] = set()
-    """Directories that still hold something, which has been told."""
-
-    async def files(level: list[str], below: list[str]) -> AsyncGenerator[str]:
-        async with ahead(level, system.list, LISTED_AHEAD) as listings:
-            async for directory, listed in listings:
-                if isinstance(listed.exception(), FileError):
-                    left.add(directory)
-                entries = unique(await told(call, listed) or [])
-                if entries and len(entries) < len(listed.result()):
-                    doubled.add(directory)
-                paths = [(join(directory, entry.name), entry.is_dir) for entry in entries]
-                below += [path for path, is_directory in paths if is_directory]
-                for path, is_directory in paths:
-                    if not is_directory:
-                        yield path
-
-    async def removed(path: str) -> None:
-        try:
-            await system.remove(path)
-        except FileError:
-            left.add(path.rpartition("/")[0])
-            raise
-
-    async def emptied(path: str) -> None:
-        if path in left:
-            left.add(path.rpartition("/")[0])
-            return
-        try:
-            await (_remove_in_turn(system, path) if path in doubled else system.remove(path))
-        except FileError:
-            left.add(path.rpartition("/")[0])
-            raise
-
-    while levels[-1]:
-        if len(levels) > DEEPEST:
-            raise FileError(E.LOOP, levels[-1][0])
-        below: list[str] = []
-        await all_of(files(levels[-1], below), removed, call.complain)
-        levels.append(below)
-    for level in reversed(levels):
-        await all_of(level, emptied, call.complain)
-    return not left
-
-
-async def told(call: Call, task: asyncio.Task[T]) -> T | None:
-    """What a task that is done came to; None if it was refused, which is told."""
-    try:
-        return task.result()
-    except FileError as error:
-        await call.complain(error)
-        return None
-
-
-async def _remove_in_turn(system: System, top: str) -> None:
-    """What is in a directory once more: of a name that a union holds twice the second has come to light."""
-    waiting: list[tuple[str, bool, int]] = [(top, False, 0)]
-    while waiting:
-        path, emptied, depth = waiting.pop()
-        if emptied:
-            await system.remove(path)
-            continue
-        if depth > DEEPEST:
-            raise FileError(E.LOOP, path)
-        waiting.append((path, True, depth))
-        for entry in await system.list(path):
-            below = join(path, entry.name)
-            if entry.is_dir:
-                waiting.append((below, False, depth + 1))
-            else:
-                await system.remove(below)
