@@ -587,10 +587,10 @@ class FakeSystem:
     async def processes(self) -> Sequence[ProcessInfo]:
         return self.world.table
 
-    async def note(self, pid: int, note: Note) -> None:
+    async def control(self, pid: int, line: str) -> None:
         if pid not in [process.pid for process in self.world.table]:
             raise FileError(E.SRCH, str(pid))
-        self.world.calls.append(("note", pid, note))
+        self.world.calls.append(("ctl", pid, line))
 
     async def wait(self, pid: int) -> int:
         for child in self.world.children:

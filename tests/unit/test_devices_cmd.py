@@ -86,9 +86,9 @@ class Made:
     def weigh(self, nice: int) -> None:
         self.niceness = nice
 
-    def kill_group(self) -> None:
-        self.did.append("killed")
-        if not self.over.done():
+    def kill_group(self, signal: str = "KILL") -> None:
+        self.did.append("killed" if signal == "KILL" else f"signal {signal}")
+        if signal == "KILL" and not self.over.done():
             self.over.set_result(128 + 9)
 
     def close(self) -> None:
@@ -325,11 +325,15 @@ async def test_each_line_does_what_it_says_and_others_are_refused() -> None:
     assert made.niceness == 7
     for line, error in (
         (b"exec", E.ALREADY), (b"nice 20", E.USAGE), (b"nice -1", E.USAGE), (b"nice x", E.USAGE), (b"", E.USAGE),
-        (b"dir /tmp", E.ACCES), (b"\xff", E.ILSEQ), (b"exec 'open", E.SYNTAX), (bytes(MAX_LINE + 1), E.TOOBIG),
+        (b"dir /tmp", E.ACCES), (b"\xff", E.ILSEQ),
+        (b"kill 9 9", E.USAGE), (b"exec 'open", E.SYNTAX), (bytes(MAX_LINE + 1), E.TOOBIG),
     ):  # fmt: skip
         assert await bring(client.write_fid(ctl, line)) is error, line
     await client.write_fid(ctl, b"nice 9")
     assert made.niceness == 9
+    for line in (b"kill INT", b"kill sighup", b"kill 10"):
+        await client.write_fid(ctl, line)
+    assert made.did == ["signal INT", "signal sighup", "signal 10"]
     await client.write_fid(ctl, b"kill")
     assert split_words(await client.text(f"{at}/wait")) == ["4711", "0", "0", "0", "signal 9", "137"]
     client.server.clunk(ctl)
@@ -420,7 +424,7 @@ async def test_what_the_host_does_not_end_is_not_waited_for_when_the_node_stops(
     async def at_once(_: float) -> None:
         return
 
-    monkeypatch.setattr(Made, "kill_group", lambda self: self.did.append("may not be killed"))
+    monkeypatch.setattr(Made, "kill_group", lambda self, signal="KILL": self.did.append("may not be killed"))
     spawn = Hand()
     client = Commands(spawn, FIXED)
     quota = client.quotas[1] = Quota(None, "me")

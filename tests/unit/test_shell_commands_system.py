@@ -256,12 +256,20 @@ async def test_ps(bench: Bench) -> None:
 
 async def test_kill(bench: Bench) -> None:
     bench.world.table = [ProcessInfo(12, 7, "me", "waiting", 0, 0, "", ("sh",))]
-    assert (await bench.run("kill 12; kill -INT 12; kill -9 12; kill -s SIGINT 12; kill -sigterm 12")).status == 0
-    notes = [call[2] for call in bench.world.calls]
-    assert notes == ["kill", "interrupt", "kill", "interrupt", "kill"]
+    typed = (
+        "kill 12; kill -INT 12; kill -9 12; kill -s SIGINT 12; kill -sigterm 12; kill -1 12; kill -quit 12; kill -14 12"
+    )
+    assert (await bench.run(f"{typed}; kill -s stop 12; kill -CONT 12")).status == 0
+    lines = [call[2] for call in bench.world.calls]
+    assert lines == [
+        "kill", "interrupt", "kill", "interrupt", "note term", "note hangup", "note quit", "note alarm",
+        "stop", "start",
+    ]  # fmt: skip
     await refused(bench, "kill 13", 1, E.SRCH.text)
     await refused(bench, "kill", 2, E.USAGE.text)
-    await refused(bench, "kill -HUP 12", 2, "-HUP")
+    for word in ("-USR1", "-19", "-0", "-x", "-WINCH"):
+        await refused(bench, f"kill {word} 12", 2, word)
+    await refused(bench, "kill -STOP %1", 2, "INT, TERM and KILL")
     await refused(bench, "kill -s", 2, E.USAGE.text)
     await refused(bench, "kill %1", 1, "%1")
     before = list(bench.world.calls)

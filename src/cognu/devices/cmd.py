@@ -54,7 +54,7 @@ ENDING_SECONDS = 3.0
 MAX_TOLD = 500
 """Characters of a command line that the log has."""
 OPEN, EXECUTE, DONE = "Open", "Execute", "Done"
-USAGE = "exec [ARG...]; kill; killonclose; nice [N]; dir PATH"
+USAGE = "exec [ARG...]; kill [SIGNAL]; killonclose; nice [N]; dir PATH"
 USUAL_NICE, MOST_NICE = 10, 19
 
 
@@ -107,9 +107,9 @@ class Run(Counted):
     def _status(self) -> str:
         return f"cmd/{self.name} {self.opens} {self.state} {quote(self.directory)} {quote(self.command.name)}\n"
 
-    def kill(self) -> None:
+    def kill(self, signal: str = "KILL") -> None:
         if self.piped is not None and self.state == EXECUTE:
-            self.piped.kill_group()
+            self.piped.kill_group(signal)
 
     def hang_up(self) -> None:
         """End it and its streams. What is still starting ends when it has."""
@@ -262,9 +262,9 @@ class _Ctl(_File):
         match words:
             case ["exec", *given]:
                 yield run.execute(given, fid.caller)
-            case ["kill"]:
+            case ["kill", *given] if len(given) < 2:
                 run.running()
-                run.kill()
+                run.kill(*given)
             case ["killonclose"]:
                 fid.state = run
             case ["nice"]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from cognu.devices.kept import KeptTerminal
 from cognu.devices.lent import read_on, write_on
+from cognu.devices.procctl import send_note
 from cognu.errors import CognuError, E, FileError
 from cognu.files.chan import Chan
 from cognu.files.launch import SHELL, Launch
@@ -228,7 +229,7 @@ class Keeping:
             kept.waiting.cancel()
             kept.waiting = None
         process.kill = lambda by: self._leave(kept, seat, 128 + 9, str(FileError(E.KILLED, "", by)))
-        process.note = lambda text: session.note(text) if session.note is not None else None
+        process.note = lambda text: send_note(session, text)
         process.pause = lambda stop: session.pause(stop) if session.pause is not None else None
         self._spawn(self._show(kept, seat))
 

@@ -27,6 +27,7 @@ from cognu.files.launch import SHELL, TOKEN_LABEL, TOKEN_VARIABLE, Launch
 from cognu.files.limits import USUAL_WEIGHT, Resource
 from cognu.files.mounts import MREPL, ChanMover, Device
 from cognu.files.namespace import Namespace
+from cognu.files.notes import note_signal
 from cognu.files.nscommands import apply
 from cognu.files.nstext import quote, split_words
 from cognu.files.process import Process, State
@@ -246,7 +247,7 @@ class Launcher:
         process.node = peer.name
         left = launch.program == SHELL and not launch.args  # whoever kills a prompt wants to be away from it
         process.kill = lambda by: self._kill_far(process, peer, ctl, by, left)
-        process.note = lambda text: self._tell(process, ctl, f"note {quote(text)}")
+        process.note = lambda text: self._tell(process, ctl, f"note {quote(_known(text))}")
         process.tell = lambda line: self._tell(process, ctl, line)
         process.pause = lambda stop: self._tell(process, ctl, "stop" if stop else "start")
         process.weigh = lambda weight: self._tell(process, ctl, f"pri {weight}")
@@ -439,7 +440,7 @@ class Launcher:
             process.quota.give(Resource.MEMORY, SHELL_MEMORY)
             raise
         process.kill = lambda by: child.signal(9)
-        process.note = lambda text: child.signal(2)
+        process.note = lambda text: child.signal(note_signal(text))
         process.pause = lambda stop: child.signal(signal.SIGSTOP if stop else signal.SIGCONT)
 
         async def follow() -> None:
@@ -500,6 +501,12 @@ def _how_lost(error: Exception, node: str) -> str:
     if error.error is E.REVOKED:
         return str(FileError(error.error, "", f"{node} took back: {RUN}"))
     return str(FileError(error.error, node, error.detail))
+
+
+def _known(note: str) -> str:
+    """A note that has a meaning: whoever sent it hears of one that has none here, for over there nobody would."""
+    note_signal(note)
+    return note
 
 
 def _far_lines(process: Process, launch: Launch) -> list[str]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Answer = Value | None
 EXIT_TRAPPED, EXIT_KILLED = 134, 137
 """What a shell shows for a program that trapped or was killed: 128 + SIGABRT, 128 + SIGKILL."""
-NOTES = {"hangup": 1, "interrupt": 2, "quit": 3, "kill": 9, "alarm": 14, "term": 15}
-"""Notes a program can be sent and the signals of POSIX they are; WASI has no handlers, so each ends it."""
 
 HostCall = Callable[..., Answer | Awaitable[Answer]]
 
@@ -241,14 +239,6 @@ class Guest:
         if not outcome.refused and self._fiber.memory_size >= self.limits.memory:
             detail = f"{detail}; {E.NOMEM.text}: {self.limits.memory}"
         return Exit(How.TRAPPED, EXIT_TRAPPED, FileError(row, "", detail), trace)
-
-
-def note_signal(text: str) -> int:
-    """The signal that a note is. Raises INVAL for one that means nothing to a program."""
-    number = NOTES.get(text)
-    if number is None:
-        raise FileError(E.INVAL, text, " ".join(NOTES))
-    return number
 
 
 def drop(awaitable: Awaitable[Answer]) -> None:

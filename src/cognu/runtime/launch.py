@@ -27,6 +27,7 @@ from cognu.files.limits import Account, Resource
 from cognu.files.listing import read_directory
 from cognu.files.mounts import MAFTER, MBEFORE, MCREATE, MREPL, may_hand_on
 from cognu.files.namespace import Namespace
+from cognu.files.notes import note_signal
 from cognu.files.post import NAME_BYTES
 from cognu.files.process import Descriptors, Process, ProcessTable, State
 from cognu.files.server import FileServer
@@ -35,7 +36,7 @@ from cognu.kernel import CREATE, EXECUTE, READ, WRITE, Cap
 from cognu.ninep.types import OACCESS, OEXEC, ORDWR, OREAD, OWRITE, QTDIR
 from cognu.runtime import native
 from cognu.runtime.cache import CompileCache, Progress
-from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage, note_signal, resolve
+from cognu.runtime.guest import EXIT_KILLED, Exit, Guest, How, Limits, Usage, resolve
 from cognu.runtime.runners import Runners
 from cognu.runtime.scheduler import Scheduler, check_start
 from cognu.runtime.wasi import IMPORTS, Program

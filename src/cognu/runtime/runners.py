@@ -30,6 +30,7 @@ from cognu.files.export import Export
 from cognu.files.export_calls import Attach
 from cognu.files.launch import Launch
 from cognu.files.limits import USUAL_WEIGHT, Account, Resource
+from cognu.files.notes import note_signal
 from cognu.files.process import Descriptors, Process, ProcessTable
 from cognu.files.reach import WANTS, reach_root
 from cognu.files.server import FileServer
@@ -38,7 +39,7 @@ from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.ninep.messages import Dialect
 from cognu.ninep.server import Limits as SessionLimits
 from cognu.runtime.engine import Module, Settings
-from cognu.runtime.guest import EXIT_KILLED, Limits, Usage, note_signal
+from cognu.runtime.guest import EXIT_KILLED, Limits, Usage
 from cognu.runtime.runner_streams import StreamServer
 from cognu.runtime.runner_text import (
     MAX_LINE,

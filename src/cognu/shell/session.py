@@ -44,7 +44,6 @@ from cognu.shell.system import (
     Flags,
     Grant,
     Mode,
-    Note,
     ProcessInfo,
     Program,
     RunOptions,
@@ -571,9 +570,9 @@ class NodeSession:
             found.append(process_info(status.decode("utf-8", "replace"), args.decode("utf-8", "replace")))
         return found
 
-    async def note(self, pid: int, note: Note) -> None:
+    async def control(self, pid: int, line: str) -> None:
         with about_process(pid):
-            await self.write_to(f"/proc/{pid}/ctl", note.encode())
+            await self.write_to(f"/proc/{pid}/ctl", line.encode())
 
     async def wait(self, pid: int) -> int:
         with about_process(pid):

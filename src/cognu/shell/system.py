@@ -299,7 +299,8 @@ class System(Protocol):
 
     async def processes(self) -> Sequence[ProcessInfo]: ...
 
-    async def note(self, pid: int, note: Note) -> None: ...
+    async def control(self, pid: int, line: str) -> None:
+        """A line for its ctl (proc(3)). Raises `FileError(SRCH)`, and what refuses the line."""
 
     async def wait(self, pid: int) -> int:
         """The exit status of any process that may be seen. Raises `FileError(SRCH)`."""

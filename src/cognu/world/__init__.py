@@ -601,8 +601,11 @@ class Piped(Protocol):
     def weigh(self, nice: int) -> None:
         """As `Child.weigh`."""
 
-    def kill_group(self) -> None:
-        """End it and all of its group that is left, at once. What has left the group by itself goes on."""
+    def kill_group(self, signal: str = "KILL") -> None:
+        """Send a signal, by its name or this host's number, to it and all of its group that is left.
+
+        KILL ends them at once. What has left the group by itself hears nothing of it. Raises USAGE.
+        """
 
     def close(self) -> None:
         """Close all streams; who waits at one is woken. May be called twice."""

@@ -11,6 +11,7 @@ import os
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from signal import Signals
 
 from cognu.errors import E, FileError
 from cognu.world import Child
@@ -73,6 +74,15 @@ class _End:
         os.close(number)
 
 
+def _number(word: str) -> int:
+    """A signal's. Raises USAGE for what is none on this host."""
+    name = f"SIG{word.upper().removeprefix('SIG')}"
+    for known in Signals:
+        if name == known.name or word == str(known.value):
+            return known.value
+    raise FileError(E.USAGE, word, "a signal's name, or number on this host")
+
+
 def _wake(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
@@ -112,10 +122,11 @@ class RealPiped:
     def weigh(self, nice: int) -> None:
         self._child.weigh(nice)
 
-    def kill_group(self) -> None:
+    def kill_group(self, signal: str = "KILL") -> None:
+        number = _number(signal)
         # The number is nobody else's while one of the group is left, be it not the first.
         with suppress(ProcessLookupError, PermissionError):  # macOS: PERM for a group of zombies alone
-            os.killpg(self.pid, 9)
+            os.killpg(self.pid, number)
 
     def close(self) -> None:
         self.close_input()

@@ -233,7 +233,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             ("n=", "d=", "json"),
             (0, 0),
         ),
-        Command("kill", processes.kill, "end processes or jobs", "kill [-INT | -KILL] PID|%JOB...", "kill 42", None),
+        Command("kill", processes.kill, "end processes or jobs", "kill [-SIGNAL] PID|%JOB...", "kill 42", None),
         Command(
             "wait",
             processes.wait,

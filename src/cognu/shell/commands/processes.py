@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from posixpath import normpath
 
 from cognu.errors import E, FileError
+from cognu.files.notes import SIGNALS, signal_line
 from cognu.files.nstext import split_commands
 from cognu.files.wants import NETWORK, NETWORK_RIGHTS, is_within
 from cognu.shell.commands.grants import check_rights
@@ -17,19 +18,11 @@ from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count, parse_seconds, parse_size
 from cognu.shell.programs import run_program, serve_program
 from cognu.shell.state import Call, ExitShell, decode, encode
-from cognu.shell.system import Directory, Grant, Note, RunOptions, absolute
+from cognu.shell.system import Directory, Grant, RunOptions, absolute
 from cognu.shell.wants import NET
 
-_NOTES: dict[str, Note] = {
-    "INT": "interrupt",
-    "2": "interrupt",
-    "TERM": "kill",
-    "15": "kill",
-    "KILL": "kill",
-    "9": "kill",
-}
-"""Guests take no signals, so to be asked to end is to be ended."""
-
+OF_JOBS = ("interrupt", "note term", "kill")
+"""What a job can be sent: it may be the shell's own work, which is asked to end, or ended."""
 SHOWN = 6
 """Mount points at most that are named."""
 
@@ -135,30 +128,33 @@ async def ps(call: Call) -> int:
 
 async def kill(call: Call) -> int:
     operands = list(call.operands)
-    note: Note = "kill"
+    line = "kill"
     if operands and operands[0].startswith("-"):
-        name = operands.pop(0)[1:].upper().removeprefix("SIG")
-        if name == "S" and operands:
-            name = operands.pop(0).upper().removeprefix("SIG")
-        if name not in _NOTES:
-            raise call.usage(f"the signals are {' '.join(_NOTES)}", f"-{name}")
-        note = _NOTES[name]
+        name = operands.pop(0)[1:]
+        if name == "s" and operands:
+            name = operands.pop(0)
+        found = signal_line(name)
+        if found is None:
+            raise call.usage(f"the signals are {' '.join(SIGNALS)}", f"-{name}")
+        line = found
     if not operands:
         raise call.usage("which process?")
 
     for text in operands:
         if not text.startswith("%"):
             parse_count(text)  # a word that is none ends nothing, not even those before it
+        elif line not in OF_JOBS:
+            raise call.usage("a job takes INT, TERM and KILL, its programs more", text)
 
     async def one(text: str) -> None:
         if text.startswith("%"):
             # A job's programs are killed by the second of two requests.
             task = call.shell.job(text).task
-            for _ in range(2 if note == "kill" else 1):
+            for _ in range(1 if line == "interrupt" else 2):
                 task.cancel()
                 await asyncio.sleep(0)
         else:
-            await call.system.note(parse_count(text), note)
+            await call.system.control(parse_count(text), line)
 
     return await call.each(operands, one)
 
