@@ -369,13 +369,13 @@ async def test_a_program_that_runs_on_is_interrupted_or_killed(bench: Bench, ses
     [row] = [row for row in await session.processes() if row.pid == first.pid]
     assert (row.state, row.parent, row.user) == ("Running", session.pid, "me")
     assert row.argv[0].endswith("/spin")
-    await first.control("interrupt")
+    await first.note("interrupt")
     assert (await first.wait(), await first.wait()) == (130, 130)
     waiting_for = asyncio.create_task(session.wait(second.pid))
     await session.control(second.pid, "kill")
     assert (await second.wait(), await waiting_for) == (137, 137)
     assert "killed" in second.message
-    await second.control("kill")  # it is gone, and that is no error
+    await second.note("kill")  # it is gone, and that is no error
     await refused(session.control(second.pid, "kill"), E.SRCH, str(second.pid))
     await refused(session.wait(second.pid), E.SRCH, str(second.pid))
 
