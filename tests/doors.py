@@ -193,7 +193,7 @@ OF_THE_WORLD: Rows = {
     "node/base.py": {"_host_directories": "world.disk", "make_base": "world.disk world.network parts.network"},
     "node/launcher.py": {"Launcher._start_shell": "node.world.spawn"},
     "node/listening.py": {"Listening.listen": "self._node.world.network"},
-    "node/meeting.py": {"_rename": "node.network"},  # the server of /n
+    "node/meeting.py": {"_rename": "node.network", "_label": "node.world.disk"},  # the server of /n; the settings
     "node/node.py": {
         "Node.hosts": "self.world.network",
         "Node.listen": "self.world.disk",

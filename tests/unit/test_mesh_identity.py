@@ -262,7 +262,8 @@ def _with(**changes: object) -> bytes:
         b"", b"[]", b"{}", b"\xff", b"[" * 100_000, json.dumps({**GOOD, "version": 2}).encode(),
         json.dumps({**GOOD, "more": 1}).encode(), json.dumps({**GOOD, "peers": [1]}).encode(),
         json.dumps({**GOOD, "peers": GOOD["peers"] * 2}).encode(), _with(name=1), _with(name="/"), _with(extra=""),
-        _with(addresses="x"), _with(granted=[1]), _with(fingerprint="x"), _with(certificate="\ud800"),
+        _with(addresses="x"), _with(labels=["B"]), _with(labels=["a", "a=1"]), _with(labels=1),
+        _with(granted=[1]), _with(fingerprint="x"), _with(certificate="\ud800"),
         format_book([peer(1, "same"), peer(2, "same")]), format_book([peer(1, "one")])[:-20],
     ],
 )  # fmt: skip

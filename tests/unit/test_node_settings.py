@@ -71,9 +71,9 @@ def kept(tmp_path: Path, text: str) -> Settings:
 
 
 def test_discovery_and_labels_are_read_and_written(tmp_path: Path) -> None:
-    text = '{"discovery": "pairing", "labels": ["room=the kitchen", "gpu="]}'
+    text = '{"discovery": "pairing", "labels": ["room=the kitchen", "gpu=", "arm"]}'
     found = kept(tmp_path, text)
-    assert (found.discovery, found.labels) == ("pairing", ("room=the kitchen", "gpu="))
+    assert (found.discovery, found.labels) == ("pairing", ("room=the kitchen", "gpu=", "arm"))
     save_settings(real_world().disk, Home(str(tmp_path)), found)
     assert load_settings(real_world().disk, Home(str(tmp_path)), "desk") == found
     assert kept(tmp_path, "{}").discovery == "on"
@@ -85,7 +85,8 @@ def test_discovery_and_labels_are_read_and_written(tmp_path: Path) -> None:
         '{"discovery": "sometimes"}',
         '{"discovery": 1}',
         '{"labels": "room=x"}',
-        '{"labels": ["room"]}',
+        '{"labels": ["room", "room"]}',
+        '{"labels": ["a=\\ud800"]}',
         '{"labels": ["=x"]}',
         '{"labels": ["Room=x"]}',
         '{"labels": ["a=1", "a=2"]}',

@@ -34,6 +34,8 @@ from shell_fake import Bench
         ('echo "${HO', "variable", "HO"),
         ("echo '$HO", "path", "$HO"),
         ("cpu p", "node", "p"),
+        ("peers label p", "node", "p"),
+        ("peers p", "path", "p"),
         ("import p", "node", "p"),
         ("run --on p", "node", "p"),
         ("run --on=p", "node", "p"),

@@ -25,7 +25,7 @@ def row(name: str = "pi", **more: Any) -> dict[str, Any]:
         "name": name, "fingerprint": name * 10, "connected": True, "since": 10**18, "seen": None, "rtt": 1_500_000,
         "address": "192.0.2.2:4000", "interface": "wlan0", "dialled": True, "rate": 3 << 20, "near": False,
         "reserves": [], "waits": False, "granted": ["net"], "received": [], "current": True, "as_of": 0,
-        "dropped": False,
+        "dropped": False, "labels": [],
     }  # fmt: skip
     return {**usual, **more}
 
@@ -109,7 +109,7 @@ async def test_renaming_and_dropping_are_the_node_s(bench: Bench) -> None:
     bench.system.world.answers |= {"rename": renamed, "drop": {"told": False}}
     assert "/n/attic" in (await bench.run("peers rename pi attic")).out
     assert "not reached" in (await bench.run("peers drop pi")).out
-    assert json.loads((await bench.run("peers --json drop pi")).out) == {"told": False}
+    assert json.loads((await bench.run("peers drop pi --json")).out) == {"told": False}
     asked = [call[1:] for call in bench.system.world.calls]
     assert asked == [("rename", {"peer": "pi", "name": "attic"}), ("drop", {"peer": "pi"}), ("drop", {"peer": "pi"})]
 
@@ -119,7 +119,36 @@ async def test_a_name_that_a_machine_has_already_is_not_told_as_a_change(bench: 
     assert (await bench.run("peers rename pi pi")).out == "pi is pi already, at /n/pi\n"
 
 
-@pytest.mark.parametrize("words", ["peers pi", "peers rename pi", "peers drop", "peers label a b", "peers -x"])
+@pytest.mark.parametrize(
+    ("words", "asked", "own", "labels", "said"),
+    [
+        ("pi gpu=yes -ram", ["gpu=yes", "-ram"], False, ["gpu=yes", "room=the kitchen"],
+         "pi, for this machine alone, is labelled gpu=yes, room=the kitchen\n"),
+        ("desk gpu", ["gpu"], True, ["gpu"], "desk, this machine, is labelled gpu\n"),
+        ("pi -gpu", ["-gpu"], False, [], "pi has no labels\n"),
+        ("pi", [], False, ["a=1", "b"], "a=1\nb\n"),
+        ("pi", [], False, [], ""),
+    ],
+)  # fmt: skip
+async def test_labels_are_given_taken_away_and_listed(
+    bench: Bench, words: str, asked: list[str], own: bool, labels: list[str], said: str
+) -> None:
+    name = words.split()[0]
+    bench.system.world.answers["label"] = {"peer": name, "own": own, "labels": labels, "changed": True}
+    assert (await bench.run(f"peers label {words}")).out == said
+    assert bench.system.world.calls[-1][1:] == ("label", {"peer": name, "words": asked})
+
+
+async def test_labels_have_a_column_when_there_are_some(bench: Bench) -> None:
+    head, pi, lap = peer_lines([row(labels=["gpu=yes", "room=a b"]), row("lap")])
+    assert "  LABELS  " in head
+    assert "  gpu=yes,room=a b  " in pi
+    assert cells(lap)[7].strip() == "-"
+    bench.system.world.answers["label"] = {"peer": "pi", "own": False, "labels": ["a"], "changed": True}
+    assert json.loads((await bench.run("peers --json label pi a")).out)["labels"] == ["a"]
+
+
+@pytest.mark.parametrize("words", ["peers pi", "peers rename pi", "peers drop", "peers label", "peers -x"])
 async def test_wrong_usage(bench: Bench, words: str) -> None:
     assert (await bench.run(words)).status == 2
 

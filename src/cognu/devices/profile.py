@@ -1,58 +1,65 @@
-"""`#P`: what this machine is, seen as `/dev/profile`: a line for each attribute, `NAME=VALUE`.
+"""`#P`: what this machine is: a directory, seen as `/dev/profile`, with a file for each thing that is known.
 
-Values are quoted as in namespace(5) if they have blanks. Each open file is as the machine was then.
+A file has a line for each value. What the host does not tell is an empty file. Each open file is as the machine was
+then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-from cognu.files.nstext import quote
 from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.world import Machine, Profile, Threads
 
+ATTRIBUTES: Final[dict[str, Callable[[Profile], Iterable[object]]]] = {
+    "architecture": lambda profile: [profile.architecture],
+    "system": lambda profile: [profile.system],
+    "release": lambda profile: [profile.release],
+    "distribution": lambda profile: [profile.distribution],
+    "cores": lambda profile: [profile.cores],
+    "memory": lambda profile: [profile.memory or ""],
+    "free": lambda profile: [profile.free or ""],
+    "sensors": lambda profile: profile.sensors,
+    "screens": lambda profile: profile.screens,
+    "batteries": lambda profile: profile.batteries,
+    "charger": lambda profile: [profile.charger],
+    "runs": lambda profile: ["wasm", "isolated" if profile.isolates else ""],
+}
+"""By the name of its file, what the host says of it."""
 
-class ProfileFile(Node):
-    def __init__(self, machine: Machine, threads: Threads, name: str, labels: Sequence[str]) -> None:
-        super().__init__("profile", 0o444)
-        self._machine = machine
+
+class AttributeFile(Node):
+    """`values` may look at the host, so they are asked for in a thread."""
+
+    def __init__(self, name: str, threads: Threads, values: Callable[[], Iterable[object]]) -> None:
+        super().__init__(name, 0o444)
         self._threads = threads
-        self._name = name
-        self._labels = tuple(labels)
+        self._values = values
 
     async def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        profile = await self._threads.run(self._machine.profile)
-        fid.state = profile_text(profile, self._name, self._labels).encode()
+        fid.state = lines(await self._threads.run(self._values)).encode()
 
     def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
         assert isinstance(fid.state, bytes)
         return fid.state[offset : offset + count]
 
 
-def profile_text(profile: Profile, name: str, labels: Sequence[str]) -> str:
-    """What the host does not say has no line, and nothing has two. `labels` are NAME=VALUE."""
-    pairs = [(attribute, " ".join(value.split())) for attribute, value in _attributes(profile, name, labels)]
-    return "".join(f"{attribute}={quote(value)}\n" for attribute, value in pairs if value)
+def lines(values: Iterable[object]) -> str:
+    """A line for each value that is not empty. Devices name themselves: what steers a terminal becomes a `?`."""
+    texts = [" ".join(str(value).split()) for value in values]
+    return "".join("".join(char if char.isprintable() else "?" for char in text) + "\n" for text in texts if text)
 
 
-def _attributes(profile: Profile, name: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    yield "name", name
-    yield "architecture", profile.architecture
-    yield "system", profile.system
-    yield "release", profile.release
-    yield "cores", str(profile.cores)
-    yield "memory", str(profile.memory or "")
-    yield "free", str(profile.free or "")
-    for sensor in profile.sensors:
-        yield "sensor", sensor
-    for screen in profile.screens:
-        yield "screen", screen
-    for label in labels:
-        key, _, value = label.partition("=")
-        yield f"label.{key}", value
+def profile_server(
+    machine: Machine, threads: Threads, name: str, labels: Callable[[], Sequence[str]] = tuple
+) -> TreeServer:
+    """`name` is what this machine calls itself; `labels` are its own now, `mesh.labels`."""
 
+    def file(attribute: str, get: Callable[[Profile], Iterable[object]]) -> Node:
+        return AttributeFile(attribute, threads, lambda: get(machine.profile()))
 
-def profile_server(machine: Machine, threads: Threads, name: str, labels: Sequence[str] = ()) -> TreeServer:
-    """`name` is what this machine calls itself."""
-    return TreeServer("#P", Directory("", [ProfileFile(machine, threads, name, labels)]))
+    known = [file(attribute, get) for attribute, get in ATTRIBUTES.items()]
+    said = [AttributeFile("name", threads, lambda: [name]), AttributeFile("labels", threads, labels)]
+    return TreeServer("#P", Directory("", [Directory("profile", [*said, *known])]))

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from cognu.errors import E, FileError, LinkBroken
+from cognu.mesh.labels import LABEL_RULE, valid_labels
 from cognu.world import Disk, Keeper
 
 FINGERPRINT_LENGTH = 52
@@ -194,7 +195,7 @@ def load_identity(world: Keeper, home: str) -> Identity:
 @dataclass(frozen=True)
 class Peer:
     """A machine this node paired with. `granted` is what we let it use, `received` what it lets us use, as it said
-    last, at `as_of` (seconds since 1970)."""
+    last, at `as_of` (seconds since 1970). `labels` are what this machine's user says of it, as in `mesh.labels`."""
 
     fingerprint: str
     name: str
@@ -203,6 +204,7 @@ class Peer:
     granted: tuple[str, ...] = ()
     received: tuple[str, ...] = ()
     as_of: int = 0
+    labels: tuple[str, ...] = ()
 
 
 def clean_name(offered: str, fallback: str) -> str:
@@ -295,11 +297,12 @@ class PeerBook:
         if known is None:
             stored = replace(peer, name=self.unique_name(peer.name))
         elif anew:
-            stored = replace(peer, name=known.name)
+            stored = replace(peer, name=known.name, labels=known.labels)
         else:
             stored = replace(
                 peer,
                 name=known.name,
+                labels=known.labels,
                 granted=tuple(dict.fromkeys((*known.granted, *peer.granted))),
                 received=tuple(dict.fromkeys((*known.received, *peer.received))),
             )
@@ -369,6 +372,8 @@ def check_peer(peer: Peer) -> None:
     for grants in (peer.granted, peer.received):
         if not bounded_grants(grants):
             raise FileError(E.INVAL, peer.name, "grants")
+    if not valid_labels(peer.labels):
+        raise FileError(E.INVAL, peer.name, LABEL_RULE)
     try:
         der = certificate_der(peer.certificate)
         check_certificate(der)
@@ -407,19 +412,22 @@ def parse_book(data: bytes, path: str) -> dict[str, Peer]:
 
 
 def _parse_peer(row: object) -> Peer | None:
-    if not isinstance(row, dict) or row.keys() != {field.name for field in fields(Peer)}:
+    if not isinstance(row, dict):
+        return None
+    row = {"labels": [], **row}  # nobody said any, maybe before there were some
+    if row.keys() != {field.name for field in fields(Peer)}:
         return None
     as_of = row["as_of"]
     if type(as_of) is not int or as_of < 0:
         return None
     texts = [row["fingerprint"], row["name"], row["certificate"]]
-    lists = [row["addresses"], row["granted"], row["received"]]
+    lists = [row["addresses"], row["granted"], row["received"], row["labels"]]
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(items, list) for items in lists):
         return None
     if not all(isinstance(item, str) for items in lists for item in items):
         return None
-    addresses, granted, received = (tuple(items) for items in lists)
-    peer = Peer(row["fingerprint"], row["name"], row["certificate"], addresses, granted, received, as_of)
+    addresses, granted, received, labels = (tuple(items) for items in lists)
+    peer = Peer(row["fingerprint"], row["name"], row["certificate"], addresses, granted, received, as_of, labels)
     try:
         check_peer(peer)
     except (FileError, UnicodeError):

@@ -20,6 +20,7 @@ from cognu import compiled
 from cognu.devices.log import JsonLines
 from cognu.errors import CognuError
 from cognu.mesh.discovery import MODES
+from cognu.mesh.identity import clean_name
 from cognu.node.assembly import running
 from cognu.node.base import UMASK
 from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, check_name, load_settings, save_settings
@@ -76,7 +77,7 @@ def _log_to(home: Home, stderr: bool) -> None:
 async def _main(options: argparse.Namespace, home: Home, umask: int) -> None:
     keep_freed_memory()
     world = real_world()
-    settings = load_settings(world.disk, home, socket.gethostname().partition(".")[0] or "node")
+    settings = load_settings(world.disk, home, clean_name(socket.gethostname(), "node"))
     if options.name is not None:
         check_name(options.name)
     chosen = {key: getattr(options, key) for key in ("name", "listen", "isolate", "discovery") if getattr(options, key)}

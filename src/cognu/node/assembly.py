@@ -72,7 +72,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         control = control_server({**make_verbs(node, listening), **pairings.verbs()}, node.status, links, peers)
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
-            settings.unix, settings.name, user, home.path, kept, umask, settings.labels,
+            settings.unix, settings.name, user, home.path, kept, umask, lambda: node.settings.labels,
             PeerMachines(node), registry, kept=launcher.keeping.text,
             resources=make_resources(node, stack),
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cognu.devices.cons import cons_server
@@ -80,7 +80,7 @@ class Parts:
     home: str  # the node's directory; its key is no file of anybody's namespace, whatever is granted
     log: Ring = field(default_factory=Ring)  # the node's log
     umask: int = UMASK  # for files of the host that are made through it
-    labels: tuple[str, ...] = ()  # this machine's, NAME=VALUE
+    labels: Callable[[], Sequence[str]] = tuple  # this machine's own, `mesh.labels`
     machines: Machines | None = None  # those that /net/cs knows by name
     registry: Registry | None = None  # of services, here and on other machines
     kept: Callable[[Caller | None], str] = none_kept  # what /proc/kept has for a caller

@@ -15,10 +15,12 @@ from cognu.errors import E, FileError
 from cognu.files.nstext import quote
 from cognu.files.tree import Text
 from cognu.mesh.discovery import Discovery, Me
-from cognu.mesh.identity import clean_name, short
+from cognu.mesh.identity import Peer, clean_name, short
+from cognu.mesh.labels import changed_labels
 from cognu.mesh.links import PeerStatus
 from cognu.ninep.watches import CONTENT
 from cognu.node.node import Node
+from cognu.node.settings import change_labels
 from cognu.node.telling import refresh
 
 Arguments = dict[str, Any]
@@ -101,6 +103,7 @@ def _row(node: Node, row: PeerStatus, current: bool, away: tuple[int, int] | Non
             for other in row.reserves
         ],
         "waits": row.waits,
+        "labels": list(peer.labels),
         "granted": list(peer.granted),
         "received": list(peer.received),
         "current": current,
@@ -147,4 +150,37 @@ async def _rename(node: Node, arguments: Arguments) -> Any:
     return {"peer": renamed.name, "fingerprint": renamed.fingerprint, "changed": True}
 
 
-MEETING: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {"peers": _peers, "near": _near, "rename": _rename}
+async def _label(node: Node, arguments: Arguments) -> Any:
+    """Give labels to a machine, or take them: `words` as in `mesh.labels.changed_labels`, none to see what there is.
+
+    This machine's `own` are said by its profile; those of a peer are kept here alone. Raises NOPEER, AMBIGUOUS, INVAL,
+    and DAMAGED if the settings were damaged meanwhile.
+    """
+    text, words = str(arguments["peer"]), [str(word) for word in arguments.get("words", ())]
+    peer = _other(node, text)
+    if peer is None:
+        name, before = node.settings.name, node.settings.labels
+        if words:
+            node.settings = change_labels(node.world.disk, node.home, node.settings, words)
+        labels = node.settings.labels
+    else:
+        name, before, labels = peer.name, peer.labels, changed_labels(peer.labels, words)
+        node.book.update(replace(peer, labels=labels))
+    return {"peer": name, "own": peer is None, "labels": list(labels), "changed": labels != before}
+
+
+def _other(node: Node, text: str) -> Peer | None:
+    """The peer that a text names; None if it names this machine. A peer comes first, should both have a name."""
+    if text == node.identity.fingerprint:
+        return None
+    try:
+        return node.book.find(text)
+    except FileError as error:
+        if error.error is E.NOPEER and text in (node.settings.name, clean_name(node.settings.name, "")):
+            return None
+        raise
+
+
+MEETING: dict[str, Callable[[Node, Arguments], Awaitable[Any]]] = {
+    "peers": _peers, "near": _near, "rename": _rename, "label": _label,
+}  # fmt: skip

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cognu.errors import E, FileError
 from cognu.files.users import Users, parse_users
 from cognu.mesh.discovery import MODES
 from cognu.mesh.identity import NAME_LIMIT, valid_name
+from cognu.mesh.labels import MOST_LABELS, changed_labels, valid_labels
 from cognu.mesh.session_core import Timing
 from cognu.node.hosting import parse_commands, parse_sensors
 from cognu.world import MAX_SOCKET_PATH, Disk
@@ -26,7 +26,7 @@ class Settings:
     `isolate` says which programs run in a process of their own, those for which it is `asked` or `all`; `runners` how
     many such processes are kept ready. `retention` is for how many seconds a session with a peer outlives its last
     link. `discovery` says when this machine is announced on the local networks, and others are looked for, as in
-    `mesh.discovery`. `labels` are this machine's own, `NAME=VALUE`, for /dev/profile. `commands` are programs of the
+    `mesh.discovery`. `labels` are this machine's own (`mesh.labels`), for /dev/profile. `commands` are programs of the
     host that may be run through `#C`, `sensors` what `#S` measures, as in `node.hosting`.
     """
 
@@ -44,8 +44,6 @@ class Settings:
 
 
 ISOLATED = ("asked", "all")
-MOST_LABELS = 64
-LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}=[^\x00-\x1f\x7f]{0,200}")
 MOST_RUNNERS = 64
 LONGEST_RETENTION = 7 * 24 * 3600
 
@@ -112,11 +110,23 @@ def check_name(name: str) -> None:
         raise FileError(E.USAGE, f"--name {name!r}", may)
 
 
-def check_labels(subject: str, labels: Sequence[str], error: E = E.DAMAGED) -> None:
-    """Raises `error` about `subject` for what are no labels, or twice the same, or too many."""
-    names = [label.partition("=")[0] for label in labels]
-    if not all(LABEL.fullmatch(label) for label in labels) or len(set(names)) < len(names) or len(names) > MOST_LABELS:
-        raise FileError(error, subject, f"labels are NAME=VALUE, each name once, at most {MOST_LABELS}")
+def check_labels(subject: str, labels: Sequence[str]) -> None:
+    """Raises DAMAGED about `subject` for what are no labels, or twice the same, or too many."""
+    if not valid_labels(labels):
+        raise FileError(E.DAMAGED, subject, f"labels are NAME or NAME=VALUE, each name once, at most {MOST_LABELS}")
+
+
+def change_labels(disk: Disk, home: Home, settings: Settings, words: Sequence[str]) -> Settings:
+    """The settings with other labels, as in `mesh.labels.changed_labels`; they are on the disk when it returns.
+
+    The rest of the file stays as it is now: somebody may have written there what holds from the next start. Raises
+    INVAL, DAMAGED, and what writing raises.
+    """
+    kept = load_settings(disk, home, settings.name)
+    labels = changed_labels(kept.labels, words)
+    if labels != kept.labels:
+        save_settings(disk, home, replace(kept, labels=labels))
+    return replace(settings, labels=labels)
 
 
 def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:

@@ -25,6 +25,7 @@ Kind = Literal["command", "help", "variable", "node", "option", "path"]
 _BEGINS_ANOTHER = frozenset(["if", "then", "elif", "else", "while", "until", "do", "{", "!"])
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)?$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_BEFORE_NODES = (("cpu",), ("import",), ("peers", "rename"), ("peers", "label"), ("peers", "drop"))
 _SPECIAL = frozenset(" \t\n|&;()<>\\'\"$`*?[]#~!{}=")
 _IN_DOUBLE_QUOTES = frozenset('\\"$`')
 
@@ -144,7 +145,7 @@ def _by_words(place: Place) -> Place:
             return Place("path", place.start + assigned.end(), typed[assigned.end() :], "", place.quote, words)
     elif typed.startswith("--on="):
         return Place("node", place.start + 5, typed[5:], "", place.quote, words)
-    elif words[-1] == "--on" or words in (("cpu",), ("import",)) or (words[0] == "export" and len(words) == 2):
+    elif words[-1] == "--on" or words in _BEFORE_NODES or (words[0] == "export" and len(words) == 2):
         kind = "node"
     elif typed.startswith("-"):
         kind = "option"

@@ -281,7 +281,8 @@ class Neighbours(Protocol):
 @dataclass(frozen=True)
 class Profile:
     """What a machine is, and has. `memory` and `free` are bytes, 0 if the host does not tell; `cores` those that this
-    process may use; `sensors` and `screens` are names, a screen's with its size."""
+    process may use; `sensors` and `screens` are names, a screen's with its size; `batteries` are `NAME PERCENT% STATE`;
+    `charger` is `on`, `off` or, where there is none, empty. `isolates`: a program can be run behind a wall."""
 
     architecture: str
     system: str
@@ -291,6 +292,10 @@ class Profile:
     free: int = 0
     sensors: tuple[str, ...] = ()
     screens: tuple[str, ...] = ()
+    distribution: str = ""
+    batteries: tuple[str, ...] = ()
+    charger: str = ""
+    isolates: bool = False
 
 
 class Machine(Protocol):

@@ -171,7 +171,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
             peers.USAGE,
             "peers -w",
             ("w", "near", "json"),
-            (0, 3),
+            plain="label",
         ),
         Command(
             "services",

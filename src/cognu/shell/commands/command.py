@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cognu.errors import E, FileError
@@ -21,7 +21,8 @@ class Command:
 
     `options` lists letters and long names, with `=` after those that take a value, and may be None: then every argument
     is an operand. `operands` is the least and the greatest number of them. `mixed` false: options end at the first
-    operand, because what follows belongs to a program. `status` is what the exit status says.
+    operand, because what follows belongs to a program; with `plain` they do if it is that, since what follows may begin
+    with a dash. `status` is what the exit status says.
     """
 
     name: str
@@ -33,11 +34,20 @@ class Command:
     operands: tuple[int, int] = (0, ANY)
     mixed: bool = True
     status: str = USUAL_STATUS
+    plain: str = ""
 
     def help(self) -> str:
         """Summary, usage, what the manual's page says with its examples, and the exit status."""
         head = f"{self.name}: {self.summary}\nusage: {self.usage}\nexample: {self.example}"
         return f"{head}\n\n{explanation(self.name)}\n\nExit status: {self.status}."
+
+
+def _parse(command: Command, arguments: Sequence[str], names: tuple[str, ...]) -> Options:
+    if command.plain:
+        options = parse_options(arguments, ("help", *names), mixed=False)
+        if options.operands[:1] == [command.plain]:
+            return options
+    return parse_options(arguments, ("help", *names), command.mixed)
 
 
 async def invoke(command: Command, call: Call) -> int:
@@ -49,7 +59,7 @@ async def invoke(command: Command, call: Call) -> int:
     if command.options is None:
         options = Options(operands=list(arguments))
     else:
-        options = parse_options(arguments, ("help", *command.options), command.mixed)
+        options = _parse(command, arguments, command.options)
     if "help" in options:
         await call.print(command.help())
         return 0

@@ -14,13 +14,13 @@ from cognu.shell.commands.top import CLEAR, size
 from cognu.shell.state import Call, end_tasks
 from cognu.shell.system import Watch, is_terminal
 
-USAGE = "peers [-w] [--near] [--json] [rename OLD NEW | drop PEER]"
+USAGE = "peers [-w] [--near] [--json] [rename OLD NEW | label MACHINE [NAME[=VALUE] | -NAME]... | drop PEER]"
 CHANGES = "/mnt/node/peers"
 PAUSE_SECONDS = 0.25
 """Between two pictures: many changes at once are one."""
 LOOK_SECONDS = 5.0
 """At a terminal, round trips and rates are looked at anew so often; of them nobody tells."""
-HEADS = ("NAME", "STATE", "SINCE", "RTT", "RATE", "MAY HERE", "WE MAY THERE", "PATH")
+HEADS = ("NAME", "STATE", "SINCE", "RTT", "RATE", "MAY HERE", "WE MAY THERE", "LABELS", "PATH")
 NEAR_HEADS = ("NAME", "STATE", "SINCE", "ID", "ADDRESS")
 Row = dict[str, Any]
 
@@ -31,6 +31,8 @@ async def peers(call: Call) -> int:
             return await (_live(call) if "w" in call.options else _show(call))
         case ["rename", old, new]:
             return await _rename(call, old, new)
+        case ["label", machine, *words]:
+            return await _label(call, machine, words)
         case ["drop", peer]:
             return await drop(call, peer)
     raise call.usage(USAGE)
@@ -40,6 +42,17 @@ async def _rename(call: Call, old: str, new: str) -> int:
     done = await call.system.rpc("rename", peer=old, name=new)
     since = "from now on" if done["changed"] else "already"
     await _say(call, done, f"{old} is {done['peer']} {since}, at /n/{done['peer']}")
+    return 0
+
+
+async def _label(call: Call, machine: str, words: list[str]) -> int:
+    """Change labels and say what there are then; without words, list them."""
+    done = await call.system.rpc("label", peer=machine, words=words)
+    labels = done["labels"]
+    if words:
+        who = f"{done['peer']}, this machine," if done["own"] else f"{done['peer']}, for this machine alone,"
+        labels = [f"{who} is labelled {', '.join(labels)}" if labels else f"{done['peer']} has no labels"]
+    await _say(call, done, *labels)
     return 0
 
 
@@ -123,9 +136,11 @@ def peer_lines(peers: list[Row]) -> list[str]:
         rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
         rate = "-" if peer["rate"] is None else f"{size(peer['rate'])}B/s"
         since = peer["since"] if peer["connected"] else peer["seen"]
-        rows.append(
-            (peer["name"], _state(peer), "-" if since is None else time_text(since), rtt, rate, here, there, path(peer))
-        )
+        seen = "-" if since is None else time_text(since)
+        labels = ",".join(peer["labels"])
+        rows.append((peer["name"], _state(peer), seen, rtt, rate, here, there, labels or "-", path(peer)))
+    if not any(peer["labels"] for peer in peers):
+        rows = [(*row[:7], row[8]) for row in rows]
     dropped = [str(FileError(E.DROPPED, peer["name"], E.DROPPED.hint)) for peer in peers if peer["dropped"]]
     return [*columns(rows), *dropped]
 
