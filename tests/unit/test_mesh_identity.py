@@ -241,6 +241,29 @@ def test_an_address_that_worked_comes_first_and_few_are_kept(tmp_path: Path) -> 
     book.learn_address("nobody", "10.0.0.2:15")
 
 
+def test_where_a_peer_says_it_is_comes_last_and_in_place_of_what_it_said_before(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    one = book.add(replace(peer(1, "one"), addresses=())).fingerprint
+    writes: list[None] = []
+    book.on_change = lambda: writes.append(None)
+    book.learn_address(one, "10.0.0.2:1")
+    book.claim_address(one, "10.0.0.2:2")
+    assert book.find("one").addresses == ("10.0.0.2:1", "10.0.0.2:2")
+    book.claim_address(one, "10.0.0.2:3", "10.0.0.2:2")
+    assert book.find("one").addresses == ("10.0.0.2:1", "10.0.0.2:3")
+    book.learn_address(one, "10.0.0.2:3")  # it answered there
+    assert book.find("one").addresses == ("10.0.0.2:3", "10.0.0.2:1")
+    assert len(writes) == 4
+    for address in ("10.0.0.2:1", "10.0.0.2:3", "x" * 1000):
+        book.claim_address(one, address, "10.0.0.2:1")
+    book.claim_address("nobody", "10.0.0.2:1")
+    assert (book.find("one").addresses, len(writes)) == (("10.0.0.2:3", "10.0.0.2:1"), 4)
+    for port in range(10, 30):
+        book.claim_address(one, f"10.0.0.2:{port}")
+    kept = book.find("one").addresses
+    assert (len(kept), kept[:2], kept[-1]) == (8, ("10.0.0.2:3", "10.0.0.2:1"), "10.0.0.2:29")
+
+
 def test_what_the_disk_refused_is_not_trusted(tmp_path: Path) -> None:
     book = Node(tmp_path).book
     (tmp_path / "peers.json").mkdir()

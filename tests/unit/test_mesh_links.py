@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import hashlib
 import os
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognu.errors import E, FileError, LinkBroken, Misuse
-from cognu.mesh.identity import Peer, PeerBook, certificate_der, identity_from_seed
+from cognu.mesh.identity import Peer, certificate_der, identity_from_seed
 from cognu.mesh.links import Mesh
-from cognu.mesh.session import Channel
+from cognu.mesh.liveness import SECOND
+from cognu.mesh.session import FAILED_SECONDS, Channel
 from cognu.mesh.session_core import Timing
 from cognu.world import Attendant, SecureStream, TlsKeys
 from cognu.world.net import RealNetwork
@@ -271,7 +273,7 @@ async def test_both_sides_redialling_over_failing_lines_lose_nothing(
 ) -> None:
     """Both dial each other over lines that are cut together, again and again; both send on channels of their own."""
     # Else they would find the way around the lines.
-    monkeypatch.setattr(PeerBook, "learn_address", lambda *_: None)
+    monkeypatch.setattr(Mesh, "_learn", lambda *_: None)
     async with two_nodes(tmp_path) as (a, b):
         lines = [await Forwarder(node.address).start() for node in (a, b)]
         a.book.update(replace(a.book.find("b"), addresses=(lines[1].address,)))
@@ -394,13 +396,116 @@ async def test_dropping_a_peer_cuts_it_at_once_and_for_good(tmp_path: Path) -> N
             await b.mesh.drop("a")
 
 
-async def test_the_host_a_peer_comes_from_is_learnt_with_its_listeners_port(tmp_path: Path) -> None:
+async def answers(node: Node, peer: str) -> None:
+    """Both have the link now."""
+    channel = await node.mesh.open(peer, "echo")
+    await channel.write(b"x")
+    assert await channel.read(1) == b"x"
+    channel.close()
+
+
+async def test_the_host_a_peer_comes_from_is_kept_with_its_listeners_port_behind_where_it_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(fingerprint: str, address: str) -> SecureStream:
+        raise FileError(E.HOSTUNREACH, address)
+
     async with two_nodes(tmp_path) as (a, b):
+        monkeypatch.setattr(b.mesh, "_attempt", never)
+        before = b.mesh._of(a.identity.fingerprint).order
+        assert before(("192.0.2.1:9", a.address), 0) == ["192.0.2.1:9", a.address]
         b.book.update(replace(b.book.find("a"), addresses=("192.0.2.1:9",)))
-        channel = await a.mesh.open("b", "echo")
-        await channel.write(b"x")
-        await channel.read(1)
-        assert b.book.find("a").addresses == (a.address, "192.0.2.1:9")
+        writes: list[None] = []
+        b.book.on_change = lambda: writes.append(None)
+        for _ in range(3):  # said each time, and written once
+            await answers(a, "b")
+            assert b.book.find("a").addresses == ("192.0.2.1:9", a.address)
+            a.mesh._sessions[b.identity.fingerprint].cut_link()
+        assert len(writes) == 1
+        await answers(a, "b")
+        a.mesh._port = 9  # it listens elsewhere, it says
+        a.mesh._sessions[b.identity.fingerprint].cut_link()
+        await answers(a, "b")
+        assert b.book.find("a").addresses == ("192.0.2.1:9", "127.0.0.1:9")
+        a.mesh._port = int(a.address.rpartition(":")[2])
+        a.mesh._sessions[b.identity.fingerprint].cut_link()
+        await answers(a, "b")
+        await b.mesh.close()
+        again = Node(Path(b.home))  # it never dialled, and can after a restart
+        await again.mesh.connect("a")
+        assert again.book.find("a").addresses == (a.address, "192.0.2.1:9")
+        await again.mesh.close()
+
+
+async def test_a_dial_that_failed_stands_for_a_second_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = Node(tmp_path / "a"), Node(tmp_path / "b")
+    b_is, dialled, now = b.identity.fingerprint, [], [0]
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # and does not listen
+        nowhere = f"127.0.0.1:{deaf.getsockname()[1]}"
+        a.knows(b, "b", nowhere)
+        b.knows(a, "a", (await a.listen()).address)
+        attempt = a.mesh._attempt
+
+        async def counted(fingerprint: str, address: str) -> SecureStream:
+            dialled.append(address)
+            return await attempt(fingerprint, address)
+
+        monkeypatch.setattr(a.mesh, "_attempt", counted)
+        session = a.mesh._session(a.book.find("b"))
+        monkeypatch.setattr(session, "_now", lambda: now[0])
+
+        async def refused() -> tuple[str, int]:
+            """Why, and how many dials it took."""
+            dialled.clear()
+            with pytest.raises(FileError) as caught:
+                await a.mesh.open("b", "echo")
+            return str(caught.value), len(dialled)
+
+        said, dials = await refused()
+        assert dials == 1
+        assert nowhere in said
+        assert await refused() == (said, 0)
+        now[0] += int(FAILED_SECONDS * SECOND) - 1
+        assert await refused() == (said, 0)
+        now[0] += 1
+        assert await refused() == (said, 1)
+        for hint in (a.mesh.moved, lambda: a.mesh.note_joined(b_is), lambda: a.mesh.heard(b_is, ["127.0.0.1:1"])):
+            assert await refused() == (said, 0)
+            hint()
+            assert (await refused())[1] >= 1
+        dialled.clear()
+        await b.mesh.connect("a")  # its own call ends that
+        await answers(a, "b")
+        assert dialled == []
+        await b.mesh.close()
+    await a.mesh.close()
+
+
+async def test_who_was_dropped_and_has_no_room_to_write_that_down_ends_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        a.book.update(replace(a.book.find("b"), granted=("run",)))
+        b.book.remove(a.identity.fingerprint)
+        told: list[Peer] = []
+        a.mesh.on_dropped = told.append
+
+        def full(*_: object) -> None:
+            raise FileError(E.NOSPC, "peers.json")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.book, "_store", full)
+            with pytest.raises(LinkBroken) as caught:
+                await a.mesh.connect("b")
+        assert caught.value.error is E.DROPPED
+        assert [peer.granted for peer in told] == [("run",)]
+        assert [message for message in caplog.messages if "peers.json" in message]
+        assert (a.mesh.status()[0].dropped, a.book.find("b").granted) == (True, ("run",))
+        a.mesh.note_dropped(b.identity.fingerprint)  # it says so again
+        assert a.book.find("b").granted == ()
 
 
 async def test_a_link_is_as_good_where_the_peers_address_can_not_be_kept(
@@ -417,7 +522,8 @@ async def test_a_link_is_as_good_where_the_peers_address_can_not_be_kept(
         await channel.write(b"x")
         assert await channel.read(1) == b"x"
         assert b.mesh.is_linked(a.identity.fingerprint)
-        assert b.book.find("a").addresses == ("192.0.2.1:9",)
+        assert b.book.find("a").addresses == ("192.0.2.1:9",)  # and where it is is heard of
+        assert a.address in b.mesh._of(a.identity.fingerprint).order((), 0)
         [said] = [message for message in caplog.messages if "can't be kept" in message]
         assert a.address in said
         assert "peers.json" in said

@@ -287,7 +287,10 @@ async def test_who_can_not_dial_waits_to_be_dialled_and_says_so(tmp_path: Path, 
         with pytest.raises(FileError, match="must connect to this node") as caught:
             await b.mesh.connect("a")
         assert caught.value.error is E.HOSTUNREACH
+        linked = asyncio.Event()
+        b.mesh.on_linked = lambda _: linked.set()
         await a.mesh.connect("b")  # without a channel
+        await linked.wait()
         await b.mesh.connect("a")
         assert not b.mesh.status()[0].waits
         down = parting(b)

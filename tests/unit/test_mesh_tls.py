@@ -68,6 +68,32 @@ def issued(issuer: Identity, subject: str) -> TlsKeys:
     return TlsKeys(certificate.public_bytes(Encoding.PEM).decode(), private, (SERVER.certificate,))
 
 
+async def test_a_clients_context_is_made_once_for_the_same_keys_and_for_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me = identity_from_seed(os.urandom(32))
+    made: list[TlsKeys] = []
+
+    def making(keys: TlsKeys, server: bool) -> ssl.SSLContext:
+        if not server:
+            made.append(keys)
+        return make_context(keys, server)
+
+    monkeypatch.setattr(tls_module, "make_context", making)
+    async with server(lambda: keys(SERVER, me)) as address:
+        for _ in range(3):
+            streams = await asyncio.gather(*(connect_tls(address, keys(me, SERVER)) for _ in range(2)))
+            for stream in streams:
+                stream.close()
+        with pytest.raises(LinkBroken) as caught:
+            await connect_tls(address, keys(me, OTHER))
+        assert caught.value.error is E.BADPEER
+        anybody = TlsKeys(me.certificate, me.private_key, None)  # as who joins has them, once
+        for _ in range(2):
+            (await connect_tls(address, anybody)).close()
+    assert made == [keys(me, SERVER), keys(me, OTHER), anybody, anybody]
+
+
 async def test_both_sides_see_the_others_certificate() -> None:
     seen: list[bytes] = []
     async with server(accept=lambda stream: seen.append(stream.peer_certificate)) as address:

@@ -107,7 +107,8 @@ async def test_a_peer_that_is_away_is_asked_again_when_a_link_comes_up(tmp_path:
     _, script = await base.start()
     await script.begin()
     await script.again()
-    # Each time twice: by who asks whether the machine is there, and by who is then told why it is not.
+    # Each time twice: by who asks whether the machine is there, and by who is then told why it is not. Both are asked
+    # of the one session, which dials once (`test_a_dial_that_failed_stands_for_a_second_and_no_longer`).
     assert (base.dialled, script.waiting) == (4, ["bind /n/pi/a /mnt"])
 
 

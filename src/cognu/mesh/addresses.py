@@ -1,7 +1,9 @@
 """Where machines may be reached: what the peer book has, what was heard lately, and how it went there. No I/O.
 
 What is heard comes from anybody on the same network, so it is bounded, gets old, is never written down, and is tried
-after what the book has. Only where a machine proved its key does an address get into the book (`PeerBook`).
+after what the book has. Where a machine proved its key when it was dialled comes first in the book (`PeerBook`). What a
+peer says of its own listener, on a link, is heard too; the last that it said is kept in the book, behind all others, so
+that a machine that only ever was called can call after a restart.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class Addresses:
     """Of one peer. `book` is what the peer book has at the moment, in its order."""
 
     def __init__(self) -> None:
+        self.claimed = ""
+        """Where the peer said last that it listens, unless it answered there since."""
         self._heard: dict[str, int] = {}
         self._tried: dict[str, _Tried] = {}
 

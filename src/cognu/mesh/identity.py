@@ -344,6 +344,15 @@ class PeerBook:
         others = tuple(known for known in peer.addresses if known != address)
         self.update(replace(peer, addresses=(address, *others)[:ADDRESS_LIMIT]))
 
+    def claim_address(self, fingerprint: str, address: str, before: str = "") -> None:
+        """Put an address where a peer says it is last, in place of `before`, what it said there, if that is in the
+        book, and of the last if there is no room. Nothing happens if it is there already, or the peer is gone."""
+        peer = self._peers.get(fingerprint)
+        if peer is None or address in peer.addresses or not bounded_texts([address], 1, ADDRESS_LENGTH):
+            return
+        others = [known for known in peer.addresses if known != before]
+        self.update(replace(peer, addresses=(*others[: ADDRESS_LIMIT - 1], address)))
+
     def unique_name(self, wanted: str) -> str:
         """`wanted`, or with `-2`, `-3` … if a peer has it, or one that looks alike."""
         taken = {alike(peer.name) for peer in self._peers.values()}

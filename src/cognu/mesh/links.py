@@ -165,6 +165,9 @@ class Mesh:
         """It was pinned just now. Until it has pinned this node too it may refuse a link as if it had dropped it."""
         self._dropped_by.discard(fingerprint)
         self._new.add(fingerprint)
+        session = self._sessions.get(fingerprint)
+        if session is not None:
+            session.hurry()
 
     def note_dropped(self, fingerprint: str) -> None:
         """A peer has dropped this node, until they join again: what either may do at the other ends."""
@@ -174,7 +177,10 @@ class Mesh:
         if peer is None or fingerprint in self._new or (known and not peer.granted and not peer.received):
             return
         self.on_dropped(peer)  # first, for the record may find no room
-        self._book.update(replace(peer, granted=(), received=(), as_of=self._world.clock.now() // 10**9))
+        try:
+            self._book.update(replace(peer, granted=(), received=(), as_of=self._world.clock.now() // 10**9))
+        except FileError as error:
+            log.warning("that %s has dropped this machine can't be kept until it says so again: %s", peer.name, error)
 
     async def drop(self, peer: str) -> Peer:
         """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(DROPPED)`.
@@ -351,15 +357,21 @@ class Mesh:
     def _learn(self, fingerprint: str, stream: SecureStream, port: int, dialled: bool) -> None:
         """Remember where a peer is: the address that answered, or the host it came from with its listener's port.
 
-        That is a hint: a link is as good where it can't be written down.
+        That one nobody has tried: it is dialled after those that answered, until it did. To be kept at all is a hint:
+        a link is as good where it can't be written down.
         """
-        peer = self._book.get(fingerprint)
+        peer, ways = self._book.get(fingerprint), self._of(fingerprint)
         if peer is None or (not dialled and port == 0):
             return
-        host, _, own_port = stream.peer.rpartition(":")
-        address = f"{host}:{own_port if dialled else port}"
+        address = stream.peer if dialled else f"{host_of(stream.peer)}:{port}"
         try:
-            self._book.learn_address(fingerprint, address)
+            if dialled:
+                ways.claimed = "" if ways.claimed == address else ways.claimed
+                self._book.learn_address(fingerprint, address)
+            else:
+                ways.hear([address], self._now())
+                before, ways.claimed = ways.claimed, address
+                self._book.claim_address(fingerprint, address, before)
         except FileError as error:
             log.warning("%s is at %s, which can't be kept: %s", peer.name, address, error)
 

@@ -33,6 +33,8 @@ GREETING_SECONDS = 10.0
 GREETINGS = 8
 """Connections of a peer that have not greeted yet; with one more, the oldest is closed."""
 BYE_SECONDS = 1.0
+FAILED_SECONDS = 1.0
+"""How long a dial that found nobody stands for the next: one command asks more than once."""
 EXPECT_SECONDS = 10.0
 """How long a peer that is away and can't be dialled is waited for: if it dialled before, it will again."""
 
@@ -247,6 +249,18 @@ class LinkStatus:
 NO_LINK = LinkStatus()
 
 
+class _Failure:
+    """That a dial found nobody, and until when that is the answer to others. Not the error itself, which leads to all
+    that was in use where it was raised."""
+
+    def __init__(self, error: FileError, until: int) -> None:
+        self._said = (error.error, error.subject, error.detail)
+        self.until = until
+
+    def again(self) -> FileError:
+        return FileError(*self._said)
+
+
 Dial = Callable[[], Awaitable[SecureStream]]
 """A new pinned connection to the peer; raises `CognuError`."""
 Handler = Callable[[Channel], Awaitable[None]]
@@ -275,6 +289,7 @@ class Session:
         self._channels: dict[ChannelState, Channel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempt: asyncio.Task[None] | None = None
+        self._failure: _Failure | None = None
         self._away: asyncio.Task[None] | None = None
         self.away: tuple[int, int] | None = None
         """Since when no link is up, and until when what waits for one is kept (wall-clock ns)."""
@@ -302,6 +317,7 @@ class Session:
     def hurry(self) -> None:
         """The network may be another now: the link is to prove itself; if there is none, dial without a pause."""
         self._hurried.set()
+        self._failure = None
         if self._attempt is not None and not self._up.is_set():
             self._attempt.cancel()  # who waits for it begins another
         self.core.ask()
@@ -323,10 +339,16 @@ class Session:
         await self._begin(stream)
 
     async def connect(self) -> None:
-        """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came."""
+        """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came.
+
+        If nobody answered it raises the same without a dial for `FAILED_SECONDS`, unless a link came up or `hurry` was
+        called meanwhile.
+        """
         while not self._up.is_set():
             self._check_open()
             if self._attempt is None:
+                if self._failure is not None and self._now() < self._failure.until:
+                    raise self._failure.again()
                 self._attempt = self._spawn(self._dial_once())
             attempt = self._attempt
             up = asyncio.ensure_future(self._up.wait())
@@ -338,7 +360,7 @@ class Session:
                 if self._attempt is attempt:
                     self._attempt = None
                 if not attempt.cancelled() and attempt.exception() is not None and not self._up.is_set():
-                    await self._expect()
+                    await self._failed(attempt.exception())
                 if not self._up.is_set() and not attempt.cancelled():
                     error = attempt.exception()
                     if error is not None:
@@ -346,6 +368,14 @@ class Session:
                             raise error
                         finally:
                             del error  # an error that its own frame holds keeps all that is in use further up
+
+    async def _failed(self, error: BaseException | None) -> None:
+        """A dial ended with that: remember it, and wait for the peer's, if it may come."""
+        failure = self._failure = _Failure(error, 0) if isinstance(error, FileError) else None
+        del error  # see below
+        await self._expect()
+        if failure is not None and failure is self._failure:
+            failure.until = self._now() + int(FAILED_SECONDS * SECOND)
 
     async def _expect(self) -> None:
         """Wait a while for a peer that holds the session and has always been the one that dials."""
@@ -535,6 +565,7 @@ class Session:
 
     def _switch(self, link: _Link, port: int, dialled: bool) -> None:
         before, self._link = self._link, link
+        self._failure = None
         self._since = self._world.clock.now()
         self._dialled = dialled
         if before is not None:
@@ -622,11 +653,12 @@ class Session:
                 delay = self._timing.first_delay
             if dials:
                 delay = min(delay * 2, self._timing.last_delay)
+                self._failure = None  # it was long enough
                 try:
                     await self.connect()
                 except CognuError as error:
                     refused = (refused or self._now()) if error.error is E.CONNREFUSED else None
-        self._away = None
+        self._away = self._failure = None
         self.core.lose(row, reason)
         self._set_away(None)
         self.settle()

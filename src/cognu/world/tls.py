@@ -20,6 +20,7 @@ import ssl
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from functools import lru_cache
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, from_oserror
 from cognu.world import Attendant, Listener, SecureStream, Stream, TlsKeys
@@ -37,6 +38,8 @@ SILENT_MILLISECONDS = 30_000
 """More than a session waits before it gives a link up (`Timing.silence`)."""
 HANDSHAKES = 64
 """Unfinished handshakes of one listener; with one more, the oldest of the host that has most is cut."""
+PINNED = 64
+"""Contexts that are kept for those who are dialled again."""
 GREETING = b"cognu-1\n"
 
 
@@ -501,13 +504,20 @@ def _wrap(sock: socket.socket, context: ssl.SSLContext, peer: str, server: bool)
     return TlsStream(wrapped, peer)
 
 
+@lru_cache(maxsize=PINNED)
+def _pinned(keys: TlsKeys) -> ssl.SSLContext:
+    """The context of a client that knows whom it calls: the same for the same keys, since making one takes a
+    millisecond. A peer that shows another certificate, or that is pinned with another, has other keys."""
+    return make_context(keys, server=False)
+
+
 async def connect_tls(address: str, keys: TlsKeys, timeout: float = 20.0) -> SecureStream:
     """Connect to `HOST:PORT` and wait until the server has accepted this side; `timeout` seconds for all of it.
 
     Raises `FileError` if there is no connection (TIMEDOUT also for the handshake), `LinkBroken(BADPEER)` if either side
     does not trust the other's certificate, `LinkBroken` if the connection ends.
     """
-    context = make_context(keys, server=False)
+    context = _pinned(keys) if keys.trusted else make_context(keys, server=False)
     try:
         async with asyncio.timeout(timeout):
             plain = await RealNetwork().connect_tcp(address, timeout)
