@@ -606,6 +606,10 @@ class FakeSystem:
     async def get(self, digest: str) -> File:
         return await self.open(f"/store/{digest}", "r")
 
+    async def ask(self, path: str, question: str) -> Sequence[str]:
+        self.world.calls.append(("ask", path, question))
+        return [f"{question} is known\n"]
+
     async def fetch(self, url: str) -> File:
         if not url.startswith("http://"):
             raise FileError(E.NETUNREACH, url)

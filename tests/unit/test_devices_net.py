@@ -29,7 +29,7 @@ class Line:
         self.peer = peer
         self.local = "10.0.0.9:1234"
         self.sent = b""
-        self.closed = False
+        self.closed = self.ended = False
         self.broken: E | None = None
         self.incoming: asyncio.Queue[bytes] = asyncio.Queue()
         self.readers = 0
@@ -54,6 +54,9 @@ class Line:
     def close(self) -> None:
         self.closed = True
         self.incoming.put_nowait(b"")
+
+    def end_writing(self) -> None:
+        self.ended = True
 
     async def wait_closed(self) -> None:
         return None
@@ -253,6 +256,19 @@ async def test_hangup_ends_waiting_reads_and_refuses_writes() -> None:
     assert await asyncio.gather(*reading) == [b"", b""]
     await refused(E.PIPE, client.write_fid(data, b"x"))
     assert await client.read("tcp/0/status") == b"Finwait\n"
+
+
+async def test_the_end_of_writing_is_told_and_reading_goes_on() -> None:
+    dialler = Dialler()
+    client = dialler.client
+    unconnected = await client.open("tcp/clone", ORDWR)
+    await refused(E.NOTCONN, client.write_fid(unconnected, b"hangup write"))
+    await refused(E.NOTSUP, client.write_fid(await client.open("udp/clone", ORDWR), b"hangup write"))
+    ctl, data, line = await dialler.dial()
+    await client.write_fid(ctl, b"hangup write")
+    assert (line.ended, line.closed) == (True, False)
+    line.incoming.put_nowait(b"still")
+    assert await client.read_fid(data) == b"still"
 
 
 async def test_a_cancelled_read_frees_the_line_for_the_next() -> None:

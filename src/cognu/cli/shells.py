@@ -166,7 +166,7 @@ def _host_directory(text: str) -> str:
 
 _NAMES = (
     "run", "cpu", "ps", "top", "kill", "wait", "put", "get", "fetch", "ns", "caps", "grants", "export", "peers",
-    "services",
+    "services", "dial", "listen1", "csquery", "dnsquery", "os",
 )  # fmt: skip
 
 

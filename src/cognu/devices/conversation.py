@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
+from cognu.devices.naming import is_numeric
 from cognu.errors import E, FileError
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller, MaybeAsync
@@ -79,6 +80,10 @@ class Conversation(Counted):
     async def call(self) -> Conversation:
         """Wait for the next call: a new conversation, not yet held. Raises NOTANNOUNCED, AGAIN."""
         raise FileError(E.NOTANNOUNCED, self.name)
+
+    async def end_writing(self) -> None:
+        """The other side reads the end after what was written; reading goes on. Raises NOTCONN, NOTSUP."""
+        raise FileError(E.NOTSUP, "hangup write", self.usage)
 
     def more(self, words: list[str]) -> None:
         """A line of ctl that only this protocol takes."""
@@ -143,6 +148,8 @@ class Ctl(_File):
                 yield conversation.connect(address)
             case ["announce", address]:
                 yield conversation.announce(address)
+            case ["hangup", "write"]:
+                yield conversation.end_writing()
             case ["hangup"] | ["reject", _, *_]:
                 conversation.hang_up()
             case ["accept", _]:
@@ -181,10 +188,14 @@ class Listen(_File):
 
 
 def split_address(address: str, usage: str, least_port: int = 1) -> tuple[str, int]:
-    """(host, port) of `HOST!PORT`, numeric. Raises USAGE."""
+    """(host, port) of `HOST!PORT`, numeric; where any port may be asked for, so may any host, `*`. Raises USAGE.
+
+    A name would have to be asked for, and that is for cs, which bounds it.
+    """
     host, _, port = address.rpartition("!")
     known = port.isascii() and port.isdigit() and len(port) <= 5
-    if not host or not known or not least_port <= int(port) <= 65535:
+    numeric = is_numeric(host) or (host == "*" and not least_port)
+    if not numeric or not known or not least_port <= int(port) <= 65535:
         raise FileError(E.USAGE, address, f"{usage}; all numeric, /net/cs translates names")
     return host, int(port)
 

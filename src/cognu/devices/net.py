@@ -31,10 +31,10 @@ from cognu.devices.udp import UdpConversation
 from cognu.errors import E, FileError, LinkBroken
 from cognu.files.server import Caller, Fid, MaybeAsync
 from cognu.files.tree import Directory, TreeFid, TreeServer
-from cognu.world import Announcement, Network, Stream, TcpStream
+from cognu.world import Announcement, Network, TcpStream
 
-USAGE = "connect ADDRESS!PORT; announce [ADDRESS!]PORT; accept N; reject N; hangup"
-UNIX_USAGE = "connect PATH; hangup"
+USAGE = "connect ADDRESS!PORT; announce [ADDRESS!]PORT; accept N; reject N; hangup [write]"
+UNIX_USAGE = "connect PATH; hangup [write]"
 
 
 class StreamConversation(Conversation):
@@ -42,12 +42,12 @@ class StreamConversation(Conversation):
 
     def __init__(self, protocol: Protocol, number: int, owner: str, *, listens: bool) -> None:
         super().__init__(protocol, number, owner, listens=listens)
-        self._stream: Stream | None = None
+        self._stream: TcpStream | None = None
         # A stream takes one reader and one writer at a time.
         self._reading = asyncio.Lock()
         self._writing = asyncio.Lock()
 
-    async def _dial(self, address: str, dial: Callable[[], Awaitable[Stream]]) -> Stream:
+    async def _dial(self, address: str, dial: Callable[[], Awaitable[TcpStream]]) -> TcpStream:
         """Raises what `connect` does."""
         if self.state != CLOSED:
             raise FileError(E.ALREADY, address, self.state)
@@ -66,7 +66,7 @@ class StreamConversation(Conversation):
         self._stream, self.state, self.remote = stream, ESTABLISHED, address
         return stream
 
-    def _connected(self) -> Stream:
+    def _connected(self) -> TcpStream:
         if self._stream is None:
             raise FileError(E.NOTCONN, self.name)
         return self._stream
@@ -94,6 +94,10 @@ class StreamConversation(Conversation):
                 raise FileError(error.error, self.remote, error.detail) from None
         return len(data)
 
+    async def end_writing(self) -> None:
+        async with self._writing:
+            self._connected().end_writing()
+
     def hang_up(self) -> None:
         if self.state != CLOSED:
             self.state = FINWAIT
@@ -113,14 +117,11 @@ class TcpConversation(StreamConversation):
 
     async def connect(self, address: str) -> None:
         to = world_address(*split_address(address, USAGE))
-        stream: list[TcpStream] = []
 
-        async def dial() -> Stream:
-            stream.append(await self._network.connect_tcp(to))
-            return stream[0]
+        async def dial() -> TcpStream:
+            return await self._network.connect_tcp(to)
 
-        await self._dial(address, dial)
-        self.local = ip_address(stream[0].local)
+        self.local = ip_address((await self._dial(address, dial)).local)
 
     async def announce(self, address: str) -> None:
         if self.state != CLOSED:
@@ -173,7 +174,7 @@ class UnixConversation(StreamConversation):
     async def connect(self, address: str) -> None:
         """A path alone is the address; raises ACCES for one that is not lent."""
 
-        async def dial() -> Stream:
+        async def dial() -> TcpStream:
             if self._paths is not None and address not in self._paths:
                 raise FileError(E.ACCES, address)
             return await self._network.connect_unix(address)

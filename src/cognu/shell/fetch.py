@@ -10,27 +10,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from cognu.errors import E, FileError
-from cognu.shell.system import File, Mode
+from cognu.shell.network import Opener, dial
+from cognu.shell.system import File
 
 MAX_HEAD = 64 * 1024
 MAX_REDIRECTIONS = 5
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 _REQUEST = "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: cognu\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-
-
-class DeviceFile(File, Protocol):
-    def rewind(self) -> None:
-        """Read on from the start: some files answer there what was written to them."""
-
-
-class Opener(Protocol):
-    """The one thing of a session that this needs."""
-
-    async def open(self, path: str, mode: Mode) -> DeviceFile: ...
 
 
 class Address(NamedTuple):
@@ -221,40 +211,16 @@ async def _head(reader: _Reader) -> bytes:
 
 
 async def _request(system: Opener, url: str, files: list[File]) -> File:
-    """Dial, as dial(2) does: ask cs, and try what it names in turn; then send the request. Fills `files`."""
+    """Dial, and send the request. Fills `files`."""
     address = parse_url(url)
     try:
-        cs = await system.open("/net/cs", "rw")
-        files.append(cs)
-        await cs.write(address.query.encode())
-        cs.rewind()
-        refusal = FileError(E.HOSTUNREACH, url)
-        while line := (await cs.read()).decode("utf-8", "replace"):
-            begun: list[File] = []
-            try:
-                data = await _dial(system, line, begun)
-            except FileError as error:
-                await _close(begun)
-                refusal = error
-                continue
-            files.extend(begun)
-            await data.write(_REQUEST.format(target=address.target, host=address.host).encode())
-            return data
-        raise refusal
+        conversation = await dial(system, address.query)
+        files.append(conversation.ctl)
+        data = await conversation.data()
+        files.append(data)
+        await data.write(_REQUEST.format(target=address.target, host=address.host).encode())
+        return data
     except FileError as error:
         # A /net without Unix sockets is no way to this one, but another machine's may be.
         row = E.NETUNREACH if error.error is E.NOPROTO else error.error
         raise FileError(row, url, error.detail) from None
-
-
-async def _dial(system: Opener, line: str, files: list[File]) -> File:
-    clone, _, where = line.strip().partition(" ")
-    if not where or not clone.endswith("/clone"):
-        raise FileError(E.BADMESSAGE, "/net/cs", line[:80])
-    ctl = await system.open(clone, "rw")
-    files.append(ctl)
-    number = (await ctl.read()).decode("utf-8", "replace").strip()
-    await ctl.write(f"connect {where}".encode())
-    data = await system.open(f"{clone.removesuffix('/clone')}/{number}/data", "rw")
-    files.append(data)
-    return data

@@ -237,6 +237,18 @@ class NodeSession:
             chan = await self._open_as(path, mode, perm)
         return self._file(chan, absolute(self._cwd, path), path)
 
+    async def ask(self, path: str, question: str) -> Sequence[str]:
+        file = await self.open(path, "rw")
+        try:
+            await file.write(question.encode("utf-8", "surrogateescape"))
+            file.rewind()
+            answers = []
+            while line := await file.read():
+                answers.append(line.decode("utf-8", "replace"))
+            return answers
+        finally:
+            await file.close()
+
     async def _open_as(self, path: str, mode: Mode, perm: int) -> Chan:
         if mode == "w":
             return await self._create(path, perm, OWRITE | OTRUNC)

@@ -231,6 +231,9 @@ class System(Protocol):
         `r` on a directory raises `FileError(ISDIR)`.
         """
 
+    async def ask(self, path: str, question: str) -> Sequence[str]:
+        """What a file answers to what is written to it, read from its start: a line for each read, as cs(8) and dns."""
+
     async def mkdir(self, path: str, perm: int = 0o777) -> None:
         """`perm` as for a file. Raises `FileError(EXIST)` if the name is taken."""
 

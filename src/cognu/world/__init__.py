@@ -91,9 +91,15 @@ class FileStream(DirectStream, Protocol):
 
 
 class TcpStream(Stream, Protocol):
+    """Of TCP, or of a Unix socket, which is as TCP is."""
+
     @property
     def local(self) -> str:
-        """Its address on this side, `HOST:PORT`."""
+        """Its address on this side, `HOST:PORT`; empty for a Unix socket."""
+
+    def end_writing(self) -> None:
+        """The other side reads the end after what was written; reading goes on. What is written later raises
+        `LinkBroken(PIPE)`."""
 
 
 class Announcement(Protocol):
@@ -201,7 +207,7 @@ class Network(Protocol):
 
     async def listen_tcp(self, address: str, accept: Accept) -> Listener: ...
 
-    async def connect_unix(self, path: str) -> Stream: ...
+    async def connect_unix(self, path: str) -> TcpStream: ...
 
     async def listen_unix(self, path: str, accept: Accept) -> Listener:
         """The socket is readable and writable by its owner alone."""

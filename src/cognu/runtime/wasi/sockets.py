@@ -73,17 +73,15 @@ def sock_send(program: Program, guest: Guest, fd: int, iovs: int, count: int, fl
 
 
 def sock_shutdown(program: Program, guest: Guest, fd: int, how: int) -> Steps[None]:
-    """Reading can be ended alone, writing only together with it: ip(3) knows no half-closed connection (ENOTSUP)."""
     entry = yield from _socket(program, fd, Right.SOCK_SHUTDOWN)
     if how not in (SHUT_RD, SHUT_WR, SHUT_RD | SHUT_WR):
         raise WasiError(Errno.INVAL)
-    if entry.shut | how == SHUT_WR:
-        raise WasiError(Errno.NOTSUP)
+    line = b"hangup write" if entry.shut | how == SHUT_WR else b"hangup"
     if how & SHUT_WR and not entry.shut & SHUT_WR:
         yield from entry.settle()
         control = yield from _open_beside(program, entry, "ctl", OWRITE)
         try:
-            yield from dispatch(control, WRITE, control.server.write, control.fid, 0, b"hangup")
+            yield from dispatch(control, WRITE, control.server.write, control.fid, 0, line)
         finally:
             control.close()
     entry.shut |= how
