@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio.subprocess import Process
 from hashlib import blake2b
 from pathlib import Path
@@ -106,6 +107,38 @@ async def test_machines_with_ipv6_addresses_alone_join_and_talk(network: Network
         await host.ip("address", "add", f"fd77::a{number}/64", "dev", "eth", "nodad")
         await host.ip("address", "delete", f"fd77::{number}/64", "dev", "eth")
     assert await well(await desk.node.begin("sh", "-c", f"cat /n/pi{pi.shared}/note")) == b"here\n"
+
+
+FOLLOW = """
+import asyncio
+from cognu.mesh import roaming
+from cognu.world.real import real_world
+
+async def main():
+    roaming.LOOK_SECONDS = 1e6  # no look is due before the test is over
+    world = real_world()
+    network = world.network
+    changed = lambda gone: print("changed", *sorted(gone), flush=True)
+    roaming.Roaming(world, network.interfaces, changed, None, network.follow).begin()
+    print("begun", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_new_address_is_acted_on_when_the_host_says_so_and_no_look_is_due(network: Network) -> None:
+    pi = network["pi"]
+    before = pi.addresses["eth"]
+    following = await pi.begin(sys.executable, "-c", FOLLOW)
+    try:
+        assert following.stdout is not None
+        assert await following.stdout.readline() == b"begun\n"
+        await pi.new_address("eth")
+        assert await following.stdout.readline() == f"changed {before}\n".encode()
+    finally:
+        following.terminate()
+        await following.communicate()
 
 
 async def test_two_that_dial_each_other_at_once_a_hundred_times_have_one_link_each_time(tmp_path: Path) -> None:

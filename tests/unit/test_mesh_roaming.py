@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,16 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.mesh import links
 from cognu.mesh.liveness import LEAST, RATE_SECONDS, SECOND, SHORTEST_SECONDS, Measure
-from cognu.mesh.roaming import LEAST_GAIN, Change, clearly_nearer, host_of
+from cognu.mesh.roaming import (
+    GATHER_SECONDS,
+    LEAST_GAIN,
+    LOOK_SECONDS,
+    Change,
+    Roaming,
+    clearly_nearer,
+    host_of,
+)
+from cognu.world.real import RealClock, real_world
 from mesh_support import QUICK, Forwarder, Node, behind_a_line, read_all, read_exactly, two_nodes
 
 MS = 1_000_000
@@ -44,6 +54,74 @@ def test_another_network_a_jump_and_a_sleep_are_changes_and_nothing_else() -> No
     assert change.look(1030 * SECOND, 35 * SECOND, {"127.0.0.1"}) == (True, frozenset())  # it was asleep
     assert change.look(5032 * SECOND, 37 * SECOND, {"127.0.0.1"}) == (True, frozenset())  # a clock that stood still
     assert change.look(5034 * SECOND, 39 * SECOND, {"127.0.0.1"}) == (False, frozenset())
+
+
+class StoppedClock(RealClock):
+    """Nothing is ever due by itself; `waits` has how long each sleeper wanted to."""
+
+    def __init__(self) -> None:
+        self.waits: asyncio.Queue[float] = asyncio.Queue()
+        self.passes: set[float] = set()
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.put_nowait(seconds)
+        if seconds not in self.passes:
+            await asyncio.Event().wait()
+
+
+async def test_what_the_host_says_of_its_addresses_is_acted_on_before_the_look_is_due() -> None:
+    clock, has, told = StoppedClock(), {"10.0.0.1": "eth0"}, []
+    clock.passes.add(GATHER_SECONDS)
+    gone: asyncio.Queue[set[str]] = asyncio.Queue()
+
+    def follow(changed: Callable[[], None]) -> Callable[[], None]:
+        told.append(changed)
+        return lambda: told.remove(changed)
+
+    async def never(_: str) -> None:
+        raise AssertionError("there is no peer")
+
+    world = replace(real_world(), clock=clock)
+    roaming = Roaming(world, lambda: has, lambda hosts: gone.put_nowait(set(hosts)), never, follow)
+    roaming.begin()
+    roaming.begin()
+    [changed] = told
+    for new, old in (("10.0.0.2", {"10.0.0.1"}), ("10.0.0.3", {"10.0.0.2"})):
+        assert await clock.waits.get() == LOOK_SECONDS
+        has.clear()
+        has[new] = "eth0"
+        for _ in range(3):
+            changed()
+        assert await gone.get() == old
+        assert await clock.waits.get() == GATHER_SECONDS
+    assert await clock.waits.get() == LOOK_SECONDS
+    changed()  # of nothing that matters
+    assert await clock.waits.get() == GATHER_SECONDS
+    assert await clock.waits.get() == LOOK_SECONDS
+    assert gone.empty()
+    await roaming.close()
+    assert told == []
+    await roaming.close()
+
+
+async def test_a_host_that_says_nothing_of_its_addresses_is_looked_at() -> None:
+    clock, has = StoppedClock(), {"10.0.0.1": "eth0"}
+    gone: asyncio.Queue[set[str]] = asyncio.Queue()
+
+    async def never(_: str) -> None:
+        raise AssertionError("there is no peer")
+
+    world = replace(real_world(), clock=clock)
+    roaming = Roaming(world, lambda: has, lambda hosts: gone.put_nowait(set(hosts)), never, lambda _: None)
+    roaming.begin()
+    assert await clock.waits.get() == LOOK_SECONDS
+    await roaming.close()
+    clock.passes.add(LOOK_SECONDS)
+    again = Roaming(world, lambda: dict(has), lambda hosts: gone.put_nowait(set(hosts)), never, lambda _: None)
+    again.begin()
+    has.clear()
+    assert await gone.get() == {"10.0.0.1"}
+    await again.close()
 
 
 def test_only_a_way_that_is_nearer_by_a_third_is_gone_over_to() -> None:

@@ -80,7 +80,8 @@ class Mesh:
         self._boot = world.random.bytes(ID_SIZE)
         self._sessions: dict[str, Session] = {}
         self._addresses: dict[str, Addresses] = {}
-        self._roaming = Roaming(world, lambda: world.network.interfaces(), self._hurry, self._seek)
+        network = world.network
+        self._roaming = Roaming(world, lambda: network.interfaces(), self._hurry, self._seek, network.follow)
         self._dropped_by: set[str] = set()
         self._new: set[str] = set()
         self.on_dropped: Callable[[Peer], None] = lambda _: None

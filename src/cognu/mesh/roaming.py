@@ -6,7 +6,8 @@ kept in reserve would save these, and cost messages day and night, on both machi
 the nearest way is used though another answered first, the side that dialled looks from time to time: it connects to the
 other addresses, one by one, and goes over to one that is clearly nearer.
 
-This machine's addresses are looked at every two seconds. That, a clock that jumps, and a pause that took too long (the
+This machine's addresses are looked at every two seconds, and when the host says that they are others. That, a clock
+that jumps, and a pause that took too long (the
 machine was asleep) count as another network: links are asked whether they live, and who pauses between dials dials.
 """
 
@@ -15,15 +16,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
+from contextlib import suppress
 from typing import Final
 
 from cognu.mesh.liveness import SECOND
 from cognu.world import Senses
-from cognu.world.timing import end_tasks
+from cognu.world.timing import end_tasks, within
 
 log = logging.getLogger("cognu.mesh")
 
 LOOK_SECONDS: Final = 2.0
+GATHER_SECONDS: Final = 0.1
+"""After the host said something, for seldom does one thing alone change."""
 LATE_SECONDS: Final = 5.0
 """A look that comes so late, or a wall clock that went so much further than the other, means that time was lost."""
 SEEK_FIRST: Final = 5.0
@@ -76,14 +80,18 @@ class Roaming:
         interfaces: Callable[[], Mapping[str, str]],
         changed: Callable[[Set[str]], None],
         seek: Callable[[str], Awaitable[None]],
+        follow: Callable[[Callable[[], None]], Callable[[], None] | None],
     ) -> None:
-        """`interfaces` is the network's; `changed` is given the hosts that are not this machine's any more; `seek`
-        seeks a nearer way to a peer.
+        """`interfaces` and `follow` are the network's; `changed` is given the hosts that are not this machine's any
+        more; `seek` seeks a nearer way to a peer.
         """
         self._world = world
         self._interfaces = interfaces
         self._changed = changed
         self._seek = seek
+        self._follow = follow
+        self._said = asyncio.Event()  # by the host, that something is another
+        self._unfollow: Callable[[], None] | None = None
         self._change = Change()
         self._due: dict[str, int] = {}
         self._searches: dict[str, asyncio.Task[None]] = {}
@@ -92,10 +100,14 @@ class Roaming:
     def begin(self) -> None:
         """There is a session; may be called again."""
         if self._looking is None:
+            self._unfollow = self._follow(self._said.set)  # first, so that nothing is between
             self._look()
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
     async def close(self) -> None:
+        if self._unfollow is not None:
+            self._unfollow()
+            self._unfollow = None
         await end_tasks(*([self._looking] if self._looking is not None else []))
         await end_tasks(*self._searches.values())
 
@@ -122,8 +134,12 @@ class Roaming:
         return self._world.clock.monotonic() + int(seconds * SECOND)
 
     async def _look_on(self) -> None:
+        clock = self._world.clock
         while True:
-            await self._world.clock.sleep(LOOK_SECONDS)
+            with suppress(TimeoutError):
+                await within(clock, LOOK_SECONDS, self._said.wait())
+                await clock.sleep(GATHER_SECONDS)
+                self._said.clear()
             self._look()
 
     def _look(self) -> None:

@@ -225,6 +225,11 @@ class Network(Protocol):
     def interfaces(self) -> Mapping[str, str]:
         """The interface (`eth0`) of each address that this machine has now; IPv6 addresses in brackets. Cheap."""
 
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None] | None:
+        """Have `changed` called, on the loop, each time the host says that `interfaces` may be others, until what is
+        returned is called. None where the host does not say so. It may say so too often, and not of everything.
+        """
+
     async def resolve(self, host: str) -> list[str]:
         """Numeric addresses of a host name; raises `FileError(HOSTUNREACH)`."""
 

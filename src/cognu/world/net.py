@@ -525,6 +525,11 @@ class RealNetwork:
 
         return own.interfaces()
 
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None] | None:
+        from cognu.world import own
+
+        return own.follow(changed)
+
     async def resolve(self, host: str) -> list[str]:
         found = await lookup(host, 0)
         return list(dict.fromkeys(str(name[0]) for _, name in found))
@@ -559,6 +564,9 @@ def split_address(address: str) -> tuple[str, int]:
 def join_address(name: SocketAddress) -> str:
     """`HOST:PORT` for a tcp socket's name as the socket module gives it."""
     host, port = name[0], name[1]
+    if len(name) > 3 and name[3]:  # of one link, and known to this host alone by the number (RFC 4007, 11)
+        with suppress(OSError):  # it is gone
+            host = f"{host}%{socket.if_indextoname(name[3])}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

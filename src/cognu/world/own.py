@@ -1,9 +1,22 @@
-"""This machine's own addresses."""
+"""This machine's own addresses, and the host's word that they are others: rtnetlink(7), on Linux."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import socket
+import sys
+from collections.abc import Callable
+from typing import Final
+
+log = logging.getLogger("cognu.world")
+
+GROUPS: Final = 0x1 | 0x10 | 0x100
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR of linux/rtnetlink.h: interfaces, and their addresses."""
+NOTICE_BYTES: Final = 1 << 16
+NOTICES: Final = 64
+"""That are taken in one turn of the loop."""
 
 
 def addresses() -> list[str]:
@@ -44,3 +57,39 @@ def interfaces() -> dict[str, str]:
             else:
                 found[f"[{at.ip[0]}{f'%{adapter.nice_name}' if at.ip[2] else ''}]"] = adapter.nice_name
     return found
+
+
+def follow(changed: Callable[[], None]) -> Callable[[], None] | None:
+    """See `Network.follow`. What the host says is not read: its addresses are there to be looked at."""
+    if sys.platform != "linux":
+        return None
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    except OSError as error:
+        log.info("the host does not tell of its addresses, which are looked at: %s", error)
+        return None
+    try:
+        sock.bind((0, GROUPS))
+    except OSError as error:
+        sock.close()
+        log.info("the host does not tell of its addresses, which are looked at: %s", error)
+        return None
+    loop = asyncio.get_running_loop()
+
+    def said() -> None:
+        try:
+            for _ in range(NOTICES):
+                sock.recv(NOTICE_BYTES)
+        except BlockingIOError:
+            pass
+        except OSError:
+            pass  # ENOBUFS: it had more to say than there was room for (netlink(7))
+        changed()
+
+    def end() -> None:
+        if not loop.is_closed():
+            loop.remove_reader(sock.fileno())
+        sock.close()
+
+    loop.add_reader(sock.fileno(), said)
+    return end
