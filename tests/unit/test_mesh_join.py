@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -36,8 +37,9 @@ from cognu.mesh.join_messages import (
     parse_refusal,
     parse_request,
 )
+from cognu.mesh.pinning import public_of
 from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, parse_ticket, ticket_number
-from cognu.world import Clock, SecureStream, TlsKeys
+from cognu.world import Clock, Listener, SecureStream, TlsKeys
 from cognu.world.tls import connect_tls, listen_tls
 from mesh_support import Node, read_exactly
 
@@ -163,6 +165,50 @@ async def test_who_invite_at_the_same_time_get_one_listener(tmp_path: Path, monk
         places = {parse_ticket(ticket).addresses for ticket in tickets}
         assert places == {(desk.inviter.listening,)}
         assert (await pi.join(tickets[1])).name == "desk"
+
+
+async def test_closing_in_the_midst_of_listening_leaves_no_listener_and_none_is_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hosts(tmp_path, "desk") as (desk,):
+        begun, go = asyncio.Event(), asyncio.Event()
+        made: list[Listener] = []
+        network = desk.world.network
+        listen = network.listen_tls
+
+        async def slow(*arguments: Any) -> Listener:
+            begun.set()
+            await go.wait()
+            made.append(await listen(*arguments))
+            return made[-1]
+
+        monkeypatch.setattr(network, "listen_tls", slow)
+        inviting = asyncio.ensure_future(desk.inviter.invite())
+        await begun.wait()
+        closing = asyncio.ensure_future(desk.inviter.close())
+        go.set()
+        await asyncio.gather(inviting, closing, return_exceptions=True)
+        assert desk.inviter.listening == ""
+        [listener] = made
+        with pytest.raises(FileError) as caught:
+            await connect_tls(listener.address, TlsKeys("", "", None))
+        assert caught.value.error is E.CONNREFUSED
+        with pytest.raises(FileError) as caught:
+            await desk.inviter.invite()
+        assert "the node is stopping" in str(caught.value)
+        await desk.inviter.close()
+
+
+async def test_a_machine_that_can_not_keep_the_other_says_that_it_is_kept_there(tmp_path: Path) -> None:
+    async with hosts(tmp_path, "desk", "pi") as (desk, pi):
+        ticket = await desk.inviter.invite()
+        (tmp_path / "pi" / "peers.json").mkdir()
+        with pytest.raises(FileError) as caught:
+            await pi.join(ticket)
+        assert "desk has kept this machine: then join or pair once more" in str(caught.value)
+        assert caught.value.explain() == str(caught.value)
+        (tmp_path / "pi" / "peers.json").rmdir()
+        assert (await pi.join(await desk.inviter.invite())).name == "desk"
 
 
 async def test_a_ticket_works_once(tmp_path: Path) -> None:
@@ -591,5 +637,5 @@ def test_any_table_of_invitations_parses_or_is_damaged(data: bytes) -> None:
 def test_a_certificate_that_is_no_leaf_can_not_be_pinned() -> None:
     identity = identity_from_seed(bytes(32))
     good = Card(certificate_der(identity.certificate), "x", (), ())
-    assert join_module.public_of(good) == identity.public
-    assert join_module.public_of(replace(good, certificate=b"x")) is None
+    assert public_of(good) == identity.public
+    assert public_of(replace(good, certificate=b"x")) is None

@@ -48,7 +48,7 @@ from cognu.mesh.join_messages import (
     parse_paired,
     proves_key,
 )
-from cognu.mesh.pairing import Wish
+from cognu.mesh.pairing import Proposal, Wish
 from cognu.mesh.spake import Exchange, Side
 from cognu.mesh.tickets import pack_texts
 from cognu.world import Clock, SecureStream, TlsKeys
@@ -123,8 +123,40 @@ async def test_an_answer_that_does_not_come_is_a_no(tmp_path: Path, monkeypatch:
         desk.user.thinks = True
         showing = desk.show()
         assert await refused(pi.type(await desk.code(), asks=("net",))) == Refusal.DECLINED.detail
-        assert "not agreed" in await refused(showing)
+        assert "nobody has answered here" in await refused(showing)
         assert desk.user.left_alone.is_set()
+
+
+@pytest.mark.parametrize("unable", [False, True])
+async def test_a_no_that_is_not_taken_is_a_no_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unable: bool
+) -> None:
+    class No(User):
+        async def agrees(self, proposal: Proposal) -> bool:
+            monkeypatch.setattr(join_module, "CONVERSATION_SECONDS", 0.05)
+            if unable:
+                raise FileError(E.NOENT, "/secret")
+            return False
+
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        desk.user = No()
+        showing = desk.show()
+        stays = asyncio.Event()
+
+        async def stay(*_: object) -> None:
+            await stays.wait()
+
+        monkeypatch.setattr(pair_module, "accepted", stay)  # it reads nothing from then on
+        typing = asyncio.create_task(pi.type(await desk.code(), asks=("net",)))
+        with pytest.raises(FileError) as caught:
+            await showing
+        if unable:
+            assert (caught.value.error, caught.value.subject) == (E.NOENT, "/secret")
+        else:
+            assert caught.value.detail == "what was asked for was not agreed to here"
+        typing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await typing
 
 
 async def test_what_can_not_be_granted_is_told_here_and_there_only_that_it_was_not(tmp_path: Path) -> None:
@@ -228,8 +260,9 @@ async def test_the_right_code_is_no_longer_good_after_the_attempts(tmp_path: Pat
     async with machines(tmp_path, "desk", "pi") as (desk, pi):
         showing = desk.show()
         code = await desk.code()
-        for _ in range(ATTEMPTS):
-            assert await refused(pi.type(another(code), at=desk.user.addresses)) == Refusal.CODE.detail
+        for left in range(ATTEMPTS - 1, -1, -1):
+            said = Refusal.CODE if left else Refusal.CODE_SPENT
+            assert await refused(pi.type(another(code), at=desk.user.addresses)) == said.detail
         assert await refused(showing) == Refusal.CODE_SPENT.detail
         assert [left for _, left in desk.user.tries] == list(range(ATTEMPTS - 1, -1, -1))
         await closed(desk)
@@ -279,7 +312,9 @@ async def test_attempts_at_once_are_counted_one_by_one(tmp_path: Path) -> None:
         code = await desk.code()
         tries = [refused(pi.type(another(code), at=desk.user.addresses)) for _ in range(ATTEMPTS + 3)]
         said = await asyncio.gather(*tries)
-        assert said.count(Refusal.CODE.detail) == ATTEMPTS
+        assert said.count(Refusal.CODE.detail) <= ATTEMPTS - 1
+        assert sum(text in (Refusal.CODE.detail, Refusal.CODE_SPENT.detail) for text in said) >= ATTEMPTS
+        assert [left for _, left in desk.user.tries][-1] == 0
         assert await refused(showing) == Refusal.CODE_SPENT.detail
 
 

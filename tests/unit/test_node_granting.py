@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -211,6 +212,17 @@ async def test_a_peer_that_is_dropped_while_a_grant_is_put_in_force_has_none(way
         await granting
     assert here.exports.granted("f") == []
     assert here.held() == before
+
+
+async def test_connections_end_where_no_link_s_end_ends_them() -> None:
+    here = Here(Peer("f", "pi", ""), Peer("d", "desk", ""))
+    ended: list[str] = []
+    for peer, name in (("f", "pi"), ("f", "pi again"), ("d", "desk")):
+        await here.exports.connect(peer, name, partial(ended.append, name))
+    here.exports.forget("f")
+    assert ended == []  # what waits there is answered first, with the reason
+    here.exports.end_connections("f")
+    assert ended == ["pi", "pi again"]
 
 
 async def test_what_is_revoked_while_it_is_put_in_force_is_not_in_force() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,9 +15,9 @@ from cognu.errors import CognuError, E, FileError
 from cognu.mesh.codes import Code, parse_offer
 from cognu.mesh.discovery import Finder
 from cognu.mesh.identity import Peer
-from cognu.mesh.pairing import Person, Wish
+from cognu.mesh.pairing import Person, Proposal, Wish
 from cognu.node.node import Node
-from cognu.node.pairing import Pairings
+from cognu.node.pairing import Pairing, Pairings
 from cognu.shell.session import NodeSession
 
 PI = Peer("f" * 52, "pi", "", granted=("net", "read:/gone"))
@@ -35,12 +37,28 @@ class Shower:
         return PI
 
 
-def pairings(addresses: tuple[str, ...] = (), reachable: bool = True) -> Pairings:
+class Book:
+    """Stands for a peer book."""
+
+    def __init__(self, known: tuple[Peer, ...]) -> None:
+        self.known = {peer.fingerprint: peer for peer in known}
+
+    def all(self) -> list[Peer]:
+        return list(self.known.values())
+
+    def get(self, fingerprint: str) -> Peer | None:
+        return self.known.get(fingerprint)
+
+    def unique_name(self, wanted: str) -> str:
+        return f"{wanted}-2" if any(peer.name == wanted for peer in self.known.values()) else wanted
+
+
+def pairings(addresses: tuple[str, ...] = (), reachable: bool = True, known: tuple[Peer, ...] = ()) -> Pairings:
     async def in_force(peer: Peer) -> list[CognuError]:
         return [FileError(E.NOENT, "/gone")]
 
     node = SimpleNamespace(
-        inviter=Shower(addresses), put_in_force=in_force, reachable=lambda: reachable,
+        inviter=Shower(addresses), book=Book(known), put_in_force=in_force, reachable=lambda: reachable,
         world=SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0)),
     )  # fmt: skip
     return Pairings(cast(Node, node), cast(Finder, None))
@@ -67,6 +85,77 @@ async def test_what_was_granted_and_is_not_in_force_is_told() -> None:
     paired = (await events(pairings()))[-1]
     assert paired["not_in_force"] == [f"{FileError(E.NOENT, '/gone')}; {E.NOENT.hint}"]
     assert told._paired(paired)[-1] == f"not in force here: {paired['not_in_force'][0]}"
+
+
+async def test_both_what_a_peer_may_do_now_and_what_it_may_no_longer_is_told() -> None:
+    before = replace(PI, granted=("run",), received=("net",))
+    paired = (await events(pairings(known=(before,))))[-1]
+    assert (paired["ended_granted"], paired["ended_received"]) == (["run programs here"], ["use pi's network (/net)"])
+    assert told._paired(paired)[1:5] == [
+        "this machine may no longer use pi's network (/net)",
+        "this machine may do nothing there",
+        "pi may no longer run programs here",
+        "pi may use this machine's network (/net)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "name", "said"),
+    [
+        ((), "pi", ()),
+        ((PI,), "pi", ("  pi is a peer of this machine already",)),
+        ((replace(PI, name="attic"),), "attic", ("  attic is a peer of this machine already",)),
+        ((replace(PI, fingerprint="e" * 52),), "pi-2",
+         ("  it calls itself pi, as a peer does that is another machine",)),
+    ],
+)  # fmt: skip
+async def test_who_is_asked_sees_which_machine_asks(known: tuple[Peer, ...], name: str, said: tuple[str, ...]) -> None:
+    node = SimpleNamespace(book=Book(known), world=SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0)))
+    pairing = Pairing(cast(Node, node))
+    asking = asyncio.ensure_future(pairing.agrees(Proposal("pi", PI.fingerprint, "192.0.2.7:9", ("net",), (), ())))
+    event = await pairing._events.get()
+    lines = told._question(event)
+    assert lines[0] == f"{name} (ffffffff, at 192.0.2.7:9) knows the code, and asks this of you:"
+    assert lines[1:] == [*said, f"  {name} wants to use this machine's network (/net)"]
+    pairing.answer(False)
+    assert await asking is False
+
+
+async def test_what_can_not_be_granted_is_named_with_what_came_of_it() -> None:
+    async def check(text: str) -> None:
+        raise FileError(E.NOENT, "/gone")
+
+    node = SimpleNamespace(
+        book=Book(()), exports=SimpleNamespace(check=check),
+        world=SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0)),
+    )  # fmt: skip
+    pairing = Pairing(cast(Node, node))
+    asking = asyncio.ensure_future(pairing.agrees(Proposal("pi", PI.fingerprint, "a:9", ("read:/gone",), (), ())))
+    await pairing._events.get()
+    pairing.answer(True)
+    with pytest.raises(FileError) as caught:
+        await asking
+    assert caught.value.error is E.NOENT
+    assert str(caught.value) == "/gone: file does not exist: read:/gone can't be granted, so the two were not paired"
+
+
+async def test_a_node_that_stops_says_so_to_who_waits() -> None:
+    class Waits(Shower):
+        number = "28"
+
+        async def show_code(self, wish: Wish, person: Person, finder: Finder) -> Peer:
+            await asyncio.Event().wait()
+            return PI
+
+    waiting = pairings()
+    waiting._node.inviter = cast(Any, Waits(()))
+    verbs = waiting.verbs()
+    number = (await verbs["pair"]({}))["pairing"]
+    attending = asyncio.ensure_future(verbs["attend"]({"pairing": number}))
+    await waiting.close()
+    with pytest.raises(FileError) as caught:
+        await attending
+    assert caught.value.detail == "the node is stopping"
 
 
 async def test_addresses_that_no_other_machine_could_use_are_not_offered() -> None:

@@ -359,8 +359,8 @@ REMOVED = [
     Removed(
         "what is asked for in pairing is granted after a yes alone",
         "mesh/join.py",
-        "    if not agreed:\n        await within(",
-        "    if agreed is None:\n        await within(",
+        "    if not agreed:\n        await refuse_at_last(",
+        "    if agreed is None:\n        await refuse_at_last(",
         "unit/test_mesh_pairing.py::test_a_no_on_either_side_pairs_nobody_and_both_are_told",
     ),
     Removed(

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cognu.cli.asking import with_session
-from cognu.cli.peers import host_grants
+from cognu.cli.peers import host_grants, may
 from cognu.cli.qr import drawn
 from cognu.cli.setting import Setting, verb
 from cognu.errors import CognuError, E, FileError
@@ -162,6 +162,10 @@ class _Talk:
 def _question(event: Event) -> list[str]:
     name = event["peer"]
     lines = [f"{name} ({short(event['fingerprint'])}, at {event['address']}) knows the code, and asks this of you:"]
+    if event["known"]:
+        lines.append(f"  {name} is a peer of this machine already")
+    elif event["calls_itself"] != name:
+        lines.append(f"  it calls itself {event['calls_itself']}, as a peer does that is another machine")
     lines += [f"  {name} wants to {text}" for text in event["describe_asks"]]
     lines += [f"  {name} may {text}, as you have said" for text in event["describe_grants"]]
     lines += [f"  this machine may {text}" for text in event["describe_offers"]]
@@ -176,12 +180,10 @@ def _tried(event: Event) -> list[str]:
 
 def _paired(event: Event) -> list[str]:
     name = event["peer"]
-    here = [f"{name} may {text}" for text in event["describe_granted"]] or [f"{name} may do nothing here yet"]
-    there = [f"this machine may {text}" for text in event["describe_received"]]
     return [
         f"paired with {name} ({event['fingerprint']})",
-        *(there or ["this machine may do nothing there yet"]),
-        *here,
+        *may("this machine", event["describe_received"], "there", event["ended_received"]),
+        *may(name, event["describe_granted"], "here", event["ended_granted"]),
         *(f"not in force here: {why}" for why in event["not_in_force"]),
     ]
 

@@ -31,7 +31,7 @@ def host_grants(texts: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _may(name: str, described: list[str], other: str, ended: Sequence[str] = ()) -> list[str]:
+def may(name: str, described: list[str], other: str, ended: Sequence[str] = ()) -> list[str]:
     """Who may now do what, one line each, and what no longer."""
     no_longer = [f"{name} may no longer {text}" for text in ended]
     if not described:
@@ -58,7 +58,7 @@ def invite_verb(setting: Setting, grants: tuple[str, ...], listed: bool, withdra
     until = time_text(made["expires"] * 10**9)
     setting.show(
         made,
-        *_may("whoever joins with it", made["describe"], "here"),
+        *may("whoever joins with it", made["describe"], "here"),
         *([f"what is joined already keeps what it was granted: {', '.join(made['keeps'])}"] if made["keeps"] else []),
         f"there, until {until}:",
         f"  cognu join {made['ticket']}",
@@ -89,8 +89,8 @@ def join_verb(setting: Setting, grants: tuple[str, ...], ticket: str) -> None:
     setting.show(
         joined,
         f"joined {peer} ({joined['fingerprint']})",
-        *_may("this machine", joined["describe_received"], f"on {peer}", joined["ended_received"]),
-        *_may(peer, joined["describe_granted"], "here", joined["ended_granted"]),
+        *may("this machine", joined["describe_received"], f"on {peer}", joined["ended_received"]),
+        *may(peer, joined["describe_granted"], "here", joined["ended_granted"]),
         *(f"not in force here: {why}" for why in joined["not_in_force"]),
     )
 

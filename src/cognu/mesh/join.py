@@ -30,9 +30,6 @@ from cognu.mesh.identity import (
     Peer,
     PeerBook,
     certificate_der,
-    certificate_pem,
-    certificate_public,
-    check_certificate,
     clean_name,
     fingerprint_bytes,
     fingerprint_of,
@@ -60,6 +57,7 @@ from cognu.mesh.join_messages import (
     proves_key,
 )
 from cognu.mesh.pairing import Person, Proposal, ShownCode, Wish
+from cognu.mesh.pinning import AGAIN, audit_paired, peer_of, pin, pin_last, public_of
 from cognu.mesh.spake import ANSWER_SECONDS, Exchange
 from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, pack_texts, parse_ticket, ticket_number
 from cognu.world import Clock, Listener, SecureStream, Stream, TlsKeys, World
@@ -118,7 +116,9 @@ class Inviter:
         self._joined = joined
         self._listener: Listener | None = None
         self._opening = asyncio.Lock()
-        """Held while a listener is opened, so that those who want one at the same time get the same."""
+        """Held while a listener is opened, so that those who want one at the same time get the same, and `close` ends
+        one that is just being opened."""
+        self._closed = False
         self._shown = identity_from_seed(world.random.bytes(32))
         self._closing: asyncio.Task[None] | None = None
         self._talking = 0
@@ -189,15 +189,19 @@ class Inviter:
         return number
 
     async def close(self) -> None:
-        """Stop listening; open invitations stay open on disk, for `start`. A code that is shown is over."""
+        """Stop listening, for good; open invitations stay open on disk, for the next start. A code that is shown is
+        over."""
         if self._code is not None:
-            self._code.conclude(FileError(E.NOTPAIRED, "pair", "the node is stopping"))
-        if self._closing is not None:
-            await end_tasks(self._closing)
-            self._closing = None
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            await listener.close()
+            self._code.conclude(_stopping())
+        self._closed = True
+        async with self._opening:
+            listener, self._listener = self._listener, None
+            closing, self._closing = self._closing, None
+            if closing is not None and listener is None:
+                await asyncio.shield(closing)  # it is closing the listener, or has
+            elif closing is not None and listener is not None:
+                await end_tasks(closing)
+                await listener.close()
 
     @property
     def listening(self) -> str:
@@ -206,6 +210,8 @@ class Inviter:
 
     async def _listen(self, port: int) -> None:
         async with self._opening:
+            if self._closed:
+                raise _stopping()
             if self._listener is not None:
                 return
             if self._closing is not None:
@@ -326,7 +332,8 @@ class Inviter:
             raise
         if isinstance(typed, Refusal):
             self._code_failed(stream, shown, typed)
-            await refuse(stream, typed)
+            spent = typed is Refusal.CODE and not shown.left
+            await refuse(stream, Refusal.CODE_SPENT if spent else typed)
             return None
         return typed
 
@@ -365,14 +372,14 @@ class Inviter:
         try:
             agreed = await _unless(shown.over, self._agree(stream, typed))
             if agreed is None:
-                await within(self._world.clock, CONVERSATION_SECONDS, refuse(stream, Refusal.GIVEN_UP))
+                await refuse_at_last(self._world.clock, stream, Refusal.GIVEN_UP)
                 return
             await within(self._world.clock, CONVERSATION_SECONDS, self._pin_typed(stream, typed, *agreed))
         except LinkBroken as broken:
             error = FileError(E.NOTPAIRED, "pair", f"the other machine went away ({broken})")
             raise
         except TimeoutError:
-            error = FileError(E.NOTPAIRED, "pair", "nobody answered in time")
+            error = FileError(E.NOTPAIRED, "pair", "the other machine has fallen silent")
             raise
         except CognuError as failed:
             error = failed
@@ -392,8 +399,7 @@ class Inviter:
         seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
         said = await within(clock, seconds, self._confirmed(stream, transcript, typed.secret, typed.public))
         if said is None:
-            with suppress(TimeoutError, LinkBroken):  # who stands between need not take it
-                await within(clock, CONVERSATION_SECONDS, refuse(stream, Refusal.BETWEEN))
+            await refuse_at_last(clock, stream, Refusal.BETWEEN)
             raise Refusal.BETWEEN.error()
         return granted, (*typed.card.grants, *said[0])
 
@@ -405,7 +411,7 @@ class Inviter:
             record = peer_of(typed.card, typed.public, granted=granted, received=received, now=now)
             peer = pin(self._book, record, typed.known, typed.card.knows)
         except CognuError:
-            await refuse(stream, Refusal.NOT_KEPT)
+            await refuse_at_last(self._world.clock, stream, Refusal.NOT_KEPT)
             raise
         audit_paired(peer, stream.peer)
         self._joined(peer)
@@ -459,7 +465,7 @@ async def join(world: World, me: Self, book: PeerBook, ticket: str, grants: tupl
         await confirm(clock, me, stream, parsed.secret, transcript)
     finally:
         stream.close()
-    return pin(book, peer, known, known_there)
+    return pin_last(book, peer, known, known_there)
 
 
 async def _reach(world: World, ticket: Ticket) -> SecureStream:
@@ -550,7 +556,8 @@ async def confirm(
     try:
         await within(clock, CONVERSATION_SECONDS, _finish(stream, message, secret, transcript))
     except (TimeoutError, LinkBroken, ProtocolError) as error:
-        raise LinkBroken(E.NOTRECOVERABLE, "join", str(error)) from error
+        said = f"{error or 'no answer'}; the other machine may have kept this one: {AGAIN}"
+        raise LinkBroken(E.NOTRECOVERABLE, "join", said) from error
 
 
 async def _finish(stream: SecureStream, message: bytes, secret: bytes, transcript: Transcript) -> None:
@@ -575,6 +582,7 @@ async def consent(
         person.agrees(Proposal(name, fingerprint, stream.peer, card.asks, wish.grants, card.grants))
     )
     leaving = asyncio.ensure_future(expect(stream, Step.REFUSE))
+    why = "what was asked for was not agreed to here"
     try:
         await within(clock, CONSENT_SECONDS, _first(asking, leaving))
         if leaving.done():
@@ -583,59 +591,29 @@ async def consent(
         await end_tasks(leaving)
         agreed = asking.result()
     except TimeoutError:
-        agreed = False
+        agreed, why = False, f"nobody has answered here within {CONSENT_SECONDS:.0f} s"
     except CognuError:
         if not leaving.done() or leaving.cancelled():
-            await within(clock, CONVERSATION_SECONDS, refuse(stream, Refusal.DECLINED))
+            await refuse_at_last(clock, stream, Refusal.DECLINED)
         raise
     finally:
         await end_tasks(asking, leaving)
     if not agreed:
-        await within(clock, CONVERSATION_SECONDS, refuse(stream, Refusal.DECLINED))
-        raise FileError(E.NOTPAIRED, "pair", "what was asked for was not agreed to here")
+        await refuse_at_last(clock, stream, Refusal.DECLINED)
+        raise FileError(E.NOTPAIRED, "pair", why)
     return tuple(dict.fromkeys((*wish.grants, *card.asks)))
-
-
-def pin(book: PeerBook, peer: Peer, here: bool, there: bool) -> Peer:
-    """Pin who has joined. `here`, `there`: whether either had the other as a peer when they began.
-
-    Grants add up only while both do. Else one has dropped the other, and what was granted before ended with that,
-    whether the drop was heard of or not.
-    """
-    before = book.get(peer.fingerprint)
-    kept = book.add(peer, anew=not (here and there))
-    gone = [text for text in before.granted if text not in kept.granted] if before is not None else []
-    if gone:
-        audit(f"{kept.name} ({kept.fingerprint})", f"joined anew: what was granted before ended: {', '.join(gone)}")
-    return kept
-
-
-def audit_paired(peer: Peer, address: str) -> None:
-    here, there = (", ".join(grants) or "nothing" for grants in (peer.granted, peer.received))
-    who = f"{peer.name} ({peer.fingerprint}), at {address}"
-    audit(who, f"paired by a code; it may here: {here}; this machine there: {there}")
-
-
-def public_of(card: Card) -> bytes | None:
-    """The key of a card whose certificate can be pinned."""
-    try:
-        check_certificate(card.certificate)
-        return certificate_public(card.certificate)
-    except LinkBroken:
-        return None
-
-
-def peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...], now: int) -> Peer:
-    fingerprint = fingerprint_of(public)
-    name = clean_name(card.name, short(fingerprint))
-    certificate = certificate_pem(card.certificate)
-    return Peer(fingerprint, name, certificate, card.addresses, granted, received, now // 10**9)
 
 
 async def refuse(stream: SecureStream, refusal: Refusal) -> None:
     await stream.write(pack_message(Step.REFUSE, bytes([refusal])))
     # The other side ends the connection, so that the refusal is not lost to a reset.
     await stream.read(1)
+
+
+async def refuse_at_last(clock: Clock, stream: SecureStream, refusal: Refusal) -> None:
+    """The last word of a conversation that is over whether it is taken or not."""
+    with suppress(TimeoutError, LinkBroken):
+        await within(clock, CONVERSATION_SECONDS, refuse(stream, refusal))
 
 
 async def expect(stream: Stream, *steps: Step) -> tuple[Step, bytes]:
@@ -660,6 +638,10 @@ async def expect(stream: Stream, *steps: Step) -> tuple[Step, bytes]:
 async def rest_until(clock: Clock, begun: int, seconds: float) -> None:
     """Sleep until `seconds` after `begun` (ns of the monotonic clock), so that work takes as long whatever it was."""
     await clock.sleep(max(0.0, seconds - (clock.monotonic() - begun) / 1e9))
+
+
+def _stopping() -> FileError:
+    return FileError(E.NOTPAIRED, "pair", "the node is stopping")
 
 
 def _time_of_day(nanoseconds: int) -> str:

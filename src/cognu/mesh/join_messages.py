@@ -106,7 +106,7 @@ _DETAILS = {
     Refusal.NO_CODE: "the machine there shows no such code, or no longer",
     Refusal.CODE: "the code is wrong",
     Refusal.BETWEEN: "the code is right, but somebody stands between the machines: neither was paired",
-    Refusal.CODE_SPENT: "too many wrong codes were tried",
+    Refusal.CODE_SPENT: "too many wrong codes were typed, and the one that was shown is over",
     Refusal.CODE_USED: "another machine has just paired with that code",
     Refusal.DECLINED: "what was asked for was not agreed to",
     Refusal.GIVEN_UP: "it was given up there",

@@ -16,14 +16,11 @@ from cognu.mesh.join import (
     CONVERSATION_SECONDS,
     Self,
     accepted,
-    audit_paired,
     challenged,
     confirm,
     connect_any,
     consent,
     expect,
-    peer_of,
-    pin,
     request,
     rest_until,
 )
@@ -38,6 +35,7 @@ from cognu.mesh.join_messages import (
     parse_paired,
 )
 from cognu.mesh.pairing import Person, Wish
+from cognu.mesh.pinning import audit_paired, peer_of, pin_last
 from cognu.mesh.spake import ANSWER_SECONDS, Exchange, Side
 from cognu.world import SecureStream, World
 from cognu.world.timing import within
@@ -99,7 +97,7 @@ async def pair(
     raise failure or FileError(E.NOTPAIRED, "pair", nobody)
 
 
-_ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE.detail)
+_ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE.detail, Refusal.CODE_SPENT.detail)
 """After these another machine with that number may be the one."""
 
 
@@ -151,7 +149,7 @@ async def _pair_at(
         raise
     finally:
         stream.close()
-    kept = pin(book, peer, met.known, card.knows)
+    kept = pin_last(book, peer, met.known, card.knows)
     audit_paired(kept, address)
     return kept
 

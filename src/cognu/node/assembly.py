@@ -188,7 +188,7 @@ async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -
     """Peers' grants come into force, and only then may peers, those who join, and this user's sessions come in."""
     node.mesh.on_linked = node.linked
     node.mesh.on_dropped = node.dropped_by
-    node.book.on_anew = node.part
+    node.book.on_anew = node.part_anew
     for peer in node.book.all():
         await node.put_in_force(peer)
     node.exports.on_changed = lambda peer: _tell_granted(node, peer)

@@ -84,7 +84,7 @@ class Channels:
     async def answer(self, peer: Peer, label: str, channel: Channel) -> None:
         """A peer opened a channel: serve what its label asks for until it ends."""
         if label == TREE:
-            session = await self._node.exports.connect(peer.fingerprint, peer.name)
+            session = await self._node.exports.connect(peer.fingerprint, peer.name, channel.close)
             try:
                 await _PeerTree(self._node, peer, channel, session).serve()
             finally:

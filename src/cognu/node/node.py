@@ -114,9 +114,14 @@ class Node:
         self.exports.forget(fingerprint)
         self.tokens.forget(fingerprint)
 
+    def part_anew(self, fingerprint: str) -> None:
+        """The same where no link's end will end the connections that it has, which have no rights any more."""
+        self.part(fingerprint)
+        self.exports.end_connections(fingerprint)
+
     def dropped_by(self, peer: Peer) -> None:
         """A peer has dropped this node: with that ends what it was granted here, all that runs for it too."""
-        self.part(peer.fingerprint)
+        self.part_anew(peer.fingerprint)
         gone = ", ".join(peer.granted) or "nothing"
         audit(f"{peer.name} ({peer.fingerprint})", f"has dropped this machine; what it was granted ended: {gone}")
 

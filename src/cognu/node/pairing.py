@@ -40,6 +40,8 @@ class Pairing:
         self._answer: asyncio.Future[bool] | None = None
         self.asked: Proposal | None = None
         self.attended = False
+        self.ended = "it was given up here"
+        """Why, if its task was cancelled."""
         self.left_alone = node.world.clock.monotonic()
         self.task: asyncio.Task[dict[str, Any]]
 
@@ -59,6 +61,13 @@ class Pairing:
     def heard(self, name: str, number: str) -> None:
         self._events.put_nowait({"event": "heard", "name": name, "number": number})
 
+    def _known(self, proposal: Proposal) -> dict[str, Any]:
+        """Whether it is a peer already, and by which name; else the one that it would get."""
+        known = self._node.book.get(proposal.fingerprint)
+        if known is not None:
+            return {"peer": known.name, "known": True, "calls_itself": proposal.name}
+        return {"peer": self._node.book.unique_name(proposal.name), "known": False, "calls_itself": proposal.name}
+
     async def agrees(self, proposal: Proposal) -> bool:
         """Raises USAGE for what is no grant, and, after a yes, so that nobody learns from it what is here, what putting
         one in force would raise."""
@@ -67,7 +76,7 @@ class Pairing:
         self.asked = proposal
         answer = self._answer = asyncio.get_running_loop().create_future()
         self._events.put_nowait({
-            "event": "asked", "peer": proposal.name, "fingerprint": proposal.fingerprint, "address": proposal.address,
+            "event": "asked", **self._known(proposal), "fingerprint": proposal.fingerprint, "address": proposal.address,
             "asks": list(proposal.asks), "describe_asks": [describe_grant(text) for text in proposal.asks],
             "grants": list(proposal.grants), "describe_grants": [describe_grant(text) for text in proposal.grants],
             "offers": list(proposal.offers), "describe_offers": _described(proposal.offers, proposal.name),
@@ -78,8 +87,16 @@ class Pairing:
             self._answer = None
         if agreed:
             for text in proposal.asks:
-                await self._node.exports.check(text)
+                await self._check(text)
         return agreed
+
+    async def _check(self, text: str) -> None:
+        try:
+            await self._node.exports.check(text)
+        except CognuError as error:
+            why = f"{error.detail}; " if error.detail else ""
+            said = f"{why}{text} can't be granted, so the two were not paired"
+            raise FileError(error.error, error.subject, said) from error
 
     # -- what its command does --
 
@@ -106,7 +123,7 @@ class Pairing:
             return self.task.result()
         except asyncio.CancelledError:
             if self.task.cancelled():
-                raise FileError(E.NOTPAIRED, "pair", "it was given up here") from None
+                raise FileError(E.NOTPAIRED, "pair", self.ended) from None
             await end_tasks(self.task)
             raise
         finally:
@@ -145,7 +162,9 @@ class Pairings:
         return {"pair": self._pair, "attend": self._attend, "consent": self._consent, "forgo": self._forgo}
 
     async def close(self) -> None:
-        """Give all of them up."""
+        """Give all of them up: the node stops."""
+        for pairing in self._open.values():
+            pairing.ended = "the node is stopping"
         await end_tasks(*(pairing.task for pairing in self._open.values()))
 
     async def _pair(self, arguments: Arguments) -> Any:
@@ -172,19 +191,19 @@ class Pairings:
         return {"pairing": self._count, "grants": list(wish.grants), "asks": list(wish.asks)}
 
     async def _show(self, wish: Wish, pairing: Pairing) -> dict[str, Any]:
-        node = self._node
+        node, before = self._node, _records(self._node)
         peer = await node.inviter.show_code(wish, pairing, self._finder)
-        return _paired(peer, await node.put_in_force(peer))
+        return _paired(peer, before.get(peer.fingerprint, peer), await node.put_in_force(peer))
 
     async def _type(
         self, code: Code, addresses: tuple[str, ...], wish: Wish, pairing: Pairing
     ) -> dict[str, Any]:  # fmt: skip
-        node = self._node
+        node, before = self._node, _records(self._node)
         peer = await pair(node.world, node.me(), node.book, code, addresses, self._finder, wish, pairing)
         node.mesh.note_joined(peer.fingerprint)
         refused = await node.put_in_force(peer)
         await node.announce(peer)
-        return _paired(peer, refused)
+        return _paired(peer, before.get(peer.fingerprint, peer), refused)
 
     async def _attend(self, arguments: Arguments) -> Any:
         number = int(arguments["pairing"])
@@ -219,13 +238,21 @@ class Pairings:
         return self._open[number]
 
 
-def _paired(peer: Peer, refused: Sequence[CognuError]) -> dict[str, Any]:
-    """`refused` is what of the grants is on record alone."""
+def _records(node: Node) -> dict[str, Peer]:
+    return {peer.fingerprint: peer for peer in node.book.all()}
+
+
+def _paired(peer: Peer, before: Peer, refused: Sequence[CognuError]) -> dict[str, Any]:
+    """`before` is what was on record of it, `refused` what of the grants is on record alone."""
+    ended_granted = [text for text in before.granted if text not in peer.granted]
+    ended_received = tuple(text for text in before.received if text not in peer.received)
     return {
         "not_in_force": [visible(f"{error}; {error.error.hint}") for error in refused],
         "event": "paired", "peer": peer.name, "fingerprint": peer.fingerprint, "granted": list(peer.granted),
         "received": list(peer.received), "describe_granted": [describe_grant(text) for text in peer.granted],
         "describe_received": _described(peer.received, peer.name),
+        "ended_granted": [describe_grant(text) for text in ended_granted],
+        "ended_received": _described(ended_received, peer.name),
     }  # fmt: skip
 
 

@@ -71,7 +71,8 @@ class PeerExports:
         self._base = base
         self._processes = processes
         self._held: dict[str, dict[str, _Held]] = {}
-        self._sessions: dict[str, list[Process]] = {}
+        self._sessions: dict[str, dict[Process, Callable[[], None]]] = {}
+        """With what ends each connection."""
         self.given: dict[str, set[str]] = {}
         """The programs that each gave, by their hashes; they are in the store, and not to be given again."""
         self._refused: dict[tuple[str, str], CognuError] = {}
@@ -103,7 +104,7 @@ class PeerExports:
                 self._held.setdefault(peer, {})[held.grant.text] = held
                 self._refused.pop((peer, held.grant.text), None)
         for peer, held in found:
-            for session in list(self._sessions.get(peer, [])):
+            for session in list(self._sessions.get(peer, {})):
                 for each in self._in_order(peer):
                     if each is held or is_within(each.grant.place, held.grant.place):
                         await self._try_show(peer, session.namespace, each)
@@ -139,7 +140,7 @@ class PeerExports:
         if held is None:
             raise FileError(E.NOGRANT, text)
         self._end(held)
-        for session in self._sessions.get(peer, []):
+        for session in self._sessions.get(peer, {}):
             self._hide(session.namespace, held, self._held[peer].values())
             if text == RUN:
                 self._kill_below(session, f"{text} was revoked")
@@ -150,10 +151,14 @@ class PeerExports:
         self.given.pop(peer, None)
         for key in [key for key in self._refused if key[0] == peer]:
             del self._refused[key]
-        for session in self._sessions.get(peer, []):
+        for session in self._sessions.get(peer, {}):
             self._kill_below(session, "its peer was dropped")
         for held in self._held.pop(peer, {}).values():
             self._end(held)
+
+    def end_connections(self, peer: str) -> None:
+        for end in list(self._sessions.get(peer, {}).values()):
+            end()
 
     def close(self) -> None:
         for peer in list(self._held):
@@ -239,8 +244,8 @@ class PeerExports:
 
     # -- connections ----------------------------------------------------------------------------------------------
 
-    async def connect(self, peer: str, name: str) -> Process:
-        """A process for one connection of a peer; the caller ends it with `disconnect`."""
+    async def connect(self, peer: str, name: str, end: Callable[[], None] = lambda: None) -> Process:
+        """A process for one connection of a peer; the caller ends it with `disconnect`. `end` ends the connection."""
         namespace = await self.namespace(peer)
         quota = Quota(self.quota(peer, name))
         try:
@@ -249,7 +254,7 @@ class PeerExports:
             namespace.release()
             raise
         session.args, session.state = ["peer", name], State.RUNNING
-        self._sessions.setdefault(peer, []).append(session)
+        self._sessions.setdefault(peer, {})[session] = end
         return session
 
     def quota(self, peer: str, name: str) -> Quota:
@@ -296,7 +301,7 @@ class PeerExports:
         return False
 
     def disconnect(self, peer: str, session: Process) -> None:
-        self._sessions[peer].remove(session)
+        del self._sessions[peer][session]
         self._kill_below(session, "its peer's connection ended")
         self._processes.end(session, 0)
 

@@ -1,0 +1,67 @@
+"""Pinning whoever has joined: the record that is made of its card, what ended with it, and who hears of a failure."""
+
+from __future__ import annotations
+
+from cognu.errors import THERE, CognuError, FileError, LinkBroken
+from cognu.files.audit import audit
+from cognu.mesh.identity import (
+    Peer,
+    PeerBook,
+    certificate_pem,
+    certificate_public,
+    check_certificate,
+    clean_name,
+    fingerprint_of,
+    short,
+)
+from cognu.mesh.join_messages import Card
+
+
+def public_of(card: Card) -> bytes | None:
+    """The key of a card whose certificate can be pinned."""
+    try:
+        check_certificate(card.certificate)
+        return certificate_public(card.certificate)
+    except LinkBroken:
+        return None
+
+
+def peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...], now: int) -> Peer:
+    fingerprint = fingerprint_of(public)
+    name = clean_name(card.name, short(fingerprint))
+    certificate = certificate_pem(card.certificate)
+    return Peer(fingerprint, name, certificate, card.addresses, granted, received, now // 10**9)
+
+
+def pin(book: PeerBook, peer: Peer, here: bool, there: bool) -> Peer:
+    """Pin who has joined. `here`, `there`: whether either had the other as a peer when they began.
+
+    Grants add up only while both do. Else one has dropped the other, and what was granted before ended with that,
+    whether the drop was heard of or not.
+    """
+    before = book.get(peer.fingerprint)
+    kept = book.add(peer, anew=not (here and there))
+    gone = [text for text in before.granted if text not in kept.granted] if before is not None else []
+    if gone:
+        audit(f"{kept.name} ({kept.fingerprint})", f"joined anew: what was granted before ended: {', '.join(gone)}")
+    return kept
+
+
+AGAIN = f"join or pair once more, which does no harm{THERE}drop ends it too"
+"""What to do where the other machine has kept this one, or may have, and not the other way round."""
+
+
+def pin_last(book: PeerBook, peer: Peer, here: bool, there: bool) -> Peer:
+    """The same on the side that pins when the other one has: what fails here leaves that one with a peer too many."""
+    try:
+        return pin(book, peer, here, there)
+    except CognuError as error:
+        why = [part for part in (error.detail, error.error.hint) if part]
+        said = "; ".join([*why, f"{peer.name} has kept this machine: then {AGAIN}"])
+        raise FileError(error.error, error.subject, said) from error
+
+
+def audit_paired(peer: Peer, address: str) -> None:
+    here, there = (", ".join(grants) or "nothing" for grants in (peer.granted, peer.received))
+    who = f"{peer.name} ({peer.fingerprint}), at {address}"
+    audit(who, f"paired by a code; it may here: {here}; this machine there: {there}")
