@@ -147,6 +147,9 @@ def test_one_terminal_has_it_and_another_may_take_it_but_no_other_machine(
         assert lap.refuses(126, E.SRCH, "cpu", "--end", str(number), "pi")
         assert kept(lap) == {}
         assert kept(desk) == {number: True}
+        [row] = pi.asks("cpu", "-l", "--here")
+        assert (row["id"], row["user"], row["node"], row["seconds"]) == (number, "desk", "pi", 1000)
+        assert str(number) in pi.says("cpu", "-l", "--here")
         with desk.terminal("cpu", "-d", "-a", str(number), "pi") as second:
             second.shows("pi%")
             first.shows("another terminal has taken it")

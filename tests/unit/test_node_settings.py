@@ -8,9 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
-from cognu.node.settings import LONGEST_RETENTION, Home, Settings, check_name, load_settings, save_settings
+from cognu.node.settings import (
+    LONGEST_RETENTION,
+    Home,
+    KeepLimits,
+    Settings,
+    check_name,
+    load_settings,
+    parse_keep,
+    save_settings,
+)
 from cognu.world.real import real_world
 
 UP = (sys.executable, "-c", "from cognu.cli.main import main; main()", "up")
@@ -53,6 +64,31 @@ def test_a_time_that_no_session_can_be_kept_is_refused(tmp_path: Path, wrong: st
         load_settings(real_world().disk, Home(str(tmp_path)), "desk")
     assert caught.value.error is E.DAMAGED
     assert "retention is seconds, from 1 to" in str(caught.value)
+
+
+def test_what_bounds_kept_shells_is_read_and_written(tmp_path: Path) -> None:
+    disk, home = real_world().disk, Home(str(tmp_path))
+    save_settings(disk, home, Settings("desk", keep=KeepLimits(60, 2, 3)))
+    assert load_settings(disk, home, "other").keep == KeepLimits(60, 2, 3)
+    (tmp_path / "settings.json").write_text('{"keep": {"each": 0}}')
+    assert load_settings(disk, home, "desk").keep == KeepLimits(each=0)
+
+
+_NUMBERS = st.integers() | st.booleans() | st.none() | st.floats()
+_BOUNDS = st.dictionaries(st.sampled_from(["seconds", "each", "all", "x"]), _NUMBERS)
+
+
+@given(_BOUNDS | _NUMBERS | st.text())
+def test_any_bounds_of_kept_shells_are_some_or_refused(raw: object) -> None:
+    try:
+        found = parse_keep(raw, "settings.json")
+    except FileError as error:
+        refused = error
+        assert (refused.error, refused.subject) == (E.DAMAGED, "settings.json")
+    else:
+        assert isinstance(raw, dict)
+        assert {name: getattr(found, name) for name in raw} == raw
+        assert all(type(value) is int and value >= 0 for value in raw.values())
 
 
 @pytest.mark.parametrize("name", ["", "Desk", "a b"])

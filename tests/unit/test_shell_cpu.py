@@ -51,6 +51,7 @@ async def test_more_goes_along_by_name_and_what_stands_before_the_command_does()
     [
         "", "-e", "-e NOTSET pi", "-e 1x=2 pi", "--keep pi", "--for 3 pi", "-a 3 pi", "-a x pi", "-d pi",
         "--end 3 pi x", "--end 3 -d pi", "-a 3 --grant /tmp pi", "--json pi", "-l pi lap", "-l -d pi", "--end -1 pi",
+        "--here pi", "-l --here pi",
     ],
 )  # fmt: skip
 async def test_a_use_that_is_none_is_refused_and_nothing_is_asked_for(words: str) -> None:

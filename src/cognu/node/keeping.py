@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,39 +118,53 @@ class Keeping:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._kept: dict[int, Kept] = {}
+        self._beginning: list[str] = []  # by peer, those that are about to be
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what a peer asks for -----------------------------------------------------------------------------------------
 
     async def begin(self, process: Process, launch: Launch, peer: str, root: Chan, dress: Dress) -> None:
         """A new shell, shown at the terminal that came with `process`, which stands for that. Leaves nothing behind if
-        it raises: NXIO without a terminal, DQUOT, and what `dress` does."""
+        it raises: NXIO without a terminal, ACCES or DQUOT if this machine keeps none or no more, and what `dress` does.
+
+        It is part of a write to the process's ctl, which `run` gives the right to: so it is cancelled with that right.
+        """
         node, exports = self._node, self._node.exports
-        terminal = await FarTerminal.of(process, root)
-        try:
+        seconds = min(launch.keep, node.settings.keep.seconds)
+        self._check_room(peer)
+        with ExitStack() as undo:
+            self._beginning.append(peer)
+            undo.callback(self._beginning.remove, peer)
+            terminal = await FarTerminal.of(process, root)
+            undo.callback(terminal.close)
             name = node.book.find(peer).name
             holder = await exports.connect(peer, name)
+            undo.callback(exports.disconnect, peer, holder)
             holder.args = ["kept", name]
-            try:
-                kept = Kept(peer, self._process(holder, process, launch), holder, launch.keep, node.world.clock.now())
-                try:
-                    again = f"cpu -a {kept.process.pid} {node.settings.name} takes it again"
-                    said = f"[{kept.process.pid}: kept for {launch.keep} s without a terminal; {again}]\n"
-                    await kept.terminal.put(said.encode())
-                    await dress(kept.process, kept.terminal)
-                except BaseException:
-                    node.processes.end(kept.process, 1, E.CANCELED.text)
-                    raise
-            except BaseException:
-                exports.disconnect(peer, holder)
-                raise
-        except BaseException:
-            terminal.close()
-            raise
+            kept = Kept(peer, self._process(holder, process, launch), holder, seconds, node.world.clock.now())
+            undo.callback(node.processes.end, kept.process, 1, E.CANCELED.text)
+            most = "" if seconds == launch.keep else ", the most here"
+            again = f"cpu -a {kept.process.pid} {node.settings.name} takes it again"
+            said = f"[{kept.process.pid}: kept for {seconds} s without a terminal{most}; {again}]\n"
+            await kept.terminal.put(said.encode())
+            await dress(kept.process, kept.terminal)
+            undo.pop_all()
+        self._beginning.remove(peer)
         self._kept[kept.process.pid] = kept
-        log.info("%s keeps a shell here, process %d, for %d s", name, kept.process.pid, launch.keep)
+        log.info("%s keeps a shell here, process %d, for %d s", name, kept.process.pid, seconds)
         self._spawn(self._follow(kept))
         self._sit(kept, _Seat(process, terminal))
+
+    def _check_room(self, peer: str) -> None:
+        """Raises ACCES if none are kept here, DQUOT if no more; those that are about to begin count."""
+        most = self._node.settings.keep
+        if not (most.seconds and most.each and most.all):
+            raise FileError(E.ACCES, "--keep", f"{self._node.settings.name} keeps no shells; 'keep' in its settings(5)")
+        whose = [*(kept.peer for kept in self._kept.values()), *self._beginning]
+        if whose.count(peer) >= most.each:
+            raise FileError(E.DQUOT, "--keep", f"{most.each} shells are kept for this machine; cpu -l, cpu --end ID")
+        if len(whose) >= most.all:
+            raise FileError(E.DQUOT, "--keep", f"{self._node.settings.name} keeps {most.all} shells, and no more")
 
     def _process(self, holder: Process, asked: Process, launch: Launch) -> Process:
         """The shell's, with what the one that it was asked for by was told that it is to have."""

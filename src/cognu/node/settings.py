@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cognu.errors import E, FileError
+from cognu.files.launch import LONGEST_KEPT
 from cognu.files.users import Users, parse_users
 from cognu.mesh.discovery import MODES
 from cognu.mesh.identity import NAME_LIMIT, valid_name
@@ -15,6 +16,17 @@ from cognu.mesh.labels import MOST_LABELS, changed_labels, valid_labels
 from cognu.mesh.session_core import Timing
 from cognu.node.hosting import parse_commands, parse_sensors
 from cognu.world import MAX_SOCKET_PATH, Disk
+
+
+@dataclass(frozen=True)
+class KeepLimits:
+    """How many shells of other machines may be kept here, of `each` and of `all`, and for how many `seconds` without a
+    terminal; 0: none.
+    """
+
+    seconds: int = LONGEST_KEPT
+    each: int = 16
+    all: int = 64
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,8 @@ class Settings:
     many such processes are kept ready. `retention` is for how many seconds a session with a peer outlives its last
     link. `discovery` says when this machine is announced on the local networks, and others are looked for, as in
     `mesh.discovery`. `labels` are this machine's own (`mesh.labels`), for /dev/profile. `commands` are programs of the
-    host that may be run through `#C`, `sensors` what `#S` measures, as in `node.hosting`.
+    host that may be run through `#C`, `sensors` what `#S` measures, as in `node.hosting`. `keep` bounds the shells of
+    others that stay here without a terminal.
     """
 
     name: str
@@ -41,11 +54,13 @@ class Settings:
     labels: tuple[str, ...] = ()
     commands: Mapping[str, Any] = field(default_factory=dict)
     sensors: Mapping[str, Any] = field(default_factory=dict)
+    keep: KeepLimits = KeepLimits()
 
 
 ISOLATED = ("asked", "all")
 MOST_RUNNERS = 64
 LONGEST_RETENTION = 7 * 24 * 3600
+MOST_KEPT = 1024
 
 
 @dataclass(frozen=True)
@@ -164,7 +179,22 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
     parse_commands(found.get("commands", {}), home.settings)
     parse_sensors(found.get("sensors", {}), home.settings)
     texts = {key: value for key, value in found.items() if key not in lists}
-    return Settings(**{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}})
+    keep = parse_keep(found.get("keep", {}), home.settings)
+    return Settings(
+        **{"name": default_name, **texts, **{key: tuple(value) for key, value in lists.items()}, "keep": keep}
+    )
+
+
+def parse_keep(raw: object, subject: str) -> KeepLimits:
+    """Raises DAMAGED about `subject`."""
+    limits = asdict(KeepLimits())
+    if not isinstance(raw, Mapping) or not raw.keys() <= limits.keys():
+        raise FileError(E.DAMAGED, subject, f"keep is an object with {', '.join(limits)}")
+    for name, value in raw.items():
+        most = LONGEST_KEPT if name == "seconds" else MOST_KEPT
+        if type(value) is not int or not 0 <= value <= most:
+            raise FileError(E.DAMAGED, subject, f"keep: {name} is a number, at most {most}")
+    return KeepLimits(**raw)
 
 
 def load_users(disk: Disk, home: Home) -> Users:

@@ -19,9 +19,9 @@ from cognu.shell.system import RunOptions, is_terminal
 
 USAGE = (
     "cpu [--grant PATH[:rwx]] [-e NAME[=VALUE]] [--keep [--for SECONDS]] NODE [COMMAND [ARG...]] | "
-    "cpu -a ID [-d] NODE | cpu --end ID NODE | cpu -l [--json] [NODE]"
+    "cpu -a ID [-d] NODE | cpu --end ID NODE | cpu -l [--json] [NODE | --here]"
 )
-OPTIONS = ("grant=", "e=", "keep", "for=", "a=", "d", "end=", "l", "json")
+OPTIONS = ("grant=", "e=", "keep", "for=", "a=", "d", "end=", "l", "here", "json")
 SCRIPT = "-"
 """In place of a command: the input is a script."""
 KEPT_SECONDS = 24 * 3600
@@ -35,8 +35,9 @@ async def cpu(call: Call) -> int:
     options = call.options
     if "l" in options:
         return await _list(call)
-    if "json" in options:
-        raise call.usage("it goes with -l", "--json")
+    for name in ("json", "here"):
+        if name in options:
+            raise call.usage("it goes with -l", f"--{name}")
     if not call.operands:
         raise call.usage("which machine? cpu NODE")
     if "a" in options or "end" in options:
@@ -158,9 +159,14 @@ def parse_kept(node: str, text: str) -> list[KeptShell]:
 
 
 async def _list(call: Call) -> int:
-    """Of one machine, or of all that are linked now; those that are not are named."""
-    if len(call.operands) > 1 or any(name not in ("l", "json") for name, _ in call.options.given):
-        raise call.usage("cpu -l [--json] [NODE]")
+    """Of one machine, or of all that are linked now; others are named. Or what is kept here for others."""
+    here = "here" in call.options
+    if len(call.operands) + here > 1 or any(name not in ("l", "here", "json") for name, _ in call.options.given):
+        raise call.usage("cpu -l [--json] [NODE | --here]")
+    if here:
+        kept = parse_kept((await _text(call, "/dev/sysname")).strip(), await _text(call, "/proc/kept"))
+        await _print(call, kept, [("FOR", *_HEADS), *((each.user, *_row(each)[1:]) for each in kept)])
+        return 0
     status = 0
     if call.operands:
         nodes = call.operands
@@ -172,23 +178,30 @@ async def _list(call: Call) -> int:
             else:
                 await call.complain(FileError(E.HOSTUNREACH, peer["name"], "what it keeps is not known"))
                 status = 1
-    kept: list[KeptShell] = []
+    kept = []
     for node in nodes:
         try:
-            async with opened(call.system, f"/n/{node}/proc/kept", "r") as file:
-                text = b"".join([data async for data in chunks(file)])
+            kept += parse_kept(node, await _text(call, f"/n/{node}/proc/kept"))
         except FileError as error:
             if error.error is E.NOENT and not call.operands:
                 continue  # it lets us run nothing, so it keeps nothing
             refused = FileError(E.NOPEER, node) if error.error is E.NOENT else error
             await call.complain(refused)
             return 1
-        kept += parse_kept(node, text.decode("utf-8", "replace"))
+    await _print(call, kept, [("NODE", *_HEADS), *map(_row, kept)])
+    return status
+
+
+async def _text(call: Call, path: str) -> str:
+    async with opened(call.system, path, "r") as file:
+        return b"".join([data async for data in chunks(file)]).decode("utf-8", "replace")
+
+
+async def _print(call: Call, kept: list[KeptShell], rows: list[tuple[str, ...]]) -> None:
     if "json" in call.options:
         await call.print(json.dumps([asdict(each) for each in kept]))
     elif kept:
-        await call.print(*columns([("NODE", *_HEADS), *map(_row, kept)]))
-    return status
+        await call.print(*columns(rows))
 
 
 def _row(kept: KeptShell) -> tuple[str, ...]:
