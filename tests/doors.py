@@ -160,7 +160,7 @@ PARTS = frozenset({"network", "_network", "spawn", "_spawn", "disk", "_disk", "n
 OF_THE_WORLD: Rows = {
     "devices/cmd.py": {"Run._follow": "device.spawn"},
     "devices/naming.py": {
-        "Resolver.addresses": "self._network",
+        "Resolver._resolved": "self._network",
         "Resolver.names": "self._network",
         "Resolver.port": "self._network",
     },

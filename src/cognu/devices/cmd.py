@@ -34,7 +34,7 @@ from typing import Any
 from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
 from cognu.errors import E, FileError
 from cognu.files.audit import audit, name_of
-from cognu.files.limits import Quota, QuotaOf, Resource
+from cognu.files.limits import Quota, QuotaOf, Resource, whose
 from cognu.files.nstext import quote, split_words
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
@@ -224,14 +224,7 @@ class Command(Directory):
     def _shows(self, node: Node, caller: Caller | None) -> bool:
         if not isinstance(node, Run):
             return True
-        return caller is not None and _whose(node.quota) is _whose(self.device.quota_of(caller))
-
-
-def _whose(quota: Quota | None) -> Quota | None:
-    """The quota of the peer that one is below; None for what no peer does. What is no peer's has no share."""
-    while quota is not None and quota.share is None:
-        quota = quota.parent
-    return quota
+        return caller is not None and whose(node.quota) is whose(self.device.quota_of(caller))
 
 
 class _File(CountedFile):

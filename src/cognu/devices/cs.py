@@ -15,7 +15,7 @@ from collections.abc import Collection
 
 from cognu.devices.naming import Answering, Resolver
 from cognu.errors import E, FileError
-from cognu.files.server import MaybeAsync
+from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
 from cognu.files.tree import TreeFid
 
@@ -82,7 +82,7 @@ class ConnectionServer(Answering):
         self._ways = ways
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
-        """Raises what `parse_query` does, NOENT for a service and HOSTUNREACH for a host that nobody knows."""
+        """Raises what `parse_query` does, NOENT for a service and HOSTUNREACH for a host that nobody knows, AGAIN."""
         return start(self._ask(fid, self.asked(fid, data), len(data)))
 
     def _ask(self, fid: TreeFid, query: str, size: int) -> Steps[int]:
@@ -93,23 +93,23 @@ class ConnectionServer(Answering):
         if protocol == "unix":
             self.answer(fid, [f"{clone} {host}"])
             return size
-        port = yield from self._port(protocol, host, service)
+        port = yield from self._port(protocol, host, service, fid.caller)
         if host == "*":
             self.answer(fid, [f"{clone} *!{port}"])
             return size
         known = self._resolver.machines.find(host)
         through = [f"{known.net}/{protocol}/clone {LOOPBACK}!{port}"] if known and known.net and self._ways else []
         try:
-            addresses = yield from self._resolver.addresses(host)
-        except FileError:
-            if not through:
+            addresses = yield from self._resolver.addresses(host, fid.caller)
+        except FileError as error:
+            if not through or error.error is E.AGAIN:
                 raise
             addresses = []
         self.answer(fid, [*(f"{clone} {address}!{port}" for address in addresses), *through])
         return size
 
-    def _port(self, protocol: str, host: str, service: str) -> Steps[int]:
+    def _port(self, protocol: str, host: str, service: str, caller: Caller | None) -> Steps[int]:
         if (host, service) == ("*", "0"):
             return 0
         port = parse_service(service)
-        return port if port is not None else (yield from self._resolver.port(service, protocol))
+        return port if port is not None else (yield from self._resolver.port(service, protocol, caller))

@@ -60,16 +60,16 @@ class DnsFile(Answering):
         self._resolver = resolver
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> MaybeAsync[int]:
-        """Raises what `parse_question` does, and HOSTUNREACH for what nobody knows."""
+        """Raises what `parse_question` does, HOSTUNREACH for what nobody knows, and AGAIN."""
         return start(self._ask(fid, self.asked(fid, data), len(data)))
 
     def _ask(self, fid: TreeFid, query: str, size: int) -> Steps[int]:
         name, kind = parse_question(query)
         if kind == "ptr":
-            found = yield from self._resolver.names(name)
+            found = yield from self._resolver.names(name, fid.caller)
         else:
             version = 4 if kind == "ip" else 6
-            every = yield from self._resolver.addresses(name)
+            every = yield from self._resolver.addresses(name, fid.caller)
             found = [each for each in every if ipaddress.ip_address(each).version == version]
             if not found:
                 raise FileError(E.HOSTUNREACH, name, f"it has no address of type {kind}")

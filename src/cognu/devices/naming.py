@@ -9,7 +9,9 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from cognu.devices.lookups import Lookups
 from cognu.errors import E, FileError
+from cognu.files.server import Caller
 from cognu.files.steps import Steps
 from cognu.files.tree import Node, TreeFid
 from cognu.world import Network
@@ -43,39 +45,52 @@ class Nobody:
 
 
 class Resolver:
-    """Names and addresses by `machines`, and by the network's resolver where these know nothing."""
+    """Names and addresses by `machines`, and by the network's resolver where these know nothing.
 
-    def __init__(self, network: Network, machines: Machines) -> None:
+    The network's is asked by way of `lookups`: each method raises AGAIN if who asks has too many questions open.
+    """
+
+    def __init__(self, network: Network, machines: Machines, lookups: Lookups) -> None:
         self._network = network
+        self._lookups = lookups
         self.machines = machines
 
-    def addresses(self, host: str) -> Steps[list[str]]:
+    def addresses(self, host: str, caller: Caller | None) -> Steps[list[str]]:
         """Numeric, the best first. Raises HOSTUNREACH."""
         known = self.machines.find(host)
         if known is None:
-            resolved: list[str] = yield self._network.resolve(host)
-            return resolved
+            return (yield from self._resolved(host, caller))
         found: list[str] = []
         for each in known.hosts:
             try:
-                found += [each] if is_numeric(each) else (yield self._network.resolve(each))
-            except FileError:
+                found += [each] if is_numeric(each) else (yield from self._resolved(each, caller))
+            except FileError as error:
+                if error.error is E.AGAIN:
+                    raise
                 continue  # one of several ways to name it
         if not found:
             raise FileError(E.HOSTUNREACH, host, "no address of this machine is known here")
         return list(dict.fromkeys(found))
 
-    def names(self, address: str) -> Steps[list[str]]:
+    def _resolved(self, host: str, caller: Caller | None) -> Steps[list[str]]:
+        resolved: list[str]
+        if is_numeric(host):  # at once
+            resolved = yield self._network.resolve(host)
+        else:
+            resolved = yield self._lookups.ask(caller, lambda: self._network.resolve(host))
+        return resolved
+
+    def names(self, address: str, caller: Caller | None) -> Steps[list[str]]:
         """Raises HOSTUNREACH."""
         known = self.machines.named(address)
         if known is not None:
             return [known]
-        resolved: list[str] = yield self._network.reverse(address)
+        resolved: list[str] = yield self._lookups.ask(caller, lambda: self._network.reverse(address))
         return resolved
 
-    def port(self, service: str, protocol: str) -> Steps[int]:
+    def port(self, service: str, protocol: str, caller: Caller | None) -> Steps[int]:
         """What the host knows. Raises NOENT."""
-        port: int = yield self._network.service(service, protocol)
+        port: int = yield self._lookups.ask(caller, lambda: self._network.service(service, protocol))
         return port
 
 

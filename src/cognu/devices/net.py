@@ -26,6 +26,7 @@ from cognu.devices.conversation import (
 )
 from cognu.devices.cs import ConnectionServer
 from cognu.devices.dns import DnsFile
+from cognu.devices.lookups import Lookups
 from cognu.devices.naming import Machines, Nobody, Resolver
 from cognu.devices.udp import UdpConversation
 from cognu.errors import E, FileError, LinkBroken
@@ -187,14 +188,14 @@ class NetServer(TreeServer):
 
     `announce`: whether calls may be taken here, and not only made. Where not, it is for lending: what was opened ends
     with the right to it, and a tree attached as `listen=PORTS` takes calls at these. `machines` are what cs and dns
-    know by name.
+    know by name, `lookups` what asks the host for the rest.
     """
 
     def __init__(
         self, network: Network, *, unix: Collection[str] | None = (), announce: bool = False, spec: str = "#I",
-        machines: Machines | None = None,
+        machines: Machines | None = None, lookups: Lookups | None = None,
     ) -> None:  # fmt: skip
-        resolver = Resolver(network, machines or Nobody())
+        resolver = Resolver(network, machines or Nobody(), lookups or Lookups())
 
         def tree(ports: range) -> Directory:
             protocols = [

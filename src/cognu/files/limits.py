@@ -187,6 +187,13 @@ def nobodys(caller: Caller) -> None:
     """A `QuotaOf` of servers that charge nobody."""
 
 
+def whose(quota: Quota | None) -> Quota | None:
+    """The quota of the peer that one is below; None for what no peer does. What is no peer's has no share."""
+    while quota is not None and quota.share is None:
+        quota = quota.parent
+    return quota
+
+
 class Account:
     """A running program's standing with its process's quota: memory in bytes, processor time in ns, weight."""
 

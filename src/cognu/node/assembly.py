@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cognu.devices.log import Ring, RingHandler
+from cognu.devices.lookups import Lookups
 from cognu.devices.registry import Registry
 from cognu.errors import E, FileError
 from cognu.files.process import Process
@@ -73,7 +74,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         parts = Parts(
             node.store, node.network, control, node, launcher.launch,
             settings.unix, settings.name, user, home.path, kept, umask, lambda: node.settings.labels,
-            PeerMachines(node), registry, kept=launcher.keeping.text,
+            PeerMachines(node), _make_lookups(node, stack), registry, kept=launcher.keeping.text,
             resources=make_resources(node, stack),
         )  # fmt: skip
         node.authority.users = load_users(world.disk, home)
@@ -182,6 +183,12 @@ def _start_launcher(
         wall.check()  # better no node than one that does less than it was told
         runners.warm()
     return launcher
+
+
+def _make_lookups(node: Node, stack: AsyncExitStack) -> Lookups:
+    lookups = Lookups(node.processes.quota_of)
+    stack.push_async_callback(lookups.close)
+    return lookups
 
 
 async def _open_doors(node: Node, stack: AsyncExitStack, listening: Listening) -> None:

@@ -11,6 +11,7 @@ from cognu.devices.fd import fd_server
 from cognu.devices.hidden import Secrets, identities_of
 from cognu.devices.host import HostServer
 from cognu.devices.log import Ring, log_server
+from cognu.devices.lookups import Lookups
 from cognu.devices.man import man_server
 from cognu.devices.naming import Machines
 from cognu.devices.net import NetServer
@@ -82,6 +83,7 @@ class Parts:
     umask: int = UMASK  # for files of the host that are made through it
     labels: Callable[[], Sequence[str]] = tuple  # this machine's own, `mesh.labels`
     machines: Machines | None = None  # those that /net/cs knows by name
+    lookups: Lookups | None = None  # what asks the host for other names
     registry: Registry | None = None  # of services, here and on other machines
     kept: Callable[[Caller | None], str] = none_kept  # what /proc/kept has for a caller
     resources: Mapping[str, FileServer] = field(default_factory=dict)  # devices of the host, by letter
@@ -110,8 +112,8 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "k": log_server(parts.log),
         "P": profile_server(world.machine, world.threads, parts.sysname, parts.labels),
         "h": man_server(world, directory()),
-        "I": NetServer(world.network, unix=parts.unix, announce=True, machines=parts.machines),
-        "i": NetServer(world.network, unix=parts.unix, spec="#i", machines=parts.machines),
+        "I": NetServer(world.network, unix=parts.unix, announce=True, machines=parts.machines, lookups=parts.lookups),
+        "i": NetServer(world.network, unix=parts.unix, spec="#i", machines=parts.machines, lookups=parts.lookups),
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,

@@ -19,13 +19,15 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from cognu.errors import E, FileError, LinkBroken, Misuse, from_oserror
-from cognu.world import Accept, Announcement, Datagrams, Listener, SecureStream, TcpStream, TlsKeys
+from cognu.world import Accept, Announcement, Datagrams, Listener, SecureStream, TcpStream, Threads, TlsKeys
 from cognu.world.refusals import printable, refusals
 
+T = TypeVar("T")
 RECEIVE_LIMIT = 1 << 20
 """Bytes asked of the host in one call, whatever the caller would take: the buffer is allocated before it is
 filled.
@@ -414,7 +416,16 @@ class SocketListener:
 
 
 class RealNetwork:
-    """`Network` on the host's sockets; TLS is `cognu.world.tls`."""
+    """`Network` on the host's sockets; TLS is `cognu.world.tls`.
+
+    `asking` are the threads for `resolve`, `reverse` and `service`, so that who waits there for the host's resolver is
+    in the way of nobody who dials; without, they are the loop's.
+    """
+
+    _asking: Threads | None = None
+
+    def __init__(self, asking: Threads | None = None) -> None:
+        self._asking = asking
 
     async def connect_tcp(self, address: str, timeout: float = 20.0) -> TcpStream:
         """Tries the host's addresses in order, each with its share of what is left of `timeout` seconds."""
@@ -531,20 +542,20 @@ class RealNetwork:
         return own.follow(changed)
 
     async def resolve(self, host: str) -> list[str]:
-        found = await lookup(host, 0)
+        found = await lookup(host, 0, self._asking)
         return list(dict.fromkeys(str(name[0]) for _, name in found))
 
     async def reverse(self, address: str) -> list[str]:
         [(_, name), *_] = await lookup(address, 0)
         try:
-            found, _ = await asyncio.get_running_loop().getnameinfo(name, socket.NI_NAMEREQD)
+            found, _ = await _in_thread(self._asking, socket.getnameinfo, name, socket.NI_NAMEREQD)
         except OSError as error:
             raise FileError(E.HOSTUNREACH, printable(address), printable(str(error.strerror))) from error
         return [found]
 
     async def service(self, name: str, protocol: str) -> int:
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, socket.getservbyname, name, protocol)
+            return await _in_thread(self._asking, socket.getservbyname, name, protocol)
         except (OSError, ValueError):
             raise FileError(E.NOENT, printable(name), f"no such service of {protocol}") from None
 
@@ -570,9 +581,15 @@ def join_address(name: SocketAddress) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def lookup(host: str, port: int) -> list[tuple[int, SocketAddress]]:
+async def _in_thread(threads: Threads | None, function: Callable[..., T], *args: object) -> T:
+    if threads is None:
+        return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+    return await threads.run(function, *args)
+
+
+async def lookup(host: str, port: int, threads: Threads | None = None) -> list[tuple[int, SocketAddress]]:
     """(family, socket address) pairs, in the host's order of preference, at least one; raises
-    `FileError(HOSTUNREACH)`.
+    `FileError(HOSTUNREACH)`. Names are asked for in `threads`, or the loop's.
     """
     numeric = None
     with suppress(ValueError):
@@ -583,7 +600,8 @@ async def lookup(host: str, port: int) -> list[tuple[int, SocketAddress]]:
         if numeric is not None:  # at once, for the threads that ask a resolver may all be waiting for one
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         else:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            asked = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            found = await _in_thread(threads, asked)
     except socket.gaierror as error:
         raise FileError(E.HOSTUNREACH, printable(host), str(error.strerror)) from error
     except (OSError, ValueError, OverflowError) as error:

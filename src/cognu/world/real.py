@@ -35,6 +35,8 @@ T = TypeVar("T")
 log = logging.getLogger("cognu.world")
 
 THREAD_LIMIT = 16
+ASKING_LIMIT = 64
+"""Threads that may wait for the host's resolver, each for one name."""
 
 MAX_SAID = 1 << 13
 """Bytes of what a joined process says on its standard error that go to the log."""
@@ -328,7 +330,7 @@ def real_world() -> World:
         RealClock(),
         RealRandom(),
         RealThreads(),
-        RealNetwork(),
+        RealNetwork(RealThreads(ASKING_LIMIT)),
         RealDisk(),
         RealSpawn(),
         RealNeighbours(),
