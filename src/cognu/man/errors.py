@@ -18,7 +18,8 @@ errors - every error: symbol, number, text, and what to do
 ## DESCRIPTION
 
 A message says what was refused, why, and by whom or in which point. Between machines and to programs go the text and
-the number, which is Linux's errno; what to do is for people alone. This page is made of the table in the source.
+the number, which is Linux's errno; what to do is for people alone: `cognu VERB` says it in a second line, and a shell's
+commands do where their errors go to a terminal. This page is made of the table in the source.
 
 """
 _TAIL = """

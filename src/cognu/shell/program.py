@@ -238,6 +238,7 @@ async def _run_words(at: Begun, argv: Sequence[str]) -> int:
     async def nothing() -> None:
         """The streams are this process's and stay."""
 
+    at.shell.explains = True
     call = Call(at.shell, tuple(argv), at.streams, dict(at.shell.variables), execute, interpret, nothing)
     try:
         try:
@@ -248,7 +249,7 @@ async def _run_words(at: Begun, argv: Sequence[str]) -> int:
         except ExitShell as ended:
             return ended.status
     except CognuError as error:
-        return await complain(at.streams.stderr, NAME, error)
+        return await complain(at.streams.stderr, NAME, error, explains=True)
     finally:
         await at.shell.end_jobs()
 

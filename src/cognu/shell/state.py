@@ -104,7 +104,8 @@ class Shell:
     were outside (None: not set). `stops` is `set -e`, which is put off while `tested` is not 0; `strict` is `set -u`.
     `group` is that of the pipeline or job under way. `typed` are the lines of this session and those before. `ask`
     puts a question to whoever sits at the terminal. `listings` are those that Tab looks at, where they are kept.
-    `beside` tells at a terminal what they wait for; it ends by being cancelled, or of itself.
+    `beside` tells at a terminal what they wait for; it ends by being cancelled, or of itself. With `explains` refusals
+    come with what to do, as they do at a terminal: for one that `cognu VERB` began.
     """
 
     system: System
@@ -126,6 +127,7 @@ class Shell:
     group: NoteGroup | None = None
     listings: Listings | None = None
     beside: Beside | None = None
+    explains: bool = False
 
     @asynccontextmanager
     async def attended(self) -> AsyncIterator[None]:
@@ -239,7 +241,7 @@ class Call:
 
     async def complain(self, error: CognuError) -> int:
         """Tell the user of `error`; returns the exit status that fits it. A broken pipe is quiet, as in Unix."""
-        return await complain(self.streams.stderr, self.argv[0], error)
+        return await complain(self.streams.stderr, self.argv[0], error, self.shell.explains)
 
     async def each(self, paths: Iterable[str], action: Callable[[str], Awaitable[None]]) -> int:
         """Do `action` to every path; a refused one is reported and the others go on. 0, or 1 if one was refused."""
@@ -259,13 +261,14 @@ class Call:
         return FileError(E.USAGE, subject, detail)
 
 
-async def complain(stderr: File, name: str, error: CognuError) -> int:
+async def complain(stderr: File, name: str, error: CognuError, explains: bool = False) -> int:
+    """What is refused, in a line; at a terminal, or if it `explains`, with one of what to do. Returns the status."""
     status = _STATUS.get(error.error, FAILED)
     if status == BROKEN_PIPE:
         return status
     if error.subject == name:
         error = FileError(error.error, "", error.detail)  # it is said once
-    text = error.explain() if is_terminal(stderr) else str(error)
+    text = error.explain() if explains or is_terminal(stderr) else str(error)
     try:
         await stderr.write(encode(f"{name}: {text}\n"))
     except FileError:
