@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from cognu.errors import E
+from cognu.errors import E, FileError
 from cognu.files.launch import TOKEN_LABEL
 from cognu.files.mount import MountServer
 from cognu.files.namespace import Namespace
@@ -221,4 +221,31 @@ async def test_a_tree_of_any_name_is_lent_by_it(name: str) -> None:
     assert found.path.names() == ["d", name, "y"]
     found.close()
     here.exports.disconnect(PI.fingerprint, session)
+    here.exports.close()
+
+
+async def test_all_connections_of_a_peer_have_room_for_so_many_fids_together() -> None:
+    here = await Here().start()
+    await here.grant("read:/d")
+    here.exports.fids(PI.fingerprint, "pi").most = 4
+    channels, mounts, answering = Channels(cast(Node, here)), list[MountServer](), list[asyncio.Task[None]]()
+    roots: list[Fid] = []
+    for _ in range(2):
+        near, far = pair()
+        answering.append(asyncio.create_task(channels.answer(PI, TREE, cast(Channel, far))))
+        mounts.append(await MountServer.connect(near, cast(Any, StillClock()), "#M"))
+        roots.append(await done(mounts[-1].attach(Somebody(), "")))
+    walked = [await mounts[0].walk(roots[0], ["d"], Somebody()) for _ in range(2)]
+    with pytest.raises(FileError) as refused:
+        await mounts[1].walk(roots[1], ["d"], Somebody())
+    assert refused.value.error is E.DQUOT
+    assert "the limit of peer pi is 4, in use are 4" in str(refused.value)
+    await mounts[0].close()
+    await answering[0]
+    assert here.exports.fids(PI.fingerprint, "pi").taken == 1
+    assert (await mounts[1].walk(roots[1], ["d"], Somebody())).fid is not None
+    assert len(walked) == 2
+    await mounts[1].close()
+    await answering[1]
+    assert here.exports.fids(PI.fingerprint, "pi").taken == 0
     here.exports.close()

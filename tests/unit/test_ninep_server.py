@@ -7,6 +7,7 @@ import pytest
 from cognu.errors import CognuError, E, FileError, Misuse, ProtocolError
 from cognu.ninep import messages as m
 from cognu.ninep.codec import encode
+from cognu.ninep.fids import FidRoom
 from cognu.ninep.messages import Dialect, Reply, Request
 from cognu.ninep.moves import FidState
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send
@@ -406,6 +407,28 @@ def test_too_many_fids_are_refused_without_effect_and_those_being_made_count() -
     refused(bench, bench.ask(m.Txattrwalk(0, 4, ""), 2), E.MFILE)
     bench.do(m.Tclunk(3), m.Rclunk())
     bench.fid(4, FidState.DIR)
+
+
+def test_several_connections_have_room_for_so_many_fids_together() -> None:
+    room = FidRoom("peer pi", 3)
+    one, two = (Bench(L, Limits(65_536, together=room)) for _ in range(2))
+    one.fid(0, FidState.DIR)
+    one.fid(1, FidState.DIR)
+    two.ask(m.Tattach(0, NOFID, "", ""), 1)
+    assert room.taken == 3
+    refused(one, one.ask(m.Twalk(0, 2, ("a",)), 2), E.DQUOT)
+    two.session.error(1, FileError(E.NOENT))
+    two.events()
+    two.fid(5, FidState.DIR)
+    refused(two, two.ask(m.Txattrwalk(5, 6, ""), 2), E.DQUOT)
+    one.session.close()
+    assert room.taken == 1
+    two.do(m.Tremove(5), m.Rremove())
+    assert room.taken == 0
+    two.ask(m.Tattach(0, NOFID, "", ""), 1)
+    two.session.close()
+    two.session.cancelled(1)
+    assert room.taken == 0
 
 
 def test_too_many_requests_are_refused_without_effect_but_never_a_flush_or_clunk() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError, Misuse, ProtocolError
 from cognu.ninep import messages as m
 from cognu.ninep.compound import BYTES, LIST, PARTS
+from cognu.ninep.fids import FidRoom
 from cognu.ninep.messages import Dialect, Reply, Request
 from cognu.ninep.moves import FidState
 from cognu.ninep.server import Called, Cancel, Limits, Release, Send, ServerSession
@@ -166,7 +167,8 @@ class Embedding:
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_whatever_is_asked_nothing_leaks_and_every_request_is_answered(dialect: Dialect, data: st.DataObject) -> None:
-    bench = Bench(dialect, Limits(8192, fids=4, calls=5))
+    room = FidRoom("peer pi", 3)
+    bench = Bench(dialect, Limits(8192, fids=4, calls=5, together=room))
     embedding = Embedding(bench.session)
     if dialect is Dialect.NG:
         bench.ask(m.Tcaps((m.Feature(PARTS, 3), m.Feature(LIST, 1))))
@@ -179,7 +181,7 @@ def test_whatever_is_asked_nothing_leaks_and_every_request_is_answered(dialect: 
             bench.feed(data.draw(any_request(dialect)), data.draw(st.integers(1, 8)))
             asked += 1
         embedding.drain()
-        assert bench.session.fid_count <= 4
+        assert bench.session.fid_count <= room.taken <= 3
     if data.draw(st.booleans()):
         bench.feed(m.Tversion(8192, dialect.value), NOTAG)
     else:
@@ -189,7 +191,7 @@ def test_whatever_is_asked_nothing_leaks_and_every_request_is_answered(dialect: 
         embedding.end(min(embedding.open), 2)
         embedding.drain()
     assert not embedding.made
-    assert (bench.session.fid_count, bench.session.in_flight) == (0, 0)
+    assert (bench.session.fid_count, bench.session.in_flight, room.taken) == (0, 0, 0)
     assert embedding.sent <= asked + 1
 
 

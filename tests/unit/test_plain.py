@@ -43,7 +43,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def fids() -> FidTable:
-    table = FidTable()
+    table = FidTable(64)
     for fid, state in enumerate([FidState.DIR, FidState.FILE, FidState.OPEN, FidState.OPENDIR]):
         table.put(fid, state, f"target {fid}")
     return table

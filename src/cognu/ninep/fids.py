@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cognu.errors import E, FileError
+
 from .compound import Compound
 from .messages import Request
 from .moves import MAKES_FID, FidState, Use
@@ -62,12 +64,49 @@ class Entry:
         self.waiting: dict[int, Call] = {}  # by tag, in order of arrival
 
 
-class FidTable:
-    """Fid numbers to what the embedding attached to them (`target`)."""
+class FidRoom:
+    """How many fids several connections may hold together. `name` says whose they are, for refusals."""
 
-    def __init__(self) -> None:
+    __slots__ = ("most", "name", "taken")
+
+    def __init__(self, name: str, most: int) -> None:
+        self.name = name
+        self.most = most
+        self.taken = 0
+
+
+class FidTable:
+    """Fid numbers to what the embedding attached to them (`target`). At most `most`, and what there is room for."""
+
+    def __init__(self, most: int, room: FidRoom | None = None) -> None:
         self._fids: dict[int, Entry] = {}
+        self._most = most
+        self._room = room
         self.bound = 0  # fids that are not FREE
+        self._making = 0  # those that calls in flight are about to make
+
+    def full(self) -> bool:
+        room = self._room
+        return self.bound + self._making >= self._most or (room is not None and room.taken >= room.most)
+
+    def begin(self) -> None:
+        """A call is about to make a fid. Raises MFILE, DQUOT."""
+        if self.bound + self._making >= self._most:
+            raise FileError(E.MFILE)
+        room = self._room
+        if room is not None and room.taken >= room.most:
+            raise FileError(E.DQUOT, "fids", f"the limit of {room.name} is {room.most}, in use are {room.taken}")
+        self._making += 1
+        self._count(1)
+
+    def end(self) -> None:
+        """It made it, or did not."""
+        self._making -= 1
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        if self._room is not None:
+            self._room.taken += more
 
     def state(self, fid: int) -> FidState:
         entry = self._fids.get(fid)
@@ -92,16 +131,21 @@ class FidTable:
         entry = self._fids[fid] = Entry()
         entry.state, entry.target = state, target
         self.bound += 1
+        self._count(1)
 
     def drop(self, fid: int) -> None:
         """Unbind a fid that no call holds."""
         del self._fids[fid]
         self.bound -= 1
+        self._count(-1)
 
     def bind(self, fid: int, state: FidState, target: object) -> object:
         """Let a fid that a call holds stand for something; FREE unbinds. Returns what it stood for before."""
         entry = self._fids[fid]
-        self.bound += (state is not FidState.FREE) - (entry.state is not FidState.FREE)
+        more = (state is not FidState.FREE) - (entry.state is not FidState.FREE)
+        if more:
+            self.bound += more
+            self._count(more)
         old, entry.state, entry.target = entry.target, state, target
         return old
 
@@ -156,5 +200,6 @@ class FidTable:
         """Unbind every fid; no call may be in flight. Returns what they stood for."""
         targets = [entry.target for entry in self._fids.values() if entry.state is not FidState.FREE]
         self._fids.clear()
+        self._count(-self.bound)
         self.bound = 0
         return targets

@@ -28,7 +28,7 @@ from ..values import dataclass
 from . import messages as m
 from .codec import HEADER, Frames, bad, compound_header, data_header, decode, encode, expected_reply, number_of, peek
 from .compound import BYTES, DATA_HEADER, MINT, NEEDED, PARTS, WATCH, Compound, granted, wanted
-from .fids import Call, FidTable
+from .fids import Call, FidRoom, FidTable
 from .glance import DIALECTS, WALK, Fields, Plain, parse
 from .messages import Dialect, Reply, Request, is_request
 from .moves import MAKES_FID, MOVES, FidState, bad_name, refusal, uses
@@ -84,11 +84,15 @@ Event = Called | Cancel | Release | Send
 
 
 class Limits(NamedTuple):
-    """`msize` bytes per message; `fids` that one client may hold; `calls` that it may have in flight."""
+    """`msize` bytes per message; `fids` that one client may hold; `calls` that it may have in flight.
+
+    `together`: what fids it may hold together with others.
+    """
 
     msize: int = 1 << 20
     fids: int = 65_536
     calls: int = 4_096
+    together: FidRoom | None = None
 
 
 class _Version(NamedTuple):
@@ -126,8 +130,7 @@ class ServerSession:
         self.dialect: Dialect | None = None
         self.msize = limits.msize
         self._frames = Frames(min(limits.msize, FIRST_SIZE))
-        self._fids = FidTable()
-        self._making = 0  # fids that calls in flight are about to make
+        self._fids = FidTable(limits.fids, limits.together)
         self._calls: dict[int, Call] = {}
         self._ready: deque[Call] = deque()
         self._events: deque[Event] = deque()
@@ -193,7 +196,7 @@ class ServerSession:
         fields = plain[1]
         if fields[0] > self._frames.max_size or fields[2] in self._calls or fields[2] == NOTAG:
             return None
-        if fields[1] == WALK and self._fids.bound + self._making >= self.limits.fids:
+        if fields[1] == WALK and self._fids.full():
             return None
         return plain if len(self._calls) < self.limits.calls else None
 
@@ -298,7 +301,8 @@ class ServerSession:
             if isinstance(event, Called):
                 call = self._calls[event.tag]
                 call.started = False
-                self._making -= call.makes
+                if call.makes:
+                    self._fids.end()
             if isinstance(event, Called | Send):
                 self._events.remove(event)
         self._abort()
@@ -387,9 +391,10 @@ class ServerSession:
             if wrong is not None:
                 return self._finish(call, self._error_buffers(call.tag, FileError(wrong, f"fid {fid}")))
         if call.makes:
-            if self._fids.bound + self._making >= self.limits.fids:
-                return self._finish(call, self._error_buffers(call.tag, FileError(E.MFILE)))
-            self._making += 1
+            try:
+                self._fids.begin()
+            except FileError as error:
+                return self._finish(call, self._error_buffers(call.tag, error))
         call.started = True
         targets = [self._fids.target(fid) for fid, _ in call.uses]  # None for a fid yet to be made
         compound = self._compound_of(call.tag)
@@ -509,7 +514,7 @@ class ServerSession:
     def _finish(self, call: Call, buffers: Sequence[Buffer | Extent] | None, made: tuple[int, ...] = ()) -> None:
         """End a call: its reply if it gets one, then the flushes that wait for it, then whose turn comes now."""
         if call.started and call.makes:
-            self._making -= 1
+            self._fids.end()
         del self._calls[call.tag]
         if call.tag >= PART:
             self._part_ended(call.tag, buffers)

@@ -94,14 +94,15 @@ class Channels:
         elif label in telling.LABELS:
             await telling.answer(self._node, peer, channel)
         elif label.startswith(TOKEN_LABEL):
-            await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint, channel.close), channel)
+            await self._serve_lent(self._node.lending.redeem(label, peer.fingerprint, channel.close), peer, channel)
         else:
             raise FileError(E.NOATTACH, label[:40])
 
-    async def _serve_lent(self, process: Process, channel: Channel) -> None:
+    async def _serve_lent(self, process: Process, peer: Peer, channel: Channel) -> None:
         """Until either side has enough: what the peer holds open of a process must not outlive that."""
         lent = LentTree(process, self._node.base.namespace.devices["d"])
-        export = Export(channel, process, lent.attached)
+        limits = Limits(together=self._node.exports.fids(peer.fingerprint, peer.name))
+        export = Export(channel, process, lent.attached, limits=limits)
         ended = asyncio.ensure_future(process.ended.wait())
         ended.add_done_callback(lambda _: channel.close())
         try:
@@ -127,8 +128,9 @@ class Channels:
             namespace.release()
             raise
         session.args, session.state = ["store", peer.name], State.RUNNING
+        limits = STORE_LIMITS._replace(together=self._node.exports.fids(peer.fingerprint, peer.name))
         try:
-            await Export(channel, session, _root_only(session), limits=STORE_LIMITS).serve()
+            await Export(channel, session, _root_only(session), limits=limits).serve()
         finally:
             self._node.processes.end(session, 0)
 
@@ -145,7 +147,8 @@ class _PeerTree:
         self._session = session
         self._attached = False
         self._handed: tuple[Handed, Process] | None = None
-        self._export = Export(channel, session, self._attach, minter=minter(node, peer.fingerprint))
+        limits = Limits(together=node.exports.fids(peer.fingerprint, peer.name))
+        self._export = Export(channel, session, self._attach, limits=limits, minter=minter(node, peer.fingerprint))
 
     async def serve(self) -> None:
         try:

@@ -25,6 +25,7 @@ from cognu.files.shownserver import ShownTree
 from cognu.files.steps import finish
 from cognu.files.wants import is_within
 from cognu.kernel import Cap
+from cognu.ninep.fids import FidRoom
 from cognu.ninep.types import QTDIR
 from cognu.node.grants import RUN, PeerGrant, contradiction, parse_grant
 
@@ -78,6 +79,7 @@ class PeerExports:
         self._refused: dict[tuple[str, str], CognuError] = {}
         self.on_changed: Callable[[str], None] = lambda _: None
         """Called with a peer's fingerprint when other grants than before are in force for it."""
+        self._fids: dict[str, FidRoom] = {}
         self._quotas: dict[str, Quota] = {}
         """What a peer's connections may use together. Kept when they end: what they left here counts on."""
 
@@ -263,6 +265,10 @@ class PeerExports:
             self._quotas[peer] = Quota(self._base.quota, f"peer {name}", PEER_LIMITS)
             self._quotas[peer].set_share(PEER_SHARE)
         return self._quotas[peer]
+
+    def fids(self, peer: str, name: str) -> FidRoom:
+        """What fids all connections of a peer may hold together. Those that are open count in its quota too."""
+        return self._fids.setdefault(peer, FidRoom(f"peer {name}", PEER_FIDS))
 
     async def namespace(self, peer: str, directories: Iterable[str] = ()) -> Namespace:
         """A namespace with what a peer is granted, and more empty directories to mount on."""
