@@ -173,7 +173,7 @@ OF_THE_WORLD: Rows = {
     "devices/sensor.py": {"Host._read": "self._disk"},
     "devices/udp.py": {"UdpConversation.announce": "self._network", "UdpConversation.connect": "self._network"},
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
-    "mesh/identity.py": {"PeerBook._store": "self._disk", "load_identity": "world.disk"},
+    "mesh/identity.py": {"PeerBook._write": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
     "mesh/join.py": {"Inviter._listen": "self._world.network", "connect_any": "world.network"},
     "mesh/links.py": {

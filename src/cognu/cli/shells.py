@@ -71,7 +71,7 @@ class ShellVerb(click.Command):
             if "json" not in (command.options or ()):
                 raise FileError(E.USAGE, "--json", f"{name} prints none")
             words = ["--json", *words]
-        runs = name in ("run", "cpu", "top")  # what uses the terminal
+        runs = name in ("run", "cpu", "top", "peers")  # what uses the terminal, or looks at its size
         if name == "run":
             need_node(setting)
             sys.stderr.writelines(f"cognu: {line}\n" for line in called_otherwise(words))

@@ -14,7 +14,7 @@ import base64
 import binascii
 import datetime
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
 from blake3 import blake3
@@ -43,6 +43,8 @@ ADDRESS_LENGTH = 262
 GRANT_LIMIT = 16
 GRANT_LENGTH = 200
 BOOK_VERSION = 1
+LAST_SECOND = 253402300799
+"""Since 1970, of the year 9999: no clock is believed to say more."""
 KEY = "identity"
 """The name of the file with the private key, in a node's home."""
 _BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -195,7 +197,8 @@ def load_identity(world: Keeper, home: str) -> Identity:
 @dataclass(frozen=True)
 class Peer:
     """A machine this node paired with. `granted` is what we let it use, `received` what it lets us use, as it said
-    last, at `as_of` (seconds since 1970). `labels` are what this machine's user says of it, as in `mesh.labels`."""
+    last, at `as_of` (seconds since 1970). `labels` are what this machine's user says of it, as in `mesh.labels`.
+    `seen` is when a link to it was up last, as this machine's clock had it then, in the same seconds; 0: never."""
 
     fingerprint: str
     name: str
@@ -205,6 +208,7 @@ class Peer:
     received: tuple[str, ...] = ()
     as_of: int = 0
     labels: tuple[str, ...] = ()
+    seen: int = 0
 
 
 def clean_name(offered: str, fallback: str) -> str:
@@ -297,12 +301,13 @@ class PeerBook:
         if known is None:
             stored = replace(peer, name=self.unique_name(peer.name))
         elif anew:
-            stored = replace(peer, name=known.name, labels=known.labels)
+            stored = replace(peer, name=known.name, labels=known.labels, seen=known.seen)
         else:
             stored = replace(
                 peer,
                 name=known.name,
                 labels=known.labels,
+                seen=known.seen,
                 granted=tuple(dict.fromkeys((*known.granted, *peer.granted))),
                 received=tuple(dict.fromkeys((*known.received, *peer.received))),
             )
@@ -353,6 +358,18 @@ class PeerBook:
         others = [known for known in peer.addresses if known != before]
         self.update(replace(peer, addresses=(*others[: ADDRESS_LIMIT - 1], address)))
 
+    def note_seen(self, seen: Mapping[str, int]) -> None:
+        """When peers were linked last, by fingerprint; those that are gone are passed over. `on_change` is not called.
+
+        Raises what writing raises.
+        """
+        peers = dict(self._peers)
+        for fingerprint, at in seen.items():
+            if fingerprint in peers and 0 <= at <= LAST_SECOND:
+                peers[fingerprint] = replace(peers[fingerprint], seen=at)
+        if peers != self._peers:
+            self._write(peers)
+
     def unique_name(self, wanted: str) -> str:
         """`wanted`, or with `-2`, `-3` … if a peer has it, or one that looks alike."""
         taken = {alike(peer.name) for peer in self._peers.values()}
@@ -363,11 +380,14 @@ class PeerBook:
             name = wanted[: NAME_LIMIT - len(ending)] + ending
         return name
 
-    def _store(self, peers: dict[str, Peer]) -> None:
+    def _write(self, peers: dict[str, Peer]) -> None:
         # The disk first: what could not be written is not trusted either.
         self._disk.make_directory(self._home)
         self._disk.write(self._path, format_book(peers.values()), 0o600)
         self._peers = peers
+
+    def _store(self, peers: dict[str, Peer]) -> None:
+        self._write(peers)
         if self.on_change is not None:
             self.on_change()
 
@@ -423,11 +443,11 @@ def parse_book(data: bytes, path: str) -> dict[str, Peer]:
 def _parse_peer(row: object) -> Peer | None:
     if not isinstance(row, dict):
         return None
-    row = {"labels": [], **row}  # nobody said any, maybe before there were some
+    row = {"labels": [], "seen": 0, **row}  # which there were not always
     if row.keys() != {field.name for field in fields(Peer)}:
         return None
-    as_of = row["as_of"]
-    if type(as_of) is not int or as_of < 0:
+    as_of, seen = row["as_of"], row["seen"]
+    if any(type(seconds) is not int or not 0 <= seconds <= LAST_SECOND for seconds in (as_of, seen)):
         return None
     texts = [row["fingerprint"], row["name"], row["certificate"]]
     lists = [row["addresses"], row["granted"], row["received"], row["labels"]]
@@ -436,7 +456,7 @@ def _parse_peer(row: object) -> Peer | None:
     if not all(isinstance(item, str) for items in lists for item in items):
         return None
     addresses, granted, received, labels = (tuple(items) for items in lists)
-    peer = Peer(row["fingerprint"], row["name"], row["certificate"], addresses, granted, received, as_of, labels)
+    peer = Peer(row["fingerprint"], row["name"], row["certificate"], addresses, granted, received, as_of, labels, seen)
     try:
         check_peer(peer)
     except (FileError, UnicodeError):

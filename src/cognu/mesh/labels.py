@@ -15,8 +15,8 @@ from cognu.errors import E, FileError
 MOST_LABELS: Final = 64
 VALUE_BYTES: Final = 200
 LABEL_RULE: Final = (
-    "a label is NAME or NAME=VALUE: a name is 1 to 63 of a-z, 0-9, '.', - and _, and begins with one of the first two "
-    f"kinds; a value is printable, at most {VALUE_BYTES} bytes; a machine has at most {MOST_LABELS}"
+    "a label is NAME or NAME=VALUE: a name is 1 to 63 of a-z, 0-9, '.', - and _, and begins with a letter or "
+    f"digit; a value is printable, at most {VALUE_BYTES} bytes; a machine has at most {MOST_LABELS}"
 )
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 

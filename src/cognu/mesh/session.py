@@ -294,7 +294,7 @@ class Session:
         self.away: tuple[int, int] | None = None
         """Since when no link is up, and until when what waits for one is kept (wall-clock ns)."""
         self.on_away: Callable[[], None] = lambda: None
-        """Called when `away` has changed."""
+        """Called when `away` has changed, and when a link went with its session."""
         self._hurried = asyncio.Event()
         self._dialled = False
         self._greeting: dict[SecureStream, None] = {}  # the oldest first
@@ -617,6 +617,8 @@ class Session:
             self._away = self._spawn(self._stay_away())
             now = self._world.clock.now()
             self._set_away((now, now + int(self._timing.retention * SECOND)))
+        else:
+            self.on_away()
 
     def _set_away(self, away: tuple[int, int] | None) -> None:
         if away != self.away:

@@ -31,6 +31,7 @@ from cognu.node.programs import ProgramBook
 from cognu.node.registering import Following
 from cognu.node.resources import make_resources
 from cognu.node.script import BaseScript
+from cognu.node.seen import Seen
 from cognu.node.sessions import Sessions
 from cognu.node.settings import Home, Settings, load_users
 from cognu.node.telling import Asking, tell_granted
@@ -145,6 +146,9 @@ def _join_network(node: Node, stack: AsyncExitStack) -> Channels:
     stack.push_async_callback(node.mesh.close)
     node.discovery = make_discovery(node)
     stack.push_async_callback(node.discovery.close)
+    node.seen = Seen(node.world.clock, node.book, node.mesh.is_linked)
+    node.seen.begin()
+    stack.push_async_callback(node.seen.close)
     return channels
 
 
@@ -157,11 +161,13 @@ def _tell_of_peers(node: Node, links: LinksFile, peers: PeersFile, following: Fo
         following.look()
 
     def link_changed() -> None:
+        node.seen.look()
         links.changed()
         peers.changed()
         following.look()
 
     def linked() -> None:
+        node.seen.look()
         peers.changed()
         following.look()
 

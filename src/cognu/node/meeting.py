@@ -76,20 +76,19 @@ def _state(row: PeerStatus) -> str:
 async def _peers(node: Node, arguments: Arguments) -> Any:
     """`received` is as the peer says now if `current`, else as it said at `as_of`. Times in ns."""
     answered = await refresh(node)
-    away = {row.name: row.away for row in node.mesh.away()}
+    node.seen.look()
     near = {row.peer for row in node.discovery.near() if not node.mesh.refuted(row.peer, row.addresses)}
-    return [_row(node, row, row.peer.fingerprint in answered, away.get(row.peer.name), near)
-            for row in node.mesh.status()]  # fmt: skip
+    return [_row(node, row, row.peer.fingerprint in answered, near) for row in node.mesh.status()]
 
 
-def _row(node: Node, row: PeerStatus, current: bool, away: tuple[int, int] | None, near: set[str]) -> Arguments:
-    peer, link = row.peer, row.link
+def _row(node: Node, row: PeerStatus, current: bool, near: set[str]) -> Arguments:
+    peer, link, now = row.peer, row.link, node.world.clock.now()
     return {
         "name": peer.name,
         "fingerprint": peer.fingerprint,
         "connected": row.connected,
-        "since": row.since,
-        "seen": None if away is None else away[0],
+        "since": None if row.since is None or row.since > now else row.since,  # the clock was set back
+        "seen": None if row.connected else node.seen.last(peer.fingerprint),
         "address": row.address,
         "interface": row.interface,
         "dialled": link.dialled,

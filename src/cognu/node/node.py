@@ -26,6 +26,7 @@ from cognu.node.peers import PeerExports
 from cognu.node.programs import ProgramBook
 from cognu.node.proved import verdict
 from cognu.node.script import BaseScript
+from cognu.node.seen import Seen
 from cognu.node.settings import Home, Settings
 from cognu.node.tokens import Tokens
 from cognu.store.objects import Store
@@ -59,6 +60,7 @@ class Node:
         self.book: PeerBook
         self.mesh: Mesh
         self.discovery: Discovery
+        self.seen: Seen
         self.inviter: Inviter
         self.network: NetworkServer
         self.script: BaseScript

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
+from unicodedata import category, east_asian_width
 
 from cognu.errors import E, FileError, visible
 from cognu.ninep.watches import CONTENT, ENDS
+from cognu.shell.commands.reading import opened
 from cognu.shell.commands.top import CLEAR, size
 from cognu.shell.state import Call, end_tasks
 from cognu.shell.system import Watch, is_terminal
@@ -20,7 +23,11 @@ PAUSE_SECONDS = 0.25
 """Between two pictures: many changes at once are one."""
 LOOK_SECONDS = 5.0
 """At a terminal, round trips and rates are looked at anew so often; of them nobody tells."""
-HEADS = ("NAME", "STATE", "SINCE", "RTT", "RATE", "MAY HERE", "WE MAY THERE", "LABELS", "PATH")
+WINSIZE, RESIZE = "/dev/winsize", "/dev/resize"
+HEADS = ("NAME", "STATE", "SINCE", "RTT", "RATE", "PATH", "MAY HERE", "WE MAY THERE", "LABELS")
+SHORT = 5
+"""So many columns at the left are never long."""
+NOBODY = "no machine was joined yet; pair(1) and invite(1) do that"
 NEAR_HEADS = ("NAME", "STATE", "SINCE", "ID", "ADDRESS")
 Row = dict[str, Any]
 
@@ -47,6 +54,7 @@ async def _rename(call: Call, old: str, new: str) -> int:
 
 async def _label(call: Call, machine: str, words: list[str]) -> int:
     """Change labels and say what there are then; without words, list them."""
+    words = words[words[:1] == ["--"] :]
     done = await call.system.rpc("label", peer=machine, words=words)
     labels = done["labels"]
     if words:
@@ -70,19 +78,68 @@ async def _say(call: Call, value: object, *lines: str) -> None:
         await call.print(*lines)
 
 
-async def _show(call: Call, first: str = "") -> int:
+class Picture(NamedTuple):
+    """What is shown at one moment: as JSON and as lines. `key` is the same if nothing changed but what is measured."""
+
+    rows: list[Row]
+    lines: list[str]
+    key: str
+
+
+async def _look(call: Call) -> Picture:
+    now = call.system.clock.now()
     if "near" in call.options:
         found: Row = await call.system.rpc("near")
-        rows, lines = found["near"], near_lines(found)
-    else:
-        rows = await call.system.rpc("peers")
-        lines = peer_lines(rows)
-    lines[0] = first + lines[0]
-    await _say(call, rows, *lines)
+        lines = near_lines(found, now)
+        return Picture(found["near"], lines, json.dumps(found["near"]) if "json" in call.options else "\n".join(lines))
+    rows: list[Row] = await call.system.rpc("peers")
+    lasting = [_lasting(row) for row in rows]
+    key = json.dumps(lasting) if "json" in call.options else "\n".join(peer_lines(lasting, now))
+    return Picture(rows, peer_lines(rows, now), key)
+
+
+def _lasting(row: Row) -> Row:
+    """The row without what is measured again and again."""
+    measured = {"rtt": None, "rate": None, "sent": 0, "received_bytes": 0}
+    reserves = [{**reserve, "rtt": None} for reserve in row["reserves"]]
+    return {**row, **measured, "reserves": reserves, "as_of": 0 if row["current"] else row["as_of"]}
+
+
+async def _show(call: Call) -> int:
+    picture = await _look(call)
+    lines = picture.lines
+    if is_terminal(call.streams.stdout) and "json" not in call.options:
+        window = await _window(call)
+        if window is not None and "near" not in call.options and max(map(width, lines)) > window.columns:
+            lines = peer_blocks(picture.rows, call.system.clock.now())
+    await _say(call, picture.rows, *lines)
     return 0
 
 
 # -- live --
+
+
+class Window(NamedTuple):
+    rows: int
+    columns: int
+
+
+def parse_window(text: bytes) -> Window | None:
+    """`ROWS COLUMNS`, as terminal(4) has it; None for anything else, and for a window without a size."""
+    words = text.split()
+    if len(words) != 2 or not all(word.isdigit() and len(word) < 6 for word in words):
+        return None
+    rows, across = map(int, words)
+    return Window(rows, across) if rows and across else None
+
+
+async def _window(call: Call) -> Window | None:
+    """The terminal's size; None if it does not say."""
+    try:
+        async with opened(call.system, WINSIZE, "r") as file:
+            return parse_window(await file.read())
+    except FileError:
+        return None
 
 
 async def _live(call: Call) -> int:
@@ -90,19 +147,26 @@ async def _live(call: Call) -> int:
     screen = is_terminal(call.streams.stdout) and "json" not in call.options
     watch = await call.system.watch(CHANGES, CONTENT)
     changed, over = asyncio.Event(), list[FileError]()
-    listening = asyncio.create_task(_listen(watch, changed, over))
-    ticking = asyncio.create_task(_tick(call, changed)) if screen else None
-    first = CLEAR if screen else ""
+    tasks = [asyncio.create_task(_listen(watch, changed, over))]
+    if screen:
+        tasks += [asyncio.create_task(_tick(call, changed)), asyncio.create_task(_resized(call, changed))]
+    before: str | None = None
     try:
         while not over:
-            await _show(call, first)
-            first = first or "\n"
+            picture = await _look(call)
+            if screen:
+                lines = fitted(picture.lines, await _window(call))
+                await call.print(CLEAR + lines[0], *lines[1:])
+            elif picture.key != before:
+                first = "\n" if before is not None else ""
+                await _say(call, picture.rows, first + picture.lines[0], *picture.lines[1:])
+            before = picture.key
             await call.system.clock.sleep(PAUSE_SECONDS)
             await changed.wait()
             changed.clear()
         raise over[0]
     finally:
-        await end_tasks([listening] if ticking is None else [listening, ticking])
+        await end_tasks(tasks)
         await watch.close()
 
 
@@ -123,26 +187,53 @@ async def _tick(call: Call, changed: asyncio.Event) -> None:
         changed.set()
 
 
+async def _resized(call: Call, changed: asyncio.Event) -> None:
+    """A terminal that does not tell of its size is looked at with the rest, at each tick."""
+    with suppress(FileError):
+        async with opened(call.system, RESIZE, "r") as file:
+            while await file.read():
+                changed.set()
+
+
 # -- tables --
 
 
-def peer_lines(peers: list[Row]) -> list[str]:
-    """What is not known is `-`."""
-    rows: list[tuple[str, ...]] = [HEADS]
-    for peer in peers:
-        here, there = (visible(",".join(peer[key])) or "-" for key in ("granted", "received"))
-        if not peer["current"]:
-            there += f" (as of {time_text(peer['as_of'])})" if peer["as_of"] else ""
-        rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
-        rate = "-" if peer["rate"] is None else f"{size(peer['rate'])}B/s"
-        since = peer["since"] if peer["connected"] else peer["seen"]
-        seen = "-" if since is None else time_text(since)
-        labels = ",".join(peer["labels"])
-        rows.append((peer["name"], _state(peer), seen, rtt, rate, here, there, labels or "-", path(peer)))
+def peer_lines(peers: list[Row], now: int) -> list[str]:
+    """A line for each peer. What is not known is `-`. `now` is the wall clock, in ns."""
+    if not peers:
+        return [NOBODY]
+    rows: list[tuple[str, ...]] = [HEADS, *(_cells(peer, now) for peer in peers)]
     if not any(peer["labels"] for peer in peers):
-        rows = [(*row[:7], row[8]) for row in rows]
-    dropped = [str(FileError(E.DROPPED, peer["name"], E.DROPPED.hint)) for peer in peers if peer["dropped"]]
-    return [*columns(rows), *dropped]
+        rows = [row[:-1] for row in rows]
+    return [*columns(rows), *_dropped(peers)]
+
+
+def peer_blocks(peers: list[Row], now: int) -> list[str]:
+    """The same for narrow windows: what is long has lines of its own, below."""
+    rows = [_cells(peer, now) for peer in peers]
+    head, *first = columns([HEADS[:SHORT], *(row[:SHORT] for row in rows)])
+    lines = [head]
+    for line, row in zip(first, rows, strict=True):
+        lines.append(line)
+        for name, cell in zip(HEADS[SHORT:], row[SHORT:], strict=True):
+            if cell != "-":
+                lines.append(f"    {name.lower()}: {cell}")
+    return [*lines, *_dropped(peers)]
+
+
+def _cells(peer: Row, now: int) -> tuple[str, ...]:
+    here, there = (visible(",".join(peer[key])) or "-" for key in ("granted", "received"))
+    if not peer["current"] and peer["as_of"]:
+        there += f" (as of {moment_text(peer['as_of'], now)})"
+    rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
+    rate = "-" if peer["rate"] is None else f"{size(peer['rate'])}B/s"
+    since = peer["since"] if peer["connected"] else peer["seen"]
+    seen = "-" if since is None else moment_text(since, now)
+    return peer["name"], _state(peer), seen, rtt, rate, path(peer), here, there, ",".join(peer["labels"]) or "-"
+
+
+def _dropped(peers: list[Row]) -> list[str]:
+    return [str(FileError(E.DROPPED, peer["name"], E.DROPPED.hint)) for peer in peers if peer["dropped"]]
 
 
 def _state(peer: Row) -> str:
@@ -176,7 +267,7 @@ def family(address: str) -> str:
     return "loopback" if host.is_loopback else f"IPv{host.version}"
 
 
-def near_lines(found: Row) -> list[str]:
+def near_lines(found: Row, now: int) -> list[str]:
     """Machines that are near and were not joined."""
     if found["discovery"] == "off":
         return ["discovery is off, so nobody is looked for; settings(5) has it"]
@@ -184,17 +275,56 @@ def near_lines(found: Row) -> list[str]:
     for near in found["near"]:
         state = f"pairing, number {near['number']}" if near["number"] else "not joined"
         addresses = " ".join(near["joining"] or near["addresses"]) or "-"
-        rows.append((near["name"] or "-", state, time_text(near["since"]), near["instance"][:8], addresses))
+        rows.append((near["name"] or "-", state, moment_text(near["since"], now), near["instance"][:8], addresses))
     return columns(rows)
 
 
 def columns(rows: list[tuple[str, ...]]) -> list[str]:
     """Two blanks between."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def fitted(lines: list[str], window: Window | None) -> list[str]:
+    """As much of a table as a window shows, with a line less, where the cursor is; the last says what is left out."""
+    if window is None:
+        return lines
+    room = max(2, window.rows - 1)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"... and {len(lines) - room + 1} more"]
+    return [cut(line, window.columns) for line in lines]
+
+
+def cut(line: str, most: int) -> str:
+    """The beginning of a line that is too wide, with an ellipsis."""
+    if width(line) <= most:
+        return line
+    while width(line) > most - 1:
+        line = line[:-1]
+    return line + "\u2026"
+
+
+def width(text: str) -> int:
+    """Columns of a terminal: two for what East Asia writes wide, none for what is put on the letter before."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if category(char) in ("Mn", "Me", "Cf") else 2 if east_asian_width(char) in "WF" else 1 for char in text
+    )
 
 
 def time_text(nanoseconds: int) -> str:
     """A moment, in the local time of whoever reads it."""
     moment = datetime.fromtimestamp(nanoseconds / 1e9, UTC).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment_text(nanoseconds: int, now: int) -> str:
+    """The same, no longer than it must be: of today the time, of this year the day too, else the day."""
+    moment, today = (datetime.fromtimestamp(at / 1e9, UTC).astimezone() for at in (nanoseconds, now))
+    if moment.date() == today.date():
+        return moment.strftime("%H:%M:%S")
+    return moment.strftime("%m-%d %H:%M" if moment.year == today.year else "%Y-%m-%d")
