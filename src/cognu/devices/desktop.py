@@ -15,6 +15,7 @@ import logging
 
 from cognu.devices.helper import run_helper
 from cognu.errors import E, FileError
+from cognu.files.limits import Copy, Quota, QuotaOf, nobodys
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import OACCESS, ORDWR, OREAD
@@ -33,8 +34,9 @@ log = logging.getLogger("cognu.notify")
 
 
 class Snarf(Node):
-    def __init__(self, helpers: Helpers, spawn: Spawn, clock: Clock) -> None:
+    def __init__(self, helpers: Helpers, spawn: Spawn, clock: Clock, quota_of: QuotaOf) -> None:
         super().__init__("snarf", 0o666)
+        self._quota_of = quota_of
         self._helpers = helpers
         self._spawn = spawn
         self._clock = clock
@@ -42,7 +44,8 @@ class Snarf(Node):
         self._asking = asyncio.Lock()
 
     async def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        fid.state = _Text(await self._get() if mode & OACCESS in (OREAD, ORDWR) else b"")
+        read = await self._get() if mode & OACCESS in (OREAD, ORDWR) else b""
+        fid.state = _Text(self._quota_of(caller), read)
 
     async def _get(self) -> bytes:
         if not self._helpers.paste:
@@ -64,27 +67,34 @@ class Snarf(Node):
 
     def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
         assert isinstance(fid.state, _Text)
-        return fid.state.read[offset : offset + count]
+        return fid.state.read.data[offset : offset + count]
 
     async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
         text = fid.state
         assert isinstance(text, _Text)
-        if offset > len(text.written):
+        if offset > len(text.written.data):
             raise FileError(E.SPIPE, self.name, "it is written from its start, in order")
         if offset + len(data) > MAX_SNARF:
             raise FileError(E.FBIG, self.name, f"{MAX_SNARF} bytes at most")
-        whole = text.written[:offset] + bytes(data)
+        whole = text.written.data[:offset] + bytes(data)
+        text.written.check(len(whole))
         await self._put(whole)
-        text.written = whole
+        text.written.put(whole)
         return len(data)
+
+    def close(self, fid: TreeFid) -> None:
+        assert isinstance(fid.state, _Text)
+        fid.state.read.close()
+        fid.state.written.close()
 
 
 class _Text:
     """What an open file read, and what was written through it."""
 
-    def __init__(self, read: bytes) -> None:
-        self.read = read
-        self.written = b""
+    def __init__(self, quota: Quota | None, read: bytes) -> None:
+        """Raises DQUOT."""
+        self.read = Copy(quota, read)
+        self.written = Copy(quota)
 
 
 class Notify(Node):
@@ -127,5 +137,6 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def desktop_server(helpers: Helpers, spawn: Spawn, clock: Clock) -> TreeServer:
-    return TreeServer("#D", Directory("", [Snarf(helpers, spawn, clock), Notify(helpers, spawn, clock)]))
+def desktop_server(helpers: Helpers, spawn: Spawn, clock: Clock, quota_of: QuotaOf = nobodys) -> TreeServer:
+    """An open snarf is a copy of the clipboard, which is charged to who opened it."""
+    return TreeServer("#D", Directory("", [Snarf(helpers, spawn, clock, quota_of), Notify(helpers, spawn, clock)]))

@@ -12,9 +12,11 @@ NAME/       a file for each attribute, with its value
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from cognu.devices.registry import MAX_LINE, Registry, Service, parse_pairs
 from cognu.errors import E, FileError
+from cognu.files.limits import Copy, QuotaOf, nobodys
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer, check_for_writing
@@ -62,23 +64,34 @@ class New(Node):
 class Find(Node):
     """`find`. What a fid asked and got is the fid's own."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, quota_of: QuotaOf) -> None:
         super().__init__("find", 0o666)
         self._registry = registry
+        self._quota_of = quota_of
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        fid.state = b""
+        fid.state = Copy(self._quota_of(caller))
 
     def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        assert isinstance(fid.state, bytes)
-        return fid.state[offset : offset + count]
+        return _copy(fid).data[offset : offset + count]
 
     def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
-        """Raises USAGE, SYNTAX, TOOBIG."""
-        fid.state = b""
+        """Raises USAGE, SYNTAX, TOOBIG, DQUOT."""
+        answer = _copy(fid)
+        answer.put(b"")
         wanted = parse_pairs(split_words(_text(data, self.name)))
-        fid.state = "".join(service.line for service in self._registry.find(wanted)).encode()
+        found = "".join(service.line for service in self._registry.find(wanted)).encode()
+        answer.check(len(found))
+        answer.put(found)
         return len(data)
+
+    def close(self, fid: TreeFid) -> None:
+        _copy(fid).close()
+
+
+def _copy(fid: TreeFid) -> Copy:
+    assert isinstance(fid.state, Copy)
+    return fid.state
 
 
 class Event(Node):
@@ -120,21 +133,35 @@ class Event(Node):
         self.tell()  # who waits by this fid finds it closed
 
 
-class Lines(Text):
-    """Services as lines. Who watches is told when there are others."""
+class Lines(Node):
+    """Services as lines, as they were at the opening. Who watches is told when there are others."""
 
     tells = True
+
+    def __init__(self, name: str, get: Callable[[], str], quota_of: QuotaOf) -> None:
+        super().__init__(name, 0o444)
+        self._get = get
+        self._quota_of = quota_of
+
+    def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
+        fid.state = Copy(self._quota_of(caller), self._get().encode())
+
+    def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
+        return _copy(fid).data[offset : offset + count]
+
+    def close(self, fid: TreeFid) -> None:
+        _copy(fid).close()
 
 
 class RegistryDirectory(Directory):
     """The root. `registry` says when it is another."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, quota_of: QuotaOf) -> None:
         self._event = Event(registry)
-        self._index = Lines("index", lambda: "".join(service.line for service in registry.all()))
-        self._own = Lines("own", lambda: own_text(registry))
+        self._index = Lines("index", lambda: "".join(service.line for service in registry.all()), quota_of)
+        self._own = Lines("own", lambda: own_text(registry), quota_of)
         ctl = Text("ctl", None, lambda data: _control(registry, data))
-        super().__init__("", [New(registry), self._index, Find(registry), self._event, self._own, ctl])
+        super().__init__("", [New(registry), self._index, Find(registry, quota_of), self._event, self._own, ctl])
         self._registry = registry
         self._shown: dict[str, Service] = {}
         self._said = ""
@@ -170,7 +197,8 @@ def _control(registry: Registry, data: bytes) -> None:
             raise FileError(E.USAGE, "ctl", "remove NAME")
 
 
-def registry_server(registry: Registry) -> TreeServer:
-    root = RegistryDirectory(registry)
+def registry_server(registry: Registry, quota_of: QuotaOf = nobodys) -> TreeServer:
+    """What an open file keeps of the services is charged to who opened it."""
+    root = RegistryDirectory(registry, quota_of)
     registry.on_change.append(root.changed)
     return TreeServer("#g", root)

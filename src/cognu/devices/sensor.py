@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cognu.devices.helper import run_helper
 from cognu.errors import E, FileError
+from cognu.files.limits import Copy, QuotaOf, nobodys
 from cognu.files.server import Caller, End, Tell
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.watches import CONTENT
@@ -51,11 +52,15 @@ class Sensor(Node):
         self._looking: asyncio.Task[None] | None = None
 
     async def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:
-        fid.state = await self._value()
+        fid.state = Copy(self._host.quota_of(caller), await self._value())
 
     def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
-        assert isinstance(fid.state, bytes)
-        return fid.state[offset : offset + count]
+        assert isinstance(fid.state, Copy)
+        return fid.state.data[offset : offset + count]
+
+    def close(self, fid: TreeFid) -> None:
+        assert isinstance(fid.state, Copy)
+        fid.state.close()
 
     async def _value(self) -> bytes:
         """The value now. One asks at a time; who waited has what the one before was told, if it is not too old."""
@@ -126,9 +131,13 @@ class Sensor(Node):
 
 
 class Host:
-    """What sensors ask: the host's files and programs. `FileError` for what they don't give, or not in bounds."""
+    """What sensors ask: the host's files and programs. `FileError` for what they don't give, or not in bounds.
 
-    def __init__(self, disk: Disk, threads: Threads, spawn: Spawn, clock: Clock) -> None:
+    `quota_of` is whom the value is charged to that an open sensor keeps.
+    """
+
+    def __init__(self, disk: Disk, threads: Threads, spawn: Spawn, clock: Clock, quota_of: QuotaOf = nobodys) -> None:
+        self.quota_of = quota_of
         self._disk = disk
         self._threads = threads
         self._spawn = spawn

@@ -29,7 +29,7 @@ class Resource(StrEnum):
     FILES = "files"  # open descriptors
     PROCESSES = "processes"  # a process counts in its own quota
     PIPE = "pipe"  # bytes written to pipes and not yet read
-    DISK = "disk"  # bytes kept in file systems in memory and put into the store
+    DISK = "disk"  # bytes kept in file systems in memory and put into the store, and copies that open files keep
 
 
 _CPU, _MEMORY = Resource.CPU, Resource.MEMORY
@@ -185,6 +185,39 @@ QuotaOf = Callable[[Caller], Quota | None]
 
 def nobodys(caller: Caller) -> None:
     """A `QuotaOf` of servers that charge nobody."""
+
+
+class Copy:
+    """Bytes that are kept for one open file, so that it reads as it did when it was opened: charged (`Resource.DISK`)
+    to who opened it until `close`."""
+
+    __slots__ = ("_closed", "_quota", "data")
+
+    def __init__(self, quota: Quota | None, data: bytes = b"") -> None:
+        """Raises DQUOT."""
+        if quota is not None:
+            quota.take(Resource.DISK, len(data))
+        self._quota = quota
+        self._closed = False
+        self.data = data
+
+    def check(self, size: int) -> None:
+        """Raises DQUOT if it may not be as large as that."""
+        if self._quota is not None and size > len(self.data):
+            self._quota.check(Resource.DISK, size - len(self.data))
+
+    def put(self, data: bytes) -> None:
+        """Other bytes, which `check` has seen. What is closed keeps nothing."""
+        if self._closed:
+            return
+        if self._quota is not None:
+            self._quota.add(Resource.DISK, len(data) - len(self.data))
+        self.data = data
+
+    def close(self) -> None:
+        """May be called twice."""
+        self.put(b"")
+        self._closed = True
 
 
 def whose(quota: Quota | None) -> Quota | None:

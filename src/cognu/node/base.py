@@ -117,7 +117,7 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,
-        "g": registry_server(registry),
+        "g": registry_server(registry, processes.quota_of),
         **parts.resources,
     }
     domain = Domain(authority)

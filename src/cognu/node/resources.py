@@ -18,6 +18,7 @@ def make_resources(node: Node, stack: AsyncExitStack) -> dict[str, FileServer]:
     entries = parse_commands(settings.commands, node.home.settings)
     commands = CommandServer(world.spawn, world.clock, entries, node.processes.quota_of)
     stack.push_async_callback(commands.close)
-    host = Host(world.disk, world.threads, world.spawn, world.clock)
+    host = Host(world.disk, world.threads, world.spawn, world.clock, node.processes.quota_of)
     sensors = sensor_server(host, parse_sensors(settings.sensors, node.home.settings))
-    return {"C": commands, "S": sensors, "D": desktop_server(world.helpers, world.spawn, world.clock)}
+    desktop = desktop_server(world.helpers, world.spawn, world.clock, node.processes.quota_of)
+    return {"C": commands, "S": sensors, "D": desktop}
