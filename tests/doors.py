@@ -345,7 +345,7 @@ SAID_ONCE: Rows = {
         "Domain.__init__": "self.authority self.kernel self.pid self.generations",
     },
     "files/mounts.py": {"ChanMover.__init__": "self.domain"},
-    "files/namespace.py": {"Namespace.__init__": "self.domain self.heads", "Namespace.copy": "twin.devices"},
+    "files/namespace.py": {"Namespace.__init__": "self.domain self.heads", "Namespace.copy": "twin.devices twin.heads"},
     "files/nscommands.py": {"change_directory": "process.cwd"},
     "files/process.py": {
         "ProcessTable._namespace_for": "namespace.devices",
@@ -369,7 +369,7 @@ gets another; nowhere else is any of it changed."""
 MOUNTING: Rows = {
     "files/handing.py": {"whole": "namespace.heads"},
     "files/listing.py": {ANY: "namespace.heads"},
-    "files/namespace.py": {ANY: "self.heads twin.heads", "Namespace.bind": "self.mount"},
+    "files/namespace.py": {ANY: "self.heads", "Namespace.bind": "self.mount"},
     "files/nscommands.py": {"_mount": "namespace.mount"},
     "files/nstext.py": {"describe": "namespace.heads"},
     "files/plain.py": {ANY: "namespace.heads"},
@@ -443,7 +443,7 @@ WORLDS = {
 HARMLESS = words(
     "__future__ argparse asyncio base64 binascii blake3 cognu collections contextlib cryptography dataclasses "
     "datetime enum errno functools getpass hashlib heapq hmac inspect ipaddress itertools json logging math "
-    "operator posixpath re spake2 string struct types typing unicodedata weakref"
+    "operator posixpath re shlex spake2 string struct types typing unicodedata weakref"
 )
 """Modules of Python and others' that open nothing, by the first part of their name; any other needs a row below."""
 IMPORTED = {

@@ -12,12 +12,16 @@ from cognu.files.dispatch import Held, may
 from cognu.files.server import FileServer
 from cognu.files.tree import TreeFid
 from cognu.kernel import ALL_RIGHTS, GRANT, Cap
+from cognu.ninep.types import QTDIR
 
 MREPL, MBEFORE, MAFTER, MCREATE = 0, 1, 2, 4
 """Flags of bind and mount, as in bind(2)."""
 MREAD = 8
 """Ours: what is joined is to be read only."""
 MORDER = 3
+
+Key = tuple[FileServer, int]
+"""What a file is known by, whatever it is called: its server, and the path of its qid."""
 
 
 class Device(NamedTuple):
@@ -69,6 +73,78 @@ class MountHead:
         self.place.close()
         for member in members:
             member.chan.close()
+
+
+class MountTable(dict[Key, MountHead]):
+    """What is mounted on which file. In order: what `ns` prints before a head, its sources may be named by."""
+
+    def join(self, source: Chan, place: Chan, flags: int, union: MountHead | None = None) -> None:
+        """Mount `source` on `place`; `union` is the head `source` is the first member of (chan.c, cmount()).
+
+        Both stay the caller's. Raises MOUNT with nothing changed.
+        """
+        order = flags & MORDER
+        directory = bool(place.qid.type & QTDIR)
+        if directory != bool(source.qid.type & QTDIR) or (not directory and order != MREPL):
+            raise FileError(E.MOUNT, str(place.path))
+        if flags & MCREATE and union is not None and (len(union.members) > 1 or not union.members[0].create):
+            raise FileError(E.MOUNT, str(source.path), "a union can't be bound with create")
+        head = self.pop(place.key, None)
+        if head is None:
+            head = MountHead(place.share(), [] if order == MREPL else [_member(place, False, MREPL, 0)])
+        self[place.key] = head
+        turn = 1 + max((member.turn for member in head.members), default=0)
+        read = bool(flags & MREAD)
+        added = [_member(source, bool(flags & MCREATE), order, turn, read)]
+        added += [
+            _member(member.chan, False, order, turn + index, read)
+            for index, member in enumerate(union.members[1:] if union else (), 1)
+        ]
+        replaced: list[Member] = []
+        if order == MREPL:
+            replaced, head.members = head.members, added
+        elif order == MAFTER:
+            head.members = head.members + added
+        else:
+            head.members = added + head.members
+        for member in replaced:
+            member.chan.close()
+
+    def part(self, place: Key, source: Key | None) -> bool:
+        """Take a member, or everything, off a file on which something is mounted; whether it was mounted there."""
+        head = self[place]
+        gone = [member for member in head.members if source is None or member.chan.key == source]
+        if not gone:
+            return False
+        if source is None or len(head.members) == 1:
+            del self[place]
+            head.close()
+        else:
+            head.members = [member for member in head.members if member is not gone[0]]
+            gone[0].chan.close()
+        return True
+
+    def moved(self, mover: ChanMover) -> MountTable:
+        """The table for another domain, without what may not be handed to it. Raises DQUOT."""
+        table = MountTable()
+        for key, head in self.items():
+            members = [
+                replace(member, chan=mover.move(member.chan)) for member in head.members if mover.can(member.chan)
+            ]
+            if members and mover.can(head.place):
+                table[key] = MountHead(mover.move(head.place), members)
+        return table
+
+    def close(self) -> None:
+        for head in self.values():
+            head.close()
+        self.clear()
+
+
+def _member(chan: Chan, create: bool, order: int, turn: int, read_only: bool = False) -> Member:
+    twin = chan.share()
+    twin.union = None
+    return Member(twin, create, order, turn, read_only)
 
 
 def lent_by(chan: Chan) -> Iterator[Chan]:

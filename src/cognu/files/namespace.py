@@ -26,7 +26,7 @@ from cognu.errors import E, FileError
 from cognu.files.attach import attach
 from cognu.files.chan import Chan, Domain, Origin, Path
 from cognu.files.dispatch import dispatch, may
-from cognu.files.mounts import MAFTER, MCREATE, MORDER, MREAD, MREPL, ChanMover, Device, Member, MountHead
+from cognu.files.mounts import MCREATE, MORDER, MREAD, ChanMover, Device, MountHead, MountTable
 from cognu.files.readonly import read_only, read_only_union
 from cognu.files.server import OEXCL, Caller, Entry, FileServer, Notice, Then, Walk
 from cognu.files.steps import Steps
@@ -95,7 +95,7 @@ class Namespace:
             letter: Device(server, domain, cap, Path(None, "#" + letter))
             for letter, (server, cap) in (devices or {}).items()
         }
-        self.heads: dict[tuple[FileServer, int], MountHead] = {}
+        self.heads = MountTable()
         self.no_mount = False
         self.watchings: set[Watched] = set()
         self._users = 1
@@ -112,9 +112,7 @@ class Namespace:
         self._users -= 1
         if self._users:
             return
-        for head in self.heads.values():
-            head.close()
-        self.heads.clear()
+        self.heads.close()
         self.root.close()
         self.devices.clear()
         self.domain.release()
@@ -131,12 +129,7 @@ class Namespace:
         """
         mover = mover or ChanMover(domain, rights)
         twin = Namespace(domain, mover.move(self.root))
-        for key, head in self.heads.items():
-            members = [
-                replace(member, chan=mover.move(member.chan)) for member in head.members if mover.can(member.chan)
-            ]
-            if members and mover.can(head.place):
-                twin.heads[key] = MountHead(mover.move(head.place), members)
+        twin.heads = self.heads.moved(mover)
         if devices:
             twin.devices = mover.devices(self.devices)
         twin.no_mount = self.no_mount
@@ -571,33 +564,7 @@ class Namespace:
     def mount(self, source: Chan, place: Chan, flags: int, union: MountHead | None = None) -> None:
         """Mount `source` on `place`; `union` is the head `source` is the first member of (chan.c, cmount())."""
         self._may_mount(flags)
-        order = flags & MORDER
-        directory = bool(place.qid.type & QTDIR)
-        if directory != bool(source.qid.type & QTDIR) or (not directory and order != MREPL):
-            raise FileError(E.MOUNT, str(place.path))
-        if flags & MCREATE and union is not None and (len(union.members) > 1 or not union.members[0].create):
-            raise FileError(E.MOUNT, str(source.path), "a union can't be bound with create")
-        # The head goes last in the table: what `ns` prints before it, its sources may be named by.
-        head = self.heads.pop(place.key, None)
-        if head is None:
-            head = MountHead(place.share(), [] if order == MREPL else [_member(place, False, MREPL, 0)])
-        self.heads[place.key] = head
-        turn = 1 + max((member.turn for member in head.members), default=0)
-        read = bool(flags & MREAD)
-        added = [_member(source, bool(flags & MCREATE), order, turn, read)]
-        added += [
-            _member(member.chan, False, order, turn + index, read)
-            for index, member in enumerate(union.members[1:] if union else (), 1)
-        ]
-        replaced: list[Member] = []
-        if order == MREPL:
-            replaced, head.members = head.members, added
-        elif order == MAFTER:
-            head.members = head.members + added
-        else:
-            head.members = added + head.members
-        for member in replaced:
-            member.chan.close()
+        self.heads.join(source, place, flags, union)
         self._mounts_changed(place.key)
 
     def unmount(self, source: str | None, place: str, cwd: Chan, caller: Caller) -> Steps[None]:
@@ -610,23 +577,10 @@ class Namespace:
         if source is not None:
             near = yield from self.find(source, cwd, caller)
             what, _ = self.cross(near)
-        head = self.heads.get(key)
-        if head is None:
+        if key not in self.heads:
             raise FileError(E.NOTMOUNTED, place)
-        if what is None:
-            del self.heads[key]
-            head.close()
-            self._mounts_changed(key)
-            return
-        gone = next((member for member in head.members if member.chan.key == what.key), None)
-        if gone is None:
+        if not self.heads.part(key, None if what is None else what.key):
             raise FileError(E.NOTINUNION, source or "")
-        if len(head.members) == 1:
-            del self.heads[key]
-            head.close()
-        else:
-            head.members = [member for member in head.members if member is not gone]
-            gone.chan.close()
         self._mounts_changed(key)
 
     def _may_mount(self, flags: int) -> None:
@@ -641,12 +595,6 @@ def _behind(head: MountHead, place: Chan) -> Chan:
     chan = head.members[0].chan.share(place.path.crossing(place))
     chan.union = head
     return chan
-
-
-def _member(chan: Chan, create: bool, order: int, turn: int, read_only: bool = False) -> Member:
-    twin = chan.share()
-    twin.union = None
-    return Member(twin, create, order, turn, read_only)
 
 
 def _check_not_held(chan: Chan, head: MountHead | None) -> None:
