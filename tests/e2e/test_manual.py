@@ -188,6 +188,8 @@ class Place:
         (path / "notes.txt").write_text("near and far\nlook alike\n")
         (path / "letters").mkdir()
         (path / "letters" / "first").write_text("Dear desk,\n")
+        (path / "pi").mkdir(0o700)
+        (path / "pi" / "settings.json").write_text('{"commands": {"upper": ["/usr/bin/tr", "a-z", "A-Z"]}}')
         for program in ("wc", "show", "memfs"):
             (path / f"{program}.wasm").write_bytes(build(program))
 
@@ -201,7 +203,7 @@ class Place:
     def begin(self) -> None:
         for name in ("desk", "pi"):
             self.run("cognu", "--home", name, "up", "--name", name, "--listen", "127.0.0.1:0", "--host", "127.0.0.1")
-        said = self.run("cognu", "--home", "pi", "invite", "--grant", f"read:{self.path}/letters,net,run")
+        said = self.run("cognu", "--home", "pi", "invite", "--grant", f"read:{self.path}/letters,net,run,cmd:upper")
         joined = self.run("cognu", "join", said.split()[-1])
         assert joined.startswith("joined pi "), joined
 
