@@ -345,7 +345,7 @@ REMOVED = [
     Removed(
         "a key that another code made is no key",
         "mesh/join.py",
-        "if not proves_key(mac, secret, *elements):",
+        "if not proves_key(Step.KEY, mac, secret, *elements):",
         "if False:",
         "unit/test_mesh_pairing.py::test_a_wrong_code_is_refused_and_told_on_both_sides_and_the_right_one_is_still_good",
     ),

@@ -46,6 +46,7 @@ from cognu.mesh.join_messages import (
     Request,
     Step,
     Transcript,
+    key_proof,
     pack_card,
     pack_message,
     parse_answer,
@@ -350,8 +351,9 @@ class Inviter:
         shown: ShownCode,
     ) -> _Typed | Refusal:  # fmt: skip
         _, mac = await expect(stream, Step.KEY)
-        if not proves_key(mac, secret, *elements):
+        if not proves_key(Step.KEY, mac, secret, *elements):
             return Refusal.CODE
+        await stream.write(pack_message(Step.KEYED, key_proof(Step.KEYED, secret, *elements)))
         request = parse_request((await expect(stream, Step.JOIN))[1])
         transcript.add(request.signed)
         public = public_of(request.card)

@@ -21,9 +21,10 @@ By a code there is no ticket, and so no secret at first. These come between CHAL
     PAIR       J to I   the code's number (2 digits) element (33)
     PAIRED     I to J   the inviter's fingerprint (32) element (33)
     KEY        J to I   MAC of both elements
+    KEYED      I to J   another MAC of both elements
 
-KEY says whether the code is right by itself. If it is, and the MAC of JOIN is not, the two have seen different
-listeners: somebody stands between them.
+KEY and KEYED say whether the code is right by itself; before that nothing is said of either machine but the inviter's
+fingerprint. If it is, and the MAC of JOIN is not, the two have seen different listeners: somebody stands between them.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Step(IntEnum):
     PAIR = 7
     PAIRED = 8
     KEY = 9
+    KEYED = 10
 
 
 class Refusal(IntEnum):
@@ -243,14 +245,15 @@ def parse_paired(body: bytes) -> tuple[bytes, bytes]:
     return body[:_FINGERPRINT_SIZE], body[_FINGERPRINT_SIZE:]
 
 
-def key_proof(secret: bytes, theirs: bytes, ours: bytes) -> bytes:
-    """KEY: that whoever typed the code (`theirs` is the element that it sent) has the key of this exchange."""
+def key_proof(step: Step, secret: bytes, typed: bytes, shown: bytes) -> bytes:
+    """KEY or KEYED: that whoever says it has the key of this exchange; the elements are of who typed the code, and of
+    who shows it."""
     key = blake3(secret, derive_key_context="cognu 1 pair key").digest()
-    return blake3(theirs + ours, key=key).digest(MAC_SIZE)
+    return blake3(step.name.encode() + typed + shown, key=key).digest(MAC_SIZE)
 
 
-def proves_key(mac: bytes, secret: bytes, theirs: bytes, ours: bytes) -> bool:
-    return compare_digest(mac, key_proof(secret, theirs, ours))
+def proves_key(step: Step, mac: bytes, secret: bytes, typed: bytes, shown: bytes) -> bool:
+    return compare_digest(mac, key_proof(step, secret, typed, shown))
 
 
 def parse_refusal(body: bytes) -> Refusal:

@@ -33,6 +33,7 @@ from cognu.mesh.join_messages import (
     pack_message,
     pack_pair,
     parse_paired,
+    proves_key,
 )
 from cognu.mesh.pairing import Person, Wish
 from cognu.mesh.pinning import audit_paired, peer_of, pin_last
@@ -170,9 +171,11 @@ async def _meet(
     transcript = Transcript(stream.peer_certificate, inviter, challenge)
     transcript.add(said)
     transcript.add(answer)
-    proof = pack_message(Step.KEY, key_proof(secret, exchange.element, element))
-    known = book.get(fingerprint_text(inviter)) is not None
-    message = request(world, me, transcript, secret, bytes(ID_SIZE), wish, known)
     await rest_until(world.clock, arrived, ANSWER_SECONDS)
-    await stream.write(proof + message)
+    await stream.write(pack_message(Step.KEY, key_proof(Step.KEY, secret, exchange.element, element)))
+    # Who does not know the code hears nothing of this machine.
+    if not proves_key(Step.KEYED, (await expect(stream, Step.KEYED))[1], secret, exchange.element, element):
+        raise Refusal.CODE.error()
+    known = book.get(fingerprint_text(inviter)) is not None
+    await stream.write(request(world, me, transcript, secret, bytes(ID_SIZE), wish, known))
     return _Met(transcript, secret, fingerprint_text(inviter), known)
