@@ -26,6 +26,19 @@ async def read_all(stream: Stream) -> bytes:
     return b"".join(parts)
 
 
+async def echoed(channel: Channel, data: bytes) -> bytes:
+    """What an echo gives back of `data`, which is sent to its end meanwhile."""
+
+    async def send() -> None:
+        await channel.write(data)
+        channel.end()
+
+    sending = asyncio.create_task(send())
+    received = await read_all(channel)
+    await sending
+    return received
+
+
 async def read_exactly(stream: Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:

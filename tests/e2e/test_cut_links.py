@@ -16,10 +16,11 @@ import pytest
 from cognu.errors import E
 from e2e.harness import LOOPBACK, Client, NodeProcess, Pair, end, join, log_trouble, refused
 from e2e.typing import Terminal
+from hosts.kit import MIB, write_big
 from mesh_support import Forwarder
 
-MIB = 1 << 20
-SIZE = 256 * MIB
+MEGABYTES = 256
+SIZE = MEGABYTES * MIB
 READERS = 4
 CUT_SECONDS = 10
 
@@ -62,17 +63,6 @@ async def over_a_line(place: Path, *grants: str) -> AsyncIterator[tuple[Pair, Fo
     for node in (two.desk, two.pi):
         trouble = log_trouble(node)
         assert trouble == [], f"{node.name}: {trouble}"
-
-
-def write_big(path: Path) -> str:
-    """A file in which no megabyte is like another; its checksum."""
-    digest = blake2b()
-    with open(path, "wb") as big:
-        for megabyte in range(SIZE // MIB):
-            data = blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
-            big.write(data)
-            digest.update(data)
-    return digest.hexdigest()
 
 
 async def checksum(client: Client, path: str, half: asyncio.Event) -> str:
@@ -127,7 +117,7 @@ async def converse(client: Client, two: Pair, cut: asyncio.Event, over: asyncio.
 async def test_a_far_read_and_a_far_shell_go_on_after_ten_seconds_of_silence(place: Path) -> None:
     async with over_a_line(place, "read:{shared}", "run") as (two, line):
         (two.notes / "notes.txt").write_text("of desk\n")
-        sum_here = write_big(two.shared / "big")
+        sum_here = write_big(two.shared / "big", MEGABYTES)
         cut, over = asyncio.Event(), asyncio.Event()
         async with two.desk.client() as reading, two.desk.client() as talking:
             read = asyncio.create_task(checksum(reading, f"/n/pi{two.shared}/big", cut))

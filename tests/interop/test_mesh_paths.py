@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.subprocess import Process
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hosts.kit import MIB, sum_of, well, write_big
 from hosts.network import Network
 from mesh_support import two_nodes
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
-MIB = 1 << 20
-SIZE = 96 * MIB
+MEGABYTES = 96
 AT_ONCE = 100
-
-
-def write_big(path: Path) -> str:
-    """A file in which no megabyte is like another; its checksum."""
-    digest = blake2b()
-    with open(path, "wb") as big:
-        for megabyte in range(SIZE // MIB):
-            data = blake2b(megabyte.to_bytes(8, "big"), digest_size=64).digest() * (MIB // 64)
-            big.write(data)
-            digest.update(data)
-    return digest.hexdigest()
-
-
-async def well(command: Process) -> bytes:
-    """The output of a command that must succeed."""
-    out, err = await command.communicate()
-    assert (command.returncode, err) == (0, b""), err.decode()
-    return out
+NEAR, FAR = 0.005, 0.15
+"""Seconds of delay, one way."""
+FAR_RATE, FAR_MEGABYTES = 2e6, 32
+"""Bytes a second, so that a copy takes a while."""
 
 
 async def joined(network: Network) -> None:
@@ -58,16 +42,16 @@ async def seen_of(network: Network, here: str = "lap") -> dict[str, Any]:
 async def test_a_copy_goes_on_over_the_other_link_when_one_is_cut(network: Network) -> None:
     lap, pi = network["lap"], network["pi"]
     await joined(network)
-    digest = write_big(pi.shared / "big")
+    digest = write_big(pi.shared / "big", MEGABYTES)
     copying = await lap.node.begin("sh", "-c", f"cp /n/pi{pi.shared}/big {lap.shared}/big")
-    await network.carried("pi", "lap", SIZE // 3)
+    await network.carried("pi", "lap", MEGABYTES * MIB // 3)
     used = (await seen_of(network))["address"].partition(":")[0]
     link, other = ("eth", "wifi") if used == pi.addresses["eth"] else ("wifi", "eth")
     assert used == pi.addresses[link]
     assert copying.returncode is None
     await network.cut(f"lap.{link}")
     assert await well(copying) == b""  # it is cut still
-    assert blake2b((lap.shared / "big").read_bytes()).hexdigest() == digest
+    assert sum_of(lap.shared / "big") == digest
     row = await seen_of(network)
     assert row["connected"]
     assert row["address"].startswith(pi.addresses[other] + ":")
@@ -139,6 +123,32 @@ async def test_a_new_address_is_acted_on_when_the_host_says_so_and_no_look_is_du
     finally:
         following.terminate()
         await following.communicate()
+
+
+async def test_a_copy_goes_over_to_a_nearer_way_that_comes_up(network: Network) -> None:
+    """Each way has a delay of its own. The near one is cut until the link is up by the far one, with a copy on it."""
+    lap, pi = network["lap"], network["pi"]
+    await network.set("lap.eth", "pi.eth", delay=FAR, rate=FAR_RATE)
+    await network.set("lap.wifi", "pi.wifi", delay=NEAR, cut=True)
+    await joined(network)
+    digest = write_big(pi.shared / "big", FAR_MEGABYTES)
+    copying = await lap.node.begin("sh", "-c", f"cp /n/pi{pi.shared}/big {lap.shared}/big")
+    await network.carried("pi.eth", "lap.eth", MIB)
+    assert (await seen_of(network))["address"].startswith(pi.addresses["eth"] + ":")
+    await network.mend("lap.wifi", "pi.wifi")
+    # A nearer way is looked for a while after a link came up, and when this machine has another address.
+    await lap.ip("address", "add", "10.77.9.1/32", "dev", "lo")
+    copied = asyncio.create_task(well(copying))
+    over = asyncio.create_task(network.carried("pi.wifi", "lap.wifi", FAR_MEGABYTES * MIB // 2))
+    await asyncio.wait({copied, over}, return_when=asyncio.FIRST_COMPLETED)
+    over.cancel()
+    assert await copied == b""
+    assert sum_of(lap.shared / "big") == digest
+    row = await seen_of(network)
+    assert row["address"].startswith(pi.addresses["wifi"] + ":")
+    [reserve] = [other for other in row["reserves"] if other["address"].startswith(pi.addresses["eth"] + ":")]
+    assert not reserve["failed"]  # it was left for the other, not lost
+    assert (await network.counts("pi.wifi", "lap.wifi")).bytes > FAR_MEGABYTES * MIB // 2
 
 
 async def test_two_that_dial_each_other_at_once_a_hundred_times_have_one_link_each_time(tmp_path: Path) -> None:

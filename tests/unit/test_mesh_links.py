@@ -24,21 +24,14 @@ from cognu.mesh.session_core import Timing
 from cognu.world import Attendant, SecureStream, TlsKeys
 from cognu.world.net import RealNetwork
 from cognu.world.tls import TlsStream
-from mesh_support import QUICK, Forwarder, Node, behind_a_line, echo, read_all, read_exactly, two_nodes
+from mesh_support import QUICK, Forwarder, Node, behind_a_line, echo, echoed, read_all, read_exactly, two_nodes
 
 
 async def test_a_channel_carries_bytes_both_ways_and_ends(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (a, _):
         channel = await a.mesh.open("b", "echo")
         data = os.urandom(3_000_000)
-
-        async def send() -> None:
-            await channel.write(data)
-            channel.end()
-
-        sending = asyncio.create_task(send())
-        assert await read_all(channel) == data
-        await sending
+        assert await echoed(channel, data) == data
         channel.close()
         await channel.wait_closed()
 
@@ -292,15 +285,7 @@ async def test_both_sides_redialling_over_failing_lines_lose_nothing(
         async def transfer(node: Node, peer: str) -> bool:
             channel = await node.mesh.open(peer, "echo")
             data = os.urandom(4_000_000)
-
-            async def send() -> None:
-                await channel.write(data)
-                channel.end()
-
-            sending = asyncio.create_task(send())
-            received = await read_all(channel)
-            await sending
-            return received == data
+            return await echoed(channel, data) == data
 
         assert all(await asyncio.gather(transfer(a, "b"), transfer(b, "a")))
         assert left == [0]

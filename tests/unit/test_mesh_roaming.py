@@ -25,7 +25,7 @@ from cognu.mesh.roaming import (
     host_of,
 )
 from cognu.world.real import RealClock, real_world
-from mesh_support import QUICK, Forwarder, Node, behind_a_line, read_all, read_exactly, two_nodes
+from mesh_support import QUICK, Forwarder, Node, behind_a_line, echoed, read_all, read_exactly, two_nodes
 
 MS = 1_000_000
 
@@ -205,14 +205,7 @@ async def test_a_path_cut_in_a_transfer_brings_in_another_address(tmp_path: Path
 
         line.on_bytes = on_bytes
         data = os.urandom(8_000_000)
-
-        async def send() -> None:
-            await channel.write(data)
-            channel.end()
-
-        sending = asyncio.create_task(send())
-        received = await read_all(channel)
-        await sending
+        received = await echoed(channel, data)
         assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
         (status,) = a.mesh.status()
         assert status.address == other.address

@@ -651,25 +651,13 @@ def test_splitting_any_text_gives_an_address_or_inval(text: str) -> None:
 
 @pytest.mark.parametrize("takes", [True, False])
 def test_who_looks_first_may_close_the_stream_or_cancel_the_read(run: Run, takes: bool) -> None:
-    async def closed() -> None:
-        one, two = pair()
+    async def looked_at(
+        one: SocketStream, two: SocketStream, do: Callable[[asyncio.Task[bytes]], object]
+    ) -> asyncio.Task[bytes]:
+        """A read that waits when bytes come, and whoever looks at them first does that."""
 
         def look(_: bytes) -> bool:
-            one.close()
-            return takes
-
-        one.look_first(look)
-        reading = asyncio.create_task(one.read(10))
-        await turns()
-        await two.write(b"abc")
-        assert await reading == b""
-        two.close()
-
-    async def cancelled() -> None:
-        one, two = pair()
-
-        def look(_: bytes) -> bool:
-            reading.cancel()
+            do(reading)
             return takes
 
         one.look_first(look)
@@ -677,6 +665,17 @@ def test_who_looks_first_may_close_the_stream_or_cancel_the_read(run: Run, takes
         await turns()
         await two.write(b"abc")
         await asyncio.wait([reading])
+        return reading
+
+    async def closed() -> None:
+        one, two = pair()
+        reading = await looked_at(one, two, lambda _: one.close())
+        assert reading.result() == b""
+        two.close()
+
+    async def cancelled() -> None:
+        one, two = pair()
+        reading = await looked_at(one, two, lambda reading: reading.cancel())
         assert reading.cancelled()
         two.close()
         assert await one.read(10) == (b"" if takes else b"abc")
