@@ -34,6 +34,7 @@ log = logging.getLogger("cognu.peers")
 REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p", "#C")
 """Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes. And the
 host's commands, each of which has a grant of its own, `cmd:NAME`: no grant of a tree has them along."""
+PEER_FIDS = 65_536
 ALONE = ("#D",)
 """Devices of the person at this machine, which no grant of a tree that they are mounted in has along."""
 
