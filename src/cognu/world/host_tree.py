@@ -177,12 +177,7 @@ class RealHostTree:
         return found._replace(marks=self._marks(node)) if _may_be_marked(found) else found
 
     def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
-        found = self.walk(node, name)
-        try:
-            return found, self.stat(found)
-        except BaseException:
-            found.close()
-            raise
+        return _looked(self, node, name)
 
     def _marks(self, node: HostNode) -> str:
         try:
@@ -423,12 +418,7 @@ class QuickSteps:
         return told
 
     def look(self, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
-        found = self.walk(node, name)
-        try:
-            return found, self.stat(found)
-        except BaseException:
-            found.close()
-            raise
+        return _looked(self, node, name)
 
     def open(self, node: HostNode, read: bool, write: bool, truncate: bool) -> RealHostFile:
         """Plain files for reading only: making room, and what a device does when opened, may take time."""
@@ -469,6 +459,15 @@ def _host_stat(found: os.stat_result) -> HostStat:
 
 def _may_be_marked(found: HostStat) -> bool:
     return bool(found.mode & stat.S_ISVTX) and found.kind == "-"
+
+
+def _looked(steps: HostSteps, node: HostNode, name: str) -> tuple[HostNode, HostStat]:
+    found = steps.walk(node, name)
+    try:
+        return found, steps.stat(found)
+    except BaseException:
+        found.close()
+        raise
 
 
 def _held(node: HostNode) -> Handle:

@@ -190,22 +190,99 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
     source, target = absolute(system.cwd, path), absolute(system.cwd, to)
     if f"{target}/".startswith(f"{source.rstrip('/')}/"):
         raise FileError(E.SAME, to, path)
-    made: dict[str, asyncio.Future[bool | None]] = {}
-    """For each directory of the copy whether it is new; None if it is refused, which is told once."""
-    later: list[tuple[str, Stat]] = []
-    """Directories that get their permissions when they are filled."""
-    whole, seen, copied = True, 0, 0
-    gone: FileError | None = None
+    copying = _Copying(call, path, to, keep)
+    try:
+        await copying.copy(top)
+    except asyncio.CancelledError:
+        await call.complain(FileError(E.INTR, to, f"{copying.extent} by then were copied"))
+        raise
+    gone = copying.gone
+    if gone is not None:
+        said = f"{copying.extent} were copied, the rest were not begun or not finished; run it again"
+        await call.complain(FileError(gone.error, gone.subject, "; ".join(filter(None, (gone.detail, said)))))
+    return copying.whole
 
-    async def refused(error: FileError) -> None:
-        nonlocal whole, gone
-        whole = False
+
+class _Copying:
+    """One tree's: a directory is made before what is in it, and all that can be is done at once."""
+
+    def __init__(self, call: Call, path: str, to: str, keep: bool) -> None:
+        self._call = call
+        self._path = path
+        self._to = to
+        self._keep = keep
+        self._made: dict[str, asyncio.Future[bool | None]] = {}
+        """For each directory of the copy whether it is new; None if it is refused, which is told once."""
+        self._later: list[tuple[str, Stat]] = []
+        """Directories that get their permissions when they are filled."""
+        self._seen = self._copied = 0
+        self.whole = True
+        self.gone: FileError | None = None
+        """That a machine is out of reach."""
+
+    @property
+    def extent(self) -> str:
+        return f"{self._copied} of the {self._seen} files found"
+
+    async def copy(self, top: Stat) -> None:
+        first = asyncio.get_running_loop().create_future()
+        first.set_result(await self._directory(self._to, top, in_new=False))
+        self._made[join(self._to, "x").rpartition("/")[0]] = first
+        await all_of(self._found(), self._one, self._refused)
+        for copy, entry in reversed(self._later):
+            try:
+                await _keep(self._call.system, copy, entry)
+            except FileError as error:
+                await self._refused(error)
+
+    async def _refused(self, error: FileError) -> None:
+        self.whole = False
         if error.error in OUT_OF_REACH:
-            gone = gone or error
+            self.gone = self.gone or error
         else:
-            await call.complain(error)
+            await self._call.complain(error)
 
-    async def directory(copy: str, entry: Stat, in_new: bool) -> bool:
+    def _copy_of(self, below: str) -> str:
+        return join(self._to, below[len(self._path) :].lstrip("/"))
+
+    async def _found(self) -> AsyncGenerator[tuple[str, Stat]]:
+        async with aclosing(walk(self._call.system, self._path, self._refused)) as entries:
+            async for below, entry in entries:
+                if entry.is_dir:
+                    self._made[self._copy_of(below)] = asyncio.get_running_loop().create_future()
+                else:
+                    self._seen += 1
+                yield below, entry
+
+    async def _one(self, found: tuple[str, Stat]) -> None:
+        below, entry = found
+        copy = self._copy_of(below)
+        in_new = await self._made[copy.rpartition("/")[0]]
+        if in_new is None:
+            if entry.is_dir:
+                self._made[copy].set_result(None)
+            return
+        if not entry.is_dir:
+            await self._file(below, copy, entry, in_new)
+            return
+        try:
+            self._made[copy].set_result(await self._directory(copy, entry, in_new))
+        finally:
+            if not self._made[copy].done():
+                self._made[copy].set_result(None)
+
+    async def _file(self, below: str, copy: str, entry: Stat, in_new: bool) -> None:
+        if entry.is_symlink:
+            entry = await self._call.system.stat(below)
+            if entry.is_dir:
+                raise FileError(E.NOTSUP, below, "a link to a directory is not copied")
+        await copy_file(self._call, below, copy, entry, in_new, self._keep)
+        self._copied += 1
+
+    async def _directory(self, copy: str, entry: Stat, in_new: bool) -> bool:
+        """Make it, if it is not there; whether it is new."""
+        system = self._call.system
+
         async def make() -> bool:
             nonlocal in_new
             perm = entry.mode & DMPERM | OWNERS
@@ -216,60 +293,9 @@ async def copy_tree(call: Call, path: str, to: str, top: Stat, keep: bool = Fals
             return True
 
         new = await system.room.run(make)
-        if new and (keep or entry.mode & OWNERS != OWNERS):
-            later.append((copy, entry))
+        if new and (self._keep or entry.mode & OWNERS != OWNERS):
+            self._later.append((copy, entry))
         return new
-
-    async def one(found: tuple[str, Stat]) -> None:
-        nonlocal copied
-        below, entry = found
-        copy = join(to, below[len(path) :].lstrip("/"))
-        in_new = await made[copy.rpartition("/")[0]]
-        if in_new is None:
-            if entry.is_dir:
-                made[copy].set_result(None)
-            return
-        if not entry.is_dir:
-            if entry.is_symlink:
-                entry = await system.stat(below)
-                if entry.is_dir:
-                    raise FileError(E.NOTSUP, below, "a link to a directory is not copied")
-            await copy_file(call, below, copy, entry, in_new, keep)
-            copied += 1
-            return
-        try:
-            made[copy].set_result(await directory(copy, entry, in_new))
-        finally:
-            if not made[copy].done():
-                made[copy].set_result(None)
-
-    async def found() -> AsyncGenerator[tuple[str, Stat]]:
-        nonlocal seen
-        async with aclosing(walk(system, path, refused)) as entries:
-            async for below, entry in entries:
-                if entry.is_dir:
-                    made[join(to, below[len(path) :].lstrip("/"))] = asyncio.get_running_loop().create_future()
-                else:
-                    seen += 1
-                yield below, entry
-
-    first = asyncio.get_running_loop().create_future()
-    first.set_result(await directory(to, top, in_new=False))
-    made[join(to, "x").rpartition("/")[0]] = first
-    try:
-        await all_of(found(), one, refused)
-        for copy, entry in reversed(later):
-            try:
-                await _keep(system, copy, entry)
-            except FileError as error:
-                await refused(error)
-    except asyncio.CancelledError:
-        await call.complain(FileError(E.INTR, to, f"{copied} of the {seen} files found by then were copied"))
-        raise
-    if gone is not None:
-        said = f"{copied} of the {seen} files found were copied, the rest were not begun or not finished; run it again"
-        await call.complain(FileError(gone.error, gone.subject, "; ".join(filter(None, (gone.detail, said)))))
-    return whole
 
 
 async def mv(call: Call) -> int:
