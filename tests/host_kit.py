@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -68,6 +69,16 @@ class FailingTree(KeepingTree):
         if self.refuse_change:
             raise FileError(E.IO)
         super().change(node, **changes)
+
+
+@contextmanager
+def small_tree(place: Path, made: Callable[[str], K]) -> Iterator[K]:
+    """A tree of the host with the file d/f, of which no handle may be left in the end."""
+    place.mkdir(exist_ok=True)
+    (place / "d").mkdir()
+    (place / "d" / "f").write_bytes(b"file")
+    with no_handle_left(lambda: made(str(place))) as tree:
+        yield tree
 
 
 @contextmanager

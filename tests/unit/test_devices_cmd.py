@@ -355,13 +355,19 @@ async def test_kill_on_close_is_of_the_file_that_it_was_written_to() -> None:
     assert "closed" in spawn.made[0].did
 
 
-async def test_who_gives_up_starting_it_leaves_nothing_running() -> None:
-    spawn = Hand()
+async def still_starting(spawn: Hand) -> tuple[Commands, Fid, asyncio.Future[int]]:
+    """A command that is asked to start, and does not before `spawn.go` is set; its ctl, and what waits for it."""
     spawn.go.clear()
     client = Commands(spawn, FIXED)
     ctl, _ = await client.began("backup")
     starting = asyncio.ensure_future(client.write_fid(ctl, b"exec"))
     await spawn.asked.wait()
+    return client, ctl, starting
+
+
+async def test_who_gives_up_starting_it_leaves_nothing_running() -> None:
+    spawn = Hand()
+    client, ctl, starting = await still_starting(spawn)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
@@ -373,11 +379,7 @@ async def test_who_gives_up_starting_it_leaves_nothing_running() -> None:
 
 async def test_what_still_starts_when_the_last_file_is_closed_is_ended_when_it_has() -> None:
     spawn = Hand()
-    spawn.go.clear()
-    client = Commands(spawn, FIXED)
-    ctl, _ = await client.began("backup")
-    starting = asyncio.ensure_future(client.write_fid(ctl, b"exec"))
-    await spawn.asked.wait()
+    client, ctl, starting = await still_starting(spawn)
     client.server.clunk(ctl)
     assert await client.names("backup") == ["clone"]
     spawn.go.set()

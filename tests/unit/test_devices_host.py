@@ -30,17 +30,13 @@ from cognu.ninep.types import (
 )
 from cognu.world import MARKS, HostStat
 from cognu.world.real import real_world
-from host_kit import CountingThreads, FailingTree, no_handle_left, refused, walked, world_with
+from host_kit import CountingThreads, FailingTree, refused, small_tree, walked, world_with
 from serving import Client, KeepingTree, done
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[KeepingTree]:
-    inside = tmp_path / "in"
-    inside.mkdir()
-    (inside / "d").mkdir()
-    (inside / "d" / "f").write_bytes(b"file")
-    with no_handle_left(lambda: KeepingTree(str(inside))) as made:
+    with small_tree(tmp_path / "in", KeepingTree) as made:
         yield made
 
 
@@ -51,9 +47,7 @@ def inside(tmp_path: Path, tree: KeepingTree) -> Path:
 
 @pytest.fixture
 def failing(tmp_path: Path) -> Iterator[FailingTree]:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "f").write_bytes(b"file")
-    with no_handle_left(lambda: FailingTree(str(tmp_path))) as made:
+    with small_tree(tmp_path, FailingTree) as made:
         yield made
 
 

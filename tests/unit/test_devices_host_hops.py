@@ -19,7 +19,7 @@ from cognu.world import HostFile, HostNode, HostStat, HostSteps, WouldWait
 from cognu.world.cached import can_open_cached
 from cognu.world.host_tree import RealHostFile
 from cognu.world.real import real_world
-from host_kit import CountingThreads, FailingTree, no_handle_left, refused, walked, world_with
+from host_kit import CountingThreads, FailingTree, refused, small_tree, walked, world_with
 from serving import Client, KeepingTree, Somebody, done
 
 T = TypeVar("T")
@@ -57,11 +57,7 @@ class ManualThreads:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[KeepingTree]:
-    inside = tmp_path / "in"
-    inside.mkdir()
-    (inside / "d").mkdir()
-    (inside / "d" / "f").write_bytes(b"file")
-    with no_handle_left(lambda: KeepingTree(str(inside))) as made:
+    with small_tree(tmp_path / "in", KeepingTree) as made:
         yield made
 
 
@@ -72,9 +68,7 @@ def inside(tmp_path: Path, tree: KeepingTree) -> Path:
 
 @pytest.fixture
 def failing(tmp_path: Path) -> Iterator[FailingTree]:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "f").write_bytes(b"file")
-    with no_handle_left(lambda: FailingTree(str(tmp_path))) as made:
+    with small_tree(tmp_path, FailingTree) as made:
         yield made
 
 
