@@ -23,7 +23,8 @@ from typing import Any
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
 from cognu.mesh.liveness import SECOND
-from cognu.mesh.session_core import QUEUE_LOW, ChannelState, Event, SessionCore, Timing
+from cognu.mesh.session_channel import ChannelState
+from cognu.mesh.session_core import QUEUE_LOW, Event, SessionCore, Timing
 from cognu.world import SecureStream, Senses
 from cognu.world.timing import end_tasks, within
 
@@ -100,7 +101,7 @@ class Channel:
             finally:
                 self._writer = None
         if not self._state.closing:
-            self._session.core.check_writable(self._state)
+            self._state.check_writable(self._session.core.peer)
 
     def look_first(self, look: Callable[[bytes], bool]) -> None:
         """See `world.DirectStream`."""
@@ -297,7 +298,7 @@ class Session:
         """Called when `away` has changed, and when a link went with its session."""
         self._hurried = asyncio.Event()
         self._dialled = False
-        self._greeting: dict[SecureStream, None] = {}  # the oldest first
+        self._greeting: dict[SecureStream, _Link] = {}  # the oldest first
         self._closed = False
         self.sent = 0
         self._got = 0
@@ -346,10 +347,11 @@ class Session:
         """
         while not self._up.is_set():
             self._check_open()
-            if self._attempt is None:
+            if self._attempt is None or self._attempt.done():
                 if self._failure is not None and self._now() < self._failure.until:
                     raise self._failure.again()
                 self._attempt = self._spawn(self._dial_once())
+                self._attempt.add_done_callback(self._attempt_over)
             attempt = self._attempt
             up = asyncio.ensure_future(self._up.wait())
             try:
@@ -357,8 +359,6 @@ class Session:
             finally:
                 up.cancel()
             if attempt.done():
-                if self._attempt is attempt:
-                    self._attempt = None
                 if not attempt.cancelled() and attempt.exception() is not None and not self._up.is_set():
                     await self._failed(attempt.exception())
                 if not self._up.is_set() and not attempt.cancelled():
@@ -369,13 +369,29 @@ class Session:
                         finally:
                             del error  # an error that its own frame holds keeps all that is in use further up
 
+    def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
+        # What it ended with is for those that waited for it: who comes later has another dialled.
+        if self._attempt is attempt:
+            self._attempt = None
+
     async def _failed(self, error: BaseException | None) -> None:
         """A dial ended with that: remember it, and wait for the peer's, if it may come."""
         failure = self._failure = _Failure(error, 0) if isinstance(error, FileError) else None
         del error  # see below
+        # The peer may have dialled at the same time, and ended this side's link for its own.
+        with suppress(TimeoutError):
+            await within(self._world.clock, GREETING_SECONDS, self._greeted())
         await self._expect()
         if failure is not None and failure is self._failure:
             failure.until = self._now() + int(FAILED_SECONDS * SECOND)
+
+    async def _greeted(self) -> None:
+        """Until a link is up, or none is on its way."""
+        while not self._up.is_set():
+            adopted = [link.adopted for link in self._greeting.values() if not link.adopted.done()]
+            if not adopted:
+                return
+            await asyncio.wait(adopted, return_when=asyncio.FIRST_COMPLETED)
 
     async def _expect(self) -> None:
         """Wait a while for a peer that holds the session and has always been the one that dials."""
@@ -401,15 +417,23 @@ class Session:
             self._check_open()
         await self._run(_Link(self, stream), dialled)
 
-    async def close(self, error: E, detail: str) -> None:
-        """End all channels with `LinkBroken(error)` at once, tell the peer if it can be reached, end every task."""
+    def leave(self, here: E, there: E) -> None:
+        """End all channels at once, and take no more of the peer's: see `SessionCore.leave`. The link stays."""
+        self.core.leave(here, there)
+        self.settle()
+
+    async def close(self, error: E, detail: str, here: E | None = None) -> None:
+        """End all channels with `LinkBroken(error)` at once, tell the peer if it can be reached, end every task.
+
+        With `here`, that is what they end with on this side.
+        """
         if self._closed:
             return
         self._closed = True
         link = self._link
         self.core.bye(error, detail)
         goodbye = self.core.output(1, self._now()) if link is not None else []
-        self.core.lose(error, detail)
+        self.core.lose(here or error, detail)
         self.settle()
         if link is not None:
             if link.carrying:
@@ -509,6 +533,7 @@ class Session:
         await self._begin(stream)
 
     async def _begin(self, stream: SecureStream) -> None:
+        """Returns when the link is adopted, and leaves it running; raises what it ended with if it never was."""
         link = _Link(self, stream)
         task = self._spawn(self._run(link, True))
         task.add_done_callback(lambda _: stream.close())  # one that is cancelled before its first step runs no line
@@ -517,13 +542,16 @@ class Session:
         except asyncio.CancelledError:
             task.cancel()
             raise
-        if not link.adopted.done():
+        if not link.adopted.done() or link.adopted.cancelled():
+            await asyncio.wait({task})
+            if task.cancelled():  # by `close`, which need not end whoever waits here
+                raise LinkBroken(E.SESSIONLOST, self.core.peer, "closed here")
             task.result()
 
     async def _run(self, link: _Link, dialled: bool) -> None:
         stream = link.stream
         try:
-            self._make_room(stream)
+            self._make_room(link)
             try:
                 await within(self._world.clock, GREETING_SECONDS, self._greet(link, dialled))
             except TimeoutError:
@@ -539,13 +567,13 @@ class Session:
             if self._link is link:
                 self._link_lost()
 
-    def _make_room(self, stream: SecureStream) -> None:
+    def _make_room(self, link: _Link) -> None:
         """A peer may connect as often as it likes, and takes no more of this host's descriptors for that."""
         if len(self._greeting) >= GREETINGS:
             oldest = next(iter(self._greeting))
             del self._greeting[oldest]
             oldest.close()
-        self._greeting[stream] = None
+        self._greeting[link.stream] = link
 
     async def _greet(self, link: _Link, dialled: bool) -> None:
         """Exchange hellos and adopt the link."""

@@ -1,0 +1,129 @@
+"""When a session dials, what it does with a greeting that fails, and what whoever waits for a link is told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
+from cognu.mesh.frames import HELLO_SIZE
+from session_kit import HandClock, Two, Wire, ends, turns, wires
+
+
+async def another_version(wire: Wire) -> None:
+    """A peer whose sessions begin with another magic."""
+    await wire.write(b"CgL2" + bytes(HELLO_SIZE - 4))
+    await wire.read(100)
+
+
+async def hangs_up(wire: Wire) -> None:
+    """A peer that ends each connection as soon as it is there."""
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_a_peer_of_another_version_is_said_to_be_one_and_dialled_once(dialler_leads: bool) -> None:
+    async with Two(dialler_leads) as two:
+        two.dialler.door = another_version
+        said = await ends(two.dialler.session.open_channel("x"), two.clock, 4)
+        assert isinstance(said, ProtocolError)
+        assert said.error is E.NOPROTO
+        assert len(two.dialler.dialled) == 1
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_a_peer_that_hangs_up_in_its_greeting_is_dialled_once(dialler_leads: bool) -> None:
+    async with Two(dialler_leads) as two:
+        two.dialler.door = hangs_up
+        said = await ends(two.dialler.session.connect(), two.clock, 4)
+        assert isinstance(said, LinkBroken)
+        assert len(two.dialler.dialled) == 1
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+@pytest.mark.parametrize("door", [another_version, hangs_up])
+async def test_a_link_that_was_never_adopted_changes_nothing_and_says_why(dialler_leads: bool, door: object) -> None:
+    async with Two(dialler_leads) as two:
+        channel = await two.open()
+        near, far = wires()
+        answering = asyncio.ensure_future(door(far))  # type: ignore[operator]
+        changing = asyncio.ensure_future(two.dialler.session.change(near))
+        await turns()
+        far.close()
+        with pytest.raises(CognuError):
+            await changing
+        assert near.closed
+        await answering
+        await channel.write(b"y")
+        assert await channel.read(1) == b"y"
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+@pytest.mark.parametrize("door", [another_version, hangs_up, None])
+async def test_the_pauses_between_dials_grow_whatever_they_fail_of(dialler_leads: bool, door: object) -> None:
+    async with Two(dialler_leads) as two:
+        await two.open()
+        two.dialler.dialled.clear()
+        two.dialler.door = door  # type: ignore[assignment]
+        two.dialler.cut()
+        await two.clock.go(5)
+        assert 4 <= len(two.dialler.dialled) <= 7
+
+
+async def test_what_a_dial_ended_with_that_nobody_waited_for_is_not_the_next_ones_answer() -> None:
+    async with Two() as two:
+        session, gate, dial = two.dialler.session, asyncio.Event(), two.dialler._dial
+
+        async def slowly() -> Wire:
+            wire = await dial()
+            if len(two.dialler.dialled) == 1:
+                await gate.wait()
+                raise FileError(E.HOSTUNREACH, "other", "of the dial before")
+            return wire
+
+        session._dial = slowly
+        gives_up = asyncio.ensure_future(session.open_channel("x"))
+        await turns()
+        gives_up.cancel()
+        await asyncio.gather(gives_up, return_exceptions=True)
+        gate.set()
+        await turns()
+        await two.open()
+        assert len(two.dialler.dialled) == 2
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_dial_that_is_ended_while_the_peers_own_greets_waits_for_that(dialler_leads: bool, comes: bool) -> None:
+    async with Two(dialler_leads) as two:
+        two.dialler.door = hangs_up
+        one, other = wires()
+        theirs = asyncio.ensure_future(two.dialler.session.run_link(one))
+        await turns()
+        opening = asyncio.ensure_future(two.dialler.session.open_channel("echo"))
+        await turns()
+        assert len(two.dialler.dialled) == 1
+        assert not opening.done()
+        answering = asyncio.ensure_future(two.other.take(other)) if comes else None
+        if not comes:
+            other.close()
+        await turns()
+        assert opening.done()  # and no clock went
+        assert (opening.exception() is None) is comes
+        assert len(two.dialler.dialled) == 1
+        one.close()
+        await asyncio.gather(theirs, *([answering] if answering else []), return_exceptions=True)
+
+
+async def test_a_clock_of_the_kit_wakes_in_order() -> None:
+    clock, woken = HandClock(), []
+
+    async def sleeper(seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append((seconds, clock.at))
+
+    tasks = [asyncio.ensure_future(sleeper(seconds)) for seconds in (3.0, 1.0, 2.0)]
+    await clock.go(2)
+    assert woken == [(1.0, 10**9), (2.0, 2 * 10**9)]
+    tasks[0].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
