@@ -21,7 +21,7 @@ from cognu.files.server import Caller, Fid
 from cognu.files.tree import TreeFid
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.node.hosting import parse_commands
-from cognu.world import Piped
+from cognu.world import Bounds, Piped
 from cognu.world.real import RealSpawn
 from fifo import Fifo
 from joined import StoppedClock, bring
@@ -41,7 +41,9 @@ class Hand(RealSpawn):
         self.go.set()
         self.refusal = refusal
 
-    async def start_piped(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True) -> Piped:
+    async def start_piped(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True, bounds: Bounds | None = None
+    ) -> Piped:
         self.started.append((argv, env, cwd, errors))
         self.asked.set()
         await self.go.wait()
@@ -529,6 +531,8 @@ def test_settings_say_what_may_be_run() -> None:
         [], {"a b": ["/x"]}, {"": ["/x"]}, {"A": ["/x"]}, {"a": []}, {"a": ["x"]}, {"a": "all"}, {"a": ["/x", 1]},
         {"a": ["/x", "{args}", "{args}"]}, {"a": ["/x\0"]}, {"a": {"run": ["/x"], "shell": True}}, {"a": {}},
         {"a": {"run": "any", "dir": "x"}}, {"a": {"run": ["/x"], "env": {"": "b"}}}, {"a": ["{args}"]},
+        {"a": {"run": ["/x"], "limits": {"cpu": 0}}}, {"a": {"run": ["/x"], "limits": {"x": 1}}},
+        {"a": {"run": ["/x"], "limits": {"memory": "1G"}}}, {"a": {"run": ["/x"], "limits": 7}},
         {"a": {"run": ["/x"], "env": {"A=B": "c"}}}, {"a": {"run": ["/x"], "env": {"A": 1}}}, {"a": None}, None,
         {str(number): ["/x"] for number in range(257)},
     ],
@@ -542,7 +546,10 @@ def test_settings_that_are_none_are_refused_with_what_they_are_of(wrong: object)
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("any") | st.just("/x"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "run", "dir", "env"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "run", "dir", "env", "limits", "cpu"]), inner)
+    ),
     max_leaves=12,
 )
 

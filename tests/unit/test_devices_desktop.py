@@ -17,7 +17,7 @@ from cognu.cli.checks.host import desktop
 from cognu.devices.desktop import MAX_LINE, MAX_SNARF, MAX_WAITING, desktop_server
 from cognu.errors import E, FileError
 from cognu.ninep.types import ORDWR, OREAD, OTRUNC, OWRITE
-from cognu.world import NO_HELPERS, Helpers, Piped
+from cognu.world import NO_HELPERS, Bounds, Helpers, Piped
 from cognu.world.desktop import SESSION, find_helpers
 from cognu.world.real import RealClock, RealSpawn
 from fifo import Fifo
@@ -119,7 +119,12 @@ async def test_whatever_is_told_is_one_printable_line(data: bytes) -> None:
 
     class Spying(RealSpawn):
         async def start_piped(
-            self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True
+            self,
+            argv: Sequence[str],
+            env: Mapping[str, str],
+            cwd: str,
+            errors: bool = True,
+            bounds: Bounds | None = None,
         ) -> Piped:
             told.append(argv[-1])
             raise FileError(E.AGAIN, "host")

@@ -20,7 +20,7 @@ from cognu.files.tree import TreeFid
 from cognu.ninep.types import OWRITE
 from cognu.ninep.watches import CONTENT
 from cognu.node.hosting import parse_sensors
-from cognu.world import Piped
+from cognu.world import Bounds, Piped
 from cognu.world.disk import RealDisk
 from cognu.world.real import RealClock, RealSpawn, RealThreads
 from fifo import Fifo
@@ -65,9 +65,11 @@ class Counting(RealSpawn):
     def __init__(self) -> None:
         self.count = 0
 
-    async def start_piped(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True) -> Piped:
+    async def start_piped(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True, bounds: Bounds | None = None
+    ) -> Piped:
         self.count += 1
-        return await super().start_piped(argv, env, cwd, errors)
+        return await super().start_piped(argv, env, cwd, errors, bounds)
 
 
 class Sensors(Client):

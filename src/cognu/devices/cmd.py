@@ -40,7 +40,7 @@ from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.ninep.types import OACCESS, ORDWR, OREAD, OWRITE
-from cognu.world import Clock, Piped, Spawn
+from cognu.world import Bounds, Clock, Piped, Spawn
 from cognu.world.timing import end_tasks, within
 
 log = logging.getLogger("cognu.cmd")
@@ -56,6 +56,39 @@ MAX_TOLD = 500
 OPEN, EXECUTE, DONE = "Open", "Execute", "Done"
 USAGE = "exec [ARG...]; kill [SIGNAL]; killonclose; nice [N]; dir PATH"
 USUAL_NICE, MOST_NICE = 10, 19
+XCPU = 24
+"""The signal that ends who has used up its processor time, on Linux and macOS."""
+
+
+@dataclass(frozen=True)
+class CommandLimits:
+    """What a command may have at most; None: no limit. `memory` (bytes that it may write to), `cpu` (seconds) and
+    `files` (descriptors) are of each of its processes, `output` (bytes) of all that it says; `processes` are as
+    `world.Bounds` has them.
+    """
+
+    memory: int | None = None
+    cpu: int | None = None
+    files: int | None = None
+    processes: int | None = None
+    output: int | None = None
+
+    def for_peer(self) -> CommandLimits:
+        """With the usual ones of a peer's commands where the owner says none."""
+        usual = OF_PEERS
+        return CommandLimits(
+            self.memory or usual.memory,
+            self.cpu,
+            self.files or usual.files,
+            self.processes or usual.processes,
+            self.output,
+        )
+
+    def bounds(self) -> Bounds:
+        return Bounds(data=self.memory, cpu=self.cpu, open_files=self.files, processes=self.processes)
+
+
+OF_PEERS = CommandLimits(memory=256 << 20, files=1024, processes=64)
 
 
 @dataclass(frozen=True)
@@ -68,6 +101,7 @@ class HostCommand:
     argv: tuple[str, ...]
     directory: str = "/"
     environment: tuple[tuple[str, str], ...] = ()
+    limits: CommandLimits = CommandLimits()
 
     def words(self, name: str, given: list[str]) -> list[str]:
         """What is started for the caller's arguments. Raises ACCES where none are taken, USAGE, INVAL."""
@@ -95,6 +129,11 @@ class Run(Counted):
         super().__init__(str(number), _Ctl(self), [_Data(self), _Errors(self), status, _Wait(self)])
         self.command = command
         self.quota = quota
+        of_peer = _whose(quota) is not None
+        self.limits = command.entry.limits.for_peer() if of_peer else command.entry.limits
+        self.memory = self.limits.memory or 0 if of_peer else 0  # bytes that it takes of the quota while it runs
+        self.said = 0  # bytes of its output and errors that were read
+        self.over_limit = ""
         self.state = OPEN
         self.directory = command.entry.directory
         self.nice = 0
@@ -130,7 +169,9 @@ class Run(Counted):
             raise FileError(E.ALREADY, "exec", self.state)
         argv = self.command.entry.words(self.command.name, given)
         if self.quota is not None:
+            self.quota.check(Resource.MEMORY, self.memory)
             self.quota.take(Resource.PROCESSES)
+            self.quota.add(Resource.MEMORY, self.memory)
         self.state = EXECUTE
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.command.device.begin(self._follow(argv, name_of(caller), started))
@@ -145,7 +186,9 @@ class Run(Counted):
         device, entry = self.command.device, self.command.entry
         begin = device.clock.monotonic()
         try:
-            piped = await device.spawn.start_piped(argv, dict(entry.environment), self.directory, self.listeners > 0)
+            piped = await device.spawn.start_piped(
+                argv, dict(entry.environment), self.directory, self.listeners > 0, self.limits.bounds()
+            )
         except Exception as error:
             self.state = OPEN
             self._give()
@@ -167,6 +210,9 @@ class Run(Counted):
             self.state = DONE
         elapsed = (device.clock.monotonic() - begin) // 10**6
         message = f"signal {status - 128}" if status > 128 else f"status {status}" if status else ""
+        if status == 128 + XCPU and self.limits.cpu is not None:
+            self.over_limit = f"{E.CPULIMIT.text}: {self.limits.cpu} s"
+        message = f"{message}: {self.over_limit}" if self.over_limit else message
         self.result = f"{piped.pid} 0 0 {elapsed} {quote(message)} {status}\n"
         self.ended.set()
         if self.over:
@@ -189,6 +235,17 @@ class Run(Counted):
     def _give(self) -> None:
         if self.quota is not None:
             self.quota.give(Resource.PROCESSES)
+            self.quota.give(Resource.MEMORY, self.memory)
+
+    def count(self, data: bytes) -> bytes:
+        """What was read of what it says. Beyond the limit there is nothing, and it is killed."""
+        most = self.limits.output
+        if most is not None and self.said + len(data) > most:
+            data = data[: most - self.said]
+            self.over_limit = f"{E.DQUOT.text}: {most} bytes of output"
+            self.kill()
+        self.said += len(data)
+        return data
 
 
 class Command(Directory):
@@ -304,7 +361,7 @@ class _Data(_File):
     async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
         piped = self.run.running()
         async with self._reading:
-            return await piped.read(count) if count else b""
+            return self.run.count(await piped.read(count)) if count else b""
 
     async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
         piped = self.run.running()
@@ -337,7 +394,7 @@ class _Errors(_File):
     async def read(self, fid: TreeFid, offset: int, count: int) -> bytes:
         piped = self.run.running()
         async with self._reading:
-            return await piped.read_errors(count) if count else b""
+            return self.run.count(await piped.read_errors(count)) if count else b""
 
     def close(self, fid: TreeFid) -> None:
         self.run.listeners -= 1

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from cognu.devices.cmd import ARGS, HostCommand
+from cognu.devices.cmd import ARGS, CommandLimits, HostCommand
 from cognu.devices.sensor import Source
 from cognu.errors import E, FileError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 MOST_NAMES = 256
 LONGEST_EVERY = 24 * 3600
+MOST_OF_LIMIT = 1 << 50
 ANYTHING = "any"
 """As a command: whatever the caller says."""
 
@@ -51,14 +53,25 @@ def _named(raw: object, subject: str, what: str) -> list[tuple[str, Any]]:
 
 def _command(entry: Any, subject: str) -> HostCommand:
     parts = entry if isinstance(entry, Mapping) else {"run": entry}
-    if not parts.keys() <= {"run", "dir", "env"}:
-        raise FileError(E.DAMAGED, subject, 'a list, "any", or an object with run, dir and env')
+    if not parts.keys() <= {"run", "dir", "env", "limits"}:
+        raise FileError(E.DAMAGED, subject, 'a list, "any", or an object with run, dir, env and limits')
     run, directory, environment = parts.get("run"), parts.get("dir", "/"), parts.get("env", {})
     if not _is_path(directory):
         raise FileError(E.DAMAGED, subject, "dir is an absolute path")
     if not isinstance(environment, Mapping) or not all(map(_is_variable, environment.items())):
         raise FileError(E.DAMAGED, subject, "env is an object of texts")
-    return HostCommand(() if run == ANYTHING else argv_of(run, subject), directory, tuple(environment.items()))
+    argv = () if run == ANYTHING else argv_of(run, subject)
+    return HostCommand(argv, directory, tuple(environment.items()), _limits(parts.get("limits", {}), subject))
+
+
+def _limits(raw: Any, subject: str) -> CommandLimits:
+    names = [each.name for each in fields(CommandLimits)]
+    if not isinstance(raw, Mapping) or not set(raw) <= {*names}:
+        raise FileError(E.DAMAGED, subject, f"limits is an object with {', '.join(names)}")
+    for name, value in raw.items():
+        if type(value) is not int or not 1 <= value <= MOST_OF_LIMIT:
+            raise FileError(E.DAMAGED, subject, f"limits: {name} is a number, from 1 to {MOST_OF_LIMIT}")
+    return CommandLimits(**raw)
 
 
 def argv_of(run: Any, subject: str, args: bool = True) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Keeping:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._kept: dict[int, Kept] = {}
-        self._beginning: list[str] = []  # by peer, those that are about to be
+        self._beginning: Counter[str] = Counter()  # by peer, those that are about to be
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what a peer asks for -----------------------------------------------------------------------------------------
@@ -133,8 +134,8 @@ class Keeping:
         seconds = min(launch.keep, node.settings.keep.seconds)
         self._check_room(peer)
         with ExitStack() as undo:
-            self._beginning.append(peer)
-            undo.callback(self._beginning.remove, peer)
+            self._beginning[peer] += 1
+            undo.callback(self._beginning.subtract, [peer])
             terminal = await FarTerminal.of(process, root)
             undo.callback(terminal.close)
             name = node.book.find(peer).name
@@ -149,7 +150,7 @@ class Keeping:
             await kept.terminal.put(said.encode())
             await dress(kept.process, kept.terminal)
             undo.pop_all()
-        self._beginning.remove(peer)
+        self._beginning[peer] -= 1
         self._kept[kept.process.pid] = kept
         log.info("%s keeps a shell here, process %d, for %d s", name, kept.process.pid, seconds)
         self._spawn(self._follow(kept))
@@ -160,7 +161,7 @@ class Keeping:
         most = self._node.settings.keep
         if not (most.seconds and most.each and most.all):
             raise FileError(E.ACCES, "--keep", f"{self._node.settings.name} keeps no shells; 'keep' in its settings(5)")
-        whose = [*(kept.peer for kept in self._kept.values()), *self._beginning]
+        whose = [*(kept.peer for kept in self._kept.values()), *self._beginning.elements()]
         if whose.count(peer) >= most.each:
             raise FileError(E.DQUOT, "--keep", f"{most.each} shells are kept for this machine; cpu -l, cpu --end ID")
         if len(whose) >= most.all:

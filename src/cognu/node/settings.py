@@ -187,9 +187,9 @@ def load_settings(disk: Disk, home: Home, default_name: str) -> Settings:
 
 def parse_keep(raw: object, subject: str) -> KeepLimits:
     """Raises DAMAGED about `subject`."""
-    limits = asdict(KeepLimits())
-    if not isinstance(raw, Mapping) or not raw.keys() <= limits.keys():
-        raise FileError(E.DAMAGED, subject, f"keep is an object with {', '.join(limits)}")
+    names = [each.name for each in fields(KeepLimits)]
+    if not isinstance(raw, Mapping) or not set(raw) <= {*names}:
+        raise FileError(E.DAMAGED, subject, f"keep is an object with {', '.join(names)}")
     for name, value in raw.items():
         most = LONGEST_KEPT if name == "seconds" else MOST_KEPT
         if type(value) is not int or not 0 <= value <= most:

@@ -551,7 +551,8 @@ class Bounds:
     """What the host is to allow a process at most; None for what is as it was. See getrlimit(2).
 
     Bytes of addresses, bytes of its own writable memory, seconds of processor time in all, bytes of a file that it
-    writes (one in memory too), descriptors.
+    writes (one in memory too), descriptors. `processes` is how many more threads its user may have than there are when
+    it starts, whoever starts them; of the superuser the host bounds none.
     """
 
     address_space: int | None = None
@@ -559,6 +560,7 @@ class Bounds:
     cpu: int | None = None
     file_size: int | None = None
     open_files: int | None = None
+    processes: int | None = None
 
 
 class Child(Protocol):
@@ -654,10 +656,13 @@ class Spawn(Protocol):
         but /dev/null as 1 and, as 2, a way to the log of whoever started it, which takes so much and no more.
         """
 
-    async def start_piped(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True) -> Piped:
+    async def start_piped(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True, bounds: Bounds | None = None
+    ) -> Piped:
         """Start a program of the host with pipes; without `errors`, what it says there goes nowhere.
 
-        `argv[0]` is a path, `env` all of the environment. Nothing is read ahead: who does not read has it wait.
+        `argv[0]` is a path, `env` all of the environment. Nothing is read ahead: who does not read has it wait. The
+        bounds hold for each process of it, from its first instruction.
         """
 
 

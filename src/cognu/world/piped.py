@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from signal import Signals
 
 from cognu.errors import E, FileError
-from cognu.world import Child
+from cognu.world import Bounds, Child, bounded
 from cognu.world.refusals import refusals
+
+BOUNDED = (sys.executable, "-I", "-S", bounded.__file__)
 
 
 class _End:
@@ -134,33 +137,78 @@ class RealPiped:
         self.close_errors()
 
 
+def _limits(bounds: Bounds | None) -> str:
+    """As `bounded` takes them; empty if there are none."""
+    if bounds is None:
+        return ""
+    wanted = (
+        ("AS", bounds.address_space), ("DATA", bounds.data), ("CPU", bounds.cpu), ("FSIZE", bounds.file_size),
+        ("NOFILE", bounds.open_files), ("NPROC", bounds.processes),
+    )  # fmt: skip
+    return ",".join(f"{name}={most}" for name, most in wanted if most is not None)
+
+
 async def start(
-    argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool, child: Callable[[Process], Child]
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    errors: bool,
+    bounds: Bounds | None,
+    child: Callable[[Process], Child],
 ) -> RealPiped:
     """What `Spawn.start_piped` says; `child` makes its handle."""
+    limits = _limits(bounds)
     ours: list[_End] = []
     theirs: list[int] = []
+    begun: _End | None = None
     try:
         with refusals(argv[0]):
             for reading in (False, True, True)[: 3 if errors else 2]:
                 near, far = os.pipe()[:: 1 if reading else -1]
                 theirs.append(far)
                 ours.append(_End(near))
+            given = argv
+            if limits:
+                near, tell = os.pipe()
+                theirs.append(tell)
+                begun = _End(near)
+                given = [*BOUNDED, str(tell), limits, "1" if "LC_CTYPE" in env else "0", *argv]
             process = await asyncio.create_subprocess_exec(
-                *argv,
+                *given,
                 env=dict(env),
                 cwd=cwd,
                 close_fds=True,
+                pass_fds=theirs[3 if errors else 2 :],
                 start_new_session=True,
                 stdin=theirs[0],
                 stdout=theirs[1],
                 stderr=theirs[2] if errors else DEVNULL,
             )
+            while theirs:
+                os.close(theirs.pop())
+            if begun is not None:
+                await _has_begun(begun, process, argv[0])
     except BaseException:
         for end in ours:
             end.close()
         raise
     finally:
+        if begun is not None:
+            begun.close()
         for number in theirs:
             os.close(number)
     return RealPiped(child(process), ours[0], ours[1], ours[2] if errors else None)
+
+
+async def _has_begun(begun: _End, process: Process, path: str) -> None:
+    """Return when the program runs within its bounds; raise why it can't, with nothing left of it."""
+    try:
+        failed = await begun.read(16)
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    if failed:
+        await process.wait()
+        raise OSError(int(failed), os.strerror(int(failed)), path)

@@ -288,8 +288,10 @@ class RealSpawn:
             theirs.close()
         return child, SocketStream(ours, f"process {child.pid}")
 
-    async def start_piped(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True) -> Piped:
-        return await piped.start(argv, env, cwd, errors, RealChild)
+    async def start_piped(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True, bounds: Bounds | None = None
+    ) -> Piped:
+        return await piped.start(argv, env, cwd, errors, bounds, RealChild)
 
 
 async def _log_said(pid: int, errors: asyncio.StreamReader) -> None:
