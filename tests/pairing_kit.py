@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cognu.errors import CognuError
+import pytest
+
+from cognu.errors import CognuError, E, FileError
 from cognu.mesh.codes import Code
 from cognu.mesh.discovery import Finder, Pairing
 from cognu.mesh.identity import Peer, identity_from_seed
@@ -105,6 +107,21 @@ class Machine(Node):
 
     async def type(self, code: Code, *grants: str, asks: tuple[str, ...] = (), at: tuple[str, ...] = ()) -> Peer:
         return await pair(self.world, self.me, self.book, code, at, self.finder, Wish(grants, asks), self.user)
+
+
+async def refused(pairing: object) -> str:
+    """The detail of the NOTPAIRED that it ends with, or for a wrong code WRONGCODE."""
+    with pytest.raises(FileError) as caught:
+        await pairing  # type: ignore[misc]
+    wrong = caught.value.detail == Refusal.CODE.detail
+    assert caught.value.error is (E.WRONGCODE if wrong else E.NOTPAIRED), caught.value
+    return caught.value.detail
+
+
+async def where(desk: Machine) -> str:
+    """The address at which it shows its code, as soon as it does."""
+    await desk.code()
+    return desk.user.addresses[0]
 
 
 def another(code: Code) -> Code:

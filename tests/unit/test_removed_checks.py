@@ -332,7 +332,7 @@ REMOVED = [
         "mesh/pairing.py",
         "return self._exchanges.pop()",
         "return self._exchanges[-1]",
-        "unit/test_mesh_pairing.py::test_an_attempt_counts_before_it_is_looked_at",
+        "unit/test_mesh_pairing_attacks.py::test_an_attempt_counts_before_it_is_looked_at",
     ),
     Removed(
         "who stands between two machines that pair is noticed",
@@ -340,14 +340,14 @@ REMOVED = [
         "if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):\n"
         "            return Refusal.BETWEEN\n",
         "if public is None:\n            return Refusal.BETWEEN\n",
-        "unit/test_mesh_pairing.py::test_somebody_between_with_a_certificate_of_his_own_is_named_on_both_sides",
+        "unit/test_mesh_pairing_attacks.py::test_somebody_between_with_a_certificate_of_his_own_is_named_on_both_sides",
     ),
     Removed(
         "a key that another code made is no key",
         "mesh/join.py",
         "if not proves_key(Step.KEY, mac, secret, *elements):",
         "if False:",
-        "unit/test_mesh_pairing.py::test_a_wrong_code_is_refused_and_told_on_both_sides_and_the_right_one_is_still_good",
+        "unit/test_mesh_pairing_attacks.py::test_a_wrong_code_is_refused_and_told_on_both_sides_and_the_right_one_is_still_good",
     ),
     Removed(
         "an element of SPAKE2 is written in one way",
