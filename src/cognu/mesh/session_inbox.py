@@ -6,6 +6,9 @@ from collections import deque
 
 WHOLE_BYTES = 1 << 16
 """A piece of this size is given to the reader as it is, instead of being joined with the next."""
+SMALL_BYTES = 1 << 12
+"""Pieces below this are put together: each by itself takes tens of bytes more, which a sender of single bytes would
+make a multiple of what is counted."""
 
 
 class Inbox:
@@ -15,13 +18,25 @@ class Inbox:
 
     def __init__(self) -> None:
         self.size = 0
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | bytearray] = deque()
         self._taken = 0  # bytes of the first piece
 
     def add(self, pieces: list[bytes], size: int) -> None:
         """Put pieces that are not empty, `size` bytes in all, at the end."""
-        self._pieces.extend(pieces)
+        for piece in pieces:
+            self._add(piece)
         self.size += size
+
+    def _add(self, piece: bytes) -> None:
+        last = self._pieces[-1] if self._pieces else b""
+        if len(piece) >= SMALL_BYTES or not last or len(last) >= WHOLE_BYTES:
+            self._pieces.append(piece)
+        elif isinstance(last, bytearray):
+            last += piece
+        elif len(last) < SMALL_BYTES:
+            self._pieces[-1] = bytearray(last) + piece
+        else:
+            self._pieces.append(piece)
 
     def clear(self) -> int:
         """Drop everything; returns how many bytes that was."""
@@ -35,11 +50,11 @@ class Inbox:
         first = pieces[0]
         if len(first) - at > count:
             self._taken = at + count
-            data = first[at : at + count]
+            data = bytes(first[at : at + count])
         else:
             pieces.popleft()
             self._taken = 0
-            data = first[at:] if at else first
+            data = bytes(first[at:] if at else first)
             if pieces and len(data) < min(count, WHOLE_BYTES):
                 data = self._join(data, count)
         self.size -= len(data)
