@@ -129,7 +129,7 @@ class Run(Counted):
         super().__init__(str(number), _Ctl(self), [_Data(self), _Errors(self), status, _Wait(self)])
         self.command = command
         self.quota = quota
-        of_peer = _whose(quota) is not None
+        of_peer = whose(quota) is not None
         self.limits = command.entry.limits.for_peer() if of_peer else command.entry.limits
         self.memory = self.limits.memory or 0 if of_peer else 0  # bytes that it takes of the quota while it runs
         self.said = 0  # bytes of its output and errors that were read
