@@ -8,8 +8,8 @@ from cognu.mesh.frames import (
     pack_hello,
     parse_hello,
 )
+from cognu.mesh.session_channel import ChannelState
 from cognu.mesh.session_core import (
-    ChannelState,
     Event,
     SessionCore,
     Timing,

@@ -22,7 +22,8 @@ from cognu.mesh.frames import (
 from cognu.mesh.identity import ADDRESS_LIMIT
 from cognu.mesh.outbox import FRAME_COST
 from cognu.mesh.session import GREETINGS
-from cognu.mesh.session_core import CHANNEL_WINDOW, SESSION_WINDOW, UNREAD_LIMIT, SessionCore, Timing
+from cognu.mesh.session_channel import CHANNEL_WINDOW
+from cognu.mesh.session_core import SESSION_WINDOW, UNREAD_LIMIT, SessionCore, Timing
 from cognu.world.tls import GREETING
 from mesh_core_kit import BOOTS
 

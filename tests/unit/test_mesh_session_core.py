@@ -19,15 +19,13 @@ from cognu.mesh.frames import (
     pack_hello,
     parse_hello,
 )
+from cognu.mesh.session_channel import CHANNEL_WINDOW, ChannelState, kind_of
 from cognu.mesh.session_core import (
     CHANNEL_LIMIT,
-    CHANNEL_WINDOW,
     EPOCH_LIMIT,
     QUEUE_LOW,
-    ChannelState,
     SessionCore,
     Timing,
-    kind_of,
 )
 from mesh_core_kit import SECOND, Pair, drain, linked
 

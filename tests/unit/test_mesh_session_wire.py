@@ -21,7 +21,8 @@ from cognu.mesh.frames import (
     parse_reason,
 )
 from cognu.mesh.outbox import FRAME_COST
-from cognu.mesh.session_core import CHANNEL_LIMIT, CHANNEL_WINDOW
+from cognu.mesh.session_channel import CHANNEL_WINDOW
+from cognu.mesh.session_core import CHANNEL_LIMIT
 from mesh_core_kit import drain, linked
 
 

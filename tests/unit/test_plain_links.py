@@ -19,7 +19,8 @@ from cognu.files.process import Process
 from cognu.files.server import Fid
 from cognu.mesh.identity import Peer
 from cognu.mesh.session import Channel
-from cognu.mesh.session_core import CHANNEL_WINDOW, QUEUE_LOW
+from cognu.mesh.session_channel import CHANNEL_WINDOW
+from cognu.mesh.session_core import QUEUE_LOW
 from cognu.ninep import glance
 from cognu.ninep import messages as m
 from cognu.ninep.codec import decode

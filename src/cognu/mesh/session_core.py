@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from cognu.errors import CognuError, E, LinkBroken, Misuse, ProtocolError
+from cognu.errors import E, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import (
     FIRST_UNNUMBERED,
     HEADER,
@@ -33,13 +33,11 @@ from cognu.mesh.frames import (
 )
 from cognu.mesh.liveness import SECOND, Liveness, Measure
 from cognu.mesh.outbox import Frame, Outbox
-from cognu.mesh.session_inbox import Inbox
+from cognu.mesh.session_channel import CHANNEL_WINDOW, ChannelState, kind_of
 
 SESSION_WINDOW = 16 << 20
 """Bytes kept of frames sent and not acknowledged, over all channels; when full, no more is taken from the channels.
 Control frames go on to twice as much: who takes data and never acknowledges its credit gets no more of that."""
-CHANNEL_WINDOW = 8 << 20
-"""Bytes one channel may have under way or unread at the receiver."""
 UNREAD_LIMIT = 1 << 28
 """Bytes of all channels that came and were not read; who sends more has the channel closed on which that comes."""
 QUEUE_LOW = 1 << 19
@@ -79,40 +77,6 @@ class Event(Enum):
     READABLE = "read may return something else"
     WRITABLE = "the queue is short, or writing is over"
     CLOSED = "the other side knows that this one closed"
-
-
-def kind_of(label: str) -> str:
-    """A label as it may be shown: what follows a colon may be secret."""
-    return label.partition(":")[0]
-
-
-class ChannelState:
-    """One channel. Read by the driver, changed by the core alone."""
-
-    __slots__ = (
-        "close_known", "close_sent", "closing", "consumed", "credit", "end_sent", "ending", "error", "id", "incoming",
-        "label", "may_send", "peer_closed", "peer_ended", "queue", "queued", "reason", "scheduled", "window",
-    )  # fmt: skip
-
-    @property
-    def kind(self) -> str:
-        return kind_of(self.label)
-
-    def __init__(self, number: int, label: str) -> None:
-        self.id = number
-        self.label = label
-        self.queue: deque[memoryview] = deque()
-        self.queued = 0
-        self.credit = CHANNEL_WINDOW
-        self.incoming = Inbox()
-        self.window = CHANNEL_WINDOW
-        self.consumed = 0
-        self.ending = self.end_sent = False
-        self.closing = self.close_sent = self.close_known = False
-        self.peer_ended = self.peer_closed = False
-        self.scheduled = False
-        self.reason = b""
-        self.error: CognuError | None = None
 
 
 class _Parser:
@@ -264,8 +228,7 @@ class SessionCore:
         for channel in self.channels.values():
             if channel.error is None:
                 channel.error = LinkBroken(error, f"{self.peer}: {channel.kind}", detail)
-            channel.queue.clear()
-            channel.queued = 0
+            channel.drop_queue()
             channel.close_known = True
             self.events += [(Event.READABLE, channel), (Event.WRITABLE, channel), (Event.CLOSED, channel)]
         self.channels = {}
@@ -326,22 +289,9 @@ class SessionCore:
 
     def write(self, channel: ChannelState, buffers: Iterable[bytes | bytearray | memoryview]) -> None:
         """Queue the buffers; what could change later is copied. Raises `LinkBroken` if nobody will read it."""
-        self.check_writable(channel)
-        for buffer in buffers:
-            view = _immutable(buffer)
-            if view:
-                channel.queue.append(view)
-                channel.queued += len(view)
+        channel.check_writable(self.peer)
+        channel.put(buffers)
         self._schedule(channel)
-
-    def check_writable(self, channel: ChannelState) -> None:
-        """Raises `LinkBroken`: what the channel ended with, or PIPE if it is closed at either end."""
-        if channel.error is not None:
-            raise channel.error
-        if channel.closing or channel.ending:
-            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.kind}", "closed here")
-        if channel.peer_closed:
-            raise LinkBroken(E.PIPE, f"{self.peer}: {channel.kind}")
 
     def end(self, channel: ChannelState) -> None:
         """No more is written; the other side reads what is queued and then `b""`. Reading goes on."""
@@ -362,7 +312,7 @@ class SessionCore:
         self._schedule(channel)
 
     def _schedule(self, channel: ChannelState) -> None:
-        if not channel.scheduled and channel.id in self.channels and _sendable(channel):
+        if not channel.scheduled and channel.id in self.channels and channel.sendable:
             channel.scheduled = True
             self._ready.append(channel)
 
@@ -444,8 +394,11 @@ class SessionCore:
     def _next_frame(self) -> Frame:
         channel = self._ready.popleft()
         channel.scheduled = False
-        if channel.queued:
-            frame = self._outbox.add(Kind.DATA, channel.id, *self._cut(channel))
+        before = channel.queued
+        if before:
+            frame = self._outbox.add(Kind.DATA, channel.id, *channel.take(PAYLOAD_LIMIT))
+            if before > QUEUE_LOW >= channel.queued:
+                self.events.append((Event.WRITABLE, channel))
         elif channel.closing:
             channel.close_sent = True
             payload = (memoryview(channel.reason),) if channel.reason else ()
@@ -455,27 +408,6 @@ class SessionCore:
             frame = self._outbox.add(Kind.END, channel.id, (), 0)
         self._schedule(channel)
         return frame
-
-    def _cut(self, channel: ChannelState) -> tuple[tuple[memoryview, ...], int]:
-        """Take a frame's worth out of a channel's queue: pieces and their bytes."""
-        size = left = min(PAYLOAD_LIMIT, channel.credit, channel.queued)
-        pieces: list[memoryview] = []
-        queue = channel.queue
-        while left:
-            piece = queue[0]
-            if len(piece) > left:
-                queue[0] = piece[left:]
-                piece = piece[:left]
-            else:
-                queue.popleft()
-            pieces.append(piece)
-            left -= len(piece)
-        before = channel.queued
-        channel.queued -= size
-        channel.credit -= size
-        if before > QUEUE_LOW >= channel.queued:
-            self.events.append((Event.WRITABLE, channel))
-        return tuple(pieces), size
 
     # Receiving
 
@@ -649,15 +581,14 @@ class SessionCore:
         else:
             channel.peer_ended = True
         # Nobody will read it, and no more credit will come for it.
-        channel.queue.clear()
-        channel.queued = 0
+        channel.drop_queue()
         self.events += [(Event.READABLE, channel), (Event.WRITABLE, channel)]
         self._unschedule_idle(channel)
         self._schedule(channel)
         self._forget_if_over(channel)
 
     def _unschedule_idle(self, channel: ChannelState) -> None:
-        if channel.scheduled and not _sendable(channel):
+        if channel.scheduled and not channel.sendable:
             channel.scheduled = False
             self._ready.remove(channel)
 
@@ -687,17 +618,3 @@ class SessionCore:
         if now - link.heard >= max(silence - answer, 0) and link.ping is None:
             link.ping_wanted = True
         return now - link.heard < silence
-
-
-def _sendable(channel: ChannelState) -> bool:
-    if channel.queued:
-        return channel.credit > 0
-    if channel.closing:
-        return not channel.close_sent
-    return channel.ending and not channel.end_sent and not channel.peer_closed
-
-
-def _immutable(buffer: bytes | bytearray | memoryview) -> memoryview:
-    """A view of the buffer if it can never change, else of a copy."""
-    view = memoryview(buffer).cast("B") if isinstance(buffer, memoryview) else memoryview(buffer)
-    return view if isinstance(view.obj, bytes) else memoryview(bytes(view))
