@@ -7,6 +7,8 @@ import pytest
 from cognu.errors import E, FileError
 from cognu.files.chan import Chan
 from cognu.files.dispatch import dispatch
+from cognu.files.shown import Filter
+from cognu.files.shownserver import ShownServer
 from cognu.files.steps import finish
 from cognu.files.tree import Directory, Node, TreeFid, TreeServer
 from cognu.kernel import ALL_RIGHTS, READ
@@ -57,6 +59,11 @@ async def test_it_is_closed_when_the_right_ends_and_not_a_second_time(ends: bool
         assert caught.value.error is E.REVOKED
         each.close()
     assert server.file.closed == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_shown_in_part_it_ends_with_the_right_too(ends: bool) -> None:
+    assert ShownServer(Server(ends), Filter()).ends_with_right == ends
 
 
 async def test_who_closes_it_before_is_told_nothing_afterwards() -> None:

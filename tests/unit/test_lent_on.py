@@ -27,7 +27,7 @@ from cognu.node.delegation import NOT_HANDED_ON, TREE, make_token
 from cognu.node.exporting import PRIVATE, exported
 from cognu.node.grants import grant_of, parse_grant
 from cognu.node.node import Node
-from cognu.node.peers import ALONE, REFUSED, PeerExports
+from cognu.node.peers import ALONE, PeerExports
 from cognu.node.tokens import Tokens
 from cognu.world.real import RealRandom
 from joined import CountingServer, bring, joined, tree
@@ -125,7 +125,20 @@ async def test_what_is_the_nodes_own_is_handed_on() -> None:
     here.tokens.close()
 
 
-@pytest.mark.parametrize("spec", REFUSED)
+async def test_the_clipboard_is_lent_by_a_grant_of_its_own_and_not_with_a_tree() -> None:
+    here = await Here().start(CountingServer("#D"))
+    await here.grant("read:/d")
+    session = await here.exports.connect(PI.fingerprint, PI.name)
+    assert await seen(session.namespace, session) == ("#1", await here.own_qid())
+    here.exports.disconnect(PI.fingerprint, session)
+    await here.grant(f"read:{PLACE}")
+    session = await here.exports.connect(PI.fingerprint, PI.name)
+    assert (await seen(session.namespace, session))[0] == "#D"
+    here.exports.disconnect(PI.fingerprint, session)
+    here.exports.close()
+
+
+@pytest.mark.parametrize("spec", ["#N", "#n", "#s", "#d", "#e", "#p", "#C"])
 async def test_a_device_of_processes_or_of_the_nodes_control_is_not_lent_by_a_grant(spec: str) -> None:
     here = await Here().start(CountingServer(spec))
     assert await bring(here.exports.check(f"read:{PLACE}")) is E.ACCES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -296,6 +296,19 @@ def test_a_new_boot_id_means_that_the_session_is_lost(restarted: int) -> None:
     pair.cores[stays].write(fresh, [b"goes on"])
     pair.settle()
     assert drain(pair.cores[restarted], pair.opened[restarted][-1]) == b"goes on"
+
+
+def test_a_session_is_not_resumed_under_another_boot_id_though_its_number_is_known() -> None:
+    pair = linked()
+    leader, follower = pair.cores
+    channel = leader.open("x")
+    pair.settle()
+    pair.cut()
+    answer = leader.take_hello(replace(follower.hello(), boot=b"C" * 16), b"I" * 16, 0)
+    assert answer.fresh
+    with pytest.raises(LinkBroken) as caught:
+        leader.read(channel, 1)
+    assert caught.value.error is E.RESTARTED
 
 
 @pytest.mark.parametrize("loser", [0, 1])

@@ -208,6 +208,23 @@ async def test_a_shell_that_was_just_started_ends_with_the_right_to_it(pi_of: Ca
         ctl.close()
 
 
+async def test_another_peer_sees_a_shell_neither_listed_nor_ended_nor_shown(pi_of: Callable[[KeepLimits], Any]) -> None:
+    async with pi_of(KeepLimits()) as pi:
+        desk, lap = [await pi.peer(name) for name in ("desk", "lap")]
+        ctl = await pi.asks(desk, 60)
+        number = int(pi.keeping.text(desk).split()[0])
+        assert pi.keeping.text(lap) == ""
+        root = lap.namespace.root
+        for how in ("end", "take"):
+            asked = Launch(kept=number, kept_how=how)
+            assert await bring(pi.keeping.show(lap, asked, pi.whose(lap), root)) is E.SRCH
+        assert pi.keeping.text(desk)
+        assert not pi.spawn.children[0].over.done()
+        await pi.keeping.show(desk, Launch(kept=number, kept_how="end"), pi.whose(desk), desk.namespace.root)
+        assert await pi.spawn.children[0].wait()
+        ctl.close()
+
+
 async def test_no_more_are_kept_than_the_owner_says_and_for_no_longer(pi_of: Callable[[KeepLimits], Any]) -> None:
     async with pi_of(KeepLimits(seconds=5, each=1, all=2)) as pi:
         desk, lap, sea = [await pi.peer(name) for name in ("desk", "lap", "sea")]
