@@ -118,6 +118,7 @@ class E(Enum):
     DAMAGED = Row(5, "file is damaged", "restore it from a backup, or move it away and begin anew")
     BADPEER = Row(13, "peer is not who it should be", "pair again: cognu invite there, cognu join here")
     DROPPED = Row(127, "it has dropped this machine", "join it again: there, cognu invite; here, cognu join TICKET")
+    PARTED = Row(108, "this machine has dropped it", "join it again: there, cognu invite; here, cognu join TICKET")
     NOGRANT = Row(2, "no such grant", "cognu grants list shows what was granted to whom")
     CONFLICT = Row(17, "grants contradict each other", "take the other one back first: cognu grants revoke")
     MOVED = Row(116, "it leads elsewhere by now", "a link was changed; look where it leads: ls -l")

@@ -622,3 +622,39 @@ def test_what_follows_the_colon_of_a_label_is_in_no_message() -> None:
     assert kind_of("cap:secrettoken") == "cap"
     assert ChannelState(1, "cap:secrettoken").kind == "cap"
     assert kind_of("9p") == "9p"
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_who_leaves_ends_all_channels_at_once_and_may_say_a_last_word(side: int) -> None:
+    pair = linked()
+    here, there = pair.cores[side], pair.cores[1 - side]
+    mine, theirs, done = here.open("mine"), there.open("theirs"), there.open("done")
+    pair.settle()
+    at_here, closed = pair.opened[side]
+    here.close(closed)
+    here.write(mine, [bytes(2 * CHANNEL_WINDOW)])  # nobody reads it: it waits for credit
+    pair.settle()
+    there.write(theirs, [b"on its way"])
+    pair.fill(1 - side)
+    here.leave(E.PARTED, E.DROPPED)
+    late = there.open("late")
+    word = here.open("last word")
+    pair.settle()
+    assert here.read(closed, 1) == b""  # it was closed before
+    for channel in (mine, at_here):
+        with pytest.raises(LinkBroken) as caught:
+            here.read(channel, 1)
+        assert caught.value.error is E.PARTED
+        with pytest.raises(LinkBroken) as caught:
+            here.write(channel, [b"x"])
+        assert caught.value.error is E.PARTED
+    for channel in (theirs, late):
+        with pytest.raises(LinkBroken) as caught:
+            drain(there, channel)
+        assert caught.value.error is E.DROPPED
+    assert [channel.label for channel in pair.opened[side]] == ["theirs", "done"]
+    assert pair.opened[1 - side][-1].label == "last word"
+    there.close(pair.opened[1 - side][-1])
+    pair.settle()
+    assert here.read(word, 1) == b""
+    assert drain(there, done) == b""

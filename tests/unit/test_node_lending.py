@@ -65,6 +65,19 @@ def test_a_token_that_nobody_redeemed_ends_and_one_of_a_process_that_ended_is_re
     refused(lending, other, "")
 
 
+def test_what_was_lent_to_a_peer_that_is_forgotten_ends() -> None:
+    lending, process, closed = Lending(RealRandom()), a_process(), []
+    used, unused, others = lending.lend(process, "pi"), lending.lend(process, "pi"), lending.lend(process, "desk")
+    lending.redeem(TOKEN_LABEL + used, "pi", lambda: closed.append("pi"))
+    lending.redeem(TOKEN_LABEL + others, "desk", lambda: closed.append("desk"))
+    lending.forget("pi")
+    assert closed == ["pi"]
+    refused(lending, unused, "pi")
+    lending.end(used)
+    lending.end(others)
+    assert closed == ["pi", "desk"]
+
+
 @given(st.text(), st.text())
 def test_no_other_text_is_a_token(text: str, peer: str) -> None:
     lending, process = Lending(RealRandom()), a_process()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from cognu.errors import E, LinkBroken
 from cognu.mesh.identity import Peer
+from cognu.mesh.session import Channel
 from cognu.node import verbs
 from cognu.node.node import Node
+from cognu.node.telling import DROPPED
 from cognu.node.verbs import make_verbs
+from mesh_support import two_nodes
 
 
 class Recorded:
@@ -23,7 +28,7 @@ class Recorded:
         self.tasks: list[asyncio.Task[None]] = []
         self.peer = Peer("f", "pi", "")
         self.book = SimpleNamespace(find=lambda name: self.peer, remove=lambda fingerprint: self.done.append("book"))
-        self.mesh = SimpleNamespace(cut=self._cut)
+        self.mesh = SimpleNamespace(cut=self._cut, leave=lambda fingerprint: self.done.append("channels"))
         self.network = SimpleNamespace(drop=self._end)
 
     def part(self, fingerprint: str) -> None:
@@ -53,13 +58,13 @@ async def test_who_is_dropped_is_out_of_the_book_before_the_goodbye_whatever_bec
     drop = make_verbs(cast(Node, node), cast(Any, None))["drop"]
     caller = asyncio.ensure_future(drop({"peer": "pi"}))
     await asked.wait()
-    assert node.done == ["book", "grants"]
+    assert node.done == ["book", "grants", "channels"]
     caller.cancel()
     await asyncio.wait([caller])
     assert caller.cancelled()
     heard.set()
     await asyncio.gather(*node.tasks)
-    assert node.done == ["book", "grants", "link", "network"]
+    assert node.done == ["book", "grants", "channels", "link", "network"]
 
 
 async def test_the_link_to_who_is_dropped_ends_also_if_the_goodbye_is_cancelled(
@@ -78,4 +83,51 @@ async def test_the_link_to_who_is_dropped_ends_also_if_the_goodbye_is_cancelled(
     await asked.wait()
     node.tasks[0].cancel()
     assert await caller == {"told": False}
-    assert node.done == ["book", "grants", "link", "network"]
+    assert node.done == ["book", "grants", "channels", "link", "network"]
+
+
+async def test_who_is_dropped_and_does_not_take_note_does_nothing_more_meanwhile(tmp_path: Path) -> None:
+    """`b` drops `a`, which goes on with what it has, tries anew, and never says that it heard."""
+    heard: list[bytes] = []
+    served: list[str] = []
+    some, goodbye, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def listen(peer: Peer, label: str, channel: Channel) -> None:
+        served.append(label)
+        while data := await channel.read(100):
+            heard.append(data)
+            some.set()
+
+    async def be_silent(peer: Peer, label: str, channel: Channel) -> None:
+        if label == DROPPED:
+            goodbye.set()
+        await never.wait()
+
+    async with two_nodes(tmp_path, be_silent, listen) as (a, b):
+        node = Recorded()
+        node.book, node.mesh = cast(Any, b.book), cast(Any, b.mesh)
+        cast(Any, node).world = b.world
+        terminal = await a.mesh.open("b", "token:1")  # such as what a cpu writes to
+        await terminal.write(b"x")
+        await some.wait()
+        tail = await b.mesh.open("a", "tree")
+        reading = asyncio.ensure_future(tail.read(1))
+        dropping = asyncio.ensure_future(make_verbs(cast(Node, node), cast(Any, None))["drop"]({"peer": "a"}))
+        assert terminal.offer(b"on its way")
+        with pytest.raises(LinkBroken) as caught:
+            await reading
+        assert caught.value.error is E.PARTED  # and not that a has dropped it
+        await goodbye.wait()
+        assert not dropping.done()
+        with pytest.raises(LinkBroken) as caught:
+            await terminal.read(1)
+        assert caught.value.error is E.DROPPED
+        late = await a.mesh.open("b", "store")
+        with pytest.raises(LinkBroken) as caught:
+            await late.read(1)
+        assert caught.value.error is E.DROPPED
+        assert not dropping.done()
+        assert await dropping == {"told": False}
+        assert (heard, served) == ([b"x"], ["token:1"])
+        assert not b.mesh.is_linked(a.identity.fingerprint)
+        never.set()

@@ -184,13 +184,19 @@ class Mesh:
             log.warning("that %s has dropped this machine can't be kept until it says so again: %s", peer.name, error)
 
     async def drop(self, peer: str) -> Peer:
-        """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(DROPPED)`.
+        """Trust a peer no more: forget it and cut its link at once; its channels end with `LinkBroken(PARTED)`.
 
         Raises `FileError`: NOPEER, AMBIGUOUS.
         """
         dropped = self._book.remove(self._book.find(peer).fingerprint)
         await self.cut(dropped.fingerprint)
         return dropped
+
+    def leave(self, fingerprint: str) -> None:
+        """End every channel with a peer at once, and take no more of its. The link stays, for a last word to it."""
+        session = self._sessions.get(fingerprint)
+        if session is not None:
+            session.leave(E.PARTED, E.DROPPED)
 
     def link_of(self, fingerprint: str) -> Session | None:
         """What there is of a link to a peer, also to one that is not in the book any more."""
@@ -213,7 +219,7 @@ class Mesh:
         self._new.discard(fingerprint)
         self._roaming.forget(fingerprint)
         if session is not None:
-            await session.close(E.DROPPED, "")
+            await session.close(E.DROPPED, "", E.PARTED)
 
     async def close(self) -> None:
         """End all sessions and stop listening. May be called twice."""

@@ -110,6 +110,7 @@ class SessionCore:
         self._session_epoch = 0
         self._link: Liveness | None = None
         self._bye: bytes | None = None
+        self._left: E | None = None  # by `leave`: what channels that it opens are refused with
         self._begin_session()
 
     def _begin_session(self) -> None:
@@ -234,6 +235,22 @@ class SessionCore:
         self.channels = {}
         self._begin_session()
 
+    def leave(self, here: E, there: E) -> None:
+        """Every channel ends at once: here with `LinkBroken(here)`, at the other side with `there`.
+
+        What still comes for them is dropped, whatever was acknowledged, and those that it opens from now on are
+        refused. The session goes on for what this side opens.
+        """
+        self._left = there
+        for channel in self.channels.values():
+            channel.drop_queue()
+            if not channel.closing:
+                channel.cut = True
+                channel.error = channel.error or LinkBroken(here, f"{self.peer}: {channel.kind}")
+            self.close(channel, there)
+            self._schedule(channel)
+            self.events += [(Event.READABLE, channel), (Event.WRITABLE, channel)]
+
     def bye(self, error: E, detail: str) -> None:
         """Tell the other side, with the next output, that the session ends."""
         self._bye = pack_reason(error, detail)
@@ -265,6 +282,8 @@ class SessionCore:
         Raises what the channel ended with, once everything that came before was read.
         """
         if channel.closing:
+            if channel.cut and channel.error is not None:
+                raise channel.error
             return b""
         if not channel.incoming.size:
             if channel.peer_ended:
@@ -562,6 +581,8 @@ class SessionCore:
             if len(self.channels) > 2 * CHANNEL_LIMIT:
                 raise ProtocolError(E.BADFRAME, "OPEN", f"{len(self.channels)} channels")
             self.close(channel, E.NFILE, f"{CHANNEL_LIMIT} channels are open")
+        elif self._left is not None:
+            self.close(channel, self._left)
         else:
             self.events.append((Event.OPENED, channel))
 

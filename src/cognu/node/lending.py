@@ -55,6 +55,13 @@ class Lending:
         if lent is not None and lent.close is not None:
             lent.close()
 
+    def forget(self, peer: str) -> None:
+        """Tokens for a peer, by fingerprint, are worth nothing any more, and what they were redeemed for is closed."""
+        for token in [token for token, lent in self._lent.items() if lent.peer == peer]:
+            lent = self._lent.pop(token)
+            if lent.close is not None:
+                lent.close()
+
     def redeem(self, label: str, peer: str, close: Callable[[], None]) -> Process:
         """The process that a label or attach name asks for; `close` is called when the lending ends.
 

@@ -112,9 +112,11 @@ class Node:
         self.spawn(self._put_in_force(peer))
 
     def part(self, fingerprint: str) -> None:
-        """A peer is none any more, or joins anew: what it was granted ends, what runs for it, and tokens for it."""
+        """A peer is none any more, or joins anew: what it was granted ends, what runs for it, tokens for it, and what
+        was lent to it for what runs there."""
         self.exports.forget(fingerprint)
         self.tokens.forget(fingerprint)
+        self.lending.forget(fingerprint)
 
     def part_anew(self, fingerprint: str) -> None:
         """The same where no link's end will end the connections that it has, which have no rights any more."""

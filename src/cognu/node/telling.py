@@ -28,6 +28,8 @@ GRANTS, GRANTED, DROPPED = "grants", "granted", "dropped"
 LABELS = (GRANTS, GRANTED, DROPPED)
 ASK_SECONDS = 3.0
 """How long a peer may take to answer; then what it said last is shown."""
+GOODBYE_SECONDS = 0.5
+"""How long a peer that was dropped may take to say that it heard. Nothing goes on meanwhile but its link."""
 MAX_ANSWER = 1 << 16
 """Bytes of an answer."""
 LEAST_SECONDS = 1.0
@@ -127,15 +129,15 @@ async def tell_granted(node: Node, peer: Peer) -> None:
 
 async def say_goodbye(node: Node, peer: Peer) -> bool:
     """Tell a peer that was dropped; whether it took note. One that is not linked finds out by calling."""
-    return await _told(node, peer, DROPPED, "that it is dropped")
+    return await _told(node, peer, DROPPED, "that it is dropped", GOODBYE_SECONDS)
 
 
-async def _told(node: Node, peer: Peer, label: str, what: str) -> bool:
+async def _told(node: Node, peer: Peer, label: str, what: str, seconds: float = ASK_SECONDS) -> bool:
     link = node.mesh.link_of(peer.fingerprint)
     if link is None or not node.mesh.is_linked(peer.fingerprint):
         return False
     try:
-        await within(node.world.clock, ASK_SECONDS, _say(link, label))
+        await within(node.world.clock, seconds, _say(link, label))
     except (CognuError, TimeoutError) as error:
         log.info("%s was not told %s: %s", peer.name, what, error)
         return False

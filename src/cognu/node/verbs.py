@@ -116,6 +116,7 @@ async def _drop(node: Node, arguments: Arguments) -> Any:
     # The record first: who is dropped stays so, whatever becomes of the goodbye, or of this node.
     node.book.remove(peer.fingerprint)
     node.part(peer.fingerprint)
+    node.mesh.leave(peer.fingerprint)  # and all that goes on, whether it takes note of the goodbye or not
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     node.spawn(_part(node, peer, told))  # it goes on if whoever asked for it is gone
     return {"told": await told}
