@@ -51,13 +51,20 @@ class ProgramGrants:
 
 
 def make_grant(path: str, rights: str) -> Grant:
-    """In its one form. Raises USAGE for a path that is not absolute, not one line or too long, or for odd rights."""
-    if not path.startswith("/") or not path.isprintable() or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
+    """In its one form. Raises USAGE for a path that is not absolute, no file's name or too long, or for odd rights."""
+    if not _is_path(path):
         raise FileError(E.USAGE, path[:80] or "''", "an absolute path")
     if not rights or set(rights) - set(LETTERS):
         raise FileError(E.USAGE, rights or "''", f"letters out of {LETTERS}")
     clean = "/" + normpath(path).lstrip("/")
     return Grant(clean, "".join(letter for letter in LETTERS if letter in rights))
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return text.startswith("/") and "\0" not in text and len(text.encode()) <= MAX_PATH
+    except UnicodeEncodeError:
+        return False
 
 
 def parse_grant_text(text: str) -> Grant:

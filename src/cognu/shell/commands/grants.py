@@ -136,7 +136,7 @@ def _about(row: Row) -> list[str]:
     name = row["name"] or row["program"]
     lines = [f"{name} may use {', '.join(row['allow'])}"] if row["allow"] else []
     lines += [f"{name} is never asked about {', '.join(row['never'])}"] if row["never"] else []
-    return lines or [f"{name} has what is typed when it is run, and no more"]
+    return list(map(visible, lines)) or [f"{name} has what is typed when it is run, and no more"]
 
 
 async def _resolved(call: Call, text: str) -> str:
