@@ -163,9 +163,9 @@ async def echo(channel: Channel) -> None:
 class Side:
     """One machine's session, and the door of the other, at which it dials; with none nobody answers."""
 
-    def __init__(self, clock: HandClock, leader: bool, timing: Timing, seed: int) -> None:
+    def __init__(self, clock: HandClock, leader: bool, timing: Timing, seed: int, boot: bytes = b"") -> None:
         self.clock = clock
-        self.core = SessionCore(leader, BOOTS[0 if leader else 1], timing, "follower" if leader else "leader")
+        self.core = SessionCore(leader, boot or BOOTS[0 if leader else 1], timing, "follower" if leader else "leader")
         self.handler: Callable[[Channel], Awaitable[None]] = echo
         self.session = Session(
             HandSenses(clock, SeededRandom(seed)), self.core, timing, self._dial, lambda channel: self.handler(channel),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cognu.errors import E, FileError
-from e2e.harness import LOOPBACK, NodeProcess, end, join, pair, refused, until
+from e2e.harness import LOOPBACK, Client, NodeProcess, end, join, pair, refused, until
 from programs.build import build
 
 
@@ -149,10 +151,22 @@ async def test_without_the_grant_it_is_refused_and_the_grant_named(place: Path) 
                 assert b"wc.wasm" not in await desk.read(f"/proc/{number}/status")
 
 
+@asynccontextmanager
+async def patient_for(node: NodeProcess, seconds: int | None) -> AsyncIterator[Client]:
+    """A client of it, after it was started again with another `retention`."""
+    if seconds is not None:
+        await node.stop()
+        settings = node.home / "settings.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"retention": seconds}))
+        await node.start()
+    async with node.client() as client:
+        yield client
+
+
 @pytest.mark.long
 async def test_a_program_lost_with_its_peer_ends_with_an_error_whether_the_peer_comes_back_or_not(place: Path) -> None:
     async def lose(home: Path, comes_back: bool) -> None:
-        async with pair(home, "run") as two, two.desk.client() as desk:
+        async with pair(home, "run") as two, patient_for(two.desk, None if comes_back else 5) as desk:
             await desk.put(build("spin"), "spin.wasm")
             running = await desk.start("spin.wasm", on="pi")
             wait = await desk.open(f"/n/pi/proc/{(await desk.list('/n/pi/proc'))[0]}/wait")
@@ -163,7 +177,7 @@ async def test_a_program_lost_with_its_peer_ends_with_an_error_whether_the_peer_
             ended = await running.end()
             assert ended.status != 0
             assert "pi" in ended.message
-            lost = E.RESTARTED if comes_back else E.SESSIONLOST
+            lost = E.RESTARTED if comes_back else E.AWAY
             assert lost.text in ended.message
             await refused(reading, lost)
             if comes_back:

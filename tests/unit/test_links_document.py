@@ -105,7 +105,6 @@ def test_the_examples_are_what_two_nodes_say() -> None:
         f"acknowledgement or a PONG is dead after | {Timing().answer:g} |",
         f"nothing is heard is dead after | {Timing().silence:g} |",
         f"settings(5)) | {Timing().retention:g} |",
-        f"refused calls for | {Timing().refused:g} |",
         f"between dials | {Timing().first_delay:g} and {Timing().last_delay:g} |",
         f"one address may take | {links.DIAL_SECONDS:g} |",
         f"the next address | {dialling.APART_SECONDS:g} |",

@@ -8,7 +8,8 @@ import pytest
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE
-from session_kit import HandClock, Two, Wire, ends, turns, wires
+from cognu.mesh.session_core import Timing
+from session_kit import HandClock, Side, Two, Wire, ends, turns, wires
 
 
 async def another_version(wire: Wire) -> None:
@@ -113,6 +114,49 @@ async def test_a_dial_that_is_ended_while_the_peers_own_greets_waits_for_that(di
         assert len(two.dialler.dialled) == 1
         one.close()
         await asyncio.gather(theirs, *([answering] if answering else []), return_exceptions=True)
+
+
+@pytest.mark.parametrize("dialler_leads", [True, False])
+async def test_calls_that_are_refused_prove_nothing_and_the_session_is_kept(dialler_leads: bool) -> None:
+    async with Two(dialler_leads) as two:
+        channel = await two.open()
+        here, told = two.dialler.session, []
+        here.on_away = lambda: told.append((here.away is not None, here.refused))
+        two.dialler.door, two.dialler.error = None, FileError(E.CONNREFUSED, "leader")
+        two.dialler.cut()
+        await two.clock.go(Timing().retention - 10)
+        assert told == [(True, False), (True, True)]
+        two.dialler.door = two.other.take
+        await two.clock.go(9)
+        assert told[2:] == [(False, False)]
+        await channel.write(b"y")
+        assert await channel.read(1) == b"y"
+
+
+async def test_a_machine_that_refuses_for_all_of_the_retention_is_said_to() -> None:
+    async with Two() as two:
+        channel = await two.open()
+        two.dialler.door, two.dialler.error = None, FileError(E.CONNREFUSED, "leader")
+        two.dialler.cut()
+        said = await ends(channel.read(1), two.clock, Timing().retention + 1)
+        assert isinstance(said, LinkBroken)
+        assert said.error is E.AWAY
+        assert E.CONNREFUSED.text in str(said)
+        assert not two.dialler.session.refused
+
+
+async def test_one_that_was_killed_and_is_started_again_ends_the_wait_at_once() -> None:
+    async with Two() as two:
+        channel = await two.open()
+        two.dialler.door, two.dialler.error = None, FileError(E.CONNREFUSED, "leader")
+        two.dialler.cut()
+        await two.clock.go(60)
+        again = Side(two.clock, False, Timing(), 9, b"C" * 16)
+        two.dialler.door = again.take
+        said = await ends(channel.read(1), two.clock, Timing().last_delay)
+        assert isinstance(said, LinkBroken)
+        assert said.error is E.RESTARTED
+        await again.close()
 
 
 async def test_a_clock_of_the_kit_wakes_in_order() -> None:

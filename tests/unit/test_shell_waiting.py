@@ -126,6 +126,15 @@ async def test_what_waits_for_a_machine_that_is_away_is_told_once_and_when_it_is
         assert at.asked.count(LINKS) == 3  # and not at each turn
 
 
+async def test_that_a_machine_which_is_away_refuses_calls_is_told_to_who_waits() -> None:
+    async with telling() as at:
+        at.waits[1] = Wait(("/n/pi/etc",))
+        await at.turns(TURNS + 2)
+        at.change(AWAY.replace("\n", " refused\n"))
+        await at.turns(TURNS + 3)
+        assert at.said == SAID.replace("; waiting", " and refuses calls; waiting")
+
+
 async def test_what_would_begin_there_is_not_said_to_wait_as_long_as_what_runs() -> None:
     async with telling() as at:
         at.links = AWAY
@@ -184,7 +193,7 @@ def test_what_a_program_may_have_to_wait_for_is_its_machine_and_its_grants() -> 
     assert ProgramStart("cpu", ("cpu",), {}, "/", RunOptions(on="pi")).waits_for("/") == Wait(("/n/pi",), "~. leaves")
 
 
-@given(st.text() | st.from_regex(r"\w+ (linked|apart|away -?[0-9]{1,40} -?[0-9]{1,40})\n", fullmatch=True))
+@given(st.text() | st.from_regex(r"\w+ (linked|apart|away -?[0-9]{1,40} -?[0-9]{1,40}( refused)?)\n", fullmatch=True))
 def test_any_text_of_links_is_read_or_refused(text: str) -> None:
     with suppress(FileError):
         for link in parse_links(text).values():
@@ -194,6 +203,7 @@ def test_any_text_of_links_is_read_or_refused(text: str) -> None:
 
 def test_the_nodes_file_is_what_is_read_here() -> None:
     rows = [PeerAway("pi", True, None), PeerAway("a b", False, (LOST, UNTIL)), PeerAway("c", False, None)]
+    rows.append(PeerAway("d", False, (LOST, UNTIL), True))
     links = LinksFile(lambda: rows)
     told: list[Notice] = []
     links.watch(told.append)
@@ -202,7 +212,12 @@ def test_the_nodes_file_is_what_is_read_here() -> None:
     assert links._get is not None
     text = links._get()
     assert isinstance(text, str)
-    assert parse_links(text) == {"pi": Link(True), "a b": Link(False, LOST, UNTIL), "c": Link(False)}
+    assert parse_links(text) == {
+        "pi": Link(True),
+        "a b": Link(False, LOST, UNTIL),
+        "c": Link(False),
+        "d": Link(False, LOST, UNTIL, True),
+    }
 
 
 def test_binds_alone_say_where_a_machines_files_are() -> None:
@@ -215,7 +230,12 @@ def test_binds_alone_say_where_a_machines_files_are() -> None:
 async def test_a_node_tells_that_a_link_is_lost_and_that_it_is_back(tmp_path: Path) -> None:
     async with behind_a_line(tmp_path) as (a, _, line):
         changed: asyncio.Queue[PeerAway] = asyncio.Queue()
-        a.mesh.on_away = lambda: changed.put_nowait(a.mesh.away()[0])
+
+        def note() -> None:
+            for row in a.mesh.away():
+                changed.put_nowait(row)
+
+        a.mesh.on_away = note
         channel = await a.mesh.open("b", "x")  # what is wanted is dialled again
         assert a.mesh.away() == [PeerAway("b", True, None)]
         line.cut()

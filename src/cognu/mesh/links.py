@@ -59,11 +59,12 @@ class PeerStatus:
 
 
 class PeerAway(NamedTuple):
-    """Whether a peer is linked; `away` as in `Session`."""
+    """Whether a peer is linked; `away` and `refused` as in `Session`."""
 
     name: str
     linked: bool
     away: tuple[int, int] | None
+    refused: bool = False
 
 
 class Mesh:
@@ -210,7 +211,7 @@ class Mesh:
     def away(self) -> list[PeerAway]:
         """The peers of the book to which there is a session, sorted by pet name."""
         found = ((peer, self._sessions.get(peer.fingerprint)) for peer in self._book.all())
-        return [PeerAway(peer.name, at.status.connected, at.away) for peer, at in found if at is not None]
+        return [PeerAway(peer.name, at.status.connected, at.away, at.refused) for peer, at in found if at is not None]
 
     async def cut(self, fingerprint: str) -> None:
         """The end of `drop`, for one that was removed from the book before."""

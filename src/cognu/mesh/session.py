@@ -294,8 +294,10 @@ class Session:
         self._away: asyncio.Task[None] | None = None
         self.away: tuple[int, int] | None = None
         """Since when no link is up, and until when what waits for one is kept (wall-clock ns)."""
+        self.refused = False
+        """While it is away: whether the last dial was refused by the machine at the peer's address."""
         self.on_away: Callable[[], None] = lambda: None
-        """Called when `away` has changed, and when a link went with its session."""
+        """Called when `away` or `refused` has changed, and when a link went with its session."""
         self._hurried = asyncio.Event()
         self._dialled = False
         self._greeting: dict[SecureStream, _Link] = {}  # the oldest first
@@ -651,6 +653,13 @@ class Session:
     def _set_away(self, away: tuple[int, int] | None) -> None:
         if away != self.away:
             self.away = away
+            self.refused = False
+            self.on_away()
+
+    def _note_refusal(self, refused: bool) -> None:
+        # It proves nothing: whoever has the peer's address now may refuse. So the session is kept all the same.
+        if refused != self.refused:
+            self.refused = refused
             self.on_away()
 
     async def _pause(self, seconds: float) -> bool:
@@ -667,14 +676,9 @@ class Session:
         over = self._now() + int(self._timing.retention * SECOND)
         delay = self._timing.first_delay
         self._hurried.clear()
-        refused: int | None = None
-        row, reason = E.AWAY, f"{self._timing.retention:g} seconds"
         while True:
             left = (over - self._now()) / SECOND
             if left <= 0:
-                break
-            if refused is not None and (self._now() - refused) / SECOND >= self._timing.refused:
-                row, reason = E.SESSIONLOST, "no node runs there any more"
                 break
             # Both sides notice a cut at about the same time; chance keeps them from dialling in step.
             chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536
@@ -687,9 +691,10 @@ class Session:
                 try:
                     await self.connect()
                 except CognuError as error:
-                    refused = (refused or self._now()) if error.error is E.CONNREFUSED else None
+                    self._note_refusal(error.error is E.CONNREFUSED)
         self._away = self._failure = None
-        self.core.lose(row, reason)
+        refusal = f"; {E.CONNREFUSED.text}" if self.refused else ""
+        self.core.lose(E.AWAY, f"{self._timing.retention:g} seconds{refusal}")
         self._set_away(None)
         self.settle()
 

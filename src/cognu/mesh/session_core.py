@@ -61,7 +61,6 @@ class Timing:
     silence: float = 10.0
     answer: float = 3.0
     retention: float = 600.0
-    refused: float = 10.0
     first_delay: float = 0.1
     last_delay: float = 5.0
     ping: float = 0.5

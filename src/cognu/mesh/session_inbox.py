@@ -61,7 +61,8 @@ class Inbox:
         return data
 
     def _join(self, first: bytes, count: int) -> bytes:
-        joined, left = [first], count - len(first)
+        joined: list[bytes | bytearray] = [first]
+        left = count - len(first)
         while left and self._pieces:
             piece = self._pieces[0]
             if len(piece) > left:

@@ -26,7 +26,8 @@ LOOK_SECONDS: Final = 1.0
 
 class LinksFile(Text):
     """A line for each peer that was linked: `NAME linked`, `NAME away SINCE UNTIL` while what waits for it is kept
-    (wall-clock ns), or `NAME apart`. Who watches is told when one changes."""
+    (wall-clock ns), with `refused` behind it if the machine there refuses calls, or `NAME apart`. Who watches is told
+    when one changes."""
 
     tells = True
 
@@ -39,6 +40,8 @@ class LinksFile(Text):
 
 def _line(row: PeerAway) -> str:
     state = "linked" if row.linked else "apart" if row.away is None else f"away {row.away[0]} {row.away[1]}"
+    if row.away is not None and row.refused:
+        state += " refused"
     return f"{quote(row.name)} {state}\n"
 
 

@@ -36,6 +36,7 @@ class Link(NamedTuple):
     linked: bool
     since: int = 0
     until: int = 0
+    refused: bool = False
 
 
 def parse_links(text: str) -> dict[str, Link]:
@@ -48,6 +49,8 @@ def parse_links(text: str) -> dict[str, Link]:
                     found[name] = Link(state == "linked")
                 case [name, "away", since, until]:
                     found[name] = Link(False, int(since), int(until))
+                case [name, "away", since, until, "refused"]:
+                    found[name] = Link(False, int(since), int(until), True)
                 case _:
                     raise ValueError(line)
             time_of(found[name].since), time_of(found[name].until)
@@ -121,7 +124,8 @@ class Teller:
                 self._told.add(name)
                 until = f"for {AWAY_SECONDS:g} s in all" if wait.begins == name else f"until {time_of(link.until)}"
                 until = f"{until}; {wait.leave}"
-                await self._say(f"{name} is away since {time_of(link.since)}; waiting ({until})")
+                refuses = " and refuses calls" if link.refused else ""
+                await self._say(f"{name} is away since {time_of(link.since)}{refuses}; waiting ({until})")
         for name in sorted(self._told):
             link = self._links.get(name)
             if link is None or not link.until:
