@@ -60,11 +60,15 @@ class FakeNeighbourhood:
 
     async def announce(self, service: Service | None) -> None:
         before = self.said
-        self.said = None if service is None else service._replace(hosts=service.hosts or self.machine.hosts)
+        hosts = self.machine.hosts if service is None or not service.hosts else self._own(service.hosts)
+        self.said = None if service is None or not hosts else service._replace(hosts=hosts)
         if before is not None and (self.said is None or self.said.instance != before.instance):
             self.machine.network.end(self.kind, before.instance)
         if self.said is not None:
             self.machine.network.tell(self.kind, self.said)
+
+    def _own(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(host for host in hosts if host in self.machine.hosts)
 
     async def close(self) -> None:
         await self.announce(None)

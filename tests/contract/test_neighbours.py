@@ -76,9 +76,12 @@ async def test_what_one_announces_others_hear_and_hear_when_it_changes_and_goes(
         await second.announce(Service("cc", (), 4001, {}))
         await here.until(lambda: "cc" in here.services)
         assert (here.services["cc"].port, dict(here.services["cc"].text)) == (4001, {})
-        await first.announce(said._replace(instance="22", hosts=("127.0.0.7", "2001:db8::7")))
+        await first.announce(said._replace(instance="22", hosts=("127.0.0.1", "2001:db8::7")))
         await there.until(lambda: "22" in there.services and "0011aabb" not in there.services)
-        assert set(there.services["22"].hosts) == {"127.0.0.7", "2001:db8::7"}
+        assert there.services["22"].hosts == ("127.0.0.1",), "no network has the other"
+        await first.announce(said._replace(instance="33", hosts=("2001:db8::7",)))
+        await there.until(lambda: "22" not in there.services)
+        assert "33" not in there.services
         await first.announce(None)
         await there.until(lambda: "22" not in there.services)
     finally:

@@ -54,6 +54,10 @@ async def test_three_hosts_find_each_other_without_names_and_one_that_goes_is_go
     await network.start("desk", "pi", "lap")
     async with live(desk, "--near") as seen:
         rows = await seen.until(lambda rows: {pi.addresses["eth"], lap.addresses["eth"]} <= addresses(rows))
+        wifi = {pi.addresses["wifi"], lap.addresses["wifi"]}
+        assert not wifi & addresses(rows), "desk is not on that network, so nobody says there where he is on it"
+        async with live(lap, "--near") as both:
+            await both.until(lambda rows: set(pi.addresses.values()) <= addresses(rows))
         assert all((row["peer"], row["name"], row["number"]) == ("", "", "") for row in rows)
         for secret in ("pi", "lap", (await pi.node.command("status")).output.decode().split()[1]):
             assert secret not in json.dumps(rows)
@@ -129,6 +133,8 @@ async def test_where_it_is_off_nothing_is_heard(network: Network) -> None:
     async with live(desk, "--near") as seen:
         rows = await seen.until(lambda rows: network["lap"].addresses["eth"] in addresses(rows))
         assert pi.addresses["eth"] not in addresses(rows)
+    bound = (await pi.run("cat", "/proc/net/udp", "/proc/net/udp6")).output.decode()
+    assert ":14E9 " not in bound, "a socket on port 5353"
     said = await pi.node.command("peers", "--near")
     assert said.output == b"discovery is off, so nobody is looked for; settings(5) has it\n"
     await asyncio.gather(*(network[name].node.stop() for name in ("desk", "pi", "lap")))

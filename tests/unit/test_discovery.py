@@ -245,7 +245,7 @@ async def test_the_addresses_that_are_announced_are_of_the_families_that_are_lis
 
 async def test_one_that_listens_at_one_address_announces_that_alone() -> None:
     network = FakeNetwork()
-    machine = Machine("desk", FakeNeighbours(network, "192.0.2.1", "198.51.100.1"), Counting(1))
+    machine = Machine("desk", FakeNeighbours(network, "192.0.2.1", "2001:db8::5"), Counting(1))
     await machine.discovery.start("[2001:db8::5]:4000")
     said = machine.neighbours.mine[0].said
     assert said is not None
@@ -286,6 +286,36 @@ async def test_repeating_a_peer_s_announcements_is_bounded_in_rows_and_rate() ->
         desk.clock.pass_time()
         await turns(lambda: not desk.discovery._resting)
         assert len(desk.told) == 2
+
+
+async def test_of_more_peers_than_rows_each_one_s_addresses_are_told() -> None:
+    async with machines("desk") as (desk,):
+        many = [identity_from_seed(number.to_bytes(32, "big")).fingerprint for number in range(MOST_NEAR + 10)]
+        desk.known.update(many)
+        desk.discovery.peers_changed()
+        for number, fingerprint in enumerate(many):
+            desk.neighbours.network.tell(KIND, liar(number, fingerprint, f"10.0.{number >> 8}.{number & 255}"))
+        assert [peer for peer, _ in desk.told] == many
+        assert len(desk.rows()) == MOST_NEAR
+        await turns(lambda: len(desk.clock.sleepers) == len(many))
+
+
+async def test_what_is_heard_is_compared_anew_only_when_other_peers_are_known() -> None:
+    async with machines("desk") as (desk,):
+        desk.neighbours.network.tell(KIND, liar(1, FINGERPRINTS["pi"]))
+        asked = 0
+
+        def peers() -> set[str]:
+            nonlocal asked
+            asked += 1
+            return desk.known
+
+        desk.discovery._peers = peers
+        for known, times in ((set[str](), 1), ({FINGERPRINTS["pi"]}, 2), ({FINGERPRINTS["pi"]}, 1)):
+            desk.known, asked = known, 0
+            desk.discovery.peers_changed()
+            assert asked == times
+        assert [row.peer for row in desk.rows()] == [FINGERPRINTS["pi"]]
 
 
 async def test_who_looks_and_does_not_listen_keeps_no_more_than_so_many() -> None:

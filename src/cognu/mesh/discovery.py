@@ -32,7 +32,7 @@ log = logging.getLogger("cognu.discovery")
 
 MODES = ("on", "pairing", "off")
 """Announced and listened for: always; only while one pairs; never."""
-MOST_NEAR = 64
+MOST_NEAR = 256
 """Machines that are kept; of more, only known peers, in place of one that is none."""
 MOST_OF_A_PEER = 4
 """Announcements of one peer that are kept: it may be heard under the one before for a while."""
@@ -183,6 +183,7 @@ class Discovery:
         self._users = 0
         self._lock = asyncio.Lock()  # guards _place, _users and what is announced
         self._near = _Table()
+        self._known = frozenset(peers())
         self._resting: dict[str, tuple[str, ...]] = {}  # told a moment ago; what is to be told next
         self._waiting: set[_Inbox] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -329,14 +330,16 @@ class Discovery:
             self.gone(service.instance)
             return
         peer = self._peer_of(said)
-        if said.instance == self._instance or not self._near.has_room(said.instance, peer):
+        if said.instance == self._instance:
             return
         links = addresses_of(service, service.port)
+        if peer and links:
+            self._hand_on(peer, links)
+        if not self._near.has_room(said.instance, peer):
+            return
         joining = addresses_of(service, said.join_port) if said.number else ()
         row = Near(service.instance, peer, links, self._world.clock.now(), said.name, said.number, joining)
         before = self._near.put(said, row)
-        if peer and links:
-            self._hand_on(peer, links)
         if before is None or replace(before, since=row.since) != row:
             if row.number:
                 self._offer_to_all(row)
@@ -350,8 +353,11 @@ class Discovery:
         self._spawn(self._say_anew())
 
     def peers_changed(self) -> None:
-        """The known peers are others than before."""
-        self._near.peers_are(self._peer_of)
+        """The known peers, or what is known of them, may be others than before."""
+        known = frozenset(self._peers())
+        if known != self._known:
+            self._known = known
+            self._near.peers_are(self._peer_of)
         self.on_change()
 
     def _peer_of(self, said: Announcement) -> str:

@@ -272,7 +272,8 @@ class Neighbourhood(Protocol):
     async def announce(self, service: Service | None) -> None:
         """Be known as `service` from now on, in place of what was announced before; None: as nothing.
 
-        Without `hosts` it has this machine's addresses. Returns when it was said, or will be when there is a network.
+        On each network it has the addresses that this machine has there; with `hosts`, those of them alone, and nothing
+        is said where there are none. Returns when it was said, or will be when there is a network.
         """
 
     async def close(self) -> None:

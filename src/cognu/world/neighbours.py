@@ -1,22 +1,31 @@
 """Machines on the same networks, by multicast DNS: `Neighbours` with the package zeroconf.
 
-zeroconf has one socket that listens on port 5353, which it shares with other programs (SO_REUSEPORT), and one that
-sends for each interface. Interfaces are looked at every few seconds: asking for them is quick, and no system tells of
-changes in the same way. While there is none, or none that may be used, nothing is open.
+Each interface has a zeroconf of its own, and so a cache of its own: on each network this machine is at the addresses
+that it has there and at no others (RFC 6762, 14), and what is heard there is not taken for what is heard elsewhere
+(10.2). zeroconf listens on port 5353, which it shares with other programs (SO_REUSEPORT), at every address; Linux would
+hand such a socket what comes for groups that others joined, on other interfaces, so that is turned off. Who hears of
+one instance on several networks is told of all its addresses.
+
+Interfaces are looked at every few seconds: asking for them is quick, and no system tells of changes in the same way.
+While there is none, or none that may be used, nothing is open.
 
 A text that was announced before and is so again, under the same instance, is not always told: zeroconf keeps both for a
 while and can't say which is the newer. So what changes is announced under another instance.
+
+What others send is bounded: packets in a second, names that are kept or asked about, and, by zeroconf, records.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cognu.world import Hearing, Neighbourhood, Service
 from cognu.world.timing import end_tasks
@@ -28,16 +37,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("cognu.world")
 
 LOOK_SECONDS = 3.0
-MOST_INTERFACES = 16
+MOST_INTERFACES = 8
 MOST_HOSTS = 8
 """Addresses of one service that are told, and of this machine that are announced."""
-MOST_NAMES = 64
-"""Services that are asked about at a time; what else is heard meanwhile is passed over until it is heard again."""
+MOST_ASKED = 64
+"""Services that are asked about at a time; others wait."""
+MOST_KEPT = 256
+"""Services of one network that are told, and that wait; what else is heard is passed over until it is heard again."""
+PACKETS_A_SECOND, PACKETS_AT_ONCE = 500, 2000
+"""Of one socket. Two hundred machines that answer one question send some two hundred."""
+LOOKS_TO_REST = 20
+"""Between two tries to use an interface that can't be."""
 MOST_PAIRS = 16
 SECONDS = 120
 """What was heard is good for so long (RFC 6762, 10, of host names); it is asked for again before."""
 ASK_MILLISECONDS = 3000
 CLOSE_SECONDS = 2.0
+# linux/in.h, linux/in6.h
+_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
+_order = itertools.count()
 
 
 class Interface(NamedTuple):
@@ -72,7 +90,7 @@ class RealNeighbours:
 
 
 class _Neighbourhood:
-    """The lock guards `_dns` and `_said`, so that what is announced is so where it should be."""
+    """The lock guards `_places` and what is announced there, so that it is so where it should be."""
 
     def __init__(
         self, kind: str, hearing: Hearing, families: tuple[int, ...], interfaces: Callable[[], list[Interface]]
@@ -82,14 +100,10 @@ class _Neighbourhood:
         self._families = families
         self._interfaces = interfaces
         self._here: list[Interface] = []
-        self._dns: AsyncZeroconf | None = None
-        self._browser: AsyncServiceBrowser | None = None
+        self._places: dict[int, _Place] = {}  # by the interface's number
+        self._refused: dict[int, int] = {}  # likewise: looks until one that could not be used is tried again
         self._service: Service | None = None
-        self._said: ServiceInfo | None = None
         self._lock = asyncio.Lock()
-        self._asking: dict[str, asyncio.Task[None]] = {}
-        self._again: set[str] = set()
-        self._sending: set[asyncio.Future[None]] = set()
         self._complained = False
         self._was_here = False
         self._closed = False
@@ -98,14 +112,16 @@ class _Neighbourhood:
     async def announce(self, service: Service | None) -> None:
         async with self._lock:
             self._service = service
-            if self._dns is not None and not self._closed:
-                await self._say()
+            if not self._closed:
+                for place in self._places.values():
+                    await self._say(place)
 
     async def close(self) -> None:
         self._closed = True
         await end_tasks(self._following)
         async with self._lock:
-            await self._leave()
+            places, self._places = self._places, {}
+            await asyncio.gather(*(place.leave() for place in places.values()))
 
     # -- interfaces that come and go --
 
@@ -118,69 +134,141 @@ class _Neighbourhood:
                 changed = here != before
                 # An IPv6 address can't be used at once (RFC 4862, 5.4), so what is new is tried again.
                 unsettled = 3 if changed else max(0, unsettled - 1)
-                if changed or unsettled:
-                    await self._move(here)
+                if changed:
+                    self._refused.clear()
+                await self._move(here, bool(unsettled))
                 self._was_here = self._was_here or bool(before)
                 if changed and self._was_here:
                     self._hearing.moved()
-            except Exception as error:  # whatever the host or zeroconf raise: there may be a network later
+            except Exception as error:  # whatever the host raises: there may be a network later
                 self._complain(error)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _complain(self, error: Exception) -> None:
+    def _complain(self, error: BaseException, where: str = "the local networks") -> None:
         if not self._complained:
             self._complained = True
-            log.warning("machines on the local networks are not found: %s: %s", type(error).__name__, error)
+            log.warning("machines on %s are not found: %s: %s", where, type(error).__name__, error)
 
-    async def _move(self, here: list[Interface]) -> None:
+    async def _move(self, here: list[Interface], unsettled: bool) -> None:
         async with self._lock:
-            if not here:
-                await self._leave()
-            elif self._dns is None:
-                await self._enter(here)
-            else:
-                await self._dns.async_update_interfaces(_choice(here))
-            changed, self._here = here != self._here, here
-            if changed and self._dns is not None:
-                await self._say()
+            numbers = {interface.number for interface in here}
+            for number in [number for number in self._places if number not in numbers]:
+                await self._places.pop(number).leave()
+            for interface in here:
+                await self._attend(interface, unsettled)
+            self._here = here
 
-    async def _enter(self, here: list[Interface]) -> None:
+    async def _attend(self, interface: Interface, unsettled: bool) -> None:
+        """Be at one interface as it is now; one that can't be used leaves the others as they are."""
+        number = interface.number
+        if self._refused.get(number, 0):
+            self._refused[number] -= 1
+            return
+        place = self._places.get(number)
+        try:
+            if place is None:
+                self._places[number] = place = await _Place.enter(self, self._kind, interface)
+                await self._say(place)
+            elif unsettled or place.interface != interface:
+                changed, place.interface = place.interface != interface, interface
+                await place.settle()
+                if changed:
+                    await self._say(place)
+        except Exception as error:  # whatever the host or zeroconf raise
+            self._refused[number] = LOOKS_TO_REST
+            self._complain(error, interface.name)
+
+    # -- what is announced --
+
+    async def _say(self, place: _Place) -> None:
+        service = self._service
+        hosts = [] if service is None else hosts_at(place.interface, self._families, service.hosts)
+        await place.say(service._replace(hosts=tuple(hosts)) if service is not None and hosts else None)
+
+    def sent(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._complain(error)
+
+    # -- what is heard --
+
+    def heard(self, instance: str) -> None:
+        """One interface has it anew, or no more."""
+        if self._closed:
+            return
+        found = [place.found[instance] for place in self._places.values() if instance in place.found]
+        if not found:
+            self._hearing.gone(instance)
+            return
+        service = max(found, key=lambda one: one.order).service
+        same = [one.service for one in found if (one.service.port, one.service.text) == (service.port, service.text)]
+        hosts = dict.fromkeys(host for one in same for host in one.hosts)
+        self._hearing.heard(service._replace(hosts=tuple(hosts)[:MOST_HOSTS]))
+
+
+class _Found(NamedTuple):
+    order: int
+    service: Service
+
+
+class _Place:
+    """One interface: what is announced there, and what is heard. Made with `enter`."""
+
+    def __init__(self, of: _Neighbourhood, kind: str, interface: Interface, dns: AsyncZeroconf) -> None:
+        self.interface = interface
+        self.found: dict[str, _Found] = {}
+        self._of = of
+        self._kind = kind
+        self._dns = dns
+        self._browser: AsyncServiceBrowser | None = None
+        self._said: ServiceInfo | None = None
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, None] = {}
+        self._sending: set[asyncio.Future[None]] = set()
+        self._left = False
+
+    @classmethod
+    async def enter(cls, of: _Neighbourhood, kind: str, interface: Interface) -> _Place:
         from zeroconf import ServiceListener
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf  # takes a tenth of a second to load
 
         # What others send must not fill the node's log.
         logging.getLogger("zeroconf").setLevel(logging.ERROR)
-        dns = AsyncZeroconf(interfaces=_choice(here))
+        dns = AsyncZeroconf(interfaces=_choice(interface))
+        # At once: what came from elsewhere in the first moment would be answered too. Not in zeroconf's documentation.
+        if (listening := dns.zeroconf.engine._listen_socket) is not None:
+            _confine(listening)
+        place = cls(of, kind, interface, dns)
         try:
             await dns.zeroconf.async_wait_for_start()
-            self._browser = AsyncServiceBrowser(dns.zeroconf, self._kind, listener=cast(ServiceListener, _Told(self)))
+            _tame(dns)
+            place._browser = AsyncServiceBrowser(dns.zeroconf, kind, listener=cast(ServiceListener, _Told(place)))
         except BaseException:
             await dns.async_close()
             raise
-        self._dns = dns
-        self._complained = False
+        return place
 
-    async def _leave(self) -> None:
-        dns, self._dns = self._dns, None
-        browser, self._browser = self._browser, None
-        self._said = None
-        asking, self._asking = list(self._asking.values()), {}
-        await end_tasks(*asking, *self._sending)
-        self._again.clear()
-        if browser is not None:
-            await browser.async_cancel()
-        if dns is not None:
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await dns.async_close()
-            except TimeoutError:
-                log.warning("the local networks were not told that this machine leaves")
+    async def settle(self) -> None:
+        """Use the addresses that the interface has now."""
+        await self._dns.async_update_interfaces(_choice(self.interface))
+        _tame(self._dns)
 
-    # -- what is announced --
+    async def leave(self) -> None:
+        self._left = True
+        await end_tasks(*self._asking.values(), *self._sending)
+        self._waiting.clear()
+        if self._browser is not None:
+            await self._browser.async_cancel()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._dns.async_close()
+        except TimeoutError:
+            log.warning("the network at %s was not told that this machine leaves", self.interface.name)
+        found, self.found = self.found, {}
+        for instance in found:
+            self._of.heard(instance)
 
-    async def _say(self) -> None:
-        assert self._dns is not None
-        info = None if self._service is None else self._info(self._service)
+    async def say(self, service: Service | None) -> None:
+        info = None if service is None else _info(self._kind, service)
         said, self._said = self._said, info
         if info is not None and said is not None and info.name == said.name:
             self._keep(await self._dns.async_update_service(info))
@@ -195,68 +283,64 @@ class _Neighbourhood:
         """A service is said several times; `sending` ends with the last."""
         task = asyncio.ensure_future(sending)
         self._sending.add(task)
-        task.add_done_callback(self._sent)
-
-    def _sent(self, task: asyncio.Future[None]) -> None:
-        self._sending.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._complain(error)
-
-    def _info(self, service: Service) -> ServiceInfo | None:
-        from zeroconf import ServiceInfo
-
-        hosts = [host.partition("%")[0] for host in service.hosts] or self._own_hosts()
-        if not hosts:
-            return None
-        return ServiceInfo(
-            self._kind, f"{service.instance}.{self._kind}", service.port, properties=dict(service.text),
-            server=f"{service.instance}.local.", host_ttl=SECONDS, other_ttl=SECONDS, parsed_addresses=hosts,
-        )  # fmt: skip
-
-    def _own_hosts(self) -> list[str]:
-        """IPv4 first, then IPv6; those that are good on one link alone last."""
-        hosts = [ipaddress.ip_address(host) for interface in self._here for host in interface.hosts]
-        hosts = [host for host in hosts if host.version in self._families]
-        hosts.sort(key=lambda host: (host.is_link_local, host.version))
-        return [str(host) for host in hosts[:MOST_HOSTS]]
+        task.add_done_callback(self._sending.discard)
+        task.add_done_callback(self._of.sent)
 
     # -- what is heard --
 
     def named(self, name: str) -> None:
-        """There is a service of that name, or it changed: ask for the rest."""
-        if name in self._asking:
-            self._again.add(name)
-        elif self._dns is not None and not self._closed and len(self._asking) < MOST_NAMES:
-            self._asking[name] = asyncio.get_running_loop().create_task(self._ask(name, self._dns))
+        """There is a service of that name, or it changed: see what it is, or ask for the rest."""
+        from zeroconf import Error
+        from zeroconf.asyncio import AsyncServiceInfo
+
+        if self._left:
+            return
+        try:
+            info = AsyncServiceInfo(self._kind, name)
+        except Error:
+            return  # a name that none can have
+        if info.load_from_cache(self._dns.zeroconf):
+            self._heard(info, name)
+        elif len(self._asking) < MOST_ASKED and name not in self._asking:
+            self._asking[name] = asyncio.get_running_loop().create_task(self._ask(name))
+        elif len(self._waiting) < MOST_KEPT:
+            self._waiting[name] = None
 
     def unnamed(self, name: str) -> None:
-        if not self._closed:
-            self._hearing.gone(self._instance(name))
+        self._waiting.pop(name, None)
+        if not self._left and self.found.pop(self._instance(name), None) is not None:
+            self._of.heard(self._instance(name))
 
     def _instance(self, name: str) -> str:
         return name.removesuffix(f".{self._kind}")
 
-    async def _ask(self, name: str, dns: AsyncZeroconf) -> None:
+    def _heard(self, info: ServiceInfo, name: str) -> None:
+        instance = self._instance(name)
+        if instance in self.found or len(self.found) < MOST_KEPT:
+            self.found[instance] = _Found(next(_order), _service(info, instance, self.interface))
+            self._of.heard(instance)
+
+    async def _ask(self, name: str) -> None:
         from zeroconf import Error
         from zeroconf.asyncio import AsyncServiceInfo
 
         try:
-            while True:
-                self._again.discard(name)
-                info = AsyncServiceInfo(self._kind, name)
-                with suppress(Error, OSError):
-                    if await info.async_request(dns.zeroconf, ASK_MILLISECONDS):
-                        self._hearing.heard(_service(info, self._instance(name)))
-                if name not in self._again:
-                    return
+            info = AsyncServiceInfo(self._kind, name)
+            with suppress(Error, OSError):
+                if await info.async_request(self._dns.zeroconf, ASK_MILLISECONDS):
+                    self._heard(info, name)
         finally:
             self._asking.pop(name, None)
+            if self._waiting and not self._left:
+                following = next(iter(self._waiting))
+                del self._waiting[following]
+                self.named(following)
 
 
 class _Told:
     """What zeroconf's browser calls, on the loop's thread."""
 
-    def __init__(self, of: _Neighbourhood) -> None:
+    def __init__(self, of: _Place) -> None:
         self._of = of
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
@@ -269,35 +353,86 @@ class _Told:
         self._of.unnamed(name)
 
 
-def _choice(here: list[Interface]) -> list[str | int]:
+class _Bounded(asyncio.DatagramProtocol):
+    """Hands on so many packets in a second; the rest is as if it were lost on the way."""
+
+    def __init__(self, to: asyncio.DatagramProtocol, now: Callable[[], float]) -> None:
+        self._to = to
+        self._now = now
+        self._left = float(PACKETS_AT_ONCE)
+        self._at = now()
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        now = self._now()
+        self._left = min(PACKETS_AT_ONCE, self._left + (now - self._at) * PACKETS_A_SECOND)
+        self._at = now
+        if self._left >= 1:
+            self._left -= 1
+            self._to.datagram_received(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self._to.error_received(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._to.connection_lost(exc)
+
+
+def _tame(dns: AsyncZeroconf) -> None:
+    """Its sockets hear groups that they joined alone, and hand on no more than zeroconf shall look at."""
+    loop = asyncio.get_running_loop()
+    for reader in dns.zeroconf.engine.readers:
+        protocol = reader.transport.get_protocol()
+        if isinstance(protocol, _Bounded):
+            continue
+        reader.transport.set_protocol(_Bounded(cast(asyncio.DatagramProtocol, protocol), loop.time))
+        _confine(reader.sock)
+
+
+def _confine(sock: socket.socket) -> None:
+    """It hears only of groups that it joined itself: ip(7), ipv6(7). Elsewhere than on Linux that is so anyway."""
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+
+
+def hosts_at(interface: Interface, families: Sequence[int], chosen: Sequence[str]) -> list[str]:
+    """The addresses to announce on the network at an interface: its own, and of these those `chosen`, if any are. Good
+    on that link alone last, then IPv4 first."""
+    wanted = {ipaddress.ip_address(host.partition("%")[0]) for host in chosen}
+    hosts = [ipaddress.ip_address(host) for host in interface.hosts]
+    hosts = [host for host in hosts if host.version in families and (not wanted or host in wanted)]
+    hosts.sort(key=lambda host: (host.is_link_local, host.version))
+    return [str(host) for host in hosts[:MOST_HOSTS]]
+
+
+def _choice(interface: Interface) -> list[str | int]:
     """As zeroconf wants it: IPv4 by address, IPv6 by the interface's number."""
-    found: list[str | int] = []
-    for interface in here:
-        found += [host for host in interface.hosts if ":" not in host]
-        if any(":" in host for host in interface.hosts):
-            found.append(interface.number)
+    found: list[str | int] = [host for host in interface.hosts if ":" not in host]
+    if any(":" in host for host in interface.hosts):
+        found.append(interface.number)
     return found
 
 
-def _service(info: ServiceInfo, instance: str) -> Service:
+def _info(kind: str, service: Service) -> ServiceInfo:
+    from zeroconf import ServiceInfo
+
+    return ServiceInfo(
+        kind, f"{service.instance}.{kind}", service.port, properties=dict(service.text),
+        server=f"{service.instance}.local.", host_ttl=SECONDS, other_ttl=SECONDS, parsed_addresses=list(service.hosts),
+    )  # fmt: skip
+
+
+def _service(info: ServiceInfo, instance: str, interface: Interface) -> Service:
     from zeroconf import IPVersion
 
     hosts: list[str] = []
-    for address in info.parsed_scoped_addresses(IPVersion.All):
-        host, _, scope = address.partition("%")
+    for address in info.parsed_addresses(IPVersion.All):
+        host = address.partition("%")[0]
         if ipaddress.ip_address(host).version == 6 and ipaddress.ip_address(host).is_link_local:
-            if not (name := _interface_name(scope)):
-                continue  # it came by IPv4, or from an interface that is gone: nobody can say where that is
-            host = f"{host}%{name}"
+            host = f"{host}%{interface.name}"
         if host not in hosts:
             hosts.append(host)
     pairs = list(info.properties.items())[:MOST_PAIRS]
     text: Mapping[str, bytes] = {key.decode("ascii", "replace").lower(): value or b"" for key, value in pairs}
     return Service(instance, tuple(hosts[:MOST_HOSTS]), info.port or 0, text)
-
-
-def _interface_name(scope: str) -> str:
-    try:
-        return socket.if_indextoname(int(scope))
-    except (OSError, ValueError, OverflowError):
-        return ""
