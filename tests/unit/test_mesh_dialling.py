@@ -238,10 +238,35 @@ def test_where_it_answered_last_comes_first_and_where_nobody_answered_last() -> 
     ways.answered(B4, 5)
     ways.failed(A4, 6)
     assert ways.order((A4, B4, C4), 7) == [B4, C4, A4]
-    ways.answered(A4, 8, rtt=1000)
+    ways.answered(A4, 8)
     assert ways.order((A4, B4, C4), 9) == [A4, B4, C4]
+    ways.measured(A4, 9, 1000)
     ways.failed(A4, 10)
     assert ways.reserves((A4, B4), B4, 11) == (Reserve(A4, False, 1000, True),)
+
+
+def test_of_those_that_were_measured_the_fastest_comes_first() -> None:
+    ways = Addresses()
+    ways.answered(B4, 5)  # and is in use
+    ways.measured(B4, 6, 1_000_000)
+    ways.measured(A4, 7, 80_000_000)  # a search came by there
+    ways.measured(C4, 8, 40_000_000)
+    assert ways.order((A4, B4, C4), 9) == [B4, C4, A4]
+    assert [row.address for row in ways.reserves((A4, B4, C4), B4, 9)] == [C4, A4]
+    ways.failed(B4, 10)
+    assert ways.order((A4, B4, C4), 11) == [C4, A4, B4]
+    assert ways.ever_answered((A4,))
+    assert ways.order(("192.0.2.9:1", A4), 12) == [A4, "192.0.2.9:1"]
+
+
+def test_a_measurement_where_nobody_answered_before_makes_it_one_of_the_good_again() -> None:
+    ways = Addresses()
+    ways.hear((A4,), 0)
+    ways.failed(A4, 1)
+    assert ways.refuted((A4,))
+    ways.measured(A4, 2, 1000)
+    assert not ways.refuted((A4,))
+    assert not ways.reserves((A4,), "", 3)[0].failed
 
 
 def test_what_is_heard_is_bounded_and_gets_old() -> None:

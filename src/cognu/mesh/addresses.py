@@ -34,8 +34,9 @@ class Reserve:
 
 @dataclass
 class _Tried:
-    """How it went at one address, last."""
+    """How it went at one address, last. `proved`: the peer showed its key there, `answered`: to be linked to there."""
 
+    proved: int | None = None
     answered: int | None = None
     failed: int | None = None
     rtt: int | None = None
@@ -73,11 +74,15 @@ class Addresses:
         self._heard = dict(list(self._heard.items())[-ADDRESS_LIMIT:])
         return not set(self._heard) <= before
 
-    def answered(self, address: str, now: int, rtt: int | None = None) -> None:
-        """It proved its key there."""
+    def answered(self, address: str, now: int) -> None:
+        """It proved its key there, and is linked to there."""
         tried = self._note(address)
-        tried.answered = now
-        tried.rtt = tried.rtt if rtt is None else rtt
+        tried.answered = tried.proved = now
+
+    def measured(self, address: str, now: int, rtt: int) -> None:
+        """It proved its key there, where a round trip takes so many ns. That it is linked to elsewhere stays so."""
+        tried = self._note(address)
+        tried.proved, tried.rtt = now, rtt
 
     def failed(self, address: str, now: int) -> None:
         self._note(address).failed = now
@@ -86,18 +91,18 @@ class Addresses:
         """Whether at all of these a dial failed since the peer was last said to be there."""
         rows = [(self._tried.get(address, _Tried()), self._heard.get(address, 0)) for address in addresses]
         return all(
-            tried.failed is not None and tried.failed >= max(heard, tried.answered or 0) for tried, heard in rows
+            tried.failed is not None and tried.failed >= max(heard, tried.proved or 0) for tried, heard in rows
         )
 
     def ever_answered(self, addresses: Iterable[str]) -> bool:
-        return any((tried := self._tried.get(address)) and tried.answered is not None for address in addresses)
+        return any((tried := self._tried.get(address)) and tried.proved is not None for address in addresses)
 
     def order(self, book: Sequence[str], now: int) -> list[str]:
-        """All of them, the likeliest first: where it answered last, then the other family (RFC 8305, 4), and so on in
-        turns; those where nobody answered last come last."""
+        """All of them, the likeliest first: the fastest of those that were measured, then where it answered last; the
+        other family next (RFC 8305, 4), and so on in turns. Those where nobody answered last come last."""
         known = list(dict.fromkeys([*book, *reversed(self._fresh(now))]))
         good = [address for address in known if not self._fails(address)]
-        good.sort(key=lambda address: -(self._tried[address].answered or 0) if address in self._tried else 0)
+        good.sort(key=self._rank)
         return [*_in_turns(good), *_in_turns([address for address in known if self._fails(address)])]
 
     def reserves(self, book: Sequence[str], used: str, now: int) -> tuple[Reserve, ...]:
@@ -115,7 +120,11 @@ class Addresses:
 
     def _fails(self, address: str) -> bool:
         tried = self._tried.get(address)
-        return tried is not None and tried.failed is not None and tried.failed >= (tried.answered or 0)
+        return tried is not None and tried.failed is not None and tried.failed >= (tried.proved or 0)
+
+    def _rank(self, address: str) -> tuple[bool, int, int]:
+        tried = self._tried.get(address, _Tried())
+        return tried.rtt is None, tried.rtt or 0, -(tried.answered or 0)
 
     def _note(self, address: str) -> _Tried:
         tried = self._tried.pop(address, None) or _Tried()

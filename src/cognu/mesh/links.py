@@ -283,6 +283,9 @@ class Mesh:
         if peer is None or session is None:
             return
         ways = self._of(fingerprint)
+        used = session.status
+        if used.connected and used.dialled and used.shortest is not None:
+            ways.measured(used.address, self._now(), used.shortest)
         session.hurry()  # the link in use is measured at the same time
         for reserve in ways.reserves(peer.addresses, session.status.address, self._now()):
             status = session.status
@@ -295,12 +298,13 @@ class Mesh:
                 ways.failed(reserve.address, self._now())
                 continue
             took = (self._now() - began) // HANDSHAKE_TRIPS
-            ways.answered(reserve.address, self._now(), took)
+            ways.measured(reserve.address, self._now(), took)
             if session.status.connected and not clearly_nearer(took, session.status.shortest):
                 stream.close()
                 continue
             with suppress(CognuError):  # then the link is as it was
                 await session.change(stream)
+                ways.answered(reserve.address, self._now())
             return
 
     async def _accept(self, stream: SecureStream) -> None:
