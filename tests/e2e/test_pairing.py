@@ -13,7 +13,7 @@ import pytest
 
 from cognu.errors import E
 from cognu.mesh.codes import parse_offer
-from e2e.harness import NodeProcess, pair, refused
+from e2e.harness import NodeProcess, pair, refused, until
 from e2e.typing import Terminal
 
 
@@ -94,8 +94,11 @@ async def test_what_is_asked_is_agreed_to_at_a_terminal_and_ends_when_it_is_take
         await refused(file.read_all(), E.REVOKED)
         file.close()
         assert (await pi.rpc("drop", peer="desk"))["told"]
-        [row] = await desk.rpc("peers")
-        assert not row["connected"]
+
+        async def away() -> bool:
+            return not (await desk.rpc("peers"))[0]["connected"]
+
+        await until(desk, away)
 
 
 def _code_at(terminal: Terminal) -> list[str]:
