@@ -93,6 +93,12 @@ async def test_a_machines_address_may_be_a_name_which_the_resolver_knows() -> No
     ]
 
 
+@pytest.mark.parametrize("query", ["!kind=notes", "!sys=pi ip", "!", "net!$fs!9fs", "tcp!$auth!567", "udp!$!1"])
+async def test_cs_tells_nothing_by_attributes_and_says_where_that_is_found(query: str) -> None:
+    said = await refused(E.NOTSUP, server().write("cs", query.encode(), OWRITE))
+    assert "/mnt/registry/find" in str(said)
+
+
 async def test_a_service_that_is_not_in_the_table_is_asked_of_the_host() -> None:
     client = server()
     assert (await ask(client, "cs", "net!printer!munin"))[0] == "/net/tcp/clone 10.0.0.1!4949"

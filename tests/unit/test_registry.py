@@ -217,6 +217,14 @@ async def test_what_persists_stays_until_it_is_removed() -> None:
     assert await bench.index() == []
 
 
+@pytest.mark.parametrize(("word", "stays"), [("yes", True), ("1", True), ("no", False), ("0", False)])
+async def test_persisting_is_said_as_here_or_as_in_inferno(word: str, stays: bool) -> None:
+    bench = Bench()
+    bench.client.server.clunk(await bench.hold(f"notes persist {word}"))
+    assert await bench.index() == (["notes"] if stays else [])
+    await refused(E.USAGE, bench.hold("other persist perhaps"))
+
+
 async def test_what_is_to_be_refreshed_goes_when_it_is_not() -> None:
     bench = Bench()
     fid = await bench.hold("notes kind a refresh 10")

@@ -7,6 +7,9 @@ A host may be a machine's pet name: a line for each address that it is known by,
 lends its network, the last line leads through that to the machine itself: `/n/pi/net/tcp/clone 127.0.0.1!80`. So who
 tries them in turn, as dial(2), reaches what listens there for itself alone, and a machine whose address is not known.
 A service is a number, a name of the table here, or one that the host knows.
+
+What cs of Plan 9 answers from the network's database, `net!$ATTRIBUTE!SERVICE` and `!ATTRIBUTE=VALUE...`, is not
+answered here: what has attributes is in the registry, and whoever has a network is not told of that by it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from cognu.files.tree import TreeFid
 
 LOOPBACK = "127.0.0.1"
 MAX_QUERY = 1024
+ELSEWHERE = "services are found by their attributes in /mnt/registry/find, or with the command services"
 SERVICES = {
     "9fs": 564,
     "9p": 564,
@@ -48,8 +52,10 @@ SERVICES = {
 def parse_query(query: str) -> tuple[str, str, str]:
     """(protocol, host, service) of `tcp!host!service`, `udp!…` or `net!…` (tcp), ("unix", path, "") of `unix!/path`.
 
-    Raises USAGE, and NOPROTO for a protocol that is not here.
+    Raises USAGE, NOPROTO for a protocol that is not here, and NOTSUP for what asks for attributes.
     """
+    if query.startswith("!"):
+        raise FileError(E.NOTSUP, query, ELSEWHERE)
     protocol, _, rest = query.partition("!")
     if protocol == "unix":
         if not rest.startswith("/") or "\0" in rest:
@@ -58,6 +64,8 @@ def parse_query(query: str) -> tuple[str, str, str]:
     host, _, service = rest.rpartition("!")
     if not host or not service or set(host + service) & set("! \0/\n\r\t"):
         raise FileError(E.USAGE, query, "net!HOST!SERVICE, tcp!…, udp!… or unix!/PATH")
+    if host.startswith("$"):
+        raise FileError(E.NOTSUP, query, ELSEWHERE)
     if protocol not in ("tcp", "udp", "net"):
         raise FileError(E.NOPROTO, protocol)
     return "udp" if protocol == "udp" else "tcp", host, service

@@ -31,6 +31,7 @@ MAX_TEXT: Final = MAX_SERVICES * MAX_LINE
 MAX_REFRESH: Final = 86400
 NAME, NODE, STATE, ADDRESS = "name", "node", "state", "address"
 PERSIST, REFRESH = "persist", "refresh"
+PERSISTS: Final = {"yes": True, "1": True, "no": False, "0": False}
 GIVEN: Final = frozenset({NAME, NODE, STATE})
 """Attributes that nobody gives: they are what the registry knows."""
 OFFERED: Final = ("9p:", "srv:")
@@ -170,11 +171,11 @@ class Registry:
         about = dict(service.attributes)
         known = self._own.get(service.name)
         persist, refresh = about.get(PERSIST, "no"), about.get(REFRESH, "0")
-        if persist not in ("yes", "no"):
-            raise FileError(E.USAGE, PERSIST, "yes or no")
+        if persist not in PERSISTS:
+            raise FileError(E.USAGE, PERSIST, "yes or no; 1 or 0 say the same")
         if not (refresh.isascii() and refresh.isdigit() and len(refresh) <= 5 and int(refresh) <= MAX_REFRESH):
             raise FileError(E.USAGE, REFRESH, f"seconds, up to {MAX_REFRESH}")
-        if known is not None and known.holder is not holder and not (known.holder is None and persist == "yes"):
+        if known is not None and known.holder is not holder and not (known.holder is None and PERSISTS[persist]):
             raise FileError(E.EXIST, service.name)
         if known is None and len(self._own) >= MAX_SERVICES:
             raise FileError(E.AGAIN, "services", f"{MAX_SERVICES} are registered")
@@ -182,7 +183,7 @@ class Registry:
         service = replace(service, attributes=shown)
         due = self._clock.monotonic() + int(refresh) * SECOND
         before = None if known is None else known.service
-        self._own[service.name] = _Own(service, None if persist == "yes" else holder, int(refresh), due)
+        self._own[service.name] = _Own(service, None if PERSISTS[persist] else holder, int(refresh), due)
         self._changed(before != service or known is None or known.refresh != int(refresh))
         return service
 
