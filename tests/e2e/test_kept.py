@@ -103,6 +103,26 @@ def test_a_shell_goes_on_without_its_terminal_and_every_line_is_there_when_it_is
 
 
 @pytest.mark.long
+def test_a_line_that_is_half_typed_is_there_at_a_window_of_another_size(desk: Machine) -> None:
+    with desk.terminal("cpu", "--keep", "pi") as user:
+        user.resize(24, 80)
+        number = begins(user)
+        user.type("echo half")
+        user.shows("echo half")
+        user.signal(signal.SIGKILL)
+        user.process.wait()
+    with desk.terminal("cpu", "-d", "-a", str(number), "pi") as user:
+        user.resize(12, 40)
+        user.shows("pi% echo half")
+        user.type(" and half" + ENTER)
+        user.shows("\nhalf and half\n", "pi%")
+        prints(user, "cat /dev/winsize", "12 40\n")
+        user.type(CTRL_D)
+        assert user.ends() == 0
+    assert kept(desk) == {}
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["window", "escape", "SIGTERM", "node"])
 def test_a_shell_is_kept_however_its_terminal_goes(desk: Machine, how: str) -> None:
     with desk.terminal("cpu", "--keep", "pi") as user:

@@ -9,6 +9,7 @@ that it ignores, and LC_CTYPE unless KEEP is 1. If the program can't be started 
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -50,8 +51,9 @@ def main(tell: int, limits: str, keep: str, argv: list[str]) -> None:
     try:
         bound(limits)
         os.execv(argv[0], argv)
-    except OSError as error:
-        os.write(tell, str(error.errno).encode())
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else errno.EINVAL  # a limit that the host does not take
+        os.write(tell, str(number).encode())
 
 
 if __name__ == "__main__":
