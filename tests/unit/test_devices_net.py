@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognu.devices.conversation import MAX_CONVERSATIONS
+from cognu.devices.conversation import MAX_CONVERSATIONS, PEER_CONVERSATIONS
 from cognu.devices.cs import MAX_QUERY, SERVICES, parse_query, parse_service
 from cognu.devices.net import NetServer
 from cognu.errors import E, FileError, LinkBroken
+from cognu.files.limits import Quota, Resource
 from cognu.files.server import Fid
 from cognu.ninep.types import ORDWR, OREAD, OWRITE
 from cognu.world import Stream, TcpStream
@@ -298,6 +299,48 @@ async def test_conversations_are_limited() -> None:
     await refused(E.AGAIN, client.open("tcp/clone", ORDWR))
     client.server.clunk(fids[0])
     await client.open("tcp/clone", ORDWR)
+
+
+class Shared:
+    """A network that two peers, by two connections each, and this machine use."""
+
+    def __init__(self, files: int = 4096) -> None:
+        self.base = Quota()
+        self.peers = [Quota(self.base, name, {Resource.FILES: files}) for name in ("peer desk", "peer pi")]
+        for peer in self.peers:
+            peer.set_share(50)
+        quotas = {1: self.base, **{pid: Quota(self.peers[pid % 2]) for pid in (2, 3, 4, 5)}}
+        self.server = NetServer(FakeNetwork(), unix=None, quota_of=lambda caller: quotas[caller.pid])
+
+    async def clone(self, pid: int, protocol: str = "tcp") -> Fid:
+        return await Client(self.server, Somebody(pid)).open(f"{protocol}/clone", ORDWR)
+
+
+async def test_one_peer_s_conversations_leave_others_all_of_theirs() -> None:
+    shared = Shared()
+    mine = [await shared.clone(pid, protocol) for pid in (2, 4) for protocol in ("tcp", "udp")
+            for _ in range(PEER_CONVERSATIONS // 4)]  # fmt: skip
+    for protocol in ("tcp", "udp", "unix"):
+        error = await refused(E.AGAIN, shared.clone(4, protocol))
+        assert "peer desk has 256 open" in str(error)
+    assert shared.peers[0].used(Resource.FILES) == PEER_CONVERSATIONS
+    others = [await shared.clone(3) for _ in range(PEER_CONVERSATIONS)]
+    own = [await shared.clone(1) for _ in range(MAX_CONVERSATIONS)]
+    await refused(E.AGAIN, shared.clone(1, "udp"))
+    shared.server.clunk(mine.pop())
+    mine.append(await shared.clone(2, "udp"))
+    for fid in (*mine, *others, *own):
+        shared.server.clunk(fid)
+    assert [quota.used(Resource.FILES) for quota in (shared.base, *shared.peers)] == [0, 0, 0]
+
+
+async def test_a_conversation_is_an_open_file_of_who_made_it() -> None:
+    shared = Shared(files=3)
+    fids = [await shared.clone(2), await shared.clone(4, "udp"), await shared.clone(4, "unix")]
+    assert "peer desk is 3" in str(await refused(E.DQUOT, shared.clone(2)))
+    await shared.clone(3)
+    shared.server.clunk(fids[1])
+    await shared.clone(2)
 
 
 async def test_unix_sockets_are_dialled_only_where_allowed() -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from cognu.errors import E, FileError
+from cognu.files.limits import Resource
 from cognu.files.mounts import MREPL
 from cognu.files.process import ProcessTable
 from cognu.files.rpc import answer_of, request_text
@@ -325,3 +326,18 @@ async def test_a_peer_holds_what_it_was_granted_and_nothing_of_the_way_there(pla
     here.exports.disconnect("f", session)
     here.exports.close()
     assert of_the_way() == before
+
+
+async def test_peers_hold_part_of_the_open_files_each_and_together_half() -> None:
+    exports = PeerExports(Here().base, ProcessTable(lambda: 0), open_files=64)
+    pi, desk, lap = (exports.quota(name, name) for name in ("pi", "desk", "lap"))
+    pi.take(Resource.FILES, 16)
+    with pytest.raises(FileError, match="peer pi is 16") as caught:
+        pi.take(Resource.FILES)
+    assert caught.value.error is E.DQUOT
+    desk.take(Resource.FILES, 16)
+    with pytest.raises(FileError, match="all peers is 32"):
+        lap.take(Resource.FILES)
+    pi.give(Resource.FILES)
+    lap.take(Resource.FILES)
+    assert PeerExports(Here().base, ProcessTable(lambda: 0)).quota("pi", "pi").bound(Resource.FILES) == 4096

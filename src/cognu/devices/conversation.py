@@ -17,22 +17,29 @@
 Making one, by `clone` or `listen`, takes opening for writing: who may only read makes nothing.
 
 A conversation ends, connected or not, when the last open file of it is closed (`devices/counted.py`).
+
+Each counts as an open file in the quota of who made it, and those of one peer have a number of their own, so that no
+peer's conversations leave others without (`Room`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
 from cognu.devices.naming import is_numeric
 from cognu.errors import E, FileError
+from cognu.files.limits import Quota, QuotaOf, Resource, nobodys, whose
 from cognu.files.nstext import split_words
 from cognu.files.server import Caller, MaybeAsync
 from cognu.files.steps import Steps, start
 from cognu.files.tree import Directory, Node, TreeFid, check_for_writing
 
 MAX_CONVERSATIONS = 1024
-"""Of one protocol."""
+"""That no peer made, of all protocols of a network."""
+PEER_CONVERSATIONS = 256
+"""That all of one peer made."""
 UNKNOWN = "::!0"
 """An address that is not known or not chosen, as ip(3) prints it."""
 CLOSED, CONNECT, ESTABLISHED = "Closed", "Connect", "Established"
@@ -58,9 +65,15 @@ class Conversation(Counted):
         for node in (self, ctl, *files):
             node.user = node.group = owner
         self.protocol = protocol
+        self.quota: Quota | None = None  # that it is charged to
         self.state = CLOSED
         self.local = UNKNOWN
         self.remote = UNKNOWN
+
+    def release(self) -> None:
+        super().release()
+        if self.opens == 0:
+            self.protocol.room.give(self.quota)
 
     @property
     def is_over(self) -> bool:
@@ -96,6 +109,39 @@ class Conversation(Counted):
         raise NotImplementedError
 
 
+class Room:
+    """How many conversations of one network each has: every peer by itself, and together all that no peer does."""
+
+    def __init__(self, quota_of: QuotaOf = nobodys) -> None:
+        self.quota_of = quota_of
+        self._held: Counter[Quota | None] = Counter()
+
+    def check(self, quota: Quota | None) -> None:
+        """Raises AGAIN, DQUOT where one more is too many."""
+        who = whose(quota)
+        most = MAX_CONVERSATIONS if who is None else PEER_CONVERSATIONS
+        if self._held[who] >= most:
+            raise FileError(E.AGAIN, "conversations", f"{f'{who.name} has' if who else 'there are'} {most} open")
+        if quota is not None:
+            quota.check(Resource.FILES)
+
+    def take(self, quota: Quota | None) -> None:
+        """Raises as `check`, with nothing taken."""
+        self.check(quota)
+        self._held[whose(quota)] += 1
+        if quota is not None:
+            quota.add(Resource.FILES, 1)
+
+    def give(self, quota: Quota | None) -> None:
+        """One that was taken is over."""
+        who = whose(quota)
+        self._held[who] -= 1
+        if not self._held[who]:
+            del self._held[who]
+        if quota is not None:
+            quota.give(Resource.FILES)
+
+
 Make = Callable[["Protocol", int, str], Conversation]
 """(protocol, number, owner): a new conversation."""
 
@@ -103,22 +149,20 @@ Make = Callable[["Protocol", int, str], Conversation]
 class Protocol(Directory):
     """`/net/NAME`."""
 
-    def __init__(self, name: str, make: Make) -> None:
-        super().__init__(name, [Clone(lambda caller: self.new(caller.user))])
+    def __init__(self, name: str, make: Make, room: Room) -> None:
+        super().__init__(name, [Clone(lambda caller: self.new(caller.user, room.quota_of(caller)))])
         self._make = make
         self._last = -1
+        self.room = room
 
-    def new(self, owner: str) -> Conversation:
-        """A conversation that is not held yet; whoever gets no fid of it releases it. Raises AGAIN."""
-        self.check_room()
+    def new(self, owner: str, quota: Quota | None) -> Conversation:
+        """A conversation, charged to `quota`, that is to be held at once. Raises AGAIN, DQUOT."""
+        self.room.take(quota)
         self._last += 1
         conversation = self._make(self, self._last, owner)
+        conversation.quota = quota
         self.add(conversation)
         return conversation
-
-    def check_room(self) -> None:
-        if len(self.children) > MAX_CONVERSATIONS:
-            raise FileError(E.AGAIN, "conversations", f"{MAX_CONVERSATIONS} are open")
 
 
 class _File(CountedFile):

@@ -20,6 +20,7 @@ from cognu.devices.conversation import (
     FINWAIT,
     Conversation,
     Protocol,
+    Room,
     ip_address,
     split_address,
     world_address,
@@ -30,6 +31,7 @@ from cognu.devices.lookups import Lookups
 from cognu.devices.naming import Machines, Nobody, Resolver
 from cognu.devices.udp import UdpConversation
 from cognu.errors import E, FileError, LinkBroken
+from cognu.files.limits import QuotaOf, nobodys
 from cognu.files.server import Caller, Fid, MaybeAsync
 from cognu.files.tree import Directory, TreeFid, TreeServer
 from cognu.world import Announcement, Network, TcpStream
@@ -143,13 +145,13 @@ class TcpConversation(StreamConversation):
         async with self._listening:
             if self._announcement is None or self.state != ANNOUNCED:
                 raise FileError(E.NOTANNOUNCED, self.name)
-            self.protocol.check_room()
+            self.protocol.room.check(self.quota)
             try:
                 stream = await self._announcement.accept()
             except LinkBroken as error:
                 raise FileError(E.NOTANNOUNCED, self.name, error.error.text) from None
         try:
-            call = self.protocol.new(self.user)
+            call = self.protocol.new(self.user, self.quota)
         except FileError:
             stream.close()
             raise
@@ -188,25 +190,26 @@ class NetServer(TreeServer):
 
     `announce`: whether calls may be taken here, and not only made. Where not, it is for lending: what was opened ends
     with the right to it, and a tree attached as `listen=PORTS` takes calls at these. `machines` are what cs and dns
-    know by name, `lookups` what asks the host for the rest.
+    know by name, `lookups` what asks the host for the rest. Conversations are charged to what `quota_of` gives.
     """
 
     def __init__(
         self, network: Network, *, unix: Collection[str] | None = (), announce: bool = False, spec: str = "#I",
-        machines: Machines | None = None, lookups: Lookups | None = None,
+        machines: Machines | None = None, lookups: Lookups | None = None, quota_of: QuotaOf = nobodys,
     ) -> None:  # fmt: skip
+        room = Room(quota_of)
         resolver = Resolver(network, machines or Nobody(), lookups or Lookups())
 
         def tree(ports: range) -> Directory:
             protocols = [
                 Protocol("tcp", lambda protocol, number, owner: TcpConversation(
-                    protocol, number, owner, network, ports)),
+                    protocol, number, owner, network, ports), room),
                 Protocol("udp", lambda protocol, number, owner: UdpConversation(
-                    protocol, number, owner, network, ports)),
+                    protocol, number, owner, network, ports), room),
             ]  # fmt: skip
             if unix is None or unix:
                 protocols.append(Protocol("unix", lambda protocol, number, owner: UnixConversation(
-                    protocol, number, owner, network, unix)))  # fmt: skip
+                    protocol, number, owner, network, unix), room))  # fmt: skip
             names = [protocol.name for protocol in protocols]
             # What is lent is another machine's to use, and there /n has its own peers.
             cs = ConnectionServer(resolver, names, ways=announce)

@@ -210,14 +210,14 @@ class UdpConversation(Conversation):
             shared = self._shared
             if shared is None or self._call is not None or self._headers or not shared.announced:
                 raise FileError(E.NOTANNOUNCED, self.name)
-            self.protocol.check_room()
+            self.protocol.room.check(self.quota)
             shared.start()
             while not shared.fresh:
                 shared.came.clear()
                 await shared.came.wait()
                 if not shared.announced:
                     raise FileError(E.NOTANNOUNCED, self.name, "hung up")
-            made = self.protocol.new(self.user)
+            made = self.protocol.new(self.user, self.quota)
             assert isinstance(made, UdpConversation)
             call = shared.next()
             made._shared, made._call = shared, call

@@ -25,6 +25,7 @@ from cognu.node.assembly import running
 from cognu.node.base import UMASK
 from cognu.node.settings import ISOLATED, MOST_RUNNERS, Home, check_name, load_settings, save_settings
 from cognu.world.memory import keep_freed_memory
+from cognu.world.open_files import raise_open_files
 from cognu.world.real import real_world
 
 LOG_BYTES = 8 << 20
@@ -76,6 +77,7 @@ def _log_to(home: Home, stderr: bool) -> None:
 
 async def _main(options: argparse.Namespace, home: Home, umask: int) -> None:
     keep_freed_memory()
+    open_files = raise_open_files()
     world = real_world()
     settings = load_settings(world.disk, home, clean_name(socket.gethostname(), "node"))
     if options.name is not None:
@@ -90,7 +92,7 @@ async def _main(options: argparse.Namespace, home: Home, umask: int) -> None:
     if chosen:
         settings = replace(settings, **chosen)
         save_settings(world.disk, home, settings)
-    async with running(world, home, settings, getpass.getuser(), umask) as node:
+    async with running(world, home, settings, getpass.getuser(), umask, open_files) as node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, node.stopping.set)

@@ -52,10 +52,13 @@ LAST_MOMENT = 5.0
 
 
 @asynccontextmanager
-async def running(world: World, home: Home, settings: Settings, user: str, umask: int = UMASK) -> AsyncIterator[Node]:
+async def running(
+    world: World, home: Home, settings: Settings, user: str, umask: int = UMASK, open_files: int | None = None
+) -> AsyncIterator[Node]:
     """Start a node, and stop it in the end: everything it started ends, in reverse order.
 
     `umask` is of whoever starts it: files of the host that are made through the node have none of its permissions.
+    `open_files` is how many this process may have open, of which peers get a part; None: as many as are wanted.
     """
     node = Node(world, home, settings, user)
     async with AsyncExitStack() as stack:
@@ -82,7 +85,7 @@ async def running(world: World, home: Home, settings: Settings, user: str, umask
         node.base = await make_base(world, node.authority, node.processes, parts)
         stack.push_async_callback(_end_processes, node)
         node.store.fetch_from(channels.sources)
-        node.exports = PeerExports(node.base, node.processes)
+        node.exports = PeerExports(node.base, node.processes, open_files)
         stack.callback(node.exports.close)
         stack.callback(node.tokens.close)
         node.script = BaseScript(world, node.base, home.namespace, node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from cognu.devices.cons import cons_server
 from cognu.devices.env import env_server
@@ -98,6 +99,10 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
     tops = await _host_directories(world)
     root = root_server([*MORE_DIRECTORIES, *(f"/{name}" for name in tops)])
     registry = parts.registry or Registry(world.clock)
+    network = partial(
+        NetServer, world.network, unix=parts.unix, machines=parts.machines, lookups=parts.lookups,
+        quota_of=processes.quota_of,
+    )  # fmt: skip
     servers: dict[str, FileServer] = {
         "R": root,
         "U": host,
@@ -112,8 +117,8 @@ async def make_base(world: World, authority: Authority, processes: ProcessTable,
         "k": log_server(parts.log),
         "P": profile_server(world.machine, world.threads, parts.sysname, parts.labels),
         "h": man_server(world, directory()),
-        "I": NetServer(world.network, unix=parts.unix, announce=True, machines=parts.machines, lookups=parts.lookups),
-        "i": NetServer(world.network, unix=parts.unix, spec="#i", machines=parts.machines, lookups=parts.lookups),
+        "I": network(announce=True),
+        "i": network(spec="#i"),
         "V": store_server(parts.store, processes.quota_of),
         "N": parts.network,
         "n": parts.control,

@@ -15,7 +15,7 @@ from cognu.devices.root import SkeletonServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.attach import attach_own
 from cognu.files.chan import Chan, Domain
-from cognu.files.limits import PEER_LIMITS, PEER_SHARE, Quota
+from cognu.files.limits import PEER_LIMITS, PEER_SHARE, Quota, Resource
 from cognu.files.mounts import MAFTER, MCREATE, MREPL, ChanMover
 from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
@@ -69,7 +69,10 @@ class _Held:
 class PeerExports:
     """Grants in force, by peer's fingerprint, and the processes of peers' connections."""
 
-    def __init__(self, base: Process, processes: ProcessTable) -> None:
+    def __init__(self, base: Process, processes: ProcessTable, open_files: int | None = None) -> None:
+        """`open_files`: how many this node may have. Peers together have half of them at most, and one a quarter, so
+        that links and this machine's own user have the rest; None: it has no limit."""
+        self._open_files = open_files
         self._base = base
         self._processes = processes
         self._held: dict[str, dict[str, _Held]] = {}
@@ -81,6 +84,7 @@ class PeerExports:
         self.on_changed: Callable[[str], None] = lambda _: None
         """Called with a peer's fingerprint when other grants than before are in force for it."""
         self._fids: dict[str, FidRoom] = {}
+        self._together: Quota | None = None
         self._quotas: dict[str, Quota] = {}
         """What a peer's connections may use together. Kept when they end: what they left here counts on."""
 
@@ -263,7 +267,13 @@ class PeerExports:
     def quota(self, peer: str, name: str) -> Quota:
         """What all connections of a peer may use together."""
         if peer not in self._quotas:
-            self._quotas[peer] = Quota(self._base.quota, f"peer {name}", PEER_LIMITS)
+            limits = dict(PEER_LIMITS)
+            if self._open_files is not None:
+                limits[Resource.FILES] = min(limits[Resource.FILES], self._open_files // 4)
+            if self._together is None:
+                most = {} if self._open_files is None else {Resource.FILES: self._open_files // 2}
+                self._together = Quota(self._base.quota, "all peers", most)
+            self._quotas[peer] = Quota(self._together, f"peer {name}", limits)
             self._quotas[peer].set_share(PEER_SHARE)
         return self._quotas[peer]
 

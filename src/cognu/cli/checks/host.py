@@ -18,6 +18,7 @@ from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.probing import COMMAND
 from cognu.errors import E
 from cognu.world import MAX_SOCKET_PATH, Helpers
+from cognu.world.open_files import within_reach
 
 AREA = "host"
 OLDEST_PYTHON = (3, 11)
@@ -219,7 +220,7 @@ def free_port(host: str, port: int) -> Sequence[Found]:
 
 
 def _limits(subject: Subject) -> Sequence[Found]:
-    return open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return open_files(within_reach(*resource.getrlimit(resource.RLIMIT_NOFILE)))  # a node raises its own
 
 
 def _address_space(subject: Subject) -> Sequence[Found]:
