@@ -125,6 +125,12 @@ def test_who_is_near_is_shown_with_a_name_only_while_it_waits_to_be_paired_with(
     ]
 
 
+def test_where_nobody_is_near_that_is_said_and_when_others_are_looked_for() -> None:
+    assert near_lines({"discovery": "on", "near": []}, LATER) == ["nobody is near who was not joined"]
+    [line] = near_lines({"discovery": "pairing", "near": []}, LATER)
+    assert "only while one pairs" in line
+
+
 async def test_renaming_and_dropping_are_the_node_s(bench: Bench) -> None:
     renamed = {"peer": "attic", "fingerprint": "f", "changed": True}
     bench.system.world.answers |= {"rename": renamed, "drop": {"told": False}}

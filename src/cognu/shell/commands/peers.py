@@ -29,6 +29,7 @@ SHORT = 5
 """So many columns at the left are never long."""
 NOBODY = "no machine was joined yet; pair(1) and invite(1) do that"
 NEAR_HEADS = ("NAME", "STATE", "SINCE", "ID", "ADDRESS")
+NONE_NEAR = "nobody is near who was not joined"
 Row = dict[str, Any]
 
 
@@ -271,6 +272,9 @@ def near_lines(found: Row, now: int) -> list[str]:
     """Machines that are near and were not joined."""
     if found["discovery"] == "off":
         return ["discovery is off, so nobody is looked for; settings(5) has it"]
+    if not found["near"]:
+        only = ", but others are looked for only while one pairs; settings(5) has it"
+        return [NONE_NEAR + (only if found["discovery"] == "pairing" else "")]
     rows: list[tuple[str, ...]] = [NEAR_HEADS]
     for near in found["near"]:
         state = f"pairing, number {near['number']}" if near["number"] else "not joined"
