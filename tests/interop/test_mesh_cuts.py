@@ -19,7 +19,7 @@ import pytest
 from cognu.errors import E
 from cognu.files.server import LOCK_END, OAPPEND, Lock, Owner
 from cognu.ninep.types import ORDWR, OWRITE
-from e2e.harness import Client, File, refused
+from e2e.harness import Client, File, refused, until
 from hosts.kit import MIB, at_terminal, joined, sum_of, well, write_big
 from hosts.network import Host, Network
 
@@ -308,6 +308,12 @@ async def test_what_is_open_when_a_machine_is_away_for_too_long_ends_and_says_so
         assert E.AWAY.text in err.decode()
         assert "5 seconds" in err.decode()
         await network.mend("desk", "pi")
+
+        async def together() -> bool:
+            [row] = await here.rpc("peers")
+            return bool(row["connected"])
+
+        await until(here, together)  # and no command dials
         adding.close()
         assert await here.read(f"/n/pi{pi.shared}/log") == b"before\nmore\n"
 

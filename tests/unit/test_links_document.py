@@ -106,6 +106,8 @@ def test_the_examples_are_what_two_nodes_say() -> None:
         f"nothing is heard is dead after | {Timing().silence:g} |",
         f"settings(5)) | {Timing().retention:g} |",
         f"between dials | {Timing().first_delay:g} and {Timing().last_delay:g} |",
+        f"once the session is lost | {roaming.RETURN_FIRST:g} and {roaming.RETURN_LAST:g} |",
+        f"nobody answered {roaming.RETURN_FIRST:g} seconds ago",
         f"one address may take | {links.DIAL_SECONDS:g} |",
         f"the next address | {dialling.APART_SECONDS:g} |",
         f"are looked at every | {roaming.LOOK_SECONDS:g} |",

@@ -159,6 +159,21 @@ async def test_one_that_was_killed_and_is_started_again_ends_the_wait_at_once() 
         await again.close()
 
 
+async def test_who_hurries_in_the_very_turn_of_the_cut_has_it_dialled_at_once() -> None:
+    async with Two() as two:
+        await two.open()
+        hurry = two.dialler.session.hurry
+
+        def once() -> None:
+            two.dialler.session.on_away = lambda: None
+            hurry()
+
+        two.dialler.session.on_away = once
+        two.dialler.cut()
+        await turns()  # and no time passes
+        assert len(two.dialler.dialled) == 2
+
+
 async def test_a_clock_of_the_kit_wakes_in_order() -> None:
     clock, woken = HandClock(), []
 

@@ -94,6 +94,10 @@ class Addresses:
             tried.failed is not None and tried.failed >= max(heard, tried.proved or 0) for tried, heard in rows
         )
 
+    def failed_before(self, addresses: Iterable[str], before: int) -> bool:
+        """Whether at one of these nobody answered last, and that was before then."""
+        return any(self._fails(address) and (self._tried[address].failed or 0) < before for address in addresses)
+
     def ever_answered(self, addresses: Iterable[str]) -> bool:
         return any((tried := self._tried.get(address)) and tried.proved is not None for address in addresses)
 

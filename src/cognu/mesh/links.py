@@ -24,7 +24,8 @@ from cognu.mesh.identity import (
     certificate_public,
     fingerprint_of,
 )
-from cognu.mesh.roaming import HANDSHAKE_TRIPS, Roaming, clearly_nearer, host_of
+from cognu.mesh.liveness import SECOND
+from cognu.mesh.roaming import HANDSHAKE_TRIPS, RETURN_FIRST, RETURN_LAST, Roaming, clearly_nearer, host_of
 from cognu.mesh.session import NO_LINK, Channel, LinkStatus, Session
 from cognu.mesh.session_core import SessionCore, Timing
 from cognu.world import Listener, SecureStream, TlsKeys, World
@@ -84,6 +85,7 @@ class Mesh:
         network = world.network
         self._roaming = Roaming(world, lambda: network.interfaces(), self._hurry, self._seek, network.follow)
         self._dropped_by: set[str] = set()
+        self._pauses: dict[str, float] = {}  # of peers that were linked: the last between dials since
         self._new: set[str] = set()
         self.on_dropped: Callable[[Peer], None] = lambda _: None
         """Told of a peer that has dropped this node, as it was in the book until then."""
@@ -139,15 +141,20 @@ class Mesh:
         """Somebody says that a peer is at these addresses, numeric `HOST:PORT` (IPv6 in brackets).
 
         That may be a lie, and is nothing but a place to dial, where it must prove its key. What is no peer's, or no
-        address, is passed over. If one is new, a link that is wanted is dialled at once.
+        address, is passed over. If one is new, a link that is wanted is dialled at once. One where nobody answered is
+        worth a dial when it is said again, if there is no link.
         """
         if self._closed or self._book.get(fingerprint) is None:
             return
-        if self._of(fingerprint).hear(addresses, self._now()):
-            session = self._sessions.get(fingerprint)
-            if session is not None and not session.status.connected:
+        ways, session = self._of(fingerprint), self._sessions.get(fingerprint)
+        apart = session is not None and not session.status.connected
+        again = apart and ways.failed_before(addresses, self._now() - int(RETURN_FIRST * SECOND))
+        if ways.hear(addresses, self._now()):
+            if session is not None and apart:
                 session.hurry()
-            self._roaming.seek_soon(fingerprint)
+        elif not again:
+            return
+        self._roaming.seek_soon(fingerprint)
 
     def refuted(self, fingerprint: str, addresses: Sequence[str]) -> bool:
         """Whether a peer was dialled in vain at all the addresses where it is said to be, since that was said."""
@@ -217,6 +224,7 @@ class Mesh:
         """The end of `drop`, for one that was removed from the book before."""
         session = self._sessions.pop(fingerprint, None)
         self._addresses.pop(fingerprint, None)
+        self._pauses.pop(fingerprint, None)
         self._new.discard(fingerprint)
         self._roaming.forget(fingerprint)
         if session is not None:
@@ -254,18 +262,24 @@ class Mesh:
 
             def linked(stream: SecureStream, port: int, dialled: bool) -> None:
                 self._learn(fingerprint, stream, port, dialled)
-                if dialled:
-                    self._roaming.seek_later(fingerprint)
+                self._pauses[fingerprint] = 0.0
+                self._roaming.seek_later(fingerprint)
                 self._dropped_by.discard(fingerprint)
                 self._new.discard(fingerprint)
                 self.on_linked(fingerprint)
 
             session = Session(self._world, core, self._timing, dial, handle, linked, lambda: self._port)
-            session.on_away = lambda: self.on_away()
+            session.on_away = lambda: self._away(fingerprint)
             session.on_silent = lambda address: self._of(fingerprint).failed(address, self._now())
             self._sessions[fingerprint] = session
             self._roaming.begin()
         return session
+
+    def _away(self, fingerprint: str) -> None:
+        session = self._sessions.get(fingerprint)
+        if session is not None and session.away is None and not session.status.connected:
+            self._roaming.seek_soon(fingerprint)  # it gave the session up, and dials by itself no more
+        self.on_away()
 
     def _hurry(self, gone: Set[str]) -> None:
         """The network changed; `gone` are hosts that were this machine's addresses."""
@@ -274,14 +288,33 @@ class Mesh:
                 session.cut_link()
             session.hurry()
 
-    async def _seek(self, fingerprint: str) -> None:
+    async def _seek(self, fingerprint: str) -> float | None:
+        """See `Roaming`."""
+        peer, session = self._book.get(fingerprint), self._sessions.get(fingerprint)
+        if peer is None or session is None:
+            return None
+        if session.status.connected:
+            await self._seek_nearer(peer, session)
+            return None
+        return await self._come_back(fingerprint, session)
+
+    async def _come_back(self, fingerprint: str, session: Session) -> float | None:
+        """Link up again with a peer that was linked before; else, in how many seconds to try again."""
+        if session.away is not None or fingerprint in self._dropped_by or fingerprint not in self._pauses:
+            return None
+        with suppress(CognuError):
+            await session.connect()
+            return None
+        pause = self._pauses[fingerprint] = min(max(2 * self._pauses.get(fingerprint, 0.0), RETURN_FIRST), RETURN_LAST)
+        chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536  # so that two do not dial in step
+        return pause * (0.5 + chance / 2)
+
+    async def _seek_nearer(self, peer: Peer, session: Session) -> None:
         """Whether another address is clearly nearer than the one in use; then the session goes on over that.
 
         The side that dialled looks, so that not both do.
         """
-        peer, session = self._book.get(fingerprint), self._sessions.get(fingerprint)
-        if peer is None or session is None:
-            return
+        fingerprint = peer.fingerprint
         ways = self._of(fingerprint)
         used = session.status
         if used.connected and used.dialled and used.shortest is not None:

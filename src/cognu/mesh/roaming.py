@@ -7,8 +7,11 @@ the nearest way is used though another answered first, the side that dialled loo
 other addresses, one by one, and goes over to one that is clearly nearer.
 
 This machine's addresses are looked at every two seconds, and when the host says that they are others. That, a clock
-that jumps, and a pause that took too long (the
-machine was asleep) count as another network: links are asked whether they live, and who pauses between dials dials.
+that jumps, and a pause that took too long (the machine was asleep) count as another network: links are asked whether
+they live, and who pauses between dials dials.
+
+A peer that was linked since this node started, and whose session is lost, is dialled on, with pauses that grow to a
+minute, so that two machines come together again without anybody's doing. While the session is kept it dials by itself.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ SEEK_FIRST: Final = 5.0
 SEEK_AGAIN: Final = 300.0
 SEEK_SOON: Final = 1.0
 """When the network changed, or a new address was heard of."""
+RETURN_FIRST: Final = 5.0
+"""Seconds of the first pause between dials of a peer whose session is lost, and of the longest."""
+RETURN_LAST: Final = 60.0
 HANDSHAKE_TRIPS: Final = 3
 """Round trips until a peer has proved its key: TCP's, TLS's, and the listener's greeting."""
 LEAST_GAIN: Final = 1_000_000
@@ -79,11 +85,11 @@ class Roaming:
         world: Senses,
         interfaces: Callable[[], Mapping[str, str]],
         changed: Callable[[Set[str]], None],
-        seek: Callable[[str], Awaitable[None]],
+        seek: Callable[[str], Awaitable[float | None]],
         follow: Callable[[Callable[[], None]], Callable[[], None] | None],
     ) -> None:
         """`interfaces` and `follow` are the network's; `changed` is given the hosts that are not this machine's any
-        more; `seek` seeks a nearer way to a peer.
+        more; `seek` seeks a nearer way to a peer, or any, and gives in how many seconds to do so again, at the latest.
         """
         self._world = world
         self._interfaces = interfaces
@@ -112,8 +118,8 @@ class Roaming:
         await end_tasks(*self._searches.values())
 
     def seek_later(self, fingerprint: str) -> None:
-        """A link came up by this side's dialling. What is due sooner stays so."""
-        self._due.setdefault(fingerprint, self._after(SEEK_FIRST))
+        """A link came up. What is due sooner stays so."""
+        self._again(fingerprint, SEEK_FIRST)
 
     def seek_soon(self, fingerprint: str) -> None:
         self._due[fingerprint] = self._after(SEEK_SOON)
@@ -129,6 +135,10 @@ class Roaming:
         self._changed(gone)
         for fingerprint in self._due:
             self._due[fingerprint] = self._after(SEEK_SOON)
+
+    def _again(self, fingerprint: str, seconds: float) -> None:
+        after = self._after(seconds)
+        self._due[fingerprint] = min(self._due.get(fingerprint, after), after)
 
     def _after(self, seconds: float) -> int:
         return self._world.clock.monotonic() + int(seconds * SECOND)
@@ -157,4 +167,6 @@ class Roaming:
                 search.add_done_callback(lambda _, key=fingerprint: self._searches.pop(key, None))  # type: ignore[misc]
 
     async def _search(self, fingerprint: str) -> None:
-        await self._seek(fingerprint)
+        again = await self._seek(fingerprint)
+        if again is not None and fingerprint in self._due:
+            self._again(fingerprint, again)

@@ -644,6 +644,7 @@ class Session:
         self._up.clear()
         self.core.link_down()
         if self.core.alive and not self._closed:
+            self._hurried.clear()  # before the task begins: what hurries from now on counts
             self._away = self._spawn(self._stay_away())
             now = self._world.clock.now()
             self._set_away((now, now + int(self._timing.retention * SECOND)))
@@ -675,7 +676,6 @@ class Session:
         """From the loss of a link until the next one (which cancels this) or the end of the retention time."""
         over = self._now() + int(self._timing.retention * SECOND)
         delay = self._timing.first_delay
-        self._hurried.clear()
         while True:
             left = (over - self._now()) / SECOND
             if left <= 0:
