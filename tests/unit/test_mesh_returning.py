@@ -108,9 +108,10 @@ async def test_the_pauses_grow_to_a_minute_and_are_left_to_chance(tmp_path: Path
             raise FileError(E.HOSTUNREACH, "b")
 
         session._dial = nobody
+        gone = asyncio.Event()
+        a.mesh.on_away = gone.set
         await b.mesh.close()
-        while session.status.connected:
-            await asyncio.sleep(0)
+        await gone.wait()
         a.mesh._roaming.forget(peer)  # the test says when
         pauses: list[float] = []
         for count in range(1, 9):
