@@ -435,7 +435,7 @@ WORLDS = {
     "node/__main__.py": {"cognu.world.real": "makes the World"},
     "runtime/runner.py": {
         "cognu.world.real": "a clock and chance, which is all it has",
-        "cognu.world.net": "its one connection",
+        "cognu.world.sockets": "its one connection",
     },
 }
 """Who imports what makes a World's parts."""

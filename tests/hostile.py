@@ -35,8 +35,8 @@ from cognu.ninep.types import DMDIR, ORCLOSE, ORDWR, OREAD, OTRUNC, OWRITE, SetS
 from cognu.ninep.watches import ASKED, BROKEN, CONTENT, GONE, LOST, MADE, REMOVED, RENAMED
 from cognu.world import Stream
 from cognu.world.host_tree import RealHostTree
-from cognu.world.net import SocketStream
 from cognu.world.real import RealClock
+from cognu.world.sockets import SocketStream
 from host_kit import CountingThreads, world_with
 from joined import StoppedClock, attach_to, idle, local_process
 from serving import Client, Node, Somebody

@@ -22,7 +22,7 @@ from cognu.ninep import messages as m
 from cognu.ninep.codec import decode, encode
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import NOFID, NOTAG, Stat
-from cognu.world.net import SocketStream
+from cognu.world.sockets import SocketStream
 from joined import CountingServer, attach_to
 from memfs import MemFile
 from serving import Somebody, done

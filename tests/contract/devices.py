@@ -25,8 +25,8 @@ from cognu.files.mount import MountServer
 from cognu.files.server import Caller, FileServer
 from cognu.world import NO_HELPERS, Disk, Spawn, Threads
 from cognu.world.machine import RealMachine
-from cognu.world.net import SocketStream
 from cognu.world.real import RealClock, real_world
+from cognu.world.sockets import SocketStream
 from contract.servers import attach_root
 from serving import Client, Node
 from unit.test_devices_net import FakeNetwork

@@ -23,8 +23,8 @@ from cognu.files.shown import parse_filter
 from cognu.files.shownserver import ShownFid, ShownServer
 from cognu.files.steps import Steps, ready, start
 from cognu.ninep.messages import Dialect
-from cognu.world.net import SocketStream
 from cognu.world.real import RealClock, real_world
+from cognu.world.sockets import SocketStream
 from serving import Client, KeepingTree, Node, done
 
 

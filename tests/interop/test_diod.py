@@ -26,8 +26,8 @@ from cognu.files.server import OAPPEND, Entry, Lock, Owner
 from cognu.files.steps import Steps
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import DMDIR, DMNAMEDPIPE, ORDWR, OREAD, OWRITE, XATTR_CREATE, SetStat
-from cognu.world.net import SocketStream
 from cognu.world.real import RealClock
+from cognu.world.sockets import SocketStream
 from e2e.harness import Me, NodeProcess, end
 from interop.diods import NAMES, TEXT, place_with_files, program
 from joined import local_process

@@ -21,8 +21,8 @@ from cognu.files.mount import FarFid, MountServer
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.steps import Steps
 from cognu.ninep.types import ORDWR, OREAD
-from cognu.world.net import SocketStream
 from cognu.world.real import RealClock
+from cognu.world.sockets import SocketStream
 from serving import Client, Node, done
 
 

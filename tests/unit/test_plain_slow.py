@@ -20,8 +20,8 @@ from cognu.ninep import glance
 from cognu.ninep import messages as m
 from cognu.ninep.codec import decode
 from cognu.world.host_tree import RealHostTree
-from cognu.world.net import SocketStream
 from cognu.world.real import real_world
+from cognu.world.sockets import SocketStream
 from joined import Slow, idle
 from memfs import MemDirectory
 from prompt import LARGE, MSIZE, L, Prompt, plant, prompt, served

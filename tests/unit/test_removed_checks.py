@@ -50,7 +50,7 @@ REMOVED = [
     ),
     Removed(
         "an answer that promised more bytes than there are ends the connection",
-        "world/net.py",
+        "world/sockets.py",
         "        if len(rest) < count - sent:\n            self.close()\n            return False\n",
         "",
         "unit/test_plain_slow.py::test_a_file_that_shrinks_under_its_answer_ends_the_connection_not_in_other_bytes",

@@ -12,7 +12,8 @@ import pytest
 
 from cognu.errors import E, FileError, LinkBroken, Misuse
 from cognu.world.calls import MAX_DATAGRAM
-from cognu.world.net import BURST, RealNetwork
+from cognu.world.net import RealNetwork
+from cognu.world.sockets import BURST
 
 NETWORK = RealNetwork()
 LOOPBACK = "127.0.0.1:0"

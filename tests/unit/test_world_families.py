@@ -14,7 +14,8 @@ from cognu.cli.checks.finding import Level
 from cognu.errors import E, FileError
 from cognu.world import Stream, families, own
 from cognu.world.families import FAMILIES, TRIES, at_one_port
-from cognu.world.net import RealNetwork, SocketAddress, listening_socket
+from cognu.world.net import RealNetwork, listening_socket
+from cognu.world.sockets import SocketAddress
 
 NETWORK = RealNetwork()
 V4, V6 = socket.AF_INET, socket.AF_INET6

@@ -20,15 +20,8 @@ from hypothesis import strategies as st
 
 from cognu.errors import E, FileError, LinkBroken, Misuse
 from cognu.world import Stream
-from cognu.world.net import (
-    UNIX_PATH_LIMIT,
-    RealNetwork,
-    SocketListener,
-    SocketStream,
-    join_address,
-    lookup,
-    split_address,
-)
+from cognu.world.net import UNIX_PATH_LIMIT, RealNetwork, lookup
+from cognu.world.sockets import SocketListener, SocketStream, join_address, split_address
 
 Test = Callable[[], Coroutine[Any, Any, None]]
 Run = Callable[[Test], None]
@@ -411,7 +404,7 @@ async def test_running_out_of_descriptors_is_reported_and_the_connection_is_serv
     reported: asyncio.Queue[BaseException] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: reported.put_nowait(context["exception"]))
-    monkeypatch.setattr("cognu.world.net.ACCEPT_PAUSE", 0.0)
+    monkeypatch.setattr("cognu.world.sockets.ACCEPT_PAUSE", 0.0)
     served = asyncio.Event()
 
     async def accept(stream: Stream) -> None:

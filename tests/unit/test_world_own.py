@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cognu.world import own
-from cognu.world.net import RealNetwork, join_address
+from cognu.world.net import RealNetwork
+from cognu.world.sockets import join_address
 
 NETWORK = RealNetwork()
 

@@ -22,8 +22,9 @@ from typing import NamedTuple
 from cognu.cli.descriptors import DescriptorStream
 from cognu.errors import E, FileError
 from cognu.world import Child, Stream
-from cognu.world.net import RealNetwork, SocketStream, split_address
+from cognu.world.net import RealNetwork
 from cognu.world.real import RealClock, RealSpawn, RealThreads
+from cognu.world.sockets import SocketStream, split_address
 from cognu.world.timing import within
 
 SERVICES = {"9fs": 564, "9pfs": 564, "exportfs": 17007, "styx": 6666}

@@ -53,8 +53,8 @@ from cognu.runtime.runner_text import (
 from cognu.runtime.scheduler import Scheduler
 from cognu.runtime.wasi import IMPORTS, Program
 from cognu.world import wall
-from cognu.world.net import SocketStream
 from cognu.world.real import RealClock, RealRandom
+from cognu.world.sockets import SocketStream
 
 CHUNK = 1 << 20
 LOST = 69

@@ -10,8 +10,9 @@ import asyncio
 import socket
 
 from cognu.errors import E, FileError, LinkBroken, Misuse, from_oserror
-from cognu.world.net import BURST, SocketAddress, SocketStream, join_address, lookup, no_delay, split_address
+from cognu.world.net import lookup
 from cognu.world.refusals import printable, refusals
+from cognu.world.sockets import BURST, SocketAddress, SocketStream, join_address, no_delay, split_address
 
 MAX_DATAGRAM = 1 << 16
 """No datagram of udp has more bytes (RFC 768)."""

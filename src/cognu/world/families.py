@@ -11,7 +11,8 @@ import socket
 from typing import Final
 
 from cognu.errors import E, FileError
-from cognu.world.net import join_address, listening_socket
+from cognu.world.net import listening_socket
+from cognu.world.sockets import join_address
 
 FAMILIES: Final = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))
 TRIES: Final = 16

@@ -28,8 +28,9 @@ from cognu.world.desktop import find_helpers
 from cognu.world.disk import RealDisk
 from cognu.world.machine import RealMachine
 from cognu.world.neighbours import RealNeighbours
-from cognu.world.net import RealNetwork, SocketStream
+from cognu.world.net import RealNetwork
 from cognu.world.refusals import refusals
+from cognu.world.sockets import SocketStream
 
 T = TypeVar("T")
 log = logging.getLogger("cognu.world")

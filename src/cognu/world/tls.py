@@ -25,7 +25,8 @@ from functools import lru_cache
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, from_oserror
 from cognu.world import Attendant, Listener, SecureStream, Stream, TlsKeys
 from cognu.world.crowd import one_too_many, place_of
-from cognu.world.net import RealNetwork, SocketStream, join_address
+from cognu.world.net import RealNetwork
+from cognu.world.sockets import SocketStream, join_address
 
 RECORD = 16384
 """Plaintext bytes of a full record (RFC 8446 5.1)."""
