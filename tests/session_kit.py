@@ -80,7 +80,8 @@ class HandSenses:
 
 
 class Wire:
-    """One end of a `SecureStream` in memory. `full`: the host takes nothing of what is offered."""
+    """One end of a `SecureStream` in memory. `full`: the host takes nothing of what is offered, until `make_room`.
+    `deaf`: what is sent from here is lost, and nobody is told."""
 
     local = peer = "192.0.2.1:1"
     peer_certificate = b""
@@ -88,7 +89,8 @@ class Wire:
     def __init__(self) -> None:
         self.other: Wire
         self.arrived = bytearray()
-        self.closed = self.full = False
+        self.held = b""
+        self.closed = self.full = self.deaf = False
         self._attendant: Attendant | None = None
         self._changed = asyncio.Event()
 
@@ -108,12 +110,20 @@ class Wire:
         self._give(b"".join(buffers))
 
     def offer(self, *buffers: bytes | memoryview) -> bool:
+        self.held += b"".join(buffers)
         if not self.full:
-            self._give(b"".join(buffers))
+            data, self.held = self.held, b""
+            self._give(data)
         return not self.full
 
+    def make_room(self) -> None:
+        assert self._attendant is not None
+        self.full = False
+        self.offer()
+        self._attendant.room()
+
     def _give(self, data: bytes) -> None:
-        if not self.closed and not self.other.closed:
+        if not (self.closed or self.other.closed or self.deaf):
             self.other.arrived += data
             self.other._wake()
 

@@ -395,6 +395,11 @@ async def test_what_comes_faster_than_it_is_read_is_dropped_beyond_a_bound() -> 
     assert await reading == b"next"
     calls = [await net.called(there) for _ in range(MAX_CALLS - 1)]
     assert await net.text(f"{calls[0][1]}/remote") == "10.0.0.3!1"
+    more = asyncio.ensure_future(net.called(there))
+    await turns()
+    assert not more.done()  # the 10 more were dropped
+    line.incoming.put_nowait((b"", "10.0.0.4:1"))
+    assert await net.text(f"{(await more)[1]}/remote") == "10.0.0.4!1"
     assert not line.closed
     net.end()
     assert line.closed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -151,14 +152,28 @@ async def test_what_follows_a_handshake_and_is_no_data_harms_its_link_alone(tmp_
 async def test_no_ticket_lets_anybody_in_who_has_been_dropped(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (a, b):
         context = tls_module.make_context(keys_of(a, b), server=False)
-        host, port = b.address.rsplit(":", 1)
-        _, first = await asyncio.open_connection(host, int(port), ssl=context)
-        session = first.get_extra_info("ssl_object").session
+
+        def visit(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None, bool]:
+            """What is read first, the session with what came until then, and whether it is the one given."""
+            host, port = b.address.rsplit(":", 1)
+            with (
+                socket.create_connection((host, int(port))) as plain,
+                context.wrap_socket(plain, session=session) as there,
+            ):
+                try:
+                    greeting = there.recv(100)  # behind the tickets, if there are any
+                except OSError:
+                    greeting = b""
+                return greeting, there.session, bool(there.session_reused)
+
+        greeting, session, _ = await asyncio.to_thread(visit, None)
+        assert greeting == GREETING
         assert session is not None
         assert not session.has_ticket
-        first.close()
-        with suppress(ConnectionError, ssl.SSLError):
-            await first.wait_closed()
+        await b.mesh.drop("a")
+        greeting, _, reused = await asyncio.to_thread(visit, session)
+        assert greeting == b""
+        assert not reused
 
 
 async def test_who_is_dropped_between_its_handshake_and_its_hello_says_it_to_nobody(tmp_path: Path) -> None:

@@ -504,6 +504,24 @@ def test_a_label_has_an_upper_bound() -> None:
         pair.cores[0].open("x" * 1025)
 
 
+def test_a_hello_said_before_the_session_began_that_comes_late_is_refused_and_loses_nothing() -> None:
+    """Both dialled at once: the follower said hello on two links before it had an answer on either."""
+    pair = Pair()
+    late = parse_hello(pack_hello(pair.cores[1].hello()))
+    pair.link()
+    channel = pair.cores[1].open("x")
+    pair.cores[1].write(channel, [b"data"])
+    pair.settle()
+    with pytest.raises(ProtocolError) as caught:
+        pair.cores[0].take_hello(late, b"t" * 16, 0)
+    assert caught.value.error is E.STALE
+    [there] = pair.opened[0]
+    assert drain(pair.cores[0], there) == b"data"
+    pair.cores[0].write(there, [b"more"])
+    pair.settle()
+    assert drain(pair.cores[1], channel) == b"more"
+
+
 def test_the_follower_refuses_an_older_decision_and_a_wrong_resume() -> None:
     pair = linked()
     hello = pair.cores[1].hello()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE
+from cognu.mesh.roaming import LOOK_SECONDS, SEEK_AGAIN, SEEK_SOON, Roaming
+from cognu.mesh.session import BYE_SECONDS, GREETING_SECONDS, Channel
 from cognu.mesh.session_core import Timing
-from session_kit import HandClock, Side, Two, Wire, ends, turns, wires
+from mesh_core_kit import SECOND
+from session_kit import HandClock, HandSenses, SeededRandom, Side, Two, Wire, ends, turns, wires
 
 
 async def another_version(wire: Wire) -> None:
@@ -172,6 +176,153 @@ async def test_who_hurries_in_the_very_turn_of_the_cut_has_it_dialled_at_once() 
         two.dialler.cut()
         await turns()  # and no time passes
         assert len(two.dialler.dialled) == 2
+
+
+async def pauses_of(seed: int) -> list[float]:
+    """The first of those between the dials of a session whose peer nobody finds."""
+    async with Two(seed=seed) as two:
+        await two.open()
+        cut = two.clock.at / SECOND
+        two.dialler.dialled = [cut]
+        two.dialler.door = None
+        two.dialler.cut()
+        await two.clock.go(60)
+        return [after - before for before, after in itertools.pairwise(two.dialler.dialled)]
+
+
+async def test_pauses_double_up_to_the_longest_and_half_of_each_is_left_to_chance() -> None:
+    timing, seen = Timing(), []
+    for seed in (1, 50):
+        pauses = await pauses_of(seed)
+        whole = [min(timing.first_delay * 2**number, timing.last_delay) for number in range(len(pauses))]
+        assert len(pauses) >= 12
+        assert all(most * 0.499 <= pause <= most for pause, most in zip(pauses, whole, strict=True))
+        shares = [pause / most for pause, most in zip(pauses, whole, strict=True)]
+        assert max(shares) - min(shares) > 0.1
+        seen.append(pauses)
+    assert seen[0] != seen[1]  # two sides that notice a cut at the same time do not dial in step
+
+
+async def silent(wire: Wire) -> None:
+    """A peer that says nothing after its handshake, until the other side ends it."""
+    while await wire.read(1 << 10):
+        pass
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_a_peer_that_says_nothing_after_its_handshake_is_given_up_after_ten_seconds(leads: bool) -> None:
+    async with Two(leads) as two:
+        near, far = wires()
+        answering = asyncio.ensure_future(silent(far))
+        taking = asyncio.ensure_future(two.dialler.take(near))  # who was dialled
+        two.dialler.door = silent
+        connecting = asyncio.ensure_future(two.dialler.session.connect())  # who dialled
+        await two.clock.go(GREETING_SECONDS - 0.1)
+        assert not taking.done()
+        assert not connecting.done()
+        await two.clock.go(0.2)
+        for ended in (taking, connecting):
+            said = ended.exception()
+            assert isinstance(said, FileError)
+            assert said.error is E.TIMEDOUT
+        assert near.closed
+        await answering
+
+
+async def test_a_fault_of_a_handler_is_no_clean_end_to_the_other_side() -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+
+    async def faulty(channel: Channel) -> None:
+        await channel.write(b"half of")
+        raise ValueError("a fault")
+
+    async with Two() as two:
+        two.other.handler = faulty
+        channel = await two.dialler.session.open_channel("x")
+        assert await channel.read(100) == b"half of"
+        with pytest.raises(LinkBroken) as caught:
+            await channel.read(100)
+        assert caught.value.error is E.IO
+        assert [type(error) for error in told] == [ValueError]
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_who_closes_waits_a_while_until_the_host_has_taken_the_goodbye(room: bool) -> None:
+    async with Two() as two:
+        channel = await two.open()
+        [near, _] = two.dialler.wires
+        near.full = True
+        closing = asyncio.ensure_future(two.dialler.session.close(E.SESSIONLOST, "the node shut down"))
+        await two.clock.go(BYE_SECONDS - 0.1)
+        assert not closing.done()
+        assert not near.closed
+        if room:
+            near.make_room()
+            await turns()
+            assert not two.other.core.alive  # it was told
+        else:
+            await two.clock.go(0.2)
+            assert two.other.core.alive
+        assert closing.done()
+        assert near.closed
+        with pytest.raises(LinkBroken):
+            await channel.read(1)
+
+
+async def test_a_machine_that_was_asleep_asks_its_links_and_goes_on_over_another() -> None:
+    """Asleep, Linux's monotonic clock stands still and the wall clock does not; the peer gave the link up meanwhile."""
+    async with Two() as two:
+        session, clock = two.dialler.session, two.clock
+        roaming = Roaming(
+            HandSenses(clock, SeededRandom(3)), lambda: {"10.0.0.1": "eth0"}, lambda gone: session.hurry(), no_search,
+            lambda _: None,
+        )  # fmt: skip
+        roaming.begin()
+        channel = await two.open()
+        await clock.go(4)
+        assert len(two.dialler.dialled) == 1
+        for wire in two.dialler.wires:
+            wire.deaf = True
+        clock.jump(3 * Timing().retention)
+        await clock.go(
+            LOOK_SECONDS + Timing().answer + Timing().tick + 0.2
+        )  # an idle link is asked after 7 seconds only
+        assert len(two.dialler.dialled) == 2
+        await channel.write(b"y")
+        assert await channel.read(1) == b"y"
+        await roaming.close()
+
+
+async def no_search(_: str) -> float | None:
+    raise AssertionError("no link was announced to it")
+
+
+async def test_forgetting_a_peer_ends_the_search_for_its_addresses() -> None:
+    clock = HandClock()
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def search(_: str) -> float | None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return None
+
+    roaming = Roaming(HandSenses(clock, SeededRandom(1)), dict, lambda _: None, search, lambda _: None)
+    roaming.begin()
+    roaming.seek_soon("peer")
+    await clock.go(SEEK_SOON + LOOK_SECONDS)
+    assert began.is_set()
+    assert not ended.is_set()
+    roaming.forget("peer")
+    await turns()
+    assert ended.is_set()
+    began.clear()
+    await clock.go(2 * SEEK_AGAIN)
+    assert not began.is_set()
+    await roaming.close()
 
 
 async def test_a_clock_of_the_kit_wakes_in_order() -> None:

@@ -631,7 +631,7 @@ class Session:
                 del failure  # an error that its own frame holds keeps all that is in use further up
 
     async def _tick(self, link: _Link) -> None:
-        while self._link is link and self.core.up:
+        while self._link is link and (self.core.up or self._closed):  # closed, it is left to `close`
             if not self.core.tick(self._now()):
                 link.silent = True
                 return
