@@ -170,3 +170,21 @@ async def test_a_far_shell_ends_with_its_node_whatever_it_waits_for(place: Path)
             assert await asyncio.to_thread(select.select, [life], [], []) == ([life], [], [])
         finally:
             os.close(life)
+
+
+async def test_a_far_shell_has_what_is_granted_below_dev_and_tmp_behind_its_own(place: Path) -> None:
+    async with pair(place, "run") as two, two.pi.client() as pi:
+        await two.pi.command("sh", "-c", "mkdir /tmp/shared /tmp/other; echo of pi >/tmp/shared/file")
+        before = (await cpu(two, "ls", "/dev")).output.split()
+        for path in ("/dev/profile", "/dev/kmesg", "/dev/random", "/tmp/shared"):
+            await pi.rpc("export", path=path, peer="desk")
+        there = await cpu(two, "eval", "cat /dev/profile/name; cat /tmp/shared/file; ls /tmp; cat /tmp/other; ls /dev")
+        name, content, *names = there.output.split(b"\n")
+        assert (name, content) == (b"pi", b"of pi"), there
+        assert names[0] == b"shared"
+        # Names that the shell has itself are its own, and no others are there than those that were granted.
+        assert sorted(names[1:-1]) == sorted([*before, b"kmesg", b"profile"]), there
+        assert ABSENT in there.errors
+        written = await cpu(two, "eval", "echo x >/tmp/shared/new; echo own >/tmp/own; cat /tmp/own; ls /tmp/shared")
+        assert written.output == b"own\nfile\n", written
+        assert E.ACCES.text.encode() in written.errors

@@ -25,7 +25,7 @@ from cognu.files.chan import Chan, Domain, Path
 from cognu.files.dispatch import dispatch
 from cognu.files.launch import SHELL, TOKEN_LABEL, TOKEN_VARIABLE, Launch
 from cognu.files.limits import USUAL_WEIGHT, Resource
-from cognu.files.mounts import MREPL, ChanMover, Device
+from cognu.files.mounts import MAFTER, MREPL, ChanMover, Device
 from cognu.files.namespace import Namespace
 from cognu.files.notes import note_signal
 from cognu.files.nscommands import apply
@@ -403,6 +403,7 @@ class Launcher:
         namespace = await node.exports.namespace(peer, ROOT_DIRECTORIES)
         try:
             self._add_devices(namespace, terminal)
+            granted = await node.exports.behind(peer, namespace, process)
             await finish(apply_to(process, namespace, SHELL_NAMESPACE, node))
             del namespace.devices["V"]  # /bin is all that a peer's shell may see of the store
             place = await finish(namespace.find(PLACE, namespace.root, process))
@@ -410,6 +411,8 @@ class Launcher:
             console = f"{PLACE}/dev" if terminal is None else "'#t'"
             await finish(apply_to(process, namespace, f"bind -a {console} /dev\n", node))
             namespace.devices.pop("t", None)  # nor may it have another terminal than its own
+            for at, behind in granted:
+                namespace.mount(behind, at, MAFTER)
             return namespace, await self._start_directory(namespace, process, f"{PLACE}{launch.cwd}")
         except BaseException:
             namespace.release()

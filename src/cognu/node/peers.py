@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from cognu.devices.root import SkeletonServer
+from cognu.devices.root import ROOT_DIRECTORIES, SkeletonServer
 from cognu.errors import CognuError, E, FileError
 from cognu.files.attach import attach_own
 from cognu.files.chan import Chan, Domain
@@ -35,6 +35,8 @@ REFUSED = ("#N", "#n", "#s", "#d", "#e", "#p", "#C")
 """Devices that are no peer's business: other peers' trees, this node's control, and what belongs to processes. And the
 host's commands, each of which has a grant of its own, `cmd:NAME`: no grant of a tree has them along."""
 PEER_FIDS = 65_536
+BEHIND = ("/dev", "/tmp")
+"""Where a peer's shell has files of its own and, behind them, what its peer was granted below these."""
 ALONE = ("#D",)
 """Devices of the person at this machine, which no grant of a tree that they are mounted in has along."""
 
@@ -263,6 +265,32 @@ class PeerExports:
         session.args, session.state = ["peer", name], State.RUNNING
         self._sessions.setdefault(peer, {})[session] = end
         return session
+
+    async def behind(self, peer: str, namespace: Namespace, process: Process) -> list[tuple[Chan, Chan]]:
+        """What a peer was granted below `BEHIND`, to be asked before its shell's own devices are bound there: each
+        place, and the directory with it, which is to be mounted there after them.
+
+        Of the same name as one of `#c`, which the shell has, it is taken out of the namespace.
+        """
+        skeleton, keep = namespace.root.server, []
+        assert isinstance(skeleton, SkeletonServer)
+        for place in (held.grant.place for held in self._in_order(peer)):
+            below = place.removeprefix("/dev/") if place.startswith("/dev/") else ""
+            if below:
+                try:
+                    (await finish(namespace.find(f"#c/{below.partition('/')[0]}", namespace.root, process))).close()
+                    continue
+                except FileError:  # it is none of the shell's own
+                    pass
+            keep.append(place)
+        skeleton.uproot([*ROOT_DIRECTORIES, *keep])
+        found: list[tuple[Chan, Chan]] = []
+        for top in BEHIND:
+            if any(place.startswith(f"{top}/") for place in keep):
+                at = await finish(namespace.find(top, namespace.root, process))
+                if at.server is skeleton:  # else all of it is another grant's
+                    found.append((at, at.share()))
+        return found
 
     def quota(self, peer: str, name: str) -> Quota:
         """What all connections of a peer may use together."""
