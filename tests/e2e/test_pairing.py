@@ -109,10 +109,11 @@ def _code_at(terminal: Terminal) -> list[str]:
     return [code, terminal.shows("\n").strip()]
 
 
-async def test_a_no_pairs_nobody_and_an_empty_line_is_a_no(place: Path) -> None:
+async def test_a_no_pairs_nobody_and_an_empty_line_is_a_no_whatever_was_typed_before(place: Path) -> None:
     async with pair(place) as two, two.desk.client() as desk, two.pi.client() as pi:
         with at_terminal(two.pi, "pair") as terminal:
             code = await asyncio.to_thread(_code_at, terminal)
+            terminal.type("y\ny")
             asked = await two.desk.begin("pair", "--ask", "net", *code)
             await asyncio.to_thread(terminal.shows, "agree? [y/N] ")
             terminal.type("\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from cognu.cli.answers import fresh_line
 from cognu.cli.asking import with_session
 from cognu.cli.peers import host_grants, may
 from cognu.cli.qr import drawn
@@ -200,16 +201,9 @@ def _drawn(text: str, below: int) -> list[str]:
 
 
 async def _yes_at_terminal() -> bool:
-    """Whether the line typed next says yes. Cancelled, it takes no byte."""
-    click.echo("agree? [y/N] ", nl=False, err=True)
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
-    return sys.stdin.readline(1024).strip().lower() in YES
+    """Whether the line that is typed to the question says yes. Cancelled, it takes no byte."""
+    typed = await fresh_line(sys.stdin.fileno(), lambda: click.echo("agree? [y/N] ", nl=False, err=True))
+    return typed.lower() in YES
 
 
 async def _unless(over: asyncio.Task[Event], asking: Coroutine[Any, Any, bool]) -> bool | None:
