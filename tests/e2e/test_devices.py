@@ -9,6 +9,7 @@ from pathlib import Path
 from cognu.errors import E
 from cognu.files.limits import PEER_LIMITS, Resource
 from cognu.ninep.types import ORDWR, OREAD
+from cognu.shell.hostpaths import DEVICES
 from e2e.harness import LOOPBACK, Client, NodeProcess, end, pair, refused, until
 from programs.build import build
 
@@ -79,6 +80,7 @@ async def test_the_log_the_drivers_and_top(place: Path) -> None:
         await node.start()
         async with node.client() as client:
             assert (await client.read("/dev/sysname")) == b"desk"
+            assert set(await client.list("/dev")) == DEVICES
             drivers = (await client.read("/dev/drivers")).decode().splitlines()
             assert {"#c cons", "#p proc", "#I ip", "#k log"} <= set(drivers)
             assert not any(line.endswith(" -") for line in drivers)

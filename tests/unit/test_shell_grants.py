@@ -162,4 +162,5 @@ def test_words_of_the_host_are_translated() -> None:
     assert _host_word("read:/tmp") == "read:/mnt/host/tmp"
     assert _host_word("/tmp:rw") == "/mnt/host/tmp:rw"
     assert _host_word("/tmp") == "/mnt/host/tmp"
+    assert _host_word("read:/dev/random") == "read:/dev/random"
     assert [_host_word(text) for text in ("pi", "net", "notes:r")] == ["pi", "net", "notes:r"]

@@ -431,6 +431,14 @@ def test_a_path_of_the_host_has_a_name_in_the_namespace(host: str, name: str) ->
     assert namespace_path(host, bound=lambda top: top != "/lib") == name
 
 
+def test_a_device_of_the_node_s_is_meant_also_where_the_host_has_one_of_its_name() -> None:
+    words = ("/dev/random", "/dev/time", "/dev/sensor/attic", "/dev//null", "/dev/../dev/zero")
+    for exists in (lambda _: True, lambda _: False):
+        assert [translate(word, exists) for word in words] == [*words]
+    assert translate("/dev/sda", lambda _: True) == "/mnt/host/dev/sda"
+    assert translate("/dev", lambda _: True) == "/mnt/host/dev"
+
+
 def test_only_absolute_paths_that_exist_are_translated() -> None:
     def exists(path: str) -> bool:
         return path == "/tmp/here"
