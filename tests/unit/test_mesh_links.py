@@ -89,6 +89,20 @@ async def test_status_says_who_is_connected_since_when_and_how(tmp_path: Path) -
         assert b.mesh.status()[0].connected
 
 
+async def test_where_peers_are_is_known_without_asking_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_nodes(tmp_path) as (a, b):
+        [before] = a.mesh.whereabouts()
+        assert before.address == ""
+        assert [row.address for row in before.reserves] == [b.address]
+        await a.mesh.connect("b")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(a.world.network), "interfaces", lambda _: pytest.fail("all interfaces are listed"))
+            [after] = a.mesh.whereabouts()
+        assert (after.peer.name, after.address, after.reserves) == ("b", b.address, ())
+
+
 @pytest.mark.parametrize("round_", range(3))
 async def test_both_dialling_at_once_end_up_with_one_session(tmp_path: Path, round_: int) -> None:
     async with two_nodes(tmp_path) as (a, b):

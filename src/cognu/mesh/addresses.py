@@ -90,9 +90,7 @@ class Addresses:
     def refuted(self, addresses: Iterable[str]) -> bool:
         """Whether at all of these a dial failed since the peer was last said to be there."""
         rows = [(self._tried.get(address, _Tried()), self._heard.get(address, 0)) for address in addresses]
-        return all(
-            tried.failed is not None and tried.failed >= max(heard, tried.proved or 0) for tried, heard in rows
-        )
+        return all(tried.failed is not None and tried.failed >= max(heard, tried.proved or 0) for tried, heard in rows)
 
     def failed_before(self, addresses: Iterable[str], before: int) -> bool:
         """Whether at one of these nobody answered last, and that was before then."""

@@ -59,6 +59,14 @@ class PeerStatus:
     waits: bool = False
 
 
+class Whereabouts(NamedTuple):
+    """A peer, the address by which it is linked (empty: it is not), and the others at which it may be reached."""
+
+    peer: Peer
+    address: str
+    reserves: tuple[Reserve, ...]
+
+
 class PeerAway(NamedTuple):
     """Whether a peer is linked; `away` and `refused` as in `Session`."""
 
@@ -135,6 +143,15 @@ class Mesh:
                     waits=not link.connected and not reserves,
                 )
             )  # fmt: skip
+        return rows
+
+    def whereabouts(self) -> list[Whereabouts]:
+        """All peers of the book, sorted by pet name. Nothing is asked of the host, as `status` does."""
+        now, rows = self._now(), []
+        for peer in self._book.all():
+            session = self._sessions.get(peer.fingerprint)
+            address = session.status.address if session is not None else ""
+            rows.append(Whereabouts(peer, address, self._of(peer.fingerprint).reserves(peer.addresses, address, now)))
         return rows
 
     def heard(self, fingerprint: str, addresses: Sequence[str]) -> None:

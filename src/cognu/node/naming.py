@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cognu.devices.naming import Known
-from cognu.mesh.links import PeerStatus
+from cognu.mesh.links import Whereabouts
 from cognu.node.grants import NET, grant_of
 from cognu.node.node import Node
 
@@ -18,7 +18,7 @@ class PeerMachines:
 
     def find(self, name: str) -> Known | None:
         """Where a peer is linked comes first. Only addresses where it proved its key, or that its user gave."""
-        peer = next((row for row in self._node.mesh.status() if row.peer.name == name), None)
+        peer = next((row for row in self._node.mesh.whereabouts() if row.peer.name == name), None)
         if peer is not None:
             lends = {NET, grant_of("write", "/net")} & set(peer.peer.received)
             return Known(_hosts(peer), f"/n/{name}/net" if lends else "")
@@ -27,13 +27,13 @@ class PeerMachines:
         return None
 
     def named(self, address: str) -> str | None:
-        for row in self._node.mesh.status():
+        for row in self._node.mesh.whereabouts():
             if address in _hosts(row):
                 return row.peer.name
         return self._node.settings.name if address in OWN else None
 
 
-def _hosts(row: PeerStatus) -> tuple[str, ...]:
-    linked = [row.address] if row.connected else []
+def _hosts(row: Whereabouts) -> tuple[str, ...]:
+    linked = [row.address] if row.address else []
     addresses = [*linked, *(reserve.address for reserve in row.reserves if not reserve.heard)]
     return tuple(dict.fromkeys(address.rpartition(":")[0].strip("[]") for address in addresses))
