@@ -12,10 +12,10 @@ The files are those of terminal(4). Between them and the terminal that the sessi
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from typing import Final, Protocol
 
+from cognu.devices.sequences import quiet
 from cognu.errors import CognuError, E, FileError
 from cognu.files.server import Caller
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
@@ -27,10 +27,6 @@ TYPED: Final = 64 * 1024
 """Bytes of input that may wait, beyond which none is taken from the terminal."""
 PIECES: Final = 256
 """Pieces of it, which may be empty: ends of the input."""
-_QUESTIONS = re.compile(
-    rb"\x1b(?:\[[0-9;?>=!]*(?:[cnt]|\$p)|\[>[0-9]*q|Z|\][0-9;]*\?(?:\x07|\x1b\\)|P[+$]q[^\x1b]*\x1b\\)"
-)
-"""What a terminal answers, as if it were typed (xterm's ctlseqs): asked once, and not again when it is shown again."""
 
 
 class Shown(Protocol):
@@ -77,7 +73,7 @@ class Ring:
         if self.begin > 0:
             _, newline, rest = data.partition(b"\n")
             data = rest if newline else data
-        return _QUESTIONS.sub(b"", data)
+        return quiet(data)
 
 
 class KeptTerminal:
