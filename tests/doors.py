@@ -175,7 +175,7 @@ OF_THE_WORLD: Rows = {
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours"},
     "mesh/identity.py": {"PeerBook._write": "self._disk", "load_identity": "world.disk"},
     "mesh/invitations.py": {"Invitations.__init__": "world.disk self._disk", "Invitations._put": "self._disk"},
-    "mesh/join.py": {"Inviter._listen": "self._world.network", "connect_any": "world.network"},
+    "mesh/join.py": {"Inviter._listen": "self._world.network", "connect_any.attempt": "world.network"},
     "mesh/links.py": {
         "Mesh.__init__": "world.network",
         "Mesh._attempt": "self._world.network",
@@ -236,7 +236,7 @@ OPENED: Rows = {
     "mesh/discovery.py": {"Discovery._enter": "self._world.neighbours.meet"},
     "mesh/join.py": {
         "Inviter._listen": "self._world.network.listen_tls",
-        "connect_any": "world.network.connect_tls",
+        "connect_any.attempt": "world.network.connect_tls",
     },
     "mesh/spake.py": {"Exchange.__init__": "self._exchange.start"},  # arithmetic
     "mesh/links.py": {

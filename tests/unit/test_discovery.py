@@ -23,7 +23,7 @@ from cognu.mesh.announcement import (
 from cognu.mesh.discovery import MOST_NEAR, MOST_OF_A_PEER, Discovery, Me, Near, Pairing
 from cognu.mesh.identity import identity_from_seed, valid_name
 from cognu.world import Service
-from neighbours import FakeNeighbours, FakeNetwork
+from neighbours import FakeNeighbourhood, FakeNeighbours, FakeNetwork
 
 FINGERPRINTS = {name: identity_from_seed(name.encode().ljust(32)).fingerprint for name in ("desk", "pi", "lap")}
 
@@ -207,6 +207,39 @@ async def test_only_the_last_invitation_is_announced_and_ending_an_earlier_one_l
         first()
         await turns(lambda: not pi.discovery._tasks)
         assert [(row.number, row.joining) for row in desk.rows()] == [("2", ("192.0.2.2:5002",))]
+
+
+@pytest.mark.parametrize("what", ["announce", "look"])
+async def test_who_gives_up_while_it_enters_the_network_does_not_stay_there(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async with machines("desk", "pi", mode="pairing") as (desk, _):
+        reached = asyncio.Event()
+
+        async def announce(place: FakeNeighbourhood, service: Service | None) -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as slow:
+            slow.setattr(FakeNeighbourhood, "announce", announce)
+            slow.setattr(FakeNeighbourhood, "close", leave)
+            entering: asyncio.Future[object] = asyncio.ensure_future(
+                desk.discovery.announce_pairing("1", 5001) if what == "announce" else anext(desk.discovery.pairing())
+            )
+            await reached.wait()
+            entering.cancel()
+            await asyncio.wait([entering])
+            await turns(lambda: not desk.neighbours.network.places)
+        # Nobody is in the network for good, so the next one leaves it.
+        end = await desk.discovery.announce_pairing("2", 5002)
+        assert len(desk.neighbours.network.places) == 1
+        end()
+        await turns(lambda: not desk.neighbours.network.places)
+
+
+async def leave(place: FakeNeighbourhood) -> None:
+    place.machine.mine.remove(place)
+    place.machine.network.places.remove(place)
 
 
 async def test_where_discovery_is_off_nothing_is_said_or_heard() -> None:

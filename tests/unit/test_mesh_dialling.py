@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import cast
 
 import pytest
@@ -13,8 +14,9 @@ from cognu.errors import CognuError, E, FileError, LinkBroken
 from cognu.mesh.addresses import HEARD_SECONDS, TRIED_LIMIT, Addresses, Reserve, is_address
 from cognu.mesh.dialling import APART_SECONDS, Raced, race
 from cognu.mesh.identity import ADDRESS_LIMIT
+from cognu.mesh.join import connect_any
 from cognu.mesh.liveness import SECOND
-from cognu.world import Clock, SecureStream
+from cognu.world import Clock, SecureStream, TlsKeys, World
 
 A4, B4, C4 = "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"
 A6, B6 = "[2001:db8::1]:1", "[2001:db8::2]:1"
@@ -281,3 +283,53 @@ def test_what_is_heard_is_bounded_and_gets_old() -> None:
     for address in many:
         ways.failed(address, 0)
     assert len(ways._tried) == TRIED_LIMIT
+
+
+# -- joining and pairing dial so too -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Outside:
+    """As much of a World as `connect_any` uses."""
+
+    line: Line
+
+    @property
+    def clock(self) -> Steps:
+        return self.line.clock
+
+    @property
+    def network(self) -> Outside:
+        return self
+
+    async def connect_tls(self, address: str, keys: TlsKeys, timeout: float) -> SecureStream:
+        return await self.line.attempt(address)
+
+    def connect(self, *addresses: str) -> asyncio.Task[tuple[SecureStream | None, bool, str]]:
+        return asyncio.create_task(connect_any(cast(World, self), addresses))
+
+
+async def test_who_joins_waits_a_moment_for_an_address_where_nobody_answers() -> None:
+    line = Line()
+    joining = Outside(line).connect(A4, B4, C4)
+    await line.clock.go_on()
+    await line.clock.go_on()
+    await line.dials(3)  # none of them has failed
+    connection = Connection(C4)
+    line.answers[C4].set_result(connection)
+    assert await joining == (cast(SecureStream, connection), False, "")
+    assert line.answers[A4].cancelled()
+    assert line.answers[B4].cancelled()
+    assert not connection.closed
+
+
+async def test_who_joins_tries_every_address_and_is_told_of_each_in_their_order() -> None:
+    line = Line()
+    joining = Outside(line).connect(A4, B4)
+    await line.clock.go_on()
+    await line.dials(2)
+    line.answers[B4].set_exception(FileError(E.CONNREFUSED, B4))
+    line.answers[A4].set_exception(FileError(E.TIMEDOUT, A4))
+    stream, refused, where = await joining
+    assert (stream, refused) == (None, True)
+    assert where == f"{FileError(E.TIMEDOUT, A4)}; {FileError(E.CONNREFUSED, B4)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, LinkBroken
 from cognu.mesh import join as join_module
 from cognu.mesh import pair as pair_module
 from cognu.mesh import pairing as pairing_module
@@ -23,6 +23,7 @@ from cognu.mesh.join_messages import (
     Refusal,
 )
 from cognu.mesh.pairing import Proposal, Wish
+from cognu.world import SecureStream
 from mesh_support import read_exactly
 from neighbours import FakeNeighbours, FakeNetwork
 from pairing_kit import Machine, User, another, machines, refused, where
@@ -167,6 +168,40 @@ async def test_giving_up_while_the_one_who_typed_is_asked_ends_both(tmp_path: Pa
         showing.cancel()
         assert await refused(typing) == Refusal.GIVEN_UP.detail
         assert pi.user.left_alone.is_set()
+
+
+@pytest.mark.parametrize(("meanwhile", "why"), [("taken", Refusal.CODE_USED), ("given up", Refusal.GIVEN_UP)])
+async def test_a_right_code_that_comes_too_late_is_told_why_and_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str, why: Refusal
+) -> None:
+    told: list[Refusal] = []
+
+    async def not_taken(stream: SecureStream, refusal: Refusal) -> None:
+        told.append(refusal)
+        raise LinkBroken(E.CONNRESET, stream.peer)
+
+    monkeypatch.setattr(join_module, "refuse", not_taken)
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show()
+        code = await desk.code()
+        shown = desk.inviter._code
+        assert shown is not None
+        take = shown.take
+
+        def late() -> Refusal | None:
+            if meanwhile == "taken":
+                shown._taken = True
+            else:
+                showing.cancel()
+                shown.end()
+            return take()
+
+        monkeypatch.setattr(shown, "take", late)
+        await refused(pi.type(code))
+        assert told == [why]
+        assert shown._under_way == 0
+        showing.cancel()
+        await asyncio.wait([showing])
 
 
 async def test_giving_up_a_code_that_nobody_typed_closes_the_listener(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ class Discovery:
         self._offers = 0
         self._place: Neighbourhood | None = None
         self._users = 0
-        self._lock = asyncio.Lock()  # guards _place, _users and what is announced
+        self._lock = asyncio.Lock()  # guards _place and what is announced
         self._near = _Table()
         self._known = frozenset(peers())
         self._resting: dict[str, tuple[str, ...]] = {}  # told a moment ago; what is to be told next
@@ -264,14 +264,18 @@ class Discovery:
     # -- being in the network --
 
     async def _enter(self) -> None:
-        """Whoever calls it calls `_leave` later, but for `start`."""
-        async with self._lock:
-            self._users += 1
-            if self._mode != "off":
-                if self._place is None:
-                    self._instance = self._world.random.bytes(INSTANCE_BYTES)
-                    self._place = await self._world.neighbours.meet(KIND, self, self._families)
-                await self._say()
+        """Whoever calls it calls `_leave` later, but for `start`, and but for a call that fails or is cancelled."""
+        self._users += 1
+        try:
+            async with self._lock:
+                if self._mode != "off":
+                    if self._place is None:
+                        self._instance = self._world.random.bytes(INSTANCE_BYTES)
+                        self._place = await self._world.neighbours.meet(KIND, self, self._families)
+                    await self._say()
+        except BaseException:
+            self._spawn(self._leave())
+            raise
 
     async def _leave(self) -> None:
         async with self._lock:

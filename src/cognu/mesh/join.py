@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.audit import audit
 from cognu.mesh.codes import new_code
+from cognu.mesh.dialling import race
 from cognu.mesh.discovery import Finder
 from cognu.mesh.identity import (
     Identity,
@@ -325,9 +326,6 @@ class Inviter:
             transcript.add(body)
             await self._answer_element(stream, transcript, found, arrived)
             typed = await self._proven(stream, transcript, secret, (element, found.element), shown)
-            if isinstance(typed, _Typed) and not shown.take():
-                await refuse(stream, Refusal.CODE_USED)
-                return None
         except BaseException as error:
             self._code_failed(stream, shown, Refusal.CODE if isinstance(error, ProtocolError) else Refusal.GIVEN_UP)
             raise
@@ -335,6 +333,10 @@ class Inviter:
             self._code_failed(stream, shown, typed)
             spent = typed is Refusal.CODE and not shown.left
             await refuse(stream, Refusal.CODE_SPENT if spent else typed)
+            return None
+        late = shown.take()
+        if late is not None:
+            await refuse(stream, late)
             return None
         return typed
 
@@ -484,16 +486,20 @@ async def _reach(world: World, ticket: Ticket) -> SecureStream:
 
 
 async def connect_any(world: World, addresses: tuple[str, ...]) -> tuple[SecureStream | None, bool, str]:
-    """A connection to the first that answers, or None; whether one was refused; and what became of each."""
-    tried: list[str] = []
-    refused = False
-    for address in addresses:
-        try:
-            return await world.network.connect_tls(address, TlsKeys("", "", None), CONNECT_SECONDS), False, ""
-        except CognuError as error:
-            tried.append(str(error))
-            refused = refused or error.error is E.CONNREFUSED
-    return None, refused, "; ".join(tried)
+    """A connection to the first that answers, or None; whether one was refused; and what became of each.
+
+    They are dialled a little apart: those where nobody answers cost CONNECT_SECONDS all together.
+    """
+
+    async def attempt(address: str) -> SecureStream:
+        return await world.network.connect_tls(address, TlsKeys("", "", None), CONNECT_SECONDS)
+
+    raced = await race(world.clock, addresses, attempt)
+    if raced.stream is not None:
+        return raced.stream, False, ""
+    failed = dict(raced.failures)
+    refused = any(error.error is E.CONNREFUSED for error in failed.values())
+    return None, refused, "; ".join(str(failed[address]) for address in dict.fromkeys(addresses))
 
 
 async def challenged(stream: SecureStream) -> bytes:

@@ -112,15 +112,15 @@ class ShownCode:
         if not self._exchanges and not self._under_way:
             self.conclude(Refusal.CODE_SPENT.error())
 
-    def take(self) -> bool:
-        """An attempt was good: the code is used up. False if another was so first."""
+    def take(self) -> Refusal | None:
+        """An attempt was good: the code is used up. Why it is not, if another was so first, or it is over."""
         self._under_way -= 1
         if self._taken or self.over.is_set():
-            return False
+            return Refusal.CODE_USED if self._taken else Refusal.GIVEN_UP
         self._taken = True
         self._forget()
         self._begun.set()
-        return True
+        return None
 
     def conclude(self, result: Peer | CognuError) -> None:
         """What it came to; the first word holds."""
