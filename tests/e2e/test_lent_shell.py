@@ -188,3 +188,10 @@ async def test_a_far_shell_has_what_is_granted_below_dev_and_tmp_behind_its_own(
         written = await cpu(two, "eval", "echo x >/tmp/shared/new; echo own >/tmp/own; cat /tmp/own; ls /tmp/shared")
         assert written.output == b"own\nfile\n", written
         assert E.ACCES.text.encode() in written.errors
+        for verb in ("peers", "grants"):
+            refused = (await cpu(two, verb)).errors.decode()
+            assert E.NOTHERE.text in refused, refused
+        # A device's own refusal is not for want of a grant.
+        await pi.rpc("export", path="/dev/sysname", peer="desk", write=True)
+        there = await two.desk.command("sh", "-c", "echo x >/n/pi/dev/sysname")
+        assert b"pi: #c refuses it; there: cognu grants list" in there.errors, there

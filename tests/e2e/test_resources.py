@@ -106,7 +106,7 @@ async def test_a_command_is_granted_by_its_own_name_alone(place: Path) -> None:
         await two.pi.command("bind", "#C", "/tmp")
         await join(two.pi, two.desk, "read:/")
         await refused(pi.rpc("grant", peer="desk", grants=["write:/tmp"]), E.ACCES, "not lent on")
-        await refused(pi.rpc("grant", peer="desk", grants=["cmd:none"]), E.NOENT)
+        await refused(pi.rpc("grant", peer="desk", grants=["cmd:none"]), E.NOCOMMAND)
         await refused(pi.rpc("grant", peer="desk", grants=["cmd:any/0"]), E.USAGE, "cmd:NAME")
         await refused(pi.rpc("mint", path="/tmp", peer="desk"), E.ACCES, "not lent on")
         assert await desk.list("/n/pi/tmp") == []

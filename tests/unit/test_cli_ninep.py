@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -233,6 +235,44 @@ def test_rdwr_writes_a_line_and_prints_what_is_there_then(server: Serving, capsy
     assert (done.returncode, done.stdout, done.stderr) == (0, b"one\ntwenty\n", b"")
     with standard_input(b"x\n"):
         refuses(capsys, 1, E.NOENT, "rdwr", server.address, "none")
+
+
+class Answers:
+    """In place of an attached tree: a file that answers a request with the pieces it has for that, one to a read."""
+
+    def __init__(self, **answers: list[bytes | FileError]) -> None:
+        self.answers = answers
+        self.pieces: list[bytes | FileError] = []
+        self.at = 0
+
+    async def open(self, path: str, mode: int) -> Any:
+        return SimpleNamespace(close=lambda: None)
+
+    async def write(self, path: str, chan: object, offset: int, data: bytes) -> None:
+        self.pieces, self.at = [*self.answers[data.decode()]], 0
+
+    async def read(self, path: str, chan: object, offset: int) -> bytes:
+        assert offset == self.at
+        if not self.pieces:
+            await asyncio.Event().wait()
+        piece = self.pieces.pop(0)
+        if isinstance(piece, FileError):
+            raise piece
+        self.at += len(piece)
+        return piece
+
+
+async def test_rdwr_prints_an_answer_of_many_reads_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MORE_SECONDS", 0.01)
+    refusal = FileError(E.NOENT, "cs")
+    answers = Answers(many=[b"a 1\n", b"b 2\n", b"c", b""], once=[b"o", b"k", refusal], stream=[b"s\n"], none=[b""],
+                      bad=[refusal])  # fmt: skip
+    here, there = pair()
+    await there.write(b"many\nonce\nstream\nbad\nnone\n")
+    there.close()
+    put: list[bytes] = []
+    status = await remote.converse(cast(Any, answers), "/net/cs", here, lambda data: put.append(bytes(data)))
+    assert (b"".join(put), status) == (b"a 1\nb 2\nc\nok\ns\n\n", 1)
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

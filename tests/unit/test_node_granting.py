@@ -341,3 +341,14 @@ async def test_peers_hold_part_of_the_open_files_each_and_together_half() -> Non
     pi.give(Resource.FILES)
     lap.take(Resource.FILES)
     assert PeerExports(Here().base, ProcessTable(lambda: 0)).quota("pi", "pi").bound(Resource.FILES) == 4096
+
+
+async def test_a_command_that_the_settings_do_not_name_is_said_to_be_none() -> None:
+    here = Here(PI, DESK)
+
+    def find(*_: object) -> None:
+        raise FileError(E.NOENT, "#C/zzz")
+
+    here.base.namespace.find = find  # type: ignore[assignment, method-assign]
+    refused = await here.ask("grant", peer="pi", grants=["cmd:zzz"])
+    assert str(refused) == f"zzz: {E.NOCOMMAND.text}: not in settings.json"

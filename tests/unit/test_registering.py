@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from cognu.devices.registry import MAX_TEXT, SECOND, Registry
+from cognu.errors import E
 from cognu.files.server import Caller
 from cognu.files.tree import Directory, Text, TreeFid, TreeServer
 from cognu.ninep.watches import BROKEN, CONTENT
@@ -253,7 +256,8 @@ async def test_of_what_is_nonsense_or_too_much_nothing_is_taken() -> None:
             assert desk.index() == []
 
 
-async def test_a_machine_that_does_not_answer_is_given_up_and_asked_again() -> None:
+async def test_a_machine_that_does_not_answer_is_given_up_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     async with bench() as desk:
         desk.own["pi"].text = "a\n"
         desk.own["pi"].gate.clear()
@@ -261,6 +265,7 @@ async def test_a_machine_that_does_not_answer_is_given_up_and_asked_again() -> N
         await desk.link("f1", "f2")
         assert desk.index() == ["b!nas node nas"], "nobody waits for the other"
         await desk.clock.passes(ASK_SECONDS)
+        assert f"the services of pi can't be read now: {E.TIMEDOUT.text}" in caplog.messages
         desk.own["pi"].gate.set()
         await desk.clock.passes(AGAIN_SECONDS)
         assert desk.index() == ["b!nas node nas", "a!pi node pi"]

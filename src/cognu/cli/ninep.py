@@ -278,7 +278,7 @@ def rdwr_verb(setting: Setting, address: str, path: str, **how: Any) -> int:
         async def one(path: str) -> None:
             nonlocal status
             async with own_streams() as source:
-                status = await converse(remote, path, source, _put_line)
+                status = await converse(remote, path, source, _put)
 
         return max(await each([path], one), status)
 
@@ -293,11 +293,6 @@ def _prints_no_json(setting: Setting, name: str) -> None:
 def _put(data: bytes | memoryview) -> None:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-
-
-def _put_line(data: bytes | memoryview) -> None:
-    whole = bytes(data)
-    _put(whole if whole.endswith(b"\n") else whole + b"\n")
 
 
 @_part("trace", "cognu 9p trace /tmp/watched unix!/tmp/ns.me/acme")

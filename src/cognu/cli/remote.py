@@ -30,6 +30,8 @@ from cognu.world.timing import within
 
 T = TypeVar("T")
 
+MORE_SECONDS = 1.0
+"""How long `rdwr` waits for more of an answer that has begun."""
 BEGIN_SECONDS = 20.0
 """How long a server may take to agree on a version and to let this side attach."""
 CHUNK = 1 << 20
@@ -312,7 +314,8 @@ async def split_lines(source: Stream) -> AsyncIterator[bytes]:
 
 
 async def converse(remote: Remote, path: str, source: Stream, put: Callable[[bytes | memoryview], object]) -> int:
-    """Each line of `source` is written without its newline, and what is read then goes to `put`; 1 if any was refused.
+    """Each line of `source` is written without its newline, and what can be read then goes to `put`; 1 if any was
+    refused.
 
     A refusal is told and the next line is tried: so files that answer requests work (factotum(4), cs(3)).
     """
@@ -322,13 +325,30 @@ async def converse(remote: Remote, path: str, source: Stream, put: Callable[[byt
         async for line in split_lines(source):
             try:
                 await remote.write(path, chan, 0, line.removesuffix(b"\n"))
-                put(await remote.read(path, chan, 0))
+                await _answered(remote, path, chan, put)
             except FileError as error:
                 tell(error)
                 status = 1
         return status
     finally:
         chan.close()
+
+
+async def _answered(remote: Remote, path: str, chan: Chan, put: Callable[[bytes | memoryview], object]) -> None:
+    """An answer to its end, and a newline if it has none. The end of what has none is that nothing comes for a while,
+    or that there is an answer to one read alone.
+    """
+    piece: bytes | memoryview = await remote.read(path, chan, 0)
+    offset, last = 0, b""
+    while piece:
+        put(piece)
+        offset, last = offset + len(piece), bytes(piece[-1:])
+        try:
+            piece = await within(RealClock(), MORE_SECONDS, remote.read(path, chan, offset))
+        except (FileError, TimeoutError):
+            break
+    if last != b"\n":
+        put(b"\n")
 
 
 def tell(error: CognuError) -> None:

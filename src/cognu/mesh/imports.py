@@ -194,6 +194,8 @@ class NetworkServer(FileServer):
             if error.detail.startswith(LACKING):
                 kind = "write" if set(error.detail.removeprefix(LACKING)) & set("wc") else "read"
                 detail += f"{THERE}grants set {self._here} {kind}:/{'/'.join(names)}"
+            elif error.detail.startswith("#"):  # a device: what may be done to it is what it can, and was granted
+                detail += f"{THERE}grants list"
             raise FileError(error.error, error.subject, detail) from None
 
     # -- the contract ---------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from cognu.files.wants import is_within
 from cognu.kernel import Cap
 from cognu.ninep.fids import FidRoom
 from cognu.ninep.types import QTDIR
-from cognu.node.grants import RUN, PeerGrant, contradiction, parse_grant
+from cognu.node.grants import CMD, RUN, PeerGrant, contradiction, parse_grant
 
 log = logging.getLogger("cognu.peers")
 
@@ -205,7 +205,12 @@ class PeerExports:
 
     async def _hold(self, grant: PeerGrant) -> _Held:
         namespace = self._base.namespace
-        near = await finish(namespace.find(grant.source, self._base.cwd, self._base))
+        try:
+            near = await finish(namespace.find(grant.source, self._base.cwd, self._base))
+        except FileError as error:
+            if error.error is E.NOENT and grant.text.startswith(CMD):
+                raise FileError(E.NOCOMMAND, grant.text.removeprefix(CMD), "not in settings.json") from None
+            raise
         target, _ = namespace.cross(near)
         if grant.place == grant.source and not _may_lend(target):
             raise FileError(E.ACCES, grant.source, "this tree is not lent on")

@@ -142,7 +142,7 @@ class Following:
         if row in _NONSENSE | _NOT_GIVEN:
             self._registry.forget(key)
         else:
-            log.info("the services of %s can't be read now: %s", name, error)
+            log.info("the services of %s can't be read now: %s", name, str(error) or row.text)
             self._registry.away(key)
 
     async def _told(self, key: str, inbox: Inbox, wake: asyncio.Event) -> bool:

@@ -67,7 +67,7 @@ async def refresh_one(node: Node, peer: Peer) -> bool:
     try:
         received = await within(node.world.clock, ASK_SECONDS, _ask(node, peer))
     except (CognuError, TimeoutError) as error:
-        log.info("%s does not say what this node may do there: %s", peer.name, error)
+        log.info("%s does not say what this node may do there: %s", peer.name, str(error) or E.TIMEDOUT.text)
         return False
     known, now = node.book.get(peer.fingerprint), node.world.clock.now() // 10**9
     if known is None:
@@ -139,7 +139,7 @@ async def _told(node: Node, peer: Peer, label: str, what: str, seconds: float = 
     try:
         await within(node.world.clock, seconds, _say(link, label))
     except (CognuError, TimeoutError) as error:
-        log.info("%s was not told %s: %s", peer.name, what, error)
+        log.info("%s was not told %s: %s", peer.name, what, str(error) or E.TIMEDOUT.text)
         return False
     return True
 

@@ -662,8 +662,16 @@ class NodeSession:
         return {peer: granted[peer] for peer, _ in given["granted"] if peer in granted}
 
     async def rpc(self, verb: str, **arguments: object) -> Any:
-        """Ask the node itself, at /mnt/node/rpc. Raises what it answers; a refusal keeps its own subject and detail."""
-        file = await self.open("/mnt/node/rpc", "rw")
+        """Ask the node itself, at /mnt/node/rpc. Raises what it answers; a refusal keeps its own subject and detail.
+
+        NOTHERE where there is no such file, as in a shell of another machine.
+        """
+        try:
+            file = await self.open("/mnt/node/rpc", "rw")
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            raise FileError(E.NOTHERE, verb) from None
         try:
             await file.write(request_text(verb, arguments))
             return answer_of(await read_answer(file))

@@ -292,7 +292,16 @@ class RealSpawn:
     async def start_piped(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: str, errors: bool = True, bounds: Bounds | None = None
     ) -> Piped:
-        return await piped.start(argv, env, cwd, errors, bounds, RealChild)
+        try:
+            return await piped.start(argv, env, cwd, errors, bounds, RealChild)
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            raise FileError(E.NOENT, error.subject, f"the host has no {_missing(argv[0], cwd)}") from None
+
+
+def _missing(program: str, directory: str) -> str:
+    return f"program {program}" if os.path.isdir(directory) else f"directory {directory}"
 
 
 async def _log_said(pid: int, errors: asyncio.StreamReader) -> None:
