@@ -19,7 +19,8 @@ from cognu.errors import E, FileError, LinkBroken, Misuse
 from cognu.mesh.identity import Peer, certificate_der, identity_from_seed
 from cognu.mesh.links import Mesh
 from cognu.mesh.liveness import SECOND
-from cognu.mesh.session import FAILED_SECONDS, Channel
+from cognu.mesh.reaching import FAILED_SECONDS
+from cognu.mesh.session import Channel
 from cognu.mesh.session_core import Timing
 from cognu.world import Attendant, SecureStream, TlsKeys
 from cognu.world.net import RealNetwork
@@ -454,7 +455,7 @@ async def test_a_dial_that_failed_stands_for_a_second_and_no_longer(
 
         monkeypatch.setattr(a.mesh, "_attempt", counted)
         session = a.mesh._session(a.book.find("b"))
-        monkeypatch.setattr(session, "_now", lambda: now[0])
+        monkeypatch.setattr(session.reaching, "_now", lambda: now[0])
 
         async def refused() -> tuple[str, int]:
             """Why, and how many dials it took."""

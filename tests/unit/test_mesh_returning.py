@@ -87,7 +87,7 @@ async def test_one_that_is_heard_again_is_near_and_linked_again(
         line = Forwarder(b.address)
         line._listener = await real_world().network.listen_tcp(address, line._accept)
         ways.failed(address, a.world.clock.monotonic() - int(1000 * SECOND) - 1)
-        a.mesh._sessions[peer]._failure = None
+        a.mesh._sessions[peer].reaching._failure = None
         a.mesh.heard(peer, [address])
         await came.wait()
         assert a.mesh.status()[0].connected
@@ -104,7 +104,7 @@ async def test_the_pauses_grow_to_a_minute_and_are_left_to_chance(tmp_path: Path
         async def nobody() -> SecureStream:
             nonlocal tried
             tried += 1
-            session._failure = None
+            session.reaching._failure = None
             raise FileError(E.HOSTUNREACH, "b")
 
         session._dial = nobody
@@ -115,7 +115,7 @@ async def test_the_pauses_grow_to_a_minute_and_are_left_to_chance(tmp_path: Path
         a.mesh._roaming.forget(peer)  # the test says when
         pauses: list[float] = []
         for count in range(1, 9):
-            session._failure = None
+            session.reaching._failure = None
             pause = await a.mesh._seek(peer)
             assert pause is not None
             assert tried == count
@@ -124,7 +124,7 @@ async def test_the_pauses_grow_to_a_minute_and_are_left_to_chance(tmp_path: Path
         assert all(most / 2 <= pause <= most for pause, most in zip(pauses, whole, strict=True))
         assert len(set(pauses[4:])) > 1
         a.mesh.note_dropped(peer)  # and to one that dropped this machine nobody goes back
-        session._failure = None
+        session.reaching._failure = None
         assert await a.mesh._seek(peer) is None
         assert tried == 8
 
@@ -134,7 +134,7 @@ async def test_one_that_never_was_linked_is_not_dialled_without_a_command(tmp_pa
     a.knows(b, "b", "127.0.0.1:9")
     with pytest.raises(FileError):
         await a.mesh.connect("b")
-    a.mesh._sessions[b.identity.fingerprint]._failure = None
+    a.mesh._sessions[b.identity.fingerprint].reaching._failure = None
     assert await a.mesh._seek(b.identity.fingerprint) is None
     await a.mesh.close()
     await b.mesh.close()

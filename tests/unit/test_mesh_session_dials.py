@@ -125,7 +125,7 @@ async def test_calls_that_are_refused_prove_nothing_and_the_session_is_kept(dial
     async with Two(dialler_leads) as two:
         channel = await two.open()
         here, told = two.dialler.session, []
-        here.on_away = lambda: told.append((here.away is not None, here.refused))
+        here.reaching.on_away = lambda: told.append((here.reaching.away is not None, here.reaching.refused))
         two.dialler.door, two.dialler.error = None, FileError(E.CONNREFUSED, "leader")
         two.dialler.cut()
         await two.clock.go(Timing().retention - 10)
@@ -146,7 +146,7 @@ async def test_a_machine_that_refuses_for_all_of_the_retention_is_said_to() -> N
         assert isinstance(said, LinkBroken)
         assert said.error is E.AWAY
         assert E.CONNREFUSED.text in str(said)
-        assert not two.dialler.session.refused
+        assert not two.dialler.session.reaching.refused
 
 
 async def test_one_that_was_killed_and_is_started_again_ends_the_wait_at_once() -> None:
@@ -169,10 +169,10 @@ async def test_who_hurries_in_the_very_turn_of_the_cut_has_it_dialled_at_once() 
         hurry = two.dialler.session.hurry
 
         def once() -> None:
-            two.dialler.session.on_away = lambda: None
+            two.dialler.session.reaching.on_away = lambda: None
             hurry()
 
-        two.dialler.session.on_away = once
+        two.dialler.session.reaching.on_away = once
         two.dialler.cut()
         await turns()  # and no time passes
         assert len(two.dialler.dialled) == 2

@@ -68,7 +68,7 @@ class Whereabouts(NamedTuple):
 
 
 class PeerAway(NamedTuple):
-    """Whether a peer is linked; `away` and `refused` as in `Session`."""
+    """Whether a peer is linked; `away` and `refused` as in `Reaching`."""
 
     name: str
     linked: bool
@@ -235,7 +235,11 @@ class Mesh:
     def away(self) -> list[PeerAway]:
         """The peers of the book to which there is a session, sorted by pet name."""
         found = ((peer, self._sessions.get(peer.fingerprint)) for peer in self._book.all())
-        return [PeerAway(peer.name, at.status.connected, at.away, at.refused) for peer, at in found if at is not None]
+        return [
+            PeerAway(peer.name, at.status.connected, at.reaching.away, at.reaching.refused)
+            for peer, at in found
+            if at is not None
+        ]
 
     async def cut(self, fingerprint: str) -> None:
         """The end of `drop`, for one that was removed from the book before."""
@@ -286,7 +290,7 @@ class Mesh:
                 self.on_linked(fingerprint)
 
             session = Session(self._world, core, self._timing, dial, handle, linked, lambda: self._port)
-            session.on_away = lambda: self._away(fingerprint)
+            session.reaching.on_away = lambda: self._away(fingerprint)
             session.on_silent = lambda address: self._of(fingerprint).failed(address, self._now())
             self._sessions[fingerprint] = session
             self._roaming.begin()
@@ -294,7 +298,7 @@ class Mesh:
 
     def _away(self, fingerprint: str) -> None:
         session = self._sessions.get(fingerprint)
-        if session is not None and session.away is None and not session.status.connected:
+        if session is not None and session.reaching.away is None and not session.status.connected:
             self._roaming.seek_soon(fingerprint)  # it gave the session up, and dials by itself no more
         self.on_away()
 
@@ -317,7 +321,7 @@ class Mesh:
 
     async def _come_back(self, fingerprint: str, session: Session) -> float | None:
         """Link up again with a peer that was linked before; else, in how many seconds to try again."""
-        if session.away is not None or fingerprint in self._dropped_by or fingerprint not in self._pauses:
+        if session.reaching.away is not None or fingerprint in self._dropped_by or fingerprint not in self._pauses:
             return None
         with suppress(CognuError):
             await session.connect()

@@ -1,8 +1,8 @@
 """The session with one peer: `SessionCore` on links, a clock and tasks.
 
 `Session.run_link` gives the core a link, from either side, for as long as that link lasts; `connect` dials one. When a
-link is lost and channels are open, or this side dialled it, the session dials again until the retention time is over,
-with growing pauses, which `hurry` ends. `change` lets another link take the place of the one that is up.
+link is lost and channels are open, or this side dialled it, `Reaching` dials again until the retention time is over.
+`change` lets another link take the place of the one that is up.
 
 A link's bytes go from the loop's callback to the core and on to whoever waits, and what is written goes to the host at
 once: no task stands between. After that the link rests until the loop's next turn, so that what is written meanwhile
@@ -22,7 +22,7 @@ from typing import Any
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, Misuse, ProtocolError
 from cognu.mesh.frames import HELLO_SIZE, ID_SIZE, pack_hello, parse_hello
-from cognu.mesh.liveness import SECOND
+from cognu.mesh.reaching import Reaching
 from cognu.mesh.session_channel import ChannelState
 from cognu.mesh.session_core import QUEUE_LOW, Event, SessionCore, Timing
 from cognu.world import SecureStream, Senses
@@ -34,10 +34,6 @@ GREETING_SECONDS = 10.0
 GREETINGS = 8
 """Connections of a peer that have not greeted yet; with one more, the oldest is closed."""
 BYE_SECONDS = 1.0
-FAILED_SECONDS = 1.0
-"""How long a dial that found nobody stands for the next: one command asks more than once."""
-EXPECT_SECONDS = 10.0
-"""How long a peer that is away and can't be dialled is waited for: if it dialled before, it will again."""
 
 
 class Channel:
@@ -177,6 +173,7 @@ class _Link:
         self.stream = stream
         self.adopted: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.since: int | None = None  # wall-clock ns, once it carries
         self.failure: Exception | None = None  # a bug of this side; what a link may end with is not kept
         self.carrying = False
         self.emptied = asyncio.Event()  # the host took everything
@@ -250,18 +247,6 @@ class LinkStatus:
 NO_LINK = LinkStatus()
 
 
-class _Failure:
-    """That a dial found nobody, and until when that is the answer to others. Not the error itself, which leads to all
-    that was in use where it was raised."""
-
-    def __init__(self, error: FileError, until: int) -> None:
-        self._said = (error.error, error.subject, error.detail)
-        self.until = until
-
-    def again(self) -> FileError:
-        return FileError(*self._said)
-
-
 Dial = Callable[[], Awaitable[SecureStream]]
 """A new pinned connection to the peer; raises `CognuError`."""
 Handler = Callable[[Channel], Awaitable[None]]
@@ -285,21 +270,9 @@ class Session:
         self._linked = linked
         self._port = port
         self._link: _Link | None = None
-        self._since: int | None = None
-        self._up = asyncio.Event()
+        self.reaching = Reaching(world, timing, self)
         self._channels: dict[ChannelState, Channel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._attempt: asyncio.Task[None] | None = None
-        self._failure: _Failure | None = None
-        self._away: asyncio.Task[None] | None = None
-        self.away: tuple[int, int] | None = None
-        """Since when no link is up, and until when what waits for one is kept (wall-clock ns)."""
-        self.refused = False
-        """While it is away: whether the last dial was refused by the machine at the peer's address."""
-        self.on_away: Callable[[], None] = lambda: None
-        """Called when `away` or `refused` has changed, and when a link went with its session."""
-        self._hurried = asyncio.Event()
-        self._dialled = False
         self._greeting: dict[SecureStream, _Link] = {}  # the oldest first
         self._closed = False
         self.sent = 0
@@ -311,18 +284,15 @@ class Session:
     def status(self) -> LinkStatus:
         link, measure = self._link, self.core.measure
         if link is None or measure is None:
-            return LinkStatus(rtt=self.core.rtt, dialled=self._dialled, sent=self.sent, received=self._got)
+            return LinkStatus(rtt=self.core.rtt, dialled=self.reaching.dialled, sent=self.sent, received=self._got)
         return LinkStatus(
-            True, self._since, link.stream.peer, self.core.rtt, link.stream.local, self._dialled,
+            True, link.since, link.stream.peer, self.core.rtt, link.stream.local, self.reaching.dialled,
             measure.shortest, measure.rate, self.sent, self._got,
         )  # fmt: skip
 
     def hurry(self) -> None:
         """The network may be another now: the link is to prove itself; if there is none, dial without a pause."""
-        self._hurried.set()
-        self._failure = None
-        if self._attempt is not None and not self._up.is_set():
-            self._attempt.cancel()  # who waits for it begins another
+        self.reaching.hurry()
         self.core.ask()
         self.settle()
 
@@ -338,74 +308,18 @@ class Session:
         """
         if self._closed:
             stream.close()
-            self._check_open()
+            self.check_open()
         await self._begin(stream)
 
     async def connect(self) -> None:
-        """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came.
-
-        If nobody answered it raises the same without a dial for `FAILED_SECONDS`, unless a link came up or `hurry` was
-        called meanwhile.
-        """
-        while not self._up.is_set():
-            self._check_open()
-            if self._attempt is None or self._attempt.done():
-                if self._failure is not None and self._now() < self._failure.until:
-                    raise self._failure.again()
-                self._attempt = self._spawn(self._dial_once())
-                self._attempt.add_done_callback(self._attempt_over)
-            attempt = self._attempt
-            up = asyncio.ensure_future(self._up.wait())
-            try:
-                await asyncio.wait({attempt, up}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                up.cancel()
-            if attempt.done():
-                if not attempt.cancelled() and attempt.exception() is not None and not self._up.is_set():
-                    await self._failed(attempt.exception())
-                if not self._up.is_set() and not attempt.cancelled():
-                    error = attempt.exception()
-                    if error is not None:
-                        try:
-                            raise error
-                        finally:
-                            del error  # an error that its own frame holds keeps all that is in use further up
-
-    def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
-        # What it ended with is for those that waited for it: who comes later has another dialled.
-        if self._attempt is attempt:
-            self._attempt = None
-
-    async def _failed(self, error: BaseException | None) -> None:
-        """A dial ended with that: remember it, and wait for the peer's, if it may come."""
-        failure = self._failure = _Failure(error, 0) if isinstance(error, FileError) else None
-        del error  # see below
-        # The peer may have dialled at the same time, and ended this side's link for its own.
-        with suppress(TimeoutError):
-            await within(self._world.clock, GREETING_SECONDS, self._greeted())
-        await self._expect()
-        if failure is not None and failure is self._failure:
-            failure.until = self._now() + int(FAILED_SECONDS * SECOND)
-
-    async def _greeted(self) -> None:
-        """Until a link is up, or none is on its way."""
-        while not self._up.is_set():
-            adopted = [link.adopted for link in self._greeting.values() if not link.adopted.done()]
-            if not adopted:
-                return
-            await asyncio.wait(adopted, return_when=asyncio.FIRST_COMPLETED)
-
-    async def _expect(self) -> None:
-        """Wait a while for a peer that holds the session and has always been the one that dials."""
-        if self.core.alive and not self._dialled:
-            with suppress(TimeoutError):
-                await within(self._world.clock, EXPECT_SECONDS, self._up.wait())
+        """See `Reaching.connect`."""
+        await self.reaching.connect()
 
     async def open_channel(self, label: str) -> Channel:
         """A new channel to the peer's handler, over a link that is up. Raises as `connect` and `SessionCore.open`."""
-        self._check_open()
+        self.check_open()
         await self.connect()
-        self._check_open()
+        self.check_open()
         channel = self._adopt_channel(self.core.open(label))
         self.settle()
         return channel
@@ -416,7 +330,7 @@ class Session:
         """
         if self._closed:
             stream.close()
-            self._check_open()
+            self.check_open()
         await self._run(_Link(self, stream), dialled)
 
     def leave(self, here: E, there: E) -> None:
@@ -451,14 +365,14 @@ class Session:
             with suppress(TimeoutError):
                 await within(self._world.clock, BYE_SECONDS, link.emptied.wait())
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise LinkBroken(E.SESSIONLOST, self.core.peer, "closed here")
 
     def _now(self) -> int:
         return self._world.clock.monotonic()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def run_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -488,7 +402,7 @@ class Session:
                 link.send(buffers)
         for event, state in self.core.take_events() if self.core.events else ():
             if event is Event.OPENED:
-                self._spawn(self._serve(self._adopt_channel(state)))
+                self.run_task(self._serve(self._adopt_channel(state)))
                 continue
             channel = self._channels.get(state)
             if channel is not None:
@@ -497,7 +411,7 @@ class Session:
                     del self._channels[state]
         if not self.core.up:
             # The session was lost over this link; it is on its way out, and nothing new may begin on it.
-            self._up.clear()
+            self.reaching.up.clear()
             if self._link is not None and self._link.carrying and not self._closed:
                 self._link.end()
 
@@ -526,18 +440,41 @@ class Session:
 
     # Links
 
-    async def _dial_once(self) -> None:
-        """Dial and greet; returns when the link is adopted, and leaves it running."""
+    async def dial_once(self) -> None:
+        """See `Side`, as the next ones."""
         stream = await self._dial()
-        if self._up.is_set():
+        if self.reaching.up.is_set():
             stream.close()
             return
         await self._begin(stream)
 
+    async def greeted(self) -> None:
+        with suppress(TimeoutError):
+            await within(self._world.clock, GREETING_SECONDS, self._greetings_over())
+
+    async def _greetings_over(self) -> None:
+        while not self.reaching.up.is_set():
+            adopted = [link.adopted for link in self._greeting.values() if not link.adopted.done()]
+            if not adopted:
+                return
+            await asyncio.wait(adopted, return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def kept(self) -> bool:
+        return self.core.alive
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.core.channels)
+
+    def give_up(self, detail: str) -> None:
+        self.core.lose(E.AWAY, detail)
+        self.settle()
+
     async def _begin(self, stream: SecureStream) -> None:
         """Returns when the link is adopted, and leaves it running; raises what it ended with if it never was."""
         link = _Link(self, stream)
-        task = self._spawn(self._run(link, True))
+        task = self.run_task(self._run(link, True))
         task.add_done_callback(lambda _: stream.close())  # one that is cancelled before its first step runs no line
         try:
             await asyncio.wait({task, link.adopted}, return_when=asyncio.FIRST_COMPLETED)
@@ -582,31 +519,26 @@ class Session:
         stream, core = link.stream, self.core
         if core.leader:
             hello = parse_hello(await _read_exactly(stream, HELLO_SIZE))
-            self._check_open()
+            self.check_open()
             answer = core.take_hello(hello, self._world.random.bytes(ID_SIZE), self._now(), self._port())
             self._switch(link, hello.port, dialled)
             await stream.write(pack_hello(answer))
         else:
             await stream.write(pack_hello(core.hello(self._port())))
             hello = parse_hello(await _read_exactly(stream, HELLO_SIZE))
-            self._check_open()
+            self.check_open()
             core.take_use(hello, self._now())
             self._switch(link, hello.port, dialled)
 
     def _switch(self, link: _Link, port: int, dialled: bool) -> None:
         before, self._link = self._link, link
-        self._failure = None
-        self._since = self._world.clock.now()
-        self._dialled = dialled
+        link.since = self._world.clock.now()
         if before is not None:
             before.stream.close()
             before.end()
-        if self._away is not None:
-            self._away.cancel()
-            self._away = None
-        self._set_away(None)
+        self.reaching.linked(dialled)
         self._linked(link.stream, port, dialled)
-        self._up.set()
+        self.reaching.up.set()
         link.adopted.set_result(None)
         self.settle()
 
@@ -621,7 +553,7 @@ class Session:
             link.end()
             link.stream.close()
             await end_tasks(ticker)
-        if link.silent and self._dialled:
+        if link.silent and self.reaching.dialled:
             self.on_silent(link.stream.peer)
         failure = link.failure or (None if ticker.cancelled() else ticker.exception())
         if failure is not None:
@@ -640,63 +572,8 @@ class Session:
 
     def _link_lost(self) -> None:
         self._link = None
-        self._since = None
-        self._up.clear()
         self.core.link_down()
-        if self.core.alive and not self._closed:
-            self._hurried.clear()  # before the task begins: what hurries from now on counts
-            self._away = self._spawn(self._stay_away())
-            now = self._world.clock.now()
-            self._set_away((now, now + int(self._timing.retention * SECOND)))
-        else:
-            self.on_away()
-
-    def _set_away(self, away: tuple[int, int] | None) -> None:
-        if away != self.away:
-            self.away = away
-            self.refused = False
-            self.on_away()
-
-    def _note_refusal(self, refused: bool) -> None:
-        # It proves nothing: whoever has the peer's address now may refuse. So the session is kept all the same.
-        if refused != self.refused:
-            self.refused = refused
-            self.on_away()
-
-    async def _pause(self, seconds: float) -> bool:
-        """Whether `hurry` ended it."""
-        try:
-            await within(self._world.clock, seconds, self._hurried.wait())
-        except TimeoutError:
-            return False
-        self._hurried.clear()
-        return True
-
-    async def _stay_away(self) -> None:
-        """From the loss of a link until the next one (which cancels this) or the end of the retention time."""
-        over = self._now() + int(self._timing.retention * SECOND)
-        delay = self._timing.first_delay
-        while True:
-            left = (over - self._now()) / SECOND
-            if left <= 0:
-                break
-            # Both sides notice a cut at about the same time; chance keeps them from dialling in step.
-            chance = int.from_bytes(self._world.random.bytes(2), "big") / 65536
-            dials = self._dialled or bool(self.core.channels)  # who never dialled may not be able to
-            if await self._pause(min(delay * (0.5 + chance / 2) if dials else left, left)):
-                delay = self._timing.first_delay
-            if dials:
-                delay = min(delay * 2, self._timing.last_delay)
-                self._failure = None  # it was long enough
-                try:
-                    await self.connect()
-                except CognuError as error:
-                    self._note_refusal(error.error is E.CONNREFUSED)
-        self._away = self._failure = None
-        refusal = f"; {E.CONNREFUSED.text}" if self.refused else ""
-        self.core.lose(E.AWAY, f"{self._timing.retention:g} seconds{refusal}")
-        self._set_away(None)
-        self.settle()
+        self.reaching.lost(self.core.alive and not self._closed)
 
 
 async def _read_exactly(stream: SecureStream, count: int) -> bytes:
