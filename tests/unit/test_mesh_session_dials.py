@@ -325,6 +325,34 @@ async def test_forgetting_a_peer_ends_the_search_for_its_addresses() -> None:
     await roaming.close()
 
 
+async def test_what_is_heard_while_a_search_goes_on_is_searched_after_it_and_else_it_rests() -> None:
+    clock = HandClock()
+    searches: list[float] = []
+    gate = asyncio.Event()
+
+    async def search(_: str) -> float | None:
+        searches.append(clock.at / SECOND)
+        await gate.wait()
+        return 60.0
+
+    roaming = Roaming(HandSenses(clock, SeededRandom(1)), dict, lambda _: None, search, lambda _: None)
+    roaming.begin()
+    roaming.seek_soon("peer")
+    await clock.go(10)
+    assert len(searches) == 1
+    roaming.seek_soon("peer")
+    await clock.go(10)
+    assert len(searches) == 1
+    gate.set()
+    await clock.go(LOOK_SECONDS)
+    assert len(searches) == 2
+    await clock.go(59)
+    assert len(searches) == 2
+    await clock.go(LOOK_SECONDS + 1)
+    assert len(searches) == 3
+    await roaming.close()
+
+
 async def test_a_clock_of_the_kit_wakes_in_order() -> None:
     clock, woken = HandClock(), []
 

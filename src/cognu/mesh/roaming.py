@@ -159,12 +159,12 @@ class Roaming:
         if changed:
             log.info("the network may be another: links are tried anew")
             self.moved(gone)
-        for fingerprint in [key for key, due in self._due.items() if due <= now]:
+        # What is due while a search goes on is so after it: the way may be another than when that began.
+        for fingerprint in [key for key, due in self._due.items() if due <= now and key not in self._searches]:
             self._due[fingerprint] = self._after(SEEK_AGAIN)
-            if fingerprint not in self._searches:
-                search = asyncio.get_running_loop().create_task(self._search(fingerprint))
-                self._searches[fingerprint] = search
-                search.add_done_callback(lambda _, key=fingerprint: self._searches.pop(key, None))  # type: ignore[misc]
+            search = asyncio.get_running_loop().create_task(self._search(fingerprint))
+            self._searches[fingerprint] = search
+            search.add_done_callback(lambda _, key=fingerprint: self._searches.pop(key, None))  # type: ignore[misc]
 
     async def _search(self, fingerprint: str) -> None:
         again = await self._seek(fingerprint)
