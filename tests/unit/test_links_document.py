@@ -21,7 +21,7 @@ from cognu.mesh.frames import (
 )
 from cognu.mesh.identity import ADDRESS_LIMIT
 from cognu.mesh.outbox import FRAME_COST
-from cognu.mesh.session import GREETINGS
+from cognu.mesh.session import GREETING_SECONDS, GREETINGS
 from cognu.mesh.session_channel import CHANNEL_WINDOW
 from cognu.mesh.session_core import SESSION_WINDOW, UNREAD_LIMIT, SessionCore, Timing
 from cognu.world.tls import GREETING
@@ -108,6 +108,7 @@ def test_the_examples_are_what_two_nodes_say() -> None:
         f"between dials | {Timing().first_delay:g} and {Timing().last_delay:g} |",
         f"once the session is lost | {roaming.RETURN_FIRST:g} and {roaming.RETURN_LAST:g} |",
         f"nobody answered {roaming.RETURN_FIRST:g} seconds ago",
+        f"a greeting may take | {GREETING_SECONDS:g} |",
         f"one address may take | {links.DIAL_SECONDS:g} |",
         f"the next address | {dialling.APART_SECONDS:g} |",
         f"are looked at every | {roaming.LOOK_SECONDS:g} |",
