@@ -301,3 +301,9 @@ def test_changes_of_the_base_namespace_are_lines_of_a_script(home: Path, capsys:
     assert run([*at, "bind", "a\nb", "y"]) == 1
     assert (home / "namespace").read_text() == script
     assert os.listdir(home) == ["namespace"]
+
+
+@pytest.mark.parametrize(("verb", "usage"), [("drop", "[OPTIONS] PEER"), ("join", "[OPTIONS] TICKET")])
+def test_a_verb_without_its_word_says_how_it_is_used(verb: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb]) == 2
+    assert capsys.readouterr().err == f"cognu {verb}: {E.USAGE.text}: cognu {verb} {usage}\n  {E.USAGE.hint}\n"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
 from cognu.files.nstext import quote
+from cognu.shell.commands import cpu
 from cognu.shell.commands.cpu import KeptShell, parse_kept
-from cognu.shell.state import goes_along
-from shell_fake import Bench, Running
+from cognu.shell.interactive import run_once
+from cognu.shell.state import Call, goes_along
+from shell_fake import Bench, FakeClock, Running
 
 
 async def sent(line: str, **variables: str) -> dict[str, str]:
@@ -88,3 +92,57 @@ def test_any_other_text_is_refused_or_means_something(text: str) -> None:
         found, refused = [], error
         assert refused.error is E.BADMESSAGE  # or it is some
     assert all(kept.node == "pi" for kept in found)
+
+
+def kept_at(bench: Bench, node: str, number: int) -> None:
+    line = line_of(KeptShell(node, number, "me", 1, True, 2, 3, ("sh",)))
+    bench.system.make(f"/n/{node}/proc/kept", line.encode())
+
+
+async def test_all_machines_are_asked_what_they_keep_and_those_that_do_not_say_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, names = Bench(), ("pi", "attic", "lap", "nas")
+    bench.world.answers["peers"] = [{"name": name, "connected": name == "pi"} for name in names]
+    for number, name in enumerate(("pi", "attic"), 7):
+        kept_at(bench, name, number)
+    bench.system.make("/n/nas", None)
+    text, clock = cpu._text, bench.system.clock
+    assert isinstance(clock, FakeClock)
+
+    async def asked(call: Call, path: str) -> str:
+        if "lap" in path:
+            await asyncio.Event().wait()
+        try:
+            return await text(call, path)
+        finally:
+            if "attic" in path:
+                clock.wake.set()  # the time is up
+
+    monkeypatch.setattr(cpu, "_text", asked)
+    listed = await bench.run("cpu -l")
+    assert [line.split()[:2] for line in listed.out.splitlines()[1:]] == [["pi", "7"], ["attic", "8"]]
+    assert listed.err == f"cpu: lap: {E.TIMEDOUT.text}: what it keeps is not known\n"
+    assert (listed.status, clock.asked) == (0, [cpu.ASK_SECONDS] * 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--keep pi", "what is kept there: cpu -l pi"), ("-a 7 pi", "cpu -a 7 pi is there again"), ("pi", "")],
+)
+async def test_a_kept_shell_that_was_given_up_here_is_said_to_go_on_there(
+    words: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "is_terminal", lambda _: True)
+    bench = Bench()
+
+    async def there(running: Running) -> int:
+        bench.world.children[-1].message = E.AWAY.text
+        return 1
+
+    bench.world.programs["cpu"] = there
+    streams, _, err = bench.streams(terminal=True)
+    await run_once(bench.shell, f"cpu {words}", streams)
+    told = err.text.strip()
+    assert told == f"cpu: {E.AWAY.text}{said and '; it goes on there; '}{said}"
+    await bench.close(streams)

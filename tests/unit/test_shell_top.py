@@ -56,6 +56,14 @@ async def test_it_goes_on_until_it_is_interrupted(bench: Bench) -> None:
     await bench.close(streams)
 
 
+async def test_clear_clears_a_terminal_and_writes_nothing_elsewhere(bench: Bench) -> None:
+    streams, out, _ = bench.streams(terminal=True)
+    assert await run_once(bench.shell, "clear", streams) == 0
+    assert out.text == CLEAR
+    await bench.close(streams)
+    assert (await bench.run("clear")).out == ""
+
+
 async def test_a_process_that_ends_meanwhile_is_left_out_and_other_refusals_are_told(bench: Bench) -> None:
     bench.system.make("/proc/7/status", status(7))
     bench.system.make("/proc/8")

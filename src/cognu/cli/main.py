@@ -117,7 +117,10 @@ def run(arguments: Sequence[str]) -> int:
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     where = f"{context.command_path}: " if context is not None else "cognu: "
-    click.echo(f"{where}{E.USAGE.text}: {error.format_message()}\n  {E.USAGE.hint}", err=True)
+    said = error.format_message()
+    if isinstance(error, click.MissingParameter) and context is not None:
+        said = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
+    click.echo(f"{where}{E.USAGE.text}: {said}\n  {E.USAGE.hint}", err=True)
     return 2
 
 

@@ -247,11 +247,11 @@ async def wait_for(call: Call, child: Child, attendant: Attendant | None = None)
     return status
 
 
-async def wait_at_terminal(call: Call, child: Child, left: str) -> int:
+async def wait_at_terminal(call: Call, child: Child, left: str, stays: str = "") -> int:
     """Wait for a shell of another machine that has the terminal: what Ctrl-C ends is decided there, every time.
 
     `~.` at the beginning of a line kills it, for that machine may be away, and hear nothing; then `left` is said. One
-    that is kept there goes on without the terminal.
+    that is kept there goes on without the terminal; `stays` says so where it was given up as away for too long.
     """
     await call.release()
     escaped = asyncio.Event()
@@ -265,7 +265,8 @@ async def wait_at_terminal(call: Call, child: Child, left: str) -> int:
     if escaped.is_set():
         await stderr.write(AS_USUAL + encode(f"{left}\n"))
     elif child.message:
-        await stderr.write(encode(f"{call.argv[0]}: {child.message}\n"))
+        more = f"; {stays}" if stays and E.AWAY.text in child.message else ""
+        await stderr.write(encode(f"{call.argv[0]}: {child.message}{more}\n"))
     return status
 
 

@@ -260,6 +260,7 @@ KINDS: dict[str, tuple[Command, ...]] = {
         Command("exit", processes.leave, "end this shell", "exit [STATUS]", "exit 1", (), (0, 1)),
         Command("true", processes.true, "succeed", "true", "true || echo never", None, status="0"),
         Command("false", processes.false, "fail", "false", "false || echo so", None, status="1"),
+        Command("clear", top.clear, "clear the terminal's window", "clear", "clear", (), (0, 0)),
         Command("sleep", processes.sleep, "wait some seconds", "sleep SECONDS", "sleep 0.5", (), (1, 1)),
         Command("man", manual.man, "print a page of the manual", "man [SECTION] [NAME]", "man 3 proc", (), (0, 2)),
         Command("help", _help, "list the commands", "help [COMMAND...]", "help ls"),

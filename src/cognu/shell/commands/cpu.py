@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict, dataclass
 
@@ -16,6 +17,7 @@ from cognu.shell.options import parse_count
 from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for
 from cognu.shell.state import PROMPT_VARIABLE, Call, goes_along
 from cognu.shell.system import RunOptions, is_terminal
+from cognu.world.timing import within
 
 USAGE = (
     "cpu [--grant PATH[:rwx]] [-e NAME[=VALUE]] [--keep [--for SECONDS]] NODE [COMMAND [ARG...]] | "
@@ -26,6 +28,8 @@ SCRIPT = "-"
 """In place of a command: the input is a script."""
 KEPT_SECONDS = 24 * 3600
 """How long a shell is kept without a terminal, unless `--for` says."""
+ASK_SECONDS = 5.0
+"""How long a machine may take to say what it keeps, where all are asked."""
 _NEW = ("grant", "e", "keep", "for")
 """What is said of a new one alone."""
 _HEADS = ("ID", "STARTED", "TERMINAL", "SINCE", "UNTIL", "COMMAND")
@@ -64,7 +68,8 @@ async def _begin(call: Call) -> int:
     except FileError as error:
         return await could_not_run(call, error)
     if keep:
-        return await wait_at_terminal(call, child, f"left {node}; what is kept there: cpu -l {node}")
+        there = f"what is kept there: cpu -l {node}"
+        return await wait_at_terminal(call, child, f"left {node}; {there}", f"it goes on there; {there}")
     if not argv and at_terminal:
         return await wait_at_terminal(call, child, f"left {node}; what ran there ends when it hears of it")
     return await wait_for(call, child)
@@ -126,7 +131,8 @@ async def _attach(call: Call) -> int:
         return await could_not_run(call, error)
     if ending:
         return await wait_for(call, child)
-    return await wait_at_terminal(call, child, f"left {node}; cpu -a {number} {node} is there again")
+    again = f"cpu -a {number} {node} is there again"
+    return await wait_at_terminal(call, child, f"left {node}; {again}", f"it goes on there; {again}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ def parse_kept(node: str, text: str) -> list[KeptShell]:
 
 
 async def _list(call: Call) -> int:
-    """Of one machine, or of all that are linked now; others are named. Or what is kept here for others."""
+    """Of one machine, or of all; those that are not reached are named. Or what is kept here for others."""
     here = "here" in call.options
     if len(call.operands) + here > 1 or any(name not in ("l", "here", "json") for name, _ in call.options.given):
         raise call.usage("cpu -l [--json] [NODE | --here]")
@@ -167,29 +173,31 @@ async def _list(call: Call) -> int:
         kept = parse_kept((await _text(call, "/dev/sysname")).strip(), await _text(call, "/proc/kept"))
         await _print(call, kept, [("FOR", *_HEADS), *((each.user, *_row(each)[1:]) for each in kept)])
         return 0
-    status = 0
-    if call.operands:
-        nodes = call.operands
-    else:
-        nodes = []
-        for peer in await call.system.rpc("peers"):
-            if peer["connected"]:
-                nodes.append(peer["name"])
-            else:
-                await call.complain(FileError(E.HOSTUNREACH, peer["name"], "what it keeps is not known"))
-                status = 1
+    nodes = call.operands or [peer["name"] for peer in await call.system.rpc("peers")]
+    found = await asyncio.gather(*(_kept_at(call, node) for node in nodes))
     kept = []
-    for node in nodes:
-        try:
-            kept += parse_kept(node, await _text(call, f"/n/{node}/proc/kept"))
-        except FileError as error:
-            if error.error is E.NOENT and not call.operands:
-                continue  # it lets us run nothing, so it keeps nothing
-            refused = FileError(E.NOPEER, node) if error.error is E.NOENT else error
-            await call.complain(refused)
+    for node, each in zip(nodes, found, strict=True):
+        if not isinstance(each, FileError):
+            kept += each
+        elif call.operands:
+            await call.complain(FileError(E.NOPEER, node) if each.error is E.NOENT else each)
             return 1
+        elif each.error is not E.NOENT:  # else it lets us run nothing, so it keeps nothing
+            await call.complain(FileError(each.error, node, "what it keeps is not known"))
     await _print(call, kept, [("NODE", *_HEADS), *map(_row, kept)])
-    return status
+    return 0
+
+
+async def _kept_at(call: Call, node: str) -> list[KeptShell] | FileError:
+    """What one machine keeps, which is dialled if it is away; or why that is not known."""
+    asking = _text(call, f"/n/{node}/proc/kept")
+    try:
+        text = await (asking if call.operands else within(call.system.clock, ASK_SECONDS, asking))
+        return parse_kept(node, text)
+    except FileError as error:
+        return error
+    except TimeoutError:
+        return FileError(E.TIMEDOUT, node)
 
 
 async def _text(call: Call, path: str) -> str:

@@ -1,4 +1,4 @@
-"""`top`: what the processes that one sees use, live. It reads `/proc/*/status` alone."""
+"""`top`: what the processes that one sees use, live. It reads `/proc/*/status` alone. And `clear`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ class Sample:
     processes: int
     node: str
     program: str
+
+
+async def clear(call: Call) -> int:
+    if is_terminal(call.streams.stdout):
+        await call.streams.stdout.write(CLEAR.encode())
+    return 0
 
 
 async def top(call: Call) -> int:
