@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, LinkBroken
 from cognu.files.chan import Chan, Domain
 from cognu.files.launch import Launch
 from cognu.files.limits import Resource
 from cognu.files.mounts import ChanMover
-from cognu.files.process import Process
+from cognu.files.process import Fork, Process, State
 from cognu.files.steps import finish
 from cognu.mesh.identity import Peer, identity_from_seed
 from cognu.ninep.types import ORDWR
 from cognu.node.assembly import running
 from cognu.node.grants import RUN
-from cognu.node.keeping import FarTerminal, Keeping
+from cognu.node.keeping import PLACE, FarTerminal, Keeping
 from cognu.node.launcher import Launcher, write_all
 from cognu.node.node import Node
 from cognu.node.peers import PeerExports
@@ -80,9 +80,14 @@ class Screen:
     def __init__(self) -> None:
         self.closed = False
         self.seen = b""
+        self._lost = asyncio.Event()
+
+    def lose(self) -> None:
+        self._lost.set()
 
     async def typed(self) -> bytes:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+        await self._lost.wait()
+        raise LinkBroken(E.CONNRESET, "desk")
 
     async def show(self, data: bytes) -> None:
         self.seen += data
@@ -127,6 +132,30 @@ class Pi:
             raise
         return ctl
 
+    async def takes(self, session: Process, number: int, root: str, how: str = "") -> Process:
+        """Show a shell of the peer's at a terminal with which the files at `root` are lent; what stands for that."""
+        assert self.keeping is not None
+        made = self.node.processes.fork(session, Fork())
+        space = session.namespace
+        lent, _ = space.cross(await finish(space.walk(space.root, root.split("/"), session)))
+        try:
+            await self.keeping.show(made, Launch(kept=number, kept_how=how), self.whose(session), lent)
+        finally:
+            lent.close()
+        return made
+
+    async def has_there(self, number: int, name: str) -> bool:
+        """Whether a kept shell finds it among the files of its terminal's machine."""
+        shell = self.node.processes[number]
+        try:
+            names = [*PLACE[1:].split("/"), name]
+            (await finish(shell.namespace.walk(shell.namespace.root, names, shell))).close()
+        except FileError as error:
+            if error.error is not E.NOENT:
+                raise
+            return False
+        return True
+
     def used(self, session: Process) -> list[int]:
         quota = self.node.exports.quota(self.whose(session), "")
         return [quota.used(what) for what in Resource]
@@ -154,6 +183,7 @@ def pi_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[KeepLimi
 
             monkeypatch.setattr(Launcher, "_lent", lent)
             monkeypatch.setattr(FarTerminal, "of", of)
+            monkeypatch.setattr(Keeping, "_lend", gated(Keeping._lend, gate, "lend"))
             for name in ("connect", "namespace"):
                 monkeypatch.setattr(PeerExports, name, gated(getattr(PeerExports, name), gate, name))
             yield pi
@@ -261,3 +291,32 @@ async def test_where_none_is_kept_the_answer_says_whose_will_that_is(
             await pi.asks(desk, 3)
         assert caught.value.error is E.ACCES
         assert (pi.used(desk), pi.screens, pi.spawn.children) == (before, [], [])
+
+
+@pytest.mark.parametrize("how", ["", "take"])
+async def test_of_two_terminals_that_take_a_shell_at_once_one_has_it_and_its_files(
+    pi_of: Callable[[KeepLimits], Any], how: str
+) -> None:
+    async with pi_of(KeepLimits()) as pi:
+        desk = await pi.peer("desk")
+        ctl = await pi.asks(desk, 60)
+        number = int(pi.keeping.text(desk).split()[0])
+        pi.screens[0].lose()
+        await until(lambda: " away " in pi.keeping.text(desk))
+        pi.gate.step = "lend"
+        first = asyncio.ensure_future(pi.takes(desk, number, "proc"))
+        await pi.gate.come.wait()
+        second = asyncio.ensure_future(pi.takes(desk, number, f"proc/{desk.pid}", how))
+        if not how:
+            assert await bring(second) is E.BUSY
+        pi.gate.go_on.set()
+        if how:
+            assert await bring(first) is E.BUSY
+        has = await (second if how else first)
+        assert has.state is not State.DEAD
+        assert [screen.closed for screen in pi.screens] == ([True, True, False] if how else [True, False])
+        assert await pi.has_there(number, "args") == bool(how)
+        assert await pi.has_there(number, "clone") == (not how)
+        has.kill("the terminal")
+        await until(lambda: " away " in pi.keeping.text(desk))
+        ctl.close()

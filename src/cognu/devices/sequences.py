@@ -49,8 +49,9 @@ def quiet(data: bytes) -> bytes:
     shown = bytearray()
     at = 0
     for found in _SEQUENCES.finditer(data):
-        shown += data[at : found.start()]
-        at = found.end()
+        begin, end = found.span()
+        shown += data[at:begin]
+        at = end
         if found["begun"] is not None or (found["whole"] is not None and _stays(found[0])):
             shown += found[0]
         else:

@@ -111,6 +111,7 @@ class Kept:
     terminal: KeptTerminal = field(default_factory=KeptTerminal)
     seat: _Seat | None = None
     waiting: asyncio.Task[None] | None = None  # ends it when it was without a terminal for too long
+    lending: asyncio.Lock = field(default_factory=asyncio.Lock)  # who changes what its PLACE is
 
 
 class Keeping:
@@ -154,7 +155,9 @@ class Keeping:
         self._kept[kept.process.pid] = kept
         log.info("%s keeps a shell here, process %d, for %d s", name, kept.process.pid, seconds)
         self._spawn(self._follow(kept))
-        self._sit(kept, _Seat(process, terminal))
+        seat = _Seat(process, terminal)
+        self._take(kept, seat)
+        self._sit(kept, seat)
 
     def _check_room(self, peer: str) -> None:
         """Raises ACCES if none are kept here, DQUOT if no more; those that are about to begin count."""
@@ -191,20 +194,23 @@ class Keeping:
             self._spawn(self._end_with(process, kept))
             return
         self._check_free(kept, launch)
-        terminal = await FarTerminal.of(process, root)
+        seat = _Seat(process, await FarTerminal.of(process, root))
         try:
-            kept = self._find(peer, launch.kept)  # as it is by now
+            self._find(peer, launch.kept)  # as it is by now
             self._check_free(kept, launch)
             if kept.seat is not None:
                 back = f"cpu -d -a {kept.process.pid} {self._node.settings.name}"
                 self._leave(kept, kept.seat, TAKEN_AWAY, f"another terminal has taken it; {back} takes it back")
-            await self._lend(kept, root)
+            self._take(kept, seat)  # before anything is awaited: who comes meanwhile finds that it is taken
+            await self._lend(kept, seat, root)
             self._find(peer, launch.kept)
-            self._check_free(kept, launch)
+            self._check_has(kept, seat)
         except BaseException:
-            terminal.close()
+            seat.terminal.close()
+            self._give(kept, seat)
+            self._spawn(self._take_back(kept))
             raise
-        self._sit(kept, _Seat(process, terminal))
+        self._sit(kept, seat)
 
     def _find(self, peer: str, number: int) -> Kept:
         kept = self._kept.get(number)
@@ -216,33 +222,56 @@ class Keeping:
         if kept.seat is not None and launch.kept_how != "take":
             raise FileError(E.BUSY, str(kept.process.pid), "another terminal has it; with -d it is taken from there")
 
+    def _check_has(self, kept: Kept, seat: _Seat) -> None:
+        if kept.seat is not seat:
+            raise FileError(E.BUSY, str(kept.process.pid), "another terminal took it meanwhile")
+
     async def _end_with(self, process: Process, kept: Kept) -> None:
         await kept.process.ended.wait()
         self._node.processes.end(process, 0)
 
-    async def _lend(self, kept: Kept, root: Chan) -> None:
-        """Give the shell the files of the machine whose terminal it has now, in place of those of the one before."""
+    async def _lend(self, kept: Kept, seat: _Seat, root: Chan) -> None:
+        """Give the shell the files of the machine whose terminal it has now, in place of those of the one before.
+
+        Raises BUSY if it has not that terminal any more. One that takes it meanwhile lends its files after this.
+        """
         session = kept.process
         namespace = session.namespace
-        place = await finish(namespace.find(PLACE, namespace.root, session))
-        try:
-            namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
-        finally:
-            place.close()
+        async with kept.lending:
+            self._check_has(kept, seat)
+            place = await finish(namespace.find(PLACE, namespace.root, session))
+            try:
+                namespace.mount(ChanMover(namespace.domain).move(root), place, MREPL)
+            finally:
+                place.close()
 
     async def _take_back(self, kept: Kept) -> None:
+        """Take them off, unless it has a terminal or has ended."""
         session = kept.process
-        with suppress(CognuError):  # it may have taken them off itself
-            await finish(session.namespace.unmount(None, PLACE, session.namespace.root, session))
+        async with kept.lending:
+            if kept.seat is None and session.state is not State.DEAD:
+                with suppress(CognuError):  # it may have taken them off itself
+                    await finish(session.namespace.unmount(None, PLACE, session.namespace.root, session))
 
     # -- terminals come and go ----------------------------------------------------------------------------------------
 
-    def _sit(self, kept: Kept, seat: _Seat) -> None:
-        process, session = seat.process, kept.process
+    def _take(self, kept: Kept, seat: _Seat) -> None:
+        """The shell has a terminal."""
         kept.seat, kept.since = seat, self._node.world.clock.now()
         if kept.waiting is not None:
             kept.waiting.cancel()
             kept.waiting = None
+
+    def _give(self, kept: Kept, seat: _Seat) -> None:
+        """It has none, if it had this one. May be called twice."""
+        if kept.seat is seat:
+            kept.seat, kept.since = None, self._node.world.clock.now()
+            if kept.process.state is not State.DEAD:
+                kept.waiting = self._spawn(self._wait(kept))
+
+    def _sit(self, kept: Kept, seat: _Seat) -> None:
+        """Show it at the terminal that it has."""
+        process, session = seat.process, kept.process
         process.kill = lambda by: self._leave(kept, seat, 128 + 9, str(FileError(E.KILLED, "", by)))
         process.note = lambda text: send_note(session, text)
         process.pause = lambda stop: session.pause(stop) if session.pause is not None else None
@@ -268,17 +297,13 @@ class Keeping:
                 self._leave(kept, seat, session.status or 0, session.message)
             else:
                 self._leave(kept, seat, TAKEN_AWAY, f"its terminal is gone; it is kept as {session.pid}")
-        if kept.seat is None and session.state is not State.DEAD:
-            await self._take_back(kept)
+        await self._take_back(kept)
 
     def _leave(self, kept: Kept, seat: _Seat, status: int, message: str) -> None:
         """The terminal is not the shell's any more; what stood for it ends with `status`. May be called twice."""
         kept.terminal.leave(seat.terminal)
         seat.terminal.close()
-        if kept.seat is seat:
-            kept.seat, kept.since = None, self._node.world.clock.now()
-            if kept.process.state is not State.DEAD:
-                kept.waiting = self._spawn(self._wait(kept))
+        self._give(kept, seat)
         self._node.processes.end(seat.process, status, message)
 
     async def _wait(self, kept: Kept) -> None:
