@@ -56,6 +56,8 @@ class User:
         self.asked: list[Proposal] = []
         self.tries: list[tuple[Refusal, int]] = []
         self.others: list[tuple[str, str]] = []
+        self.waiting: list[str] = []
+        self.gave_up: list[tuple[str, bool | None]] = []
         self.sees = asyncio.Event()
         self.is_asked = asyncio.Event()
         self.left_alone = asyncio.Event()
@@ -69,6 +71,12 @@ class User:
 
     def heard(self, name: str, number: str) -> None:
         self.others.append((name, number))
+
+    def waits(self, name: str) -> None:
+        self.waiting.append(name)
+
+    def left(self, name: str, told: bool | None) -> None:
+        self.gave_up.append((name, told))
 
     async def agrees(self, proposal: Proposal) -> bool:
         self.asked.append(proposal)
@@ -113,7 +121,7 @@ async def refused(pairing: object) -> str:
     """The detail of the NOTPAIRED that it ends with, or for a wrong code WRONGCODE."""
     with pytest.raises(FileError) as caught:
         await pairing  # type: ignore[misc]
-    wrong = caught.value.detail == Refusal.CODE.detail
+    wrong = caught.value.detail.startswith(Refusal.CODE.detail)
     assert caught.value.error is (E.WRONGCODE if wrong else E.NOTPAIRED), caught.value
     return caught.value.detail
 

@@ -113,7 +113,7 @@ class E(Enum):
     BADHASH = Row(74, "content does not match its hash", "the source was marked; another peer may have it")
     BADTICKET = Row(129, "ticket is not valid", "tickets work once and for ten minutes; make another: cognu invite")
     NOTPAIRED = Row(129, "not paired", "show a new code on one machine, cognu pair, and type it on the other")
-    WRONGCODE = Row(129, "not paired yet", "type it again; after three wrong ones show a new code, cognu pair")
+    WRONGCODE = Row(129, "not paired yet", "type it again: cognu pair -; after three wrong ones show a new code")
     CODESHOWN = Row(16, "a code is shown already", "use that one, or end it with Ctrl-C where it is shown")
     DAMAGED = Row(5, "file is damaged", "correct it, restore it from a backup, or move it away and begin anew")
     BADPEER = Row(13, "peer is not who it should be", "pair again: cognu invite there, cognu join here")

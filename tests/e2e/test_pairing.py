@@ -149,14 +149,14 @@ async def test_ctrl_c_on_either_side_ends_both(place: Path, who: str) -> None:
             await asyncio.to_thread(terminal.shows, "agree? [y/N] ")
             if who == "shows":
                 terminal.interrupt()
-                await asyncio.to_thread(terminal.shows, "pairing was given up")
+                await asyncio.to_thread(terminal.shows, "pairing was given up, and desk was told so")
             else:
                 asked.send_signal(signal.SIGINT)
-                await asyncio.to_thread(terminal.shows, "not paired: the other machine went away")
+                await asyncio.to_thread(terminal.shows, "not paired: it was given up there")
             assert await asyncio.to_thread(terminal.process.wait) == (130 if who == "shows" else 1)
         _, errors = await asked.communicate()
         assert asked.returncode == (1 if who == "shows" else 130)
-        assert (b"it was given up there" if who == "shows" else b"pairing was given up") in errors
+        assert (b"it was given up there" if who == "shows" else b"pairing was given up, and ") in errors
         assert await desk.rpc("peers") == []
 
 

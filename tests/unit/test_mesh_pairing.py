@@ -141,9 +141,13 @@ async def test_giving_up_where_the_code_is_shown_ends_the_other_side_too(tmp_pat
         showing = desk.show()
         typing = asyncio.create_task(pi.type(await desk.code(), asks=("net",)))
         await desk.user.is_asked.wait()
+        assert pi.user.waiting == ["somebody"]  # as it is announced
         showing.cancel()
         assert await refused(typing) == Refusal.GIVEN_UP.detail
         await desk.user.left_alone.wait()
+        await asyncio.wait([showing])
+        assert desk.user.gave_up == [("pi", True)]
+        assert pi.user.gave_up == []
         assert desk.book.all() == pi.book.all() == []
 
 
@@ -154,9 +158,59 @@ async def test_giving_up_where_the_code_was_typed_ends_the_question_on_the_other
         typing = asyncio.create_task(pi.type(await desk.code(), asks=("net",)))
         await desk.user.is_asked.wait()
         typing.cancel()
-        assert "went away" in await refused(showing)
+        assert await refused(showing) == Refusal.GIVEN_UP.detail
         assert desk.user.left_alone.is_set()
         assert desk.book.all() == []
+        await asyncio.wait([typing])
+        assert pi.user.gave_up == [("somebody", True)]
+
+
+async def test_a_machine_that_goes_away_is_told_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(stream: SecureStream, *_: object) -> None:
+        stream.close()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(pair_module, "accepted", gone)
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        desk.user.thinks = True
+        showing = desk.show()
+        typing = asyncio.create_task(pi.type(await desk.code(), asks=("net",), at=(await where(desk),)))
+        assert re.fullmatch(r"the other machine went away \(127\.0\.0\.1:[0-9]+\)", await refused(showing))
+        await asyncio.wait([typing])
+        assert pi.user.gave_up == [(desk.user.addresses[0], False)]
+
+
+async def test_giving_up_when_both_have_confirmed_is_too_late_where_the_code_is_shown(tmp_path: Path) -> None:
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show()
+
+        def late(peer: Peer) -> None:
+            showing.cancel()
+
+        desk.inviter._joined = late
+        assert (await pi.type(await desk.code())).name == "desk"
+        assert (await showing).name == "pi"
+        assert desk.user.gave_up == []
+
+
+async def test_giving_up_in_the_midst_of_confirming_is_told_as_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirming = asyncio.Event()
+
+    async def wait(*_: object) -> None:
+        confirming.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pair_module, "confirm", wait)
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show()
+        typing = asyncio.create_task(pi.type(await desk.code()))
+        await confirming.wait()
+        typing.cancel()
+        assert "went away" in await refused(showing)
+        await asyncio.wait([typing])
+        assert pi.user.gave_up == [("somebody", None)]
 
 
 async def test_giving_up_while_the_one_who_typed_is_asked_ends_both(tmp_path: Path) -> None:
@@ -165,6 +219,8 @@ async def test_giving_up_while_the_one_who_typed_is_asked_ends_both(tmp_path: Pa
         showing = desk.show(asks=("net",))
         typing = asyncio.create_task(pi.type(await desk.code()))
         await pi.user.is_asked.wait()
+        assert desk.user.waiting == ["pi"]
+        assert pi.user.waiting == []
         showing.cancel()
         assert await refused(typing) == Refusal.GIVEN_UP.detail
         assert pi.user.left_alone.is_set()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import click
 import pytest
 
 from cognu.cli import pairing as told
@@ -15,6 +16,7 @@ from cognu.errors import CognuError, E, FileError
 from cognu.mesh.codes import Code, parse_offer
 from cognu.mesh.discovery import Finder
 from cognu.mesh.identity import Peer
+from cognu.mesh.join_messages import Refusal
 from cognu.mesh.pairing import Person, Proposal, Wish
 from cognu.node.node import Node
 from cognu.node.pairing import Pairing, Pairings
@@ -159,7 +161,7 @@ async def test_a_node_that_stops_says_so_to_who_waits() -> None:
 
 
 async def test_addresses_that_no_other_machine_could_use_are_not_offered() -> None:
-    talk = told._Talk(cast(Setting, None), cast(NodeSession, None), yes=False)
+    talk = told._Talk(cast(Setting, None), cast(NodeSession, None), False, {})
     [shown, _] = await events(pairings(("192.0.2.7:99", "127.0.0.1:99")))
     assert parse_offer(shown["text"]) == (CODE, ("192.0.2.7:99", "127.0.0.1:99"))
     assert talk._shown(shown)[-2] == "  cognu pair - 192.0.2.7:99"
@@ -175,12 +177,126 @@ async def test_addresses_that_no_other_machine_could_use_are_not_offered() -> No
 def test_who_shows_another_code_is_said_at_a_terminal(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    talk = told._Talk(cast(Setting, SimpleNamespace(json=False)), cast(NodeSession, None), yes=False)
+    talk = told._Talk(cast(Setting, SimpleNamespace(json=False)), cast(NodeSession, None), False, {})
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
-    talk._heard({"event": "heard", "name": "pi", "number": "82"})
+    talk._tell_progress({"event": "heard", "name": "pi", "number": "82"})
+    talk._tell_progress({"event": "waiting", "peer": "pi"})
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == ("pi shows one that begins with 82; looking on\n" if terminal else "")
+    lines = ["pi shows one that begins with 82; looking on", "waiting for the user of pi to agree"]
+    assert said.err.splitlines() == (lines if terminal else [])
+
+
+@pytest.mark.parametrize(
+    ("came_to", "said"),
+    [
+        ({}, "; no other machine had begun it with this one"),
+        ({"peer": "pi", "told": True}, ", and pi was told so"),
+        ({"peer": "pi", "told": False}, "; pi could not be told, and finds this one gone"),
+        ({"peer": "pi", "told": None}, " while pi confirmed it, which may have kept this machine: "),
+    ],
+)
+def test_who_gives_up_is_told_what_was_done_about_it(
+    came_to: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(setting: Setting, arguments: dict[str, Any], yes: bool, end: dict[str, Any]) -> None:
+        end.update(came_to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(told, "_talk_once", interrupted)
+    with pytest.raises(click.Abort):
+        told._talk(Setting("/home", False), {}, False)
+    assert capsys.readouterr().err.startswith(f"cognu: pairing was given up{said}")
+
+
+def test_who_gives_up_too_late_is_told_what_came_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paired = asyncio.run(events(pairings()))[-1]
+
+    def interrupted(setting: Setting, arguments: dict[str, Any], yes: bool, end: dict[str, Any]) -> None:
+        end.update(paired)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(told, "_talk_once", interrupted)
+    with pytest.raises(click.Abort):
+        told._talk(Setting("/home", False), {}, False)
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"paired with pi ({PI.fingerprint})\n")
+    assert "too late to give it up" in shown.err
+
+
+async def test_giving_up_says_whom_it_was_begun_with_and_whether_that_one_was_told() -> None:
+    class Waits(Shower):
+        number = "28"
+
+        async def show_code(self, wish: Wish, person: Person, finder: Finder) -> Peer:
+            try:
+                person.shown(CODE, ())
+                await asyncio.Event().wait()
+            finally:
+                person.left("pi", True)
+            return PI
+
+    waiting = pairings()
+    waiting._node.inviter = cast(Any, Waits(()))
+    verbs = waiting.verbs()
+    number = (await verbs["pair"]({}))["pairing"]
+    assert (await verbs["attend"]({"pairing": number}))["event"] == "code"
+    assert await verbs["forgo"]({"pairing": number}) == {"peer": "pi", "told": True}
+    assert await verbs["forgo"]({"pairing": number}) == {}
+
+
+class Prompted:
+    """A user at a terminal who types these codes, and a machine that takes the last."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *typed: str) -> None:
+        self.typed = list(typed)
+        self.tried: list[str] = []
+        self.left = 2
+        monkeypatch.setattr(told, "_talk_once", self.talk)
+        monkeypatch.setattr(click, "prompt", lambda *_, **__: self.typed.pop(0))
+
+    def talk(self, setting: Setting, arguments: dict[str, Any], yes: bool, end: dict[str, Any]) -> None:
+        assert (arguments["addresses"], arguments["asks"]) == (["192.0.2.7:9"], ["net"])
+        self.tried.append(arguments["code"])
+        if arguments["code"] != CODE.digits:
+            error = Refusal.CODE.error(self.left) if self.left else Refusal.CODE_SPENT.error()
+            self.left -= 1
+            raise error
+
+
+def test_a_wrong_code_is_asked_for_again_at_a_terminal_with_the_attempts_that_are_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    begun = {"addresses": ["192.0.2.7:9"], "asks": ["net"], "code": "2748319053"}
+    user = Prompted(monkeypatch, "2748", "27-4831-9054", CODE.text)
+    told._talk(Setting("/home", False), begun, False)
+    assert user.tried == ["2748319053", "2748319054", CODE.digits]
+    assert capsys.readouterr().err.splitlines() == [
+        "cognu: the code is wrong; 2 attempts are left; type it again, or Ctrl-C",
+        "cognu: a code is 10 digits, as in 27-4831-9052",
+        "cognu: the code is wrong; 1 attempt is left; type it again, or Ctrl-C",
+    ]
+    # None is left: it is over.
+    user = Prompted(monkeypatch, "27-4831-9054", "27-4831-9054")
+    with pytest.raises(FileError) as caught:
+        told._talk(Setting("/home", False), begun, False)
+    assert (caught.value.error, len(user.tried)) == (E.NOTPAIRED, 3)
+
+
+@pytest.mark.parametrize(("terminal", "as_json"), [(False, False), (True, True)])
+def test_where_nobody_can_type_it_again_a_wrong_code_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, as_json: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: terminal)
+    user = Prompted(monkeypatch)
+    with pytest.raises(FileError) as caught:
+        told._talk(
+            Setting("/home", as_json), {"addresses": ["192.0.2.7:9"], "asks": ["net"], "code": "2748319053"}, False
+        )
+    assert (caught.value.error, len(user.tried)) == (E.WRONGCODE, 1)
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,19 @@ from cognu.cli.asking import with_session
 from cognu.cli.peers import host_grants, may
 from cognu.cli.qr import drawn
 from cognu.cli.setting import Setting, verb
-from cognu.errors import CognuError, E, FileError
+from cognu.errors import CognuError, E, FileError, visible
 from cognu.files.granttext import split_listed
-from cognu.mesh.codes import OFFER, check_address, format_offer, parse_code, parse_offer
+from cognu.mesh.codes import OFFER, attempts_left, check_address, format_offer, parse_code, parse_offer
 from cognu.mesh.identity import short
 from cognu.mesh.tickets import PREFIX
 from cognu.shell.session import NodeSession
 
 Event = dict[str, Any]
 YES = ("y", "yes")
+_PROGRESS = {
+    "heard": "{name} shows one that begins with {number}; looking on",
+    "waiting": "waiting for the user of {peer} to agree",
+}
 NO_ROOM = "(this window is too small for the QR code)"
 NO_ADDRESS = "this machine knows no address of its own on a network; if it has one, up --host says it"
 
@@ -50,11 +54,54 @@ def join_offer(setting: Setting, grants: tuple[str, ...], text: str) -> None:
 
 
 def _talk(setting: Setting, arguments: dict[str, Any], yes: bool) -> None:
-    try:
-        with_session(setting, lambda session: _Talk(setting, session, yes).run(arguments))
-    except KeyboardInterrupt:
-        click.echo("cognu: pairing was given up; a machine that had begun it with this one is told", err=True)
-        raise click.Abort from None
+    """At a terminal a code that was wrong is asked for again, as long as the machine that shows it takes another."""
+    while True:
+        came_to: Event = {}
+        try:
+            _talk_once(setting, arguments, yes, came_to)
+            return
+        except KeyboardInterrupt:
+            _tell_end(setting, came_to)
+            raise click.Abort from None
+        except FileError as error:
+            if error.error is not E.WRONGCODE or setting.json or not sys.stdin.isatty():
+                raise
+            click.echo(f"cognu: {visible(error.detail)}; type it again, or Ctrl-C", err=True)
+        arguments = {**arguments, "code": _code_again()}
+
+
+def _talk_once(setting: Setting, arguments: dict[str, Any], yes: bool, came_to: Event) -> None:
+    with_session(setting, lambda session: _Talk(setting, session, yes, came_to).run(arguments))
+
+
+def _tell_end(setting: Setting, came_to: Event) -> None:
+    """What was done about it when a pairing was given up."""
+    if came_to.get("event") == "paired":
+        setting.show(came_to, *_paired(came_to))
+        click.echo("cognu: it was too late to give it up: both machines had confirmed", err=True)
+    else:
+        click.echo(f"cognu: pairing was given up{_told_of_end(came_to)}", err=True)
+
+
+def _told_of_end(came_to: Event) -> str:
+    if not came_to:
+        return "; no other machine had begun it with this one"
+    name = came_to["peer"]
+    if came_to["told"] is None:
+        return f" while {name} confirmed it, which may have kept this machine: pair once more, or drop this one there"
+    return f", and {name} was told so" if came_to["told"] else f"; {name} could not be told, and finds this one gone"
+
+
+def _code_again() -> str:
+    while True:
+        try:
+            return parse_code(_code_at_terminal()).digits
+        except FileError as error:
+            click.echo(f"cognu: {error.detail}", err=True)
+
+
+def _code_at_terminal() -> str:
+    return str(click.prompt("code", hide_input=True, err=True))
 
 
 def _asked(texts: tuple[str, ...]) -> list[str]:
@@ -65,8 +112,7 @@ def _asked(texts: tuple[str, ...]) -> list[str]:
 def _typed(code: str, address: str | None) -> dict[str, Any]:
     """The code and addresses of the command line; `-` is asked for, where nobody sees it, or read from the input."""
     if code == "-":
-        asked = sys.stdin.isatty()
-        code = str(click.prompt("code", hide_input=True, err=True)) if asked else sys.stdin.readline(1024)
+        code = _code_at_terminal() if sys.stdin.isatty() else sys.stdin.readline(1024)
     if code.strip().startswith(OFFER):
         if address is not None:
             raise click.UsageError("what the QR code says has the addresses in it")
@@ -79,12 +125,13 @@ def _typed(code: str, address: str | None) -> dict[str, Any]:
 
 
 class _Talk:
-    """What happens, as it is told; and the user's answers."""
+    """What happens, as it is told; and the user's answers. `came_to` is filled with what came of giving it up."""
 
-    def __init__(self, setting: Setting, session: NodeSession, yes: bool) -> None:
+    def __init__(self, setting: Setting, session: NodeSession, yes: bool, came_to: Event) -> None:
         self._setting = setting
         self._session = session
         self._yes = yes
+        self._came_to = came_to
         self._number = 0
 
     async def run(self, arguments: dict[str, Any]) -> None:
@@ -100,14 +147,14 @@ class _Talk:
                 coming = self._next()
                 if event["event"] == "asked":
                     await self._ask(event, coming)
-                elif event["event"] == "heard":
-                    self._heard(event)
+                elif event["event"] in _PROGRESS:
+                    self._tell_progress(event)
                 else:
                     self._tell(event, self._shown(event) if event["event"] == "code" else _tried(event))
         except BaseException:
             # The node may not have been asked what happens next just yet, and then would not miss who asks.
             with suppress(CognuError):
-                await self._session.rpc("forgo", pairing=self._number)
+                self._came_to.update(await self._session.rpc("forgo", pairing=self._number))
             raise
         finally:
             coming.cancel()
@@ -132,11 +179,11 @@ class _Talk:
         lines = [f"code: {event['code']}", f"{typed}; if that finds nobody, one of these:", *there]
         return [*(_drawn(event["text"], len(lines)) if sys.stdout.isatty() else []), *lines]
 
-    def _heard(self, event: Event) -> None:
+    def _tell_progress(self, event: Event) -> None:
         if self._setting.json:
             self._tell(event, [])
         elif sys.stderr.isatty():
-            click.echo(f"{event['name']} shows one that begins with {event['number']}; looking on", err=True)
+            click.echo(_PROGRESS[event["event"]].format(**event), err=True)
 
     async def _ask(self, event: Event, coming: asyncio.Task[Event]) -> None:
         """Bring the question before the user, and the answer back; if it is withdrawn meanwhile, `coming` says so."""
@@ -174,9 +221,7 @@ def _question(event: Event) -> list[str]:
 
 
 def _tried(event: Event) -> list[str]:
-    left = event["left"]
-    attempts = "no attempt is left" if not left else f"{left} attempt{'s are' if left > 1 else ' is'} left"
-    return [f"{event['address']} did not get through: {event['why']}; {attempts}"]
+    return [f"{event['address']} did not get through: {event['why']}; {attempts_left(event['left'])}"]
 
 
 def _paired(event: Event) -> list[str]:

@@ -63,6 +63,13 @@ def parse_code(text: str) -> Code:
     return Code(digits)
 
 
+def attempts_left(left: int) -> str:
+    """How many, as people are told."""
+    if not left:
+        return "no attempt is left"
+    return f"{left} attempt{'s are' if left > 1 else ' is'} left"
+
+
 def format_offer(code: Code, addresses: tuple[str, ...]) -> str:
     """What the QR code says: where, and the code. `addresses` as HOST:PORT."""
     return f"{OFFER}{code.digits}@{','.join(addresses)}"

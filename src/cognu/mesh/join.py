@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -50,6 +49,7 @@ from cognu.mesh.join_messages import (
     key_proof,
     pack_card,
     pack_message,
+    pack_refusal,
     parse_answer,
     parse_confirmation,
     parse_message,
@@ -58,7 +58,7 @@ from cognu.mesh.join_messages import (
     parse_request,
     proves_key,
 )
-from cognu.mesh.pairing import Person, Proposal, ShownCode, Wish
+from cognu.mesh.pairing import LAST_WORD_SECONDS, Person, Proposal, ShownCode, Wish
 from cognu.mesh.pinning import AGAIN, audit_paired, peer_of, pin, pin_last, public_of
 from cognu.mesh.spake import ANSWER_SECONDS, Exchange
 from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, pack_texts, parse_ticket, ticket_number
@@ -153,7 +153,8 @@ class Inviter:
         """Show a code, tell `finder` of it, and wait until a machine has paired by it: the record that was pinned.
 
         Raises `FileError`: NOTPAIRED if none did, or its user or this one did not agree; CODESHOWN if one is already;
-        the listener's. Cancelling ends it, and tells who is being talked to.
+        the listener's. Cancelling ends it, and tells who is being talked to; if
+        both had confirmed by then, the two are peers, and it returns all the same.
         """
         if self._code is not None:
             raise FileError(E.CODESHOWN, "pair", f"it ends by itself at {_time_of_day(self._code.until)}")
@@ -168,6 +169,11 @@ class Inviter:
                 person.shown(code, tuple(f"{host}:{port}" for host in self._hosts()))
                 del code
                 return await shown.wait(self._world.clock)
+            except asyncio.CancelledError:
+                peer = await shown.leave(self._world.clock)
+                if peer is None:
+                    raise
+                return peer
             finally:
                 hide()
         finally:
@@ -233,7 +239,7 @@ class Inviter:
 
     async def _wait_for_change(self, seconds: float) -> None:
         try:
-            await within(self._world.clock, seconds, _wait(self._over))
+            await within(self._world.clock, seconds, self._over.wait())
         except TimeoutError:
             pass
         self._over.clear()
@@ -332,7 +338,7 @@ class Inviter:
         if isinstance(typed, Refusal):
             self._code_failed(stream, shown, typed)
             spent = typed is Refusal.CODE and not shown.left
-            await refuse(stream, Refusal.CODE_SPENT if spent else typed)
+            await refuse(stream, Refusal.CODE_SPENT if spent else typed, 0 if typed is not Refusal.CODE else shown.left)
             return None
         late = shown.take()
         if late is not None:
@@ -376,11 +382,12 @@ class Inviter:
         try:
             agreed = await _unless(shown.over, self._agree(stream, typed))
             if agreed is None:
-                await refuse_at_last(self._world.clock, stream, Refusal.GIVEN_UP)
+                told = await refuse_at_last(self._world.clock, stream, Refusal.GIVEN_UP, LAST_WORD_SECONDS)
+                shown.person.left(_name(typed.card, typed.public), told)
                 return
             await within(self._world.clock, CONVERSATION_SECONDS, self._pin_typed(stream, typed, *agreed))
-        except LinkBroken as broken:
-            error = FileError(E.NOTPAIRED, "pair", f"the other machine went away ({broken})")
+        except LinkBroken:
+            error = went_away(stream)
             raise
         except TimeoutError:
             error = FileError(E.NOTPAIRED, "pair", "the other machine has fallen silent")
@@ -400,6 +407,8 @@ class Inviter:
         signature = self._me.identity.sign(transcript.message(Step.ACCEPT))
         proofs = transcript.mac(typed.secret, Step.ACCEPT) + signature
         await stream.write(pack_message(Step.ACCEPT, signed + proofs))
+        if shown.wish.asks:
+            shown.person.waits(_name(typed.card, typed.public))
         seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
         said = await within(clock, seconds, self._confirmed(stream, transcript, typed.secret, typed.public))
         if said is None:
@@ -584,18 +593,18 @@ async def consent(
     """
     if not card.asks:
         return wish.grants
-    fingerprint = fingerprint_of(public)
-    name = clean_name(card.name, short(fingerprint))
-    asking = asyncio.ensure_future(
-        person.agrees(Proposal(name, fingerprint, stream.peer, card.asks, wish.grants, card.grants))
-    )
+    proposal = Proposal(
+        _name(card, public), fingerprint_of(public), stream.peer, card.asks, wish.grants, card.grants
+    )  # fmt: skip
+    asking = asyncio.ensure_future(person.agrees(proposal))
     leaving = asyncio.ensure_future(expect(stream, Step.REFUSE))
     why = "what was asked for was not agreed to here"
     try:
         await within(clock, CONSENT_SECONDS, _first(asking, leaving))
         if leaving.done():
             _, body = leaving.result()
-            raise parse_refusal(body).error()
+            why_not, left = parse_refusal(body)
+            raise why_not.error(left)
         await end_tasks(leaving)
         agreed = asking.result()
     except TimeoutError:
@@ -612,16 +621,29 @@ async def consent(
     return tuple(dict.fromkeys((*wish.grants, *card.asks)))
 
 
-async def refuse(stream: SecureStream, refusal: Refusal) -> None:
-    await stream.write(pack_message(Step.REFUSE, bytes([refusal])))
-    # The other side ends the connection, so that the refusal is not lost to a reset.
-    await stream.read(1)
+async def refuse(stream: SecureStream, refusal: Refusal, left: int = 0) -> None:
+    await stream.write(pack_message(Step.REFUSE, pack_refusal(refusal, left)))
+    # The other side ends the connection, so that the refusal is not lost to a reset; it may have said something before.
+    while await stream.read(MESSAGE_SIZE):
+        pass
 
 
-async def refuse_at_last(clock: Clock, stream: SecureStream, refusal: Refusal) -> None:
-    """The last word of a conversation that is over whether it is taken or not."""
-    with suppress(TimeoutError, LinkBroken):
-        await within(clock, CONVERSATION_SECONDS, refuse(stream, refusal))
+async def refuse_at_last(clock: Clock, stream: SecureStream, refusal: Refusal, seconds: float | None = None) -> bool:
+    """The last word of a conversation that is over whether it is taken or not, which is what it returns."""
+    try:
+        await within(clock, CONVERSATION_SECONDS if seconds is None else seconds, refuse(stream, refusal))
+    except (TimeoutError, LinkBroken):
+        return False
+    return True
+
+
+def went_away(stream: SecureStream) -> FileError:
+    """What a user is told of a connection that broke."""
+    return FileError(E.NOTPAIRED, "pair", f"the other machine went away ({stream.peer})")
+
+
+def _name(card: Card, public: bytes) -> str:
+    return clean_name(card.name, short(fingerprint_of(public)))
 
 
 async def expect(stream: Stream, *steps: Step) -> tuple[Step, bytes]:
@@ -637,7 +659,8 @@ async def expect(stream: Stream, *steps: Step) -> tuple[Step, bytes]:
         data += part
     came, body = parse_message(data)
     if came is Step.REFUSE and came not in steps:
-        raise parse_refusal(body).error()
+        why, left = parse_refusal(body)
+        raise why.error(left)
     if came not in steps:
         raise ProtocolError(E.BADFRAME, stream.peer, f"{came.name} instead of {steps[0].name}")
     return came, body
@@ -656,17 +679,13 @@ def _time_of_day(nanoseconds: int) -> str:
     return f"{datetime.fromtimestamp(nanoseconds // 10**9):%H:%M:%S}"
 
 
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()
-
-
 async def _first(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`, or None if it is over before; then `work` has been cancelled and has ended."""
-    doing, ending = asyncio.ensure_future(work), asyncio.ensure_future(_wait(over))
+    doing, ending = asyncio.ensure_future(work), asyncio.ensure_future(over.wait())
     try:
         await _first(doing, ending)
         return doing.result() if doing.done() else None

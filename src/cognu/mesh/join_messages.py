@@ -8,7 +8,7 @@ is longer. Bodies:
     ACCEPT     I to J   card; MAC, signature
     CONFIRM    J to I   the joiner's further grants; MAC, signature
     DONE       I to J   MAC
-    REFUSE     both     reason u8
+    REFUSE     both     reason u8, attempts left u8 (of a code; else 0)
 
 A card is what a machine says of itself: its certificate, a byte that is 1 if it has the other one as a peer already,
 and lists of its name, its addresses, its grants and what it asks for. The signatures are of the node keys; the MACs are
@@ -37,7 +37,7 @@ from struct import Struct
 from blake3 import blake3
 
 from cognu.errors import E, FileError, ProtocolError
-from cognu.mesh.codes import NUMBER_DIGITS
+from cognu.mesh.codes import NUMBER_DIGITS, attempts_left
 from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT, bounded_grants, bounded_texts
 from cognu.mesh.spake import ELEMENT_SIZE
 from cognu.mesh.tickets import pack_texts, parse_texts
@@ -90,11 +90,13 @@ class Refusal(IntEnum):
     def detail(self) -> str:
         return _DETAILS[self]
 
-    def error(self) -> FileError:
-        """As whoever is refused is told."""
+    def error(self, left: int = 0) -> FileError:
+        """As whoever is refused is told; `left` are the attempts that he still has, 0 if he was not told."""
         if self < Refusal.NO_CODE:
             return FileError(E.BADTICKET, "ticket", self.detail)
-        return FileError(E.WRONGCODE if self is Refusal.CODE else E.NOTPAIRED, "pair", self.detail)
+        if self is not Refusal.CODE:
+            return FileError(E.NOTPAIRED, "pair", self.detail)
+        return FileError(E.WRONGCODE, "pair", f"{self.detail}; {attempts_left(left)}" if left else self.detail)
 
 
 _DETAILS = {
@@ -256,11 +258,16 @@ def proves_key(step: Step, mac: bytes, secret: bytes, typed: bytes, shown: bytes
     return compare_digest(mac, key_proof(step, secret, typed, shown))
 
 
-def parse_refusal(body: bytes) -> Refusal:
-    """Raises `ProtocolError(BADFRAME)`."""
-    if len(body) != 1 or body[0] not in set(Refusal):
+def pack_refusal(refusal: Refusal, left: int = 0) -> bytes:
+    """The body of a REFUSE."""
+    return bytes([refusal, left])
+
+
+def parse_refusal(body: bytes) -> tuple[Refusal, int]:
+    """Why, and how many attempts are left. Raises `ProtocolError(BADFRAME)`."""
+    if len(body) != 2 or body[0] not in set(Refusal):
         raise ProtocolError(E.BADFRAME, "join", "REFUSE")
-    return Refusal(body[0])
+    return Refusal(body[0]), body[1]
 
 
 def _split_proofs(body: bytes) -> tuple[bytes, bytes, bytes]:

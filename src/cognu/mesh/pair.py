@@ -21,8 +21,10 @@ from cognu.mesh.join import (
     connect_any,
     consent,
     expect,
+    refuse_at_last,
     request,
     rest_until,
+    went_away,
 )
 from cognu.mesh.join_messages import (
     ID_SIZE,
@@ -35,7 +37,7 @@ from cognu.mesh.join_messages import (
     parse_paired,
     proves_key,
 )
-from cognu.mesh.pairing import Person, Wish
+from cognu.mesh.pairing import LAST_WORD_SECONDS, Person, Wish
 from cognu.mesh.pinning import audit_paired, peer_of, pin_last
 from cognu.mesh.spake import ANSWER_SECONDS, Exchange, Side
 from cognu.world import SecureStream, World
@@ -69,7 +71,7 @@ async def pair(
     of which NOTRECOVERABLE says that it can't be known whether the other side has paired. Cancelling ends it.
     """
     if addresses:
-        return await _pair_at(world, me, book, code, addresses, wish, person)
+        return await _pair_at(world, me, book, code, addresses, wish, person, "")
     tried: list[Pairing] = []
     others: list[str] = []
 
@@ -88,9 +90,9 @@ async def pair(
             break
         tried.append(found)
         try:
-            return await _pair_at(world, me, book, code, found.addresses, wish, person)
+            return await _pair_at(world, me, book, code, found.addresses, wish, person, found.name)
         except FileError as error:
-            if error.detail not in _ELSEWHERE and error.error is not E.HOSTUNREACH:
+            if error.detail not in _ELSEWHERE and error.error not in (E.HOSTUNREACH, E.WRONGCODE):
                 raise
             failure = error
     nobody = f"no machine near here shows a code that begins with {code.number}"
@@ -98,8 +100,8 @@ async def pair(
     raise failure or FileError(E.NOTPAIRED, "pair", nobody)
 
 
-_ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE.detail, Refusal.CODE_SPENT.detail)
-"""After these another machine with that number may be the one."""
+_ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE_SPENT.detail)
+"""After these, and a wrong code, another machine with that number may be the one."""
 
 
 async def _next(finder: Finder, number: str, tried: list[Pairing], other: Callable[[Pairing], None]) -> Pairing:
@@ -115,38 +117,39 @@ async def _next(finder: Finder, number: str, tried: list[Pairing], other: Callab
 
 
 async def _pair_at(
-    world: World, me: Self, book: PeerBook, code: Code, addresses: tuple[str, ...], wish: Wish, person: Person
-) -> Peer:
+    world: World, me: Self, book: PeerBook, code: Code, addresses: tuple[str, ...], wish: Wish, person: Person,
+    name: str,
+) -> Peer:  # fmt: skip
+    """`name` is what it calls itself where it was found, empty if it was not."""
     # Before anybody hears of it: how long this takes depends on the code.
     exchange = Exchange(Side.TYPES, code.digits, world.random)
     stream, refused, where = await connect_any(world, addresses)
     if stream is None:
         detail = f"{Refusal.NO_CODE.detail} ({where})" if refused else where
         raise FileError(E.NOTPAIRED if refused else E.HOSTUNREACH, "pair", detail)
-    clock = world.clock
+    clock, confirming = world.clock, False
     try:
         try:
             meeting = _meet(world, me, book, stream, code.number, exchange, wish)
             met = await within(clock, CONVERSATION_SECONDS, meeting)
-            wrong = Refusal.BETWEEN.error()
-            seconds = CONSENT_SECONDS + CONVERSATION_SECONDS
-            card, public = await within(
-                clock, seconds, accepted(stream, met.transcript, met.secret, met.inviter, wrong)
-            )
+            if wish.asks:
+                person.waits(name or stream.peer)
+            answer = accepted(stream, met.transcript, met.secret, met.inviter, Refusal.BETWEEN.error())
+            card, public = await within(clock, CONSENT_SECONDS + CONVERSATION_SECONDS, answer)
+            granted = await consent(clock, stream, person, wish, card, public)
         except TimeoutError:
             raise FileError(E.TIMEDOUT, stream.peer) from None
         except LinkBroken as error:
-            raise FileError(E.NOTPAIRED, "pair", f"the other machine ended it ({error})") from error
-        try:
-            granted = await consent(clock, stream, person, wish, card, public)
-        except LinkBroken as error:
-            raise FileError(E.NOTPAIRED, "pair", f"the other machine ended it ({error})") from error
+            raise went_away(stream) from error
         further = tuple(grant for grant in granted if grant not in wish.grants)
         peer = peer_of(card, public, granted=granted, received=card.grants, now=clock.now())
+        confirming = True
         await confirm(clock, me, stream, met.secret, met.transcript, further)
         address = stream.peer
     except asyncio.CancelledError:
         exchange.forget()
+        given_up = None if confirming else await refuse_at_last(clock, stream, Refusal.GIVEN_UP, LAST_WORD_SECONDS)
+        person.left(name or stream.peer, given_up)
         raise
     finally:
         stream.close()

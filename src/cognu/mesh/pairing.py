@@ -8,6 +8,7 @@ in memory alone: a node that ends has forgotten it.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from cognu.mesh.join_messages import Refusal
 from cognu.mesh.spake import Exchange, Side
 from cognu.world import Clock, Random
 from cognu.world.timing import within
+
+LAST_WORD_SECONDS = 2.0
+"""How long who gives up waits for the other machine to take note."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,13 @@ class Person(Protocol):
     def heard(self, name: str, number: str) -> None:
         """A machine that calls itself `name` shows another code than is looked for, which begins with `number`."""
 
+    def waits(self, name: str) -> None:
+        """The user of the other machine is being asked; `name` is by its own word, or its address."""
+
+    def left(self, name: str, told: bool | None) -> None:
+        """This user gave up, when there was another machine already; whether that has heard so. None: it had confirmed
+        by then, or was about to, and may have kept this one."""
+
     async def agrees(self, proposal: Proposal) -> bool:
         """Whether the other machine is to have what it asks for. Cancelled if it went away. Raises what makes granting
         impossible."""
@@ -85,10 +96,22 @@ class ShownCode:
     async def wait(self, clock: Clock) -> Peer:
         """Until it has come to something: the peer. Raises `FileError(NOTPAIRED)`, and what pinning raised."""
         try:
-            await within(clock, CODE_SECONDS, _until(self._begun))
+            await within(clock, CODE_SECONDS, self._begun.wait())
         except TimeoutError:
             raise FileError(E.NOTPAIRED, "pair", f"nobody has typed the code within {CODE_SECONDS} s") from None
         await self._settled.wait()
+        return self._outcome()
+
+    async def leave(self, clock: Clock) -> Peer | None:
+        """Nobody waits any more. If another machine is being talked to, wait for a moment until it has been told; the
+        peer, if it has become one before it was."""
+        self.end()
+        if self._taken:
+            with suppress(TimeoutError):
+                await within(clock, 2 * LAST_WORD_SECONDS, self._settled.wait())
+        return self._result if isinstance(self._result, Peer) else None
+
+    def _outcome(self) -> Peer:
         if not isinstance(self._result, Peer):
             assert self._result is not None
             raise self._result
@@ -139,7 +162,3 @@ class ShownCode:
         for exchange in self._exchanges:
             exchange.forget()
         self._exchanges.clear()
-
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()

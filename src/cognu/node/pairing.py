@@ -42,6 +42,8 @@ class Pairing:
         self.attended = False
         self.ended = "it was given up here"
         """Why, if its task was cancelled."""
+        self.given_up: dict[str, Any] = {}
+        """Whom it was begun with when it was given up, and whether that one heard so."""
         self.left_alone = node.world.clock.monotonic()
         self.task: asyncio.Task[dict[str, Any]]
 
@@ -60,6 +62,12 @@ class Pairing:
 
     def heard(self, name: str, number: str) -> None:
         self._events.put_nowait({"event": "heard", "name": name, "number": number})
+
+    def waits(self, name: str) -> None:
+        self._events.put_nowait({"event": "waiting", "peer": visible(name)})
+
+    def left(self, name: str, told: bool | None) -> None:
+        self.given_up = {"peer": visible(name), "told": told}
 
     def _known(self, proposal: Proposal) -> dict[str, Any]:
         """Whether it is a peer already, and by which name; else the one that it would get."""
@@ -226,11 +234,14 @@ class Pairings:
         }  # fmt: skip
 
     async def _forgo(self, arguments: Arguments) -> Any:
-        """Give it up, if it is not over."""
+        """Give it up, if it is not over. `peer` is whom it was begun with, if anybody, and `told` whether that one has
+        heard so, null if it may have kept this machine; or what came of it, if that was earlier."""
         pairing = self._open.pop(int(arguments["pairing"]), None)
-        if pairing is not None:
-            await end_tasks(pairing.task)
-        return {}
+        if pairing is None:
+            return {}
+        await end_tasks(pairing.task)
+        done = not pairing.task.cancelled() and pairing.task.exception() is None
+        return pairing.task.result() if done else pairing.given_up
 
     def _find(self, number: int) -> Pairing:
         if number not in self._open:
