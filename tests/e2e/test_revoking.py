@@ -108,3 +108,16 @@ async def test_dropping_a_peer_ends_everything_at_once(place: Path) -> None:
 
         await until(desk, away)
         await refused(desk.list("/n/pi"), E.DROPPED)
+
+
+async def test_a_working_directory_that_was_revoked_is_named_by_what_can_not_be_started_in_it(place: Path) -> None:
+    async with pair(place, "run", "read:{shared}") as two, two.desk.client() as desk, two.pi.client() as pi:
+        (two.shared / "file").write_text("x")
+        ready = two.notes / "ready"
+        text = f"cd /n/pi{two.shared}; echo >{ready}; while test -e file; do :; done; cpu pi true"
+        running = asyncio.create_task(two.desk.command("sh", "-c", text))
+        await until(desk, ready.exists)
+        await pi.rpc("revoke", peer="desk", grant=f"read:{two.shared}")
+        ended = await running
+        assert ended.status == 126, ended
+        assert f"/n/pi{two.shared}: ".encode() in ended.errors, ended

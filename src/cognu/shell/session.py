@@ -557,8 +557,8 @@ class NodeSession:
                 await file.close()
             if not isinstance(error, FileError) or error.error is not E.NOENT:
                 raise
-            # It may be what was granted that is not there.
-            for path in start.paths:
+            # It may be the working directory, or what was granted, that is not there.
+            for path in (start.cwd, *start.paths):
                 await self.stat(path)
             raise FileError(E.NOENT, start.program, error.detail) from None
         return NodeChild(pid, ctl, wait, wants)
