@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import CognuError, E, FileError, LinkBroken
-from cognu.mesh.addresses import HEARD_SECONDS, TRIED_LIMIT, Addresses, Reserve, is_address
+from cognu.mesh.addresses import (
+    HEARD_SECONDS,
+    TRIED_LIMIT,
+    Addresses,
+    Reserve,
+    is_address,
+    leading_out,
+    leading_there,
+)
 from cognu.mesh.dialling import APART_SECONDS, Raced, race
 from cognu.mesh.identity import ADDRESS_LIMIT
 from cognu.mesh.join import connect_any
@@ -283,6 +291,40 @@ def test_what_is_heard_is_bounded_and_gets_old() -> None:
     for address in many:
         ways.failed(address, 0)
     assert len(ways._tried) == TRIED_LIMIT
+
+
+def test_the_loopback_and_addresses_of_one_link_are_told_only_by_a_machine_that_has_no_others() -> None:
+    assert leading_out(["192.0.2.7", "[2001:db8::7]", "169.254.1.2", "[::1]", "127.0.0.1"]) == (
+        "192.0.2.7", "[2001:db8::7]"
+    )  # fmt: skip
+    assert leading_out(["169.254.1.2", "127.0.0.1"]) == ("169.254.1.2",)
+    assert leading_out(["127.0.0.1", "[::1]"]) == ("127.0.0.1", "[::1]")
+    assert leading_out(["pi.example", "127.0.0.1"]) == ("pi.example",)
+    assert leading_out([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "kept"),
+    [
+        ("192.0.2.1:9", "192.0.2.7:9", (A4, A6, "pi.example:1")),
+        ("[2001:db8::1]:9", "[2001:db8::7]:9", (A4, A6, "pi.example:1")),
+        ("169.254.1.1:9", "169.254.1.7:9", (A4, A6, "169.254.1.2:1", "pi.example:1")),
+        ("192.0.2.1:9", "192.0.2.1:8", None),  # one machine
+        ("127.0.0.1:9", "127.0.0.1:8", None),
+        ("127.0.0.1:9", "127.0.0.2:8", None),
+    ],
+)
+def test_of_what_a_machine_says_it_has_is_kept_what_may_lead_there(
+    here: str, there: str, kept: tuple[str, ...] | None
+) -> None:
+    said = (A4, A6, "127.0.0.1:1", "[::1]:1", "169.254.1.2:1", "[fe80::7%eth0]:1", "pi.example:1")
+    assert leading_there(said, here, there) == (said if kept is None else kept)
+
+
+@given(st.text(), st.text(), st.text())
+def test_whatever_is_said_of_addresses_is_kept_or_left_out(address: str, here: str, there: str) -> None:
+    assert leading_there([address], here, there) in ((), (address,))
+    assert leading_out([address]) == (address,)
 
 
 # -- joining and pairing dial so too -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from cognu.mesh.join_messages import (
 )
 from cognu.mesh.pairing import Proposal, Wish
 from cognu.world import SecureStream
+from cognu.world.tls import TlsStream
 from mesh_support import read_exactly
 from neighbours import FakeNeighbours, FakeNetwork
 from pairing_kit import Machine, User, another, machines, refused, where
@@ -43,6 +44,20 @@ async def test_a_code_makes_two_machines_peers_that_link_up(tmp_path: Path) -> N
             channel = await opener.mesh.open(name, "echo")
             await channel.write(b"hello")
             assert await read_exactly(channel, 5) == b"hello"
+
+
+async def test_addresses_that_can_not_lead_to_the_other_machine_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TlsStream, "local", "192.0.2.1:9")
+    monkeypatch.setattr(TlsStream, "peer", "192.0.2.7:9")
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        for machine in (desk, pi):
+            machine.me = replace(machine.me, addresses=lambda: ("127.0.0.1:5", "192.0.2.9:5", "[::1]:5"))
+            machine.inviter._me = machine.me
+        showing = desk.show()
+        assert (await pi.type(await desk.code())).addresses == ("192.0.2.9:5",)
+        assert (await showing).addresses == ("192.0.2.9:5",)
 
 
 async def test_by_default_nothing_is_granted_and_nothing_asked(tmp_path: Path) -> None:

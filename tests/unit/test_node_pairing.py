@@ -306,6 +306,7 @@ def test_where_nobody_can_type_it_again_a_wrong_code_ends_the_command(
         ("[::]:0", (), ["[::1]", "127.0.0.1"], False),
         ("0.0.0.0:0", (), ["[2001:db8::7]", "127.0.0.1"], False),
         ("*:0", (), ["[2001:db8::7]", "127.0.0.1"], True),
+        ("*:0", (), ["192.0.2.7", "127.0.0.1"], True),
         ("*:0", (), ["127.0.0.1"], False),
         ("0.0.0.0:0", ("127.0.0.1",), [], True),
         ("127.0.0.1:0", (), [], True),
@@ -318,3 +319,4 @@ def test_a_loopback_address_is_for_others_only_if_somebody_said_so(
     node.settings = cast(Any, SimpleNamespace(listen=listen, hosts=hosts))
     node.world = cast(Any, SimpleNamespace(network=SimpleNamespace(local_addresses=lambda: local)))
     assert node.reachable() is expected
+    assert expected is False or "127.0.0.1" not in node.hosts() or "127.0.0.1" in (*hosts, listen.partition(":")[0])

@@ -55,6 +55,44 @@ def is_address(text: str) -> bool:
     return bracketed == (found.version == 6) and not found.is_multicast and not found.is_unspecified
 
 
+def leading_out(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Of this machine's hosts those by which others may know it: not the loopback, nor those of one link, unless it has
+    no others. IPv6 ones in brackets."""
+    ranked = [(_reach(host), host) for host in hosts]
+    farthest = max((reach for reach, _ in ranked), default=0)
+    return tuple(host for reach, host in ranked if reach == farthest)
+
+
+def leading_there(addresses: Iterable[str], here: str, there: str) -> tuple[str, ...]:
+    """Of the addresses that another machine says it has, those that may lead there from this one.
+
+    `here` and `there` are the ends of a connection with it, as HOST:PORT. Its loopback is none of them, but where both
+    are one machine; nor is an address of one link, but where they met on one, and it names no interface of its own.
+    """
+    near = min(_reach(_host(here)), _reach(_host(there)))
+    if _host(here) == _host(there) or near == _LOOPBACK:
+        return tuple(addresses)
+    return tuple(address for address in addresses if _reach(_host(address)) >= near and "%" not in address)
+
+
+_LOOPBACK, _LINK, _ANYWHERE = range(3)
+
+
+def _reach(host: str) -> int:
+    """From how far it leads there; a name is taken to lead there from anywhere."""
+    try:
+        found = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return _ANYWHERE
+    if found.is_loopback:
+        return _LOOPBACK
+    return _LINK if found.is_link_local else _ANYWHERE
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
 class Addresses:
     """Of one peer. `book` is what the peer book has at the moment, in its order."""
 

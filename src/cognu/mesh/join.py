@@ -421,7 +421,7 @@ class Inviter:
     ) -> None:
         now = self._world.clock.now()
         try:
-            record = peer_of(typed.card, typed.public, granted=granted, received=received, now=now)
+            record = peer_of(typed.card, typed.public, stream, granted=granted, received=received, now=now)
             peer = pin(self._book, record, typed.known, typed.card.knows)
         except CognuError:
             await refuse_at_last(self._world.clock, stream, Refusal.NOT_KEPT)
@@ -446,7 +446,7 @@ class Inviter:
             raise LinkBroken(E.BADTICKET, stream.peer, refusal.detail)
         try:
             now = self._world.clock.now()
-            record = peer_of(card, public, granted=found.grants, received=card.grants, now=now)
+            record = peer_of(card, public, stream, granted=found.grants, received=card.grants, now=now)
             peer = pin(self._book, record, known, card.knows)
         except CognuError:
             await refuse(stream, Refusal.FAILED)
@@ -555,7 +555,7 @@ async def _ask(
     await stream.write(request(world, me, transcript, ticket.secret, invitation_id(ticket.secret), wish, known))
     wrong = Refusal.WRONG.error()
     card, public = await accepted(stream, transcript, ticket.secret, ticket.inviter, wrong)
-    record = peer_of(card, public, granted=grants, received=card.grants, now=world.clock.now())
+    record = peer_of(card, public, stream, granted=grants, received=card.grants, now=world.clock.now())
     return transcript, record, card.knows
 
 

@@ -142,7 +142,7 @@ async def _pair_at(
         except LinkBroken as error:
             raise went_away(stream) from error
         further = tuple(grant for grant in granted if grant not in wish.grants)
-        peer = peer_of(card, public, granted=granted, received=card.grants, now=clock.now())
+        peer = peer_of(card, public, stream, granted=granted, received=card.grants, now=clock.now())
         confirming = True
         await confirm(clock, me, stream, met.secret, met.transcript, further)
         address = stream.peer

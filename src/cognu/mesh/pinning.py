@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cognu.errors import THERE, CognuError, FileError, LinkBroken
 from cognu.files.audit import audit
+from cognu.mesh.addresses import leading_there
 from cognu.mesh.identity import (
     Peer,
     PeerBook,
@@ -15,6 +16,7 @@ from cognu.mesh.identity import (
     short,
 )
 from cognu.mesh.join_messages import Card
+from cognu.world import SecureStream
 
 
 def public_of(card: Card) -> bytes | None:
@@ -26,11 +28,15 @@ def public_of(card: Card) -> bytes | None:
         return None
 
 
-def peer_of(card: Card, public: bytes, granted: tuple[str, ...], received: tuple[str, ...], now: int) -> Peer:
+def peer_of(
+    card: Card, public: bytes, met: SecureStream, granted: tuple[str, ...], received: tuple[str, ...], now: int
+) -> Peer:
+    """`met` is the connection by which it came. Of its addresses those are kept that may lead there from here."""
     fingerprint = fingerprint_of(public)
     name = clean_name(card.name, short(fingerprint))
     certificate = certificate_pem(card.certificate)
-    return Peer(fingerprint, name, certificate, card.addresses, granted, received, now // 10**9)
+    addresses = leading_there(card.addresses, met.local, met.peer)
+    return Peer(fingerprint, name, certificate, addresses, granted, received, now // 10**9)
 
 
 def pin(book: PeerBook, peer: Peer, here: bool, there: bool) -> Peer:

@@ -16,6 +16,7 @@ from cognu.files.authority import Authority
 from cognu.files.chan import Chan
 from cognu.files.process import Process, ProcessTable
 from cognu.files.services import Services
+from cognu.mesh.addresses import leading_out
 from cognu.mesh.discovery import Discovery
 from cognu.mesh.identity import Identity, Peer, PeerBook
 from cognu.mesh.imports import NetworkServer
@@ -93,7 +94,7 @@ class Node:
         if host not in EVERYWHERE:
             return (host,)
         local = self.world.network.local_addresses()
-        return tuple(each for each in local if host != "0.0.0.0" or not each.startswith("["))
+        return leading_out(each for each in local if host != "0.0.0.0" or not each.startswith("["))
 
     def reachable(self) -> bool:
         """Whether another machine may know one of `hosts`, or it was said that they are to be used."""
