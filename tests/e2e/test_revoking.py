@@ -32,8 +32,8 @@ async def test_revoking_net_ends_a_waiting_read_and_the_conversation_itself(plac
 
             await pi.rpc("revoke", peer="desk", grant="net")
             writer.write(b"after")
-            await refused(waiting, E.REVOKED)
-            await refused(data.read(), E.REVOKED)
+            await refused(waiting, E.REVOKED, "by pi")
+            await refused(data.read(), E.REVOKED, "by pi")
             await refused(data.write(b"x"), E.REVOKED)
             data.close()
             with suppress(ConnectionResetError):  # for what was written after the revocation

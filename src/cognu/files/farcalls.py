@@ -33,6 +33,7 @@ class FarCalls(FileServer):
         self.on_idle: Callable[[], None] | None = None  # called when the last fid is gone
         self.on_broken: Callable[[CognuError], None] | None = None
         self.broken: CognuError | None = None
+        self.machine = ""  # whose tree it is, for what is said of it; "" is none with a name
         self.changes = 0  # changes begun, and ended, and answers that something was revoked
         self._stream = stream
         self._session = session
@@ -100,7 +101,11 @@ class FarCalls(FileServer):
         elif reply is not None:
             call.future.set_result(reply)
         elif isinstance(event, Failed):
-            call.future.set_exception(event.error)
+            error = event.error
+            if error.error is E.REVOKED and self.machine and not error.detail:
+                error = FileError(error.error, error.subject, f"by {self.machine}")
+            call.future.set_exception(error)
+            del error  # as `event`
             if event.error.error is E.REVOKED:
                 self._revoked()
         else:  # it was asked to stop, and did

@@ -49,6 +49,7 @@ class Channels:
     async def dial(self, name: str) -> MountServer:
         mount = await MountServer.connect(await self._node.mesh.open(name, TREE), self._node.world.clock, "#N")
         mount.users = self._node.authority.users
+        mount.machine = name
         return mount
 
     def sources(self) -> list[tuple[str, Source]]:
