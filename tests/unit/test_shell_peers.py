@@ -18,18 +18,13 @@ from cognu.shell.commands.peers import (
     CHANGES,
     LOOK_SECONDS,
     PAUSE_SECONDS,
-    columns,
-    cut,
     family,
-    fitted,
     moment_text,
     near_lines,
-    parse_window,
     path,
     peer_lines,
-    width,
 )
-from cognu.shell.commands.top import CLEAR
+from cognu.shell.commands.windows import CLEAR, columns, cut, fitted, parse_window, width
 from cognu.shell.interactive import run_once
 from shell_fake import Bench, FakeClock
 

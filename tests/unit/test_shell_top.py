@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
-from cognu.shell.commands.top import CLEAR, HEADS, USUAL_DELAY, Sample, parse_status, size, table
+from cognu.shell.commands.top import HEADS, USUAL_DELAY, Sample, parse_status, size, table
+from cognu.shell.commands.windows import CLEAR
 from cognu.shell.interactive import run_once
+from guests import until
 from shell_fake import Bench, FakeClock
 
 SECOND = 10**9
@@ -53,6 +55,25 @@ async def test_it_goes_on_until_it_is_interrupted(bench: Bench) -> None:
     assert out.text.startswith(CLEAR + "PID")
     running.cancel()
     assert await asyncio.wait([running])
+    await bench.close(streams)
+
+
+async def test_it_fits_the_window_and_follows_it(bench: Bench) -> None:
+    for pid in range(7, 50):
+        bench.system.make(f"/proc/{pid}/status", status(pid, name="long" * 30))
+    bench.system.make("/dev/consctl", b"")
+    bench.system.make("/dev/resize", b"24 80\n")
+    window = bench.system.make("/dev/winsize", b"24 80\n")
+    streams, out, _ = bench.streams(terminal=True)
+    running = asyncio.ensure_future(run_once(bench.shell, "top", streams))
+    await until(lambda: CLEAR in out.text)
+    lines = out.text.rpartition(CLEAR)[2].splitlines()
+    assert (len(lines), lines[-1], max(map(len, lines))) == (23, "... and 22 more", 80)
+    window.data[:] = b"10 40\n"
+    await until(lambda: len(out.text.rpartition(CLEAR)[2].splitlines()) == 9)
+    assert max(map(len, out.text.rpartition(CLEAR)[2].splitlines())) == 40
+    running.cancel()
+    await asyncio.wait([running])
     await bench.close(streams)
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from cognu.errors import E, FileError
 from cognu.files.launch import LONGEST_KEPT
 from cognu.files.nstext import split_commands
-from cognu.shell.commands.peers import columns, time_text
+from cognu.shell.commands.peers import time_text
 from cognu.shell.commands.processes import typed_grants
 from cognu.shell.commands.reading import chunks, opened
+from cognu.shell.commands.windows import columns
 from cognu.shell.lexer import is_name
 from cognu.shell.options import parse_count
 from cognu.shell.programs import could_not_run, wait_at_terminal, wait_for

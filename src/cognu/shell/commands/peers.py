@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from unicodedata import category, east_asian_width
 
 from cognu.errors import E, FileError, visible
 from cognu.ninep.watches import CONTENT, ENDS
-from cognu.shell.commands.reading import opened
-from cognu.shell.commands.top import CLEAR, size
+from cognu.shell.commands.top import size
+from cognu.shell.commands.windows import CLEAR, columns, fitted, resized, width, window_of
 from cognu.shell.state import Call, end_tasks
 from cognu.shell.system import Watch, is_terminal
 
@@ -23,7 +21,6 @@ PAUSE_SECONDS = 0.25
 """Between two pictures: many changes at once are one."""
 LOOK_SECONDS = 5.0
 """At a terminal, round trips and rates are looked at anew so often; of them nobody tells."""
-WINSIZE, RESIZE = "/dev/winsize", "/dev/resize"
 HEADS = ("NAME", "STATE", "SINCE", "RTT", "RATE", "PATH", "MAY HERE", "WE MAY THERE", "LABELS")
 SHORT = 5
 """So many columns at the left are never long."""
@@ -110,7 +107,7 @@ async def _show(call: Call) -> int:
     picture = await _look(call)
     lines = picture.lines
     if is_terminal(call.streams.stdout) and "json" not in call.options:
-        window = await _window(call)
+        window = await window_of(call)
         if window is not None and "near" not in call.options and max(map(width, lines)) > window.columns:
             lines = peer_blocks(picture.rows, call.system.clock.now())
     await _say(call, picture.rows, *lines)
@@ -120,29 +117,6 @@ async def _show(call: Call) -> int:
 # -- live --
 
 
-class Window(NamedTuple):
-    rows: int
-    columns: int
-
-
-def parse_window(text: bytes) -> Window | None:
-    """`ROWS COLUMNS`, as terminal(4) has it; None for anything else, and for a window without a size."""
-    words = text.split()
-    if len(words) != 2 or not all(word.isdigit() and len(word) < 6 for word in words):
-        return None
-    rows, across = map(int, words)
-    return Window(rows, across) if rows and across else None
-
-
-async def _window(call: Call) -> Window | None:
-    """The terminal's size; None if it does not say."""
-    try:
-        async with opened(call.system, WINSIZE, "r") as file:
-            return parse_window(await file.read())
-    except FileError:
-        return None
-
-
 async def _live(call: Call) -> int:
     """Print again whenever something changed, until it is interrupted or the node ends."""
     screen = is_terminal(call.streams.stdout) and "json" not in call.options
@@ -150,13 +124,13 @@ async def _live(call: Call) -> int:
     changed, over = asyncio.Event(), list[FileError]()
     tasks = [asyncio.create_task(_listen(watch, changed, over))]
     if screen:
-        tasks += [asyncio.create_task(_tick(call, changed)), asyncio.create_task(_resized(call, changed))]
+        tasks += [asyncio.create_task(_tick(call, changed)), asyncio.create_task(resized(call, changed))]
     before: str | None = None
     try:
         while not over:
             picture = await _look(call)
             if screen:
-                lines = fitted(picture.lines, await _window(call))
+                lines = fitted(picture.lines, await window_of(call))
                 await call.print(CLEAR + lines[0], *lines[1:])
             elif picture.key != before:
                 first = "\n" if before is not None else ""
@@ -186,14 +160,6 @@ async def _tick(call: Call, changed: asyncio.Event) -> None:
     while True:
         await call.system.clock.sleep(LOOK_SECONDS)
         changed.set()
-
-
-async def _resized(call: Call, changed: asyncio.Event) -> None:
-    """A terminal that does not tell of its size is looked at with the rest, at each tick."""
-    with suppress(FileError):
-        async with opened(call.system, RESIZE, "r") as file:
-            while await file.read():
-                changed.set()
 
 
 # -- tables --
@@ -281,43 +247,6 @@ def near_lines(found: Row, now: int) -> list[str]:
         addresses = " ".join(near["joining"] or near["addresses"]) or "-"
         rows.append((near["name"] or "-", state, moment_text(near["since"], now), near["instance"][:8], addresses))
     return columns(rows)
-
-
-def columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Two blanks between."""
-    widths = [max(width(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def fitted(lines: list[str], window: Window | None) -> list[str]:
-    """As much of a table as a window shows, with a line less, where the cursor is; the last says what is left out."""
-    if window is None:
-        return lines
-    room = max(2, window.rows - 1)
-    if len(lines) > room:
-        lines = [*lines[: room - 1], f"... and {len(lines) - room + 1} more"]
-    return [cut(line, window.columns) for line in lines]
-
-
-def cut(line: str, most: int) -> str:
-    """The beginning of a line that is too wide, with an ellipsis."""
-    if width(line) <= most:
-        return line
-    while width(line) > most - 1:
-        line = line[:-1]
-    return line + "\u2026"
-
-
-def width(text: str) -> int:
-    """Columns of a terminal: two for what East Asia writes wide, none for what is put on the letter before."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if category(char) in ("Mn", "Me", "Cf") else 2 if east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def time_text(nanoseconds: int) -> str:

@@ -10,14 +10,13 @@ from cognu.errors import E, FileError
 from cognu.files.nstext import split_words
 from cognu.files.stopping import ask_to_stop
 from cognu.shell.commands.reading import opened
+from cognu.shell.commands.windows import CLEAR, fitted, resized, window_of
 from cognu.shell.options import parse_count, parse_seconds
 from cognu.shell.state import INTERRUPTED, Call, decode, end_tasks
 from cognu.shell.system import System, is_terminal
 
 USUAL_DELAY = 2.0
 CONTROL = "/dev/consctl"
-CLEAR = "\033[H\033[2J"
-"""To the top left, and erase the screen (ECMA-48 CUP, ED)."""
 HEADS = ("PID", "USER", "STATE", "CPU%", "MEMORY", "LIMIT", "FILES", "PROCS", "NODE", "PROGRAM")
 AT_ONCE = 32
 _UNITS = "KMGTPE"
@@ -77,6 +76,16 @@ async def _typed(call: Call) -> int:
 
 
 async def _print(call: Call, screen: bool) -> int:
+    changed = asyncio.Event()
+    following = [asyncio.create_task(resized(call, changed))] if screen else []
+    try:
+        return await _tables(call, screen, changed)
+    finally:
+        await end_tasks(following)
+
+
+async def _tables(call: Call, screen: bool, changed: asyncio.Event) -> int:
+    """One after the other, for as long as `top` says; each as much as the window shows."""
     options = call.options
     times, delay = options.value("n"), options.value("d")
     left = parse_count(times) if times is not None else None if screen else 1
@@ -91,6 +100,7 @@ async def _print(call: Call, screen: bool) -> int:
         else:
             lines = table(list(samples.values()), before, now - then, call.system.clock.now())
         if screen and left != 1:
+            lines = fitted(lines, await window_of(call))
             lines[0] = CLEAR + lines[0]
         elif before and "json" not in options:
             lines.insert(0, "")
@@ -99,8 +109,22 @@ async def _print(call: Call, screen: bool) -> int:
         if left is not None:
             left -= 1
         if left != 0:
-            await call.system.clock.sleep(seconds)
+            await _pause(call, seconds, changed)
     return 0
+
+
+async def _pause(call: Call, seconds: float, changed: asyncio.Event) -> None:
+    """For as long, or until the window's size changed."""
+    tasks = [asyncio.create_task(call.system.clock.sleep(seconds)), asyncio.create_task(_cleared(changed))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_tasks(tasks)
+
+
+async def _cleared(changed: asyncio.Event) -> None:
+    await changed.wait()
+    changed.clear()
 
 
 async def look(system: System) -> list[Sample]:
