@@ -59,8 +59,12 @@ def pairings(addresses: tuple[str, ...] = (), reachable: bool = True, known: tup
     async def in_force(peer: Peer) -> list[CognuError]:
         return [FileError(E.NOENT, "/gone")]
 
+    async def sound(texts: tuple[str, ...], peer: str = "") -> None:
+        pass
+
     node = SimpleNamespace(
-        inviter=Shower(addresses), book=Book(known), put_in_force=in_force, reachable=lambda: reachable,
+        exports=SimpleNamespace(check=sound), inviter=Shower(addresses),
+        book=Book(known), put_in_force=in_force, reachable=lambda: reachable,
         world=SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0)),
     )  # fmt: skip
     return Pairings(cast(Node, node), cast(Finder, None))
@@ -124,7 +128,7 @@ async def test_who_is_asked_sees_which_machine_asks(known: tuple[Peer, ...], nam
 
 
 async def test_what_can_not_be_granted_is_named_with_what_came_of_it() -> None:
-    async def check(text: str) -> None:
+    async def check(texts: tuple[str, ...], peer: str) -> None:
         raise FileError(E.NOENT, "/gone")
 
     node = SimpleNamespace(
@@ -139,6 +143,39 @@ async def test_what_can_not_be_granted_is_named_with_what_came_of_it() -> None:
         await asking
     assert caught.value.error is E.NOENT
     assert str(caught.value) == "/gone: file does not exist: read:/gone can't be granted, so the two were not paired"
+
+
+@pytest.mark.parametrize(("knows", "beside"), [(True, "net:listen=80"), (False, ""), (True, "")])
+async def test_what_contradicts_a_grant_is_said_with_the_question_and_pairs_nobody(knows: bool, beside: str) -> None:
+    checked: list[tuple[tuple[str, ...], str]] = []
+
+    async def check(texts: tuple[str, ...], peer: str) -> None:
+        checked.append((texts, peer))
+        if len(texts) > 1 and (peer or beside):
+            raise FileError(E.CONFLICT, "net", "another is in force")
+
+    known = replace(PI, granted=("net:listen",))
+    node = SimpleNamespace(
+        book=Book((known,)), exports=SimpleNamespace(check=check),
+        world=SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: 0)),
+    )  # fmt: skip
+    pairing = Pairing(cast(Node, node))
+    grants = ("run", beside) if beside else ("run",)
+    proposal = Proposal("pi", PI.fingerprint, "192.0.2.7:9", ("net",), grants, (), knows)
+    asking = asyncio.ensure_future(pairing.agrees(proposal))
+    lines = told._question(await pairing._events.get())
+    held = beside or ("net:listen" if knows else "")
+    said = [f"  net can't be granted: {held} is in force, which has the same place"] if held else []
+    assert [line for line in lines if "can't be granted" in line] == said
+    pairing.answer(True)
+    if held:
+        with pytest.raises(FileError) as caught:
+            await asking
+        assert caught.value.error is E.CONFLICT
+        assert caught.value.detail == "another is in force; all of it can't be granted, so the two were not paired"
+    else:
+        assert await asking is True
+    assert checked == [(("net",), ""), ((*grants, "net"), PI.fingerprint if knows else "")]
 
 
 async def test_a_node_that_stops_says_so_to_who_waits() -> None:

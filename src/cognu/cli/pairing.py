@@ -217,6 +217,7 @@ def _question(event: Event) -> list[str]:
     lines += [f"  {name} wants to {text}" for text in event["describe_asks"]]
     lines += [f"  {name} may {text}, as you have said" for text in event["describe_grants"]]
     lines += [f"  this machine may {text}" for text in event["describe_offers"]]
+    lines += [f"  {text}" for text in event["contradictions"]]
     return lines
 
 

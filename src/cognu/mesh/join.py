@@ -594,7 +594,7 @@ async def consent(
     if not card.asks:
         return wish.grants
     proposal = Proposal(
-        _name(card, public), fingerprint_of(public), stream.peer, card.asks, wish.grants, card.grants
+        _name(card, public), fingerprint_of(public), stream.peer, card.asks, wish.grants, card.grants, card.knows
     )  # fmt: skip
     asking = asyncio.ensure_future(person.agrees(proposal))
     leaving = asyncio.ensure_future(expect(stream, Step.REFUSE))

@@ -36,7 +36,8 @@ class Wish:
 @dataclass(frozen=True)
 class Proposal:
     """What another machine that has proved its key asks of this one's user. `name` is by its own word, `address` where
-    it was met; `grants` is what it gets here in any case, `offers` what this machine may do there."""
+    it was met; `grants` is what it gets here in any case, `offers` what this machine may do there. `knows`: it has this
+    machine as a peer, so that what it was granted before stays, if it is one here too."""
 
     name: str
     fingerprint: str
@@ -44,6 +45,7 @@ class Proposal:
     asks: tuple[str, ...]
     grants: tuple[str, ...]
     offers: tuple[str, ...]
+    knows: bool = False
 
 
 class Person(Protocol):

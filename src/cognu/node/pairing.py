@@ -18,7 +18,7 @@ from cognu.mesh.identity import Peer
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.pair import pair
 from cognu.mesh.pairing import Proposal, Wish
-from cognu.node.grants import describe_grant, parse_grants
+from cognu.node.grants import contradiction, describe_grant, parse_grant, parse_grants
 from cognu.node.node import Node
 from cognu.world.timing import end_tasks
 
@@ -88,6 +88,7 @@ class Pairing:
             "asks": list(proposal.asks), "describe_asks": [describe_grant(text) for text in proposal.asks],
             "grants": list(proposal.grants), "describe_grants": [describe_grant(text) for text in proposal.grants],
             "offers": list(proposal.offers), "describe_offers": _described(proposal.offers, proposal.name),
+            "contradictions": self._contradictions(proposal),
         })  # fmt: skip
         try:
             agreed = bool(await answer)
@@ -95,16 +96,30 @@ class Pairing:
             self._answer = None
         if agreed:
             for text in proposal.asks:
-                await self._check(text)
+                await self._check(text, (text,), "")
+            kept = proposal.fingerprint if proposal.knows else ""
+            await self._check("all of it", (*proposal.grants, *proposal.asks), kept)
         return agreed
 
-    async def _check(self, text: str) -> None:
+    async def _check(self, what: str, texts: tuple[str, ...], peer: str) -> None:
         try:
-            await self._node.exports.check(text)
+            await self._node.exports.check(texts, peer)
         except CognuError as error:
             why = f"{error.detail}; " if error.detail else ""
-            said = f"{why}{text} can't be granted, so the two were not paired"
+            said = f"{why}{what} can't be granted, so the two were not paired"
             raise FileError(error.error, error.subject, said) from error
+
+    def _contradictions(self, proposal: Proposal) -> list[str]:
+        """What is asked for and could not be granted beside something else, as far as the grants' own words tell."""
+        known = self._node.book.get(proposal.fingerprint)
+        others = [*proposal.grants, *(known.granted if known is not None and proposal.knows else ())]
+        found = []
+        for text in proposal.asks:
+            reasons = (contradiction(parse_grant(text), parse_grant(other)) for other in others)
+            if why := next(filter(None, reasons), ""):
+                found.append(f"{text} can't be granted: {why}")
+            others.append(text)
+        return found
 
     # -- what its command does --
 
@@ -178,8 +193,7 @@ class Pairings:
     async def _pair(self, arguments: Arguments) -> Any:
         node = self._node
         grants = parse_grants(map(str, arguments.get("grants", [])))
-        for text in grants:
-            await node.exports.check(text)
+        await node.exports.check(grants)
         wish = Wish(grants, parse_grants(map(str, arguments.get("asks", []))))
         code = None if arguments.get("code") is None else parse_code(str(arguments["code"]))
         addresses = tuple(check_address(str(address)) for address in arguments.get("addresses", []))

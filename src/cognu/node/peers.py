@@ -136,9 +136,17 @@ class PeerExports:
             self._held.get(peer, {}).values(), key=lambda held: (len(held.grant.place), held.grant.rights.bit_count())
         )
 
-    async def check(self, text: str) -> None:
-        """Whether a grant could be put in force. Raises what `grant` would."""
-        self._end(await self._hold(parse_grant(text)))
+    async def check(self, texts: Iterable[str], peer: str = "") -> None:
+        """Whether grants could be put in force together, beside those of `peer`, if it is one. Raises what `grant` would,
+        and leaves nothing in force."""
+        found: list[tuple[str, _Held]] = []
+        try:
+            for text in texts:
+                found.append((peer, await self._hold(parse_grant(text))))
+            self._check_apart(found)
+        finally:
+            for _, held in found:
+                self._end(held)
 
     def revoke(self, peer: str, text: str) -> None:
         """End a grant and all that was derived from it: running operations, open files, mounts. Raises NOGRANT.

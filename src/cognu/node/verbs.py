@@ -101,13 +101,13 @@ async def _join(node: Node, arguments: Arguments) -> Any:
 async def _checked_grants(node: Node, arguments: Arguments) -> tuple[str, ...]:
     """The grants asked for. Raises what putting one of them in force would raise, and USAGE for one with patterns.
 
-    What those would contradict is only known when it is known who joins.
+    What else they would contradict is only known when it is known who joins.
     """
     grants = parse_grants(map(str, arguments.get("grants", [])))
     for text in grants:
         if parse_grant(text).shown != NOTHING:
             raise FileError(E.USAGE, text, "not with a ticket; when it has joined: export --hide PATTERN PATH NODE")
-        await node.exports.check(text)
+    await node.exports.check(grants)
     return grants
 
 
