@@ -19,10 +19,7 @@ async def services(call: Call) -> int:
     if len(call.operands) % 2:
         raise call.usage(USAGE, call.operands[-1])
     wanted = list(zip(call.operands[::2], call.operands[1::2], strict=True))
-    data = b""
-    async with opened(call.system, INDEX, "r") as file:
-        while piece := await file.read():
-            data += piece
+    data = await _index(call)
     found = [(line, about_of(line)) for line in data.decode("utf-8", "replace").splitlines()]
     chosen = [(line, about) for line, about in found if all(_has(about, *pair) for pair in wanted)]
     if "json" in call.options:
@@ -38,6 +35,20 @@ def about_of(line: str) -> dict[str, str]:
     if not name or len(rest) % 2:
         raise FileError(E.BADMESSAGE, INDEX, line[:80])
     return {"name": name} | dict(zip(rest[::2], rest[1::2], strict=True))
+
+
+async def _index(call: Call) -> bytes:
+    """Raises NOTHERE where there is no registry, as in a shell of another machine."""
+    data = b""
+    try:
+        async with opened(call.system, INDEX, "r") as file:
+            while piece := await file.read():
+                data += piece
+    except FileError as error:
+        if error.error is not E.NOENT:
+            raise
+        raise FileError(E.NOTHERE, "services") from None
+    return data
 
 
 def _has(about: dict[str, str], name: str, value: str) -> bool:
