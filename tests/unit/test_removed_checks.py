@@ -671,6 +671,34 @@ REMOVED = [
         "hello.alive and hello.session == self._id",
         "unit/test_mesh_session_core.py::test_a_session_is_not_resumed_under_another_boot_id_though_its_number_is_known",
     ),
+    Removed(
+        "who is dropped opens nothing more",
+        "mesh/session_core.py",
+        "        elif self._left is not None:\n",
+        "        elif False:\n",
+        "unit/test_mesh_session_core.py::test_who_leaves_ends_all_channels_at_once_and_may_say_a_last_word[0]",
+    ),
+    Removed(
+        "what goes on with who is dropped ends before the goodbye",
+        "node/verbs.py",
+        "    node.mesh.leave(peer.fingerprint)  # and all that goes on, whether it takes note of the goodbye or not\n",
+        "",
+        "unit/test_node_verbs.py::test_who_is_dropped_and_does_not_take_note_does_nothing_more_meanwhile",
+    ),
+    Removed(
+        "what was lent to who is forgotten is closed",
+        "node/lending.py",
+        "[token for token, lent in self._lent.items() if lent.peer == peer]",
+        "[token for token, lent in self._lent.items() if False]",
+        "unit/test_node_lending.py::test_what_was_lent_to_a_peer_that_is_forgotten_ends",
+    ),
+    Removed(
+        "one peer's conversations are bounded by themselves",
+        "devices/conversation.py",
+        "        if self._held[who] >= most:\n",
+        "        if who is None and self._held[who] >= most:\n",
+        "unit/test_devices_net.py::test_one_peer_s_conversations_leave_others_all_of_theirs",
+    ),
 ]
 
 
