@@ -215,7 +215,7 @@ DOORS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
                 "a conversation of /net; announced as for tcp",
             ),
             "mesh/join.py": (
-                "Inviter._listen connect_any",
+                "Inviter._listen connect_any.attempt",
                 "to the inviter that a ticket names, and for those who join with one",
             ),
             "mesh/links.py": ("Mesh._attempt Mesh.listen", "to peers by their keys, and for peers alone"),
