@@ -32,6 +32,7 @@ from cognu.mesh.join_messages import (
     pack_message,
     parse_answer,
     parse_card,
+    parse_claim,
     parse_confirmation,
     parse_message,
     parse_refusal,
@@ -339,7 +340,11 @@ async def _ask_with_wrong_proof(desk: Host, ticket: Ticket) -> None:
     try:
         _, challenge = await join_module.expect(stream, Step.CHALLENGE)
         transcript = Transcript(stream.peer_certificate, desk.identity.public, challenge)
-        signed = invitation_id(ticket.secret) + bytes(32) + pack_card(me.card(()))
+        claim = invitation_id(ticket.secret) + bytes(32)
+        transcript.add(claim)
+        await stream.write(pack_message(Step.TICKET, claim))
+        await join_module.expect(stream, Step.KEYED)
+        signed = bytes(32) + pack_card(me.card(()))
         transcript.add(signed)
         signature = thief.sign(transcript.message(Step.JOIN))
         body = signed + transcript.mac(bytes(16), Step.JOIN) + signature
@@ -377,18 +382,26 @@ async def test_grants_add_up_only_while_neither_has_dropped_the_other(
         assert f"it may here: {', '.join(there.granted)}" in said
 
 
-async def test_a_replayed_request_is_refused(tmp_path: Path) -> None:
-    """What a joiner once sent does not answer another challenge."""
+async def test_a_replayed_request_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a joiner once sent, who did not look who answers, does not answer another challenge."""
+    proves = Transcript.proves
+
+    def careless(transcript: Transcript, mac: bytes, secret: bytes, step: Step) -> bool:
+        return step is Step.KEYED or proves(transcript, mac, secret, step)
+
+    monkeypatch.setattr(Transcript, "proves", careless)
     async with hosts(tmp_path, "desk", "pi") as (desk, pi):
         ticket = parse_ticket(await desk.inviter.invite())
         kept: list[bytes] = []
         async with _between(ticket, kept) as seen:
             with pytest.raises(CognuError):
                 await pi.join(format_ticket(seen))
-        request = next(data for data in kept if data[4] == Step.JOIN)
+        said = {Step(data[4]): data for data in kept}
         stream = await connect_tls(ticket.addresses[0], TlsKeys("", "", None))
         await join_module.expect(stream, Step.CHALLENGE)
-        await stream.write(request)
+        await stream.write(said[Step.TICKET])
+        await join_module.expect(stream, Step.KEYED)
+        await stream.write(said[Step.JOIN])
         assert await refused(join_module.expect(stream, Step.ACCEPT)) == Refusal.WRONG.detail
         stream.close()
         assert desk.book.all() == pi.book.all() == []
@@ -426,9 +439,37 @@ async def _between(ticket: Ticket, kept: list[bytes]) -> AsyncIterator[Ticket]:
 async def test_somebody_between_the_machines_is_noticed(tmp_path: Path) -> None:
     async with hosts(tmp_path, "desk", "pi") as (desk, pi):
         ticket = parse_ticket(await desk.inviter.invite())
-        async with _between(ticket, []) as seen:
+        kept: list[bytes] = []
+        async with _between(ticket, kept) as seen:
             assert await refused(pi.join(format_ticket(seen))) == Refusal.WRONG.detail
         assert desk.book.all() == pi.book.all() == []
+        # And hears nothing of who would have joined.
+        assert {Step(data[4]) for data in kept} == {Step.CHALLENGE, Step.TICKET, Step.KEYED}
+        for secret in (certificate_der(pi.identity.certificate), pi.identity.public, pi.address.encode()):
+            assert not any(secret in data for data in kept)
+        # An attempt is all that it cost.
+        assert (await pi.join(format_ticket(ticket))).name == "desk"
+
+
+async def test_who_knows_the_number_of_a_ticket_alone_hears_nothing_of_who_joins(tmp_path: Path) -> None:
+    """Such as a machine that has an address of the ticket's now, which was another's."""
+    heard: list[Step] = []
+
+    async def answer(stream: SecureStream) -> None:
+        await stream.write(pack_message(Step.CHALLENGE, bytes(32)))
+        with suppress(AssertionError, LinkBroken):
+            heard.append(Step((await read_exactly(stream, MESSAGE_SIZE))[4]))
+            await stream.write(pack_message(Step.KEYED, bytes(32)))
+            heard.append(Step((await read_exactly(stream, MESSAGE_SIZE))[4]))
+
+    shown = identity_from_seed(b"m" * 32)
+    listener = await listen_tls("127.0.0.1:0", lambda: TlsKeys(shown.certificate, shown.private_key, None), answer)
+    async with hosts(tmp_path, "desk", "pi") as (desk, pi):
+        ticket = parse_ticket(await desk.inviter.invite())
+        seen = format_ticket(replace(ticket, addresses=(listener.address,)))
+        assert await refused(pi.join(seen)) == Refusal.WRONG.detail
+    await listener.close()
+    assert heard == [Step.TICKET]
 
 
 async def test_another_machine_than_the_inviter_is_refused(tmp_path: Path) -> None:
@@ -482,7 +523,7 @@ async def test_the_grants_shown_in_a_forged_ticket_are_not_given(tmp_path: Path)
 
 
 @pytest.mark.parametrize("data", [b"x" * MESSAGE_SIZE, b"x" * 3 * MESSAGE_SIZE, pack_message(Step.DONE, bytes(32)),
-                                  pack_message(Step.JOIN, b""), pack_message(Step.JOIN, bytes(500))])  # fmt: skip
+                                  pack_message(Step.TICKET, b""), pack_message(Step.JOIN, bytes(500))])  # fmt: skip
 async def test_garbage_is_cut_off_and_the_invitation_stays_good(tmp_path: Path, data: bytes) -> None:
     async with hosts(tmp_path, "desk", "pi") as (desk, pi):
         ticket = await desk.inviter.invite()
@@ -579,7 +620,7 @@ def test_any_message_parses_or_is_a_protocol_error(body: bytes, step: int) -> No
             came, got = parse_message(whole)
             assert pack_message(came, got) == whole
     parsers: list[Callable[[bytes], object]] = [
-        parse_card, parse_request, parse_answer, parse_confirmation, parse_refusal,
+        parse_card, parse_claim, parse_request, parse_answer, parse_confirmation, parse_refusal,
     ]  # fmt: skip
     for parse in parsers:
         with suppress(ProtocolError):

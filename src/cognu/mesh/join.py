@@ -43,7 +43,6 @@ from cognu.mesh.join_messages import (
     NONCE_SIZE,
     Card,
     Refusal,
-    Request,
     Step,
     Transcript,
     key_proof,
@@ -51,6 +50,7 @@ from cognu.mesh.join_messages import (
     pack_message,
     pack_refusal,
     parse_answer,
+    parse_claim,
     parse_confirmation,
     parse_message,
     parse_pair,
@@ -274,19 +274,22 @@ class Inviter:
         transcript = Transcript(
             certificate_der(self._shown.certificate), fingerprint_bytes(self._me.identity.fingerprint), challenge
         )
-        step, body = await expect(stream, Step.JOIN, Step.PAIR)
+        step, body = await expect(stream, Step.TICKET, Step.PAIR)
         if step is Step.PAIR:
             return await self._talk_by_code(stream, transcript, body)
-        await self._talk_by_ticket(stream, transcript, parse_request(body))
+        await self._talk_by_ticket(stream, transcript, body)
         return None
 
-    async def _talk_by_ticket(self, stream: SecureStream, transcript: Transcript, request: Request) -> None:
-        found = self.invitations.attempt(request.invitation)
+    async def _talk_by_ticket(self, stream: SecureStream, transcript: Transcript, claim: bytes) -> None:
+        found = self.invitations.attempt(parse_claim(claim))
         if isinstance(found, Refusal):
             await refuse(stream, found)
             return
-        transcript.add(request.signed)
         secret = bytes.fromhex(found.secret)
+        transcript.add(claim)
+        await stream.write(pack_message(Step.KEYED, transcript.mac(secret, Step.KEYED)))
+        request = parse_request((await expect(stream, Step.JOIN))[1])
+        transcript.add(request.signed)
         public = public_of(request.card)
         proved = transcript.proves(request.mac, secret, Step.JOIN)
         if public is None or not proved or not verify(public, request.signature, transcript.message(Step.JOIN)):
@@ -519,11 +522,9 @@ async def challenged(stream: SecureStream) -> bytes:
     return challenge
 
 
-def request(
-    world: World, me: Self, transcript: Transcript, secret: bytes, invitation: bytes, wish: Wish, known: bool
-) -> bytes:
-    """The message JOIN; `invitation` is its number, zeros if there is none. `known`: the inviter is a peer already."""
-    signed = invitation + world.random.bytes(NONCE_SIZE) + pack_card(me.card(wish.grants, wish.asks, known))
+def request(world: World, me: Self, transcript: Transcript, secret: bytes, wish: Wish, known: bool) -> bytes:
+    """The message JOIN. `known`: the inviter is a peer already."""
+    signed = world.random.bytes(NONCE_SIZE) + pack_card(me.card(wish.grants, wish.asks, known))
     transcript.add(signed)
     signature = me.identity.sign(transcript.message(Step.JOIN))
     return pack_message(Step.JOIN, signed + transcript.mac(secret, Step.JOIN) + signature)
@@ -551,9 +552,14 @@ async def _ask(
     this machine as a peer already."""
     challenge = await challenged(stream)
     transcript = Transcript(stream.peer_certificate, fingerprint_bytes(ticket.inviter), challenge)
-    wish = Wish(grants)
-    await stream.write(request(world, me, transcript, ticket.secret, invitation_id(ticket.secret), wish, known))
     wrong = Refusal.WRONG.error()
+    claim = invitation_id(ticket.secret) + world.random.bytes(NONCE_SIZE)
+    transcript.add(claim)
+    await stream.write(pack_message(Step.TICKET, claim))
+    # Who does not have the ticket, or stands between, hears nothing of this machine.
+    if not transcript.proves((await expect(stream, Step.KEYED))[1], ticket.secret, Step.KEYED):
+        raise wrong
+    await stream.write(request(world, me, transcript, ticket.secret, Wish(grants), known))
     card, public = await accepted(stream, transcript, ticket.secret, ticket.inviter, wrong)
     record = peer_of(card, public, stream, granted=grants, received=card.grants, now=world.clock.now())
     return transcript, record, card.knows

@@ -4,7 +4,9 @@ Every message is 8192 bytes: magic, type u8, length u16, the body, zeros. Who li
 is longer. Bodies:
 
     CHALLENGE  I to J   nonce (32)
-    JOIN       J to I   invitation (16) nonce (32) card; MAC, signature
+    TICKET     J to I   invitation (16) nonce (32)
+    KEYED      I to J   MAC
+    JOIN       J to I   nonce (32) card; MAC, signature
     ACCEPT     I to J   card; MAC, signature
     CONFIRM    J to I   the joiner's further grants; MAC, signature
     DONE       I to J   MAC
@@ -13,10 +15,11 @@ is longer. Bodies:
 A card is what a machine says of itself: its certificate, a byte that is 1 if it has the other one as a peer already,
 and lists of its name, its addresses, its grants and what it asks for. The signatures are of the node keys; the MACs are
 keyed by the ticket's secret. Both cover everything said before, and the certificate of the TLS listener they spoke
-through, so that nobody can stand between.
+through, so that nobody can stand between. TICKET tells nothing but which ticket is meant; who answers KEYED has its
+secret, and speaks through the listener that the joiner sees. Before that nothing is said of the joiner.
 
-By a code there is no ticket, and so no secret at first. These come between CHALLENGE and JOIN, and make one by SPAKE2
-(spake.py), which then stands for the ticket's; that of the ticket in JOIN is zeros:
+By a code there is no ticket, and so no secret at first. These come in place of TICKET and KEYED, and make one by SPAKE2
+(spake.py), which then stands for the ticket's:
 
     PAIR       J to I   the code's number (2 digits) element (33)
     PAIRED     I to J   the inviter's fingerprint (32) element (33)
@@ -65,6 +68,7 @@ class Step(IntEnum):
     PAIRED = 8
     KEY = 9
     KEYED = 10
+    TICKET = 11
 
 
 class Refusal(IntEnum):
@@ -134,7 +138,6 @@ class Card:
 class Request:
     """A JOIN; `signed` is the part that the MAC and the signature cover."""
 
-    invitation: bytes
     card: Card
     signed: bytes
     mac: bytes
@@ -206,8 +209,14 @@ def parse_card(data: bytes) -> Card:
 def parse_request(body: bytes) -> Request:
     """Raises `ProtocolError(BADFRAME)`."""
     signed, mac, signature = _split_proofs(body)
-    card = parse_card(signed[ID_SIZE + NONCE_SIZE :])
-    return Request(signed[:ID_SIZE], card, signed, mac, signature)
+    return Request(parse_card(signed[NONCE_SIZE:]), signed, mac, signature)
+
+
+def parse_claim(body: bytes) -> bytes:
+    """The invitation of a TICKET; raises `ProtocolError(BADFRAME)`."""
+    if len(body) != ID_SIZE + NONCE_SIZE:
+        raise ProtocolError(E.BADFRAME, "join", "TICKET")
+    return body[:ID_SIZE]
 
 
 def parse_answer(body: bytes) -> Answer:

@@ -27,7 +27,6 @@ from cognu.mesh.join import (
     went_away,
 )
 from cognu.mesh.join_messages import (
-    ID_SIZE,
     Refusal,
     Step,
     Transcript,
@@ -180,5 +179,5 @@ async def _meet(
     if not proves_key(Step.KEYED, (await expect(stream, Step.KEYED))[1], secret, exchange.element, element):
         raise Refusal.CODE.error()
     known = book.get(fingerprint_text(inviter)) is not None
-    await stream.write(request(world, me, transcript, secret, bytes(ID_SIZE), wish, known))
+    await stream.write(request(world, me, transcript, secret, wish, known))
     return _Met(transcript, secret, fingerprint_text(inviter), known)

@@ -137,8 +137,10 @@ class PeerExports:
         )
 
     async def check(self, texts: Iterable[str], peer: str = "") -> None:
-        """Whether grants could be put in force together, beside those of `peer`, if it is one. Raises what `grant` would,
-        and leaves nothing in force."""
+        """Whether grants could be put in force together, beside those of `peer`, if it is one; none is.
+
+        Raises what `grant` would.
+        """
         found: list[tuple[str, _Held]] = []
         try:
             for text in texts:
