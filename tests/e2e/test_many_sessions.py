@@ -1,4 +1,4 @@
-"""Twenty shells of two machines on a third at once, which end in every way there is: nothing of them is left."""
+"""Shells of two machines on a third at once, which end in every way there is: nothing of them is left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from e2e.test_kept import begins, prints
 from e2e.typing import Terminal
 
 ENTER = "\r"
-WAYS = ("exit", "~.", "closed", "SIGTERM", "SIGKILL")
+CUT = "the link is cut, without a word"
+WAYS = ("exit", "~.", "closed", "SIGTERM", "SIGKILL", CUT)
+BOTH = ("closed", CUT)
+"""Of these one shell is kept and one is not; of the others one each, in turn."""
+WHAT_RUNS = """
+cat /proc/kept
+for p in /proc/[0-9]*; do
+    a=$(cat $p/args)
+    case $a in peer*) echo $a $(cat $p/mem-limits);; *) echo $a;; esac
+done"""
 
 
 @pytest.fixture
@@ -36,15 +45,10 @@ def machines() -> Iterator[tuple[Machine, Machine, Machine]]:
     shutil.rmtree(place)
 
 
-def in_use(machine: Machine) -> tuple[int, list[list[str]], str, int]:
-    """Its node's descriptors and children, its processes, and what is left to each machine that it is linked to."""
-    pid = machine.asks("status")["pid"]
-    text = (
-        "cat /proc/kept; for p in /proc/[0-9]*; do case $(cat $p/args) in peer*) cat $p/args $p/mem-limits; esac; done"
-    )
-    rows = [row["argv"] for row in machine.asks("ps") if row["argv"][:1] not in (["sh"], ["cognu"], ["ps"])]
+def in_use(machine: Machine, pid: int) -> tuple[int, int, list[str]]:
+    """Its node's descriptors and children; what runs there, and what is left to each machine that it is linked to."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return len(os.listdir(f"/proc/{pid}/fd")), sorted(rows), machine.says("sh", "-c", text), len(children)
+    return len(os.listdir(f"/proc/{pid}/fd")), len(children), sorted(machine.says("sh", "-c", WHAT_RUNS).splitlines())
 
 
 def leave(user: Terminal, way: str) -> None:
@@ -57,44 +61,43 @@ def leave(user: Terminal, way: str) -> None:
         assert user.ends() == 137
     elif way == "closed":
         user.hang_up()
-        user.process.wait()
-    else:
+    elif way != CUT:
         user.signal(signal.Signals[way])
-        user.process.wait()
+    user.process.wait()
 
 
 @pytest.mark.long
-def test_twenty_sessions_of_two_machines_end_in_every_way_and_leave_nothing(
+def test_sessions_of_two_machines_end_in_every_way_and_leave_nothing(
     machines: tuple[Machine, Machine, Machine],
 ) -> None:
-    desk, lap, _ = machines
+    desk, lap, pi = machines
+    pids = {machine: machine.asks("status")["pid"] for machine in machines}
     for machine in (desk, lap):
         assert machine.run("cpu", "pi", "true").returncode == 0
-    before = [in_use(machine) for machine in machines]
+    before = {machine: in_use(machine, pids[machine]) for machine in (desk, pi)}
+    kept = {desk: set[int](), lap: set[int]()}
     with ExitStack() as stack:
-        users: list[tuple[Machine, str, Terminal, int]] = []
-        for machine in (desk, lap):
-            for way in WAYS:
-                for options in ([], ["--keep"]):
-                    user = stack.enter_context(machine.terminal("cpu", *options, "pi"))
-                    users.append((machine, way, user, bool(options)))
-        kept: list[tuple[Machine, int]] = []
-        for index, (machine, way, user, keeps) in enumerate(users):
-            user.resize(20 + index, 80)
-            if keeps:
-                number = begins(user)
-                if way != "exit":
-                    kept.append((machine, number))
-            else:
-                user.shows("pi%")
-        for index, (_, _, user, _) in enumerate(users):
+        users: list[tuple[str, Terminal]] = []
+        for index, way in enumerate(WAYS):
+            machine = lap if way == CUT else desk
+            for options in (["--keep"], []) if way in BOTH else ([], ["--keep"])[index % 2 :][:1]:
+                user = stack.enter_context(machine.terminal("cpu", *options, "pi"))
+                user.resize(20 + len(users), 80)
+                users.append((way, user))
+                if options:
+                    kept[machine].add(begins(user))
+                else:
+                    user.shows("pi%")
+        for index, (_, user) in enumerate(users):
             prints(user, f"x={index}; cat /dev/winsize; echo -$x-", f"{20 + index} 80\n-{index}-\n")
-        for _, way, user, _ in users:
+        os.kill(pids[lap], signal.SIGKILL)
+        for way, user in users:
             leave(user, way)
-    for machine in (desk, lap):
-        mine = {number for whose, number in kept if whose is machine}
+    assert lap.run("up").returncode == 0
+    for machine, mine in kept.items():
+        assert mine
         assert {row["id"] for row in machine.asks("cpu", "-l", "pi")} == mine
         machine.says("sh", "-c", "; ".join(f"cpu --end {number} pi" for number in mine))
-    for machine, was in zip(machines, before, strict=True):
-        while (now := in_use(machine)) != was:
+    for machine, was in before.items():
+        while (now := in_use(machine, pids[machine])) != was:
             print(machine.name, was, now)  # what a test that ends for its time shows
