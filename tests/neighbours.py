@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cognu.world import Hearing, Neighbourhood, Service
+from cognu.world.nearby import Hearing, Neighbourhood, Service
 
 
 class FakeNetwork:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cognu.world import Hearing, Neighbours, Service
+from cognu.world.nearby import Hearing, Neighbours, Service
 from cognu.world.neighbours import Interface, RealNeighbours
 from neighbours import FakeNeighbours, FakeNetwork
 

@@ -22,7 +22,7 @@ from cognu.mesh.announcement import (
 )
 from cognu.mesh.discovery import MOST_NEAR, MOST_OF_A_PEER, Discovery, Me, Near, Pairing
 from cognu.mesh.identity import identity_from_seed, valid_name
-from cognu.world import Service
+from cognu.world.nearby import Service
 from neighbours import FakeNeighbourhood, FakeNeighbours, FakeNetwork
 
 FINGERPRINTS = {name: identity_from_seed(name.encode().ljust(32)).fingerprint for name in ("desk", "pi", "lap")}

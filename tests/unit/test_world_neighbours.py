@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from zeroconf._dns import DNSAddress, DNSPointer, DNSService, DNSText
 from zeroconf._protocol.outgoing import DNSOutgoing
 
-from cognu.world import Service, neighbours
+from cognu.world import neighbours
+from cognu.world.nearby import Service
 from cognu.world.neighbours import (
     LOOKS_TO_REST,
     MOST_ASKED,

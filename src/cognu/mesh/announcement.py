@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from cognu.mesh.identity import fingerprint_bytes, valid_name
-from cognu.world import Service
+from cognu.world.nearby import Service
 
 KIND = "_cognu._tcp"
 VERSION = b"1"

@@ -25,7 +25,8 @@ from cognu.mesh.announcement import (
     to_service,
     valid_number,
 )
-from cognu.world import Neighbourhood, Neighbours, Senses, Service
+from cognu.world import Senses
+from cognu.world.nearby import Neighbourhood, Neighbours, Service
 from cognu.world.timing import end_tasks
 
 log = logging.getLogger("cognu.discovery")

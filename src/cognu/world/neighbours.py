@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from cognu.world import Hearing, Neighbourhood, Service
+from cognu.world.nearby import Hearing, Neighbourhood, Service
 from cognu.world.timing import end_tasks
 
 if TYPE_CHECKING:
