@@ -179,7 +179,7 @@ def _may_import(module: str, name: str, part: bool = False) -> bool:
     """`part` if it is perhaps no module, but something in one."""
     first, _, rest = name.partition(".")
     if first == "cognu":
-        hosts = ("calls", "cached", "disk", "host_handles", "host_tree", "net", "real", "tls")
+        hosts = ("calls", "cached", "disk", "host_handles", "host_tree", "net", "own", "real", "sockets", "tls")
         makers = {f"cognu.world.{host}" for host in hosts}
         return name not in makers or name in doors.WORLDS.get(module, {})
     mine = doors.IMPORTED.get(module, set())

@@ -83,7 +83,8 @@ async def test_every_refusal_names_what_it_needs(place: Path) -> None:
             said = f"{words[0]}: pi: {E.ACCES.text}: pi does not let this machine run programs"
             assert refused.errors.decode() == f"{said}; there: cognu grants set desk run\n"
             nobody = await two.desk.command(*(word.replace("pi", "nobody") for word in words))
-            assert (nobody.status, nobody.errors.decode()) == (126, f"{words[0]}: nobody: {E.NOPEER.text}\n")
+            said = f"{words[0]}: nobody: {E.NOPEER.text}\n  {E.NOPEER.hint}\n"
+            assert (nobody.status, nobody.errors.decode()) == (126, said)
         # What is said there is so.
         assert (await two.pi.command("grants", "set", "desk", "run")).status == 0
         assert (await two.desk.command("cpu", "pi", "echo", "lent")).output == b"lent\n"

@@ -269,6 +269,8 @@ async def served_by(client: Client, letter: str) -> set[str]:
     client.mount.clunk(opened)
     client.mount.clunk(root)
     names = {entry.name for entry in entries if not entry.name.isdigit() or letter == "h"}
+    if letter == "g":  # what examples serve; services are attributes of no file that is always there
+        names = {name for name in names if ":" not in name}
     if letter == "p":
         names |= set(await client.list("/proc/1"))
     if letter == "I":

@@ -34,7 +34,7 @@ def test_every_python_that_is_started_looks_for_modules_where_it_is_installed() 
         for flag in re.findall(r'[\[(]sys\.executable, "(-\w+)"', path.read_text())
     ]
     assert sorted(started) == [
-        ("daemon.py", "-P"), ("launcher.py", "-IB"), ("probing.py", "-P"), ("runners.py", "-IB")
+        ("daemon.py", "-P"), ("launcher.py", "-IB"), ("piped.py", "-I"), ("probing.py", "-P"), ("runners.py", "-IB"),
     ]  # fmt: skip
     assert RUNNER[1] == "-IB"
 

@@ -454,7 +454,8 @@ def test_any_query_parses_or_is_refused(query: str) -> None:
     except FileError as error:
         answer = error.error
     if isinstance(answer, E):
-        assert answer in (E.USAGE, E.NOPROTO)
+        attributes = (query.startswith("!") and "=" in query) or "!$" in query
+        assert answer in (E.USAGE, E.NOPROTO, *([E.NOTSUP] if attributes else []))
     else:
         protocol, host, service = answer
         assert (protocol == "unix" and host.startswith("/")) or (protocol in ("tcp", "udp") and host and service)

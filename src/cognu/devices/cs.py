@@ -54,7 +54,7 @@ def parse_query(query: str) -> tuple[str, str, str]:
 
     Raises USAGE, NOPROTO for a protocol that is not here, and NOTSUP for what asks for attributes.
     """
-    if query.startswith("!"):
+    if query.startswith("!") and "=" in query:
         raise FileError(E.NOTSUP, query, ELSEWHERE)
     protocol, _, rest = query.partition("!")
     if protocol == "unix":

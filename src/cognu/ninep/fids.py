@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cognu.errors import E, FileError
-
+from ..errors import E, FileError
 from .compound import Compound
 from .messages import Request
 from .moves import MAKES_FID, FidState, Use

@@ -73,6 +73,7 @@ class Node:
         self.on_granted: Callable[[str], None] = lambda _: None
         """Called with a peer's fingerprint when what this node may do there may be something else."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._over = False
 
     # -- parts that need each other, late-bound ---------------------------------------------------------------------
 
@@ -144,7 +145,11 @@ class Node:
             log.info("%s can't be reached now: %s", peer.name, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it beside everything else until `end_tasks`. What it raises goes to the log: nobody waits for it."""
+        """Run it beside everything else until `end_tasks`; from then on nothing is begun any more. What it raises goes to
+        the log: nobody waits for it."""
+        if self._over:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
@@ -155,6 +160,7 @@ class Node:
             log.error("a task of the node failed", exc_info=error)
 
     async def end_tasks(self) -> None:
+        self._over = True
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
