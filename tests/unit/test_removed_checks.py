@@ -642,6 +642,20 @@ REMOVED = [
         "unit/test_node_keeping.py::test_another_peer_sees_a_shell_neither_listed_nor_ended_nor_shown",
     ),
     Removed(
+        "who lost a kept shell to another terminal lends it no files",
+        "node/keeping.py",
+        "            self._check_has(kept, seat)\n            place",
+        "            place",
+        "unit/test_node_keeping.py::test_of_two_terminals_that_take_a_shell_at_once_one_has_it_and_its_files[take]",
+    ),
+    Removed(
+        "all connections of a peer have room for so many fids together",
+        "node/peers.py",
+        'return self._fids.setdefault(peer, FidRoom(f"peer {name}", PEER_FIDS))',
+        'return FidRoom(f"peer {name}", PEER_FIDS)',
+        "unit/test_lent_on.py::test_all_connections_of_a_peer_have_room_for_so_many_fids_together",
+    ),
+    Removed(
         "who joins confirms under its own key",
         "mesh/join.py",
         "if not proved or not verify(public, said.signature, transcript.message(Step.CONFIRM)):",
