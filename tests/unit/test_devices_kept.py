@@ -313,6 +313,19 @@ async def test_modes_change_when_what_was_printed_before_is_seen() -> None:
         assert (screen.seen, screen.words) == (b"before", [b"rawon"])
 
 
+async def test_what_was_typed_and_not_read_can_be_dropped_here_and_at_the_terminal() -> None:
+    terminal, screen = KeptTerminal(), Screen()
+    async with shown_at(terminal, screen):
+        screen.keys.put_nowait(b"once\n")
+        await until(lambda: bool(terminal._typed))
+        await terminal.control("by", b"discard")
+        assert screen.words == [b"discard"]
+        screen.keys.put_nowait(b"no\n")
+        assert await terminal.take(100) == b"no\n"
+    await terminal.put(b"nobody is there")
+    await terminal.control("by", b"discard")
+
+
 async def test_a_terminal_that_goes_while_it_is_suspended_is_not_waited_for() -> None:
     terminal, screen = KeptTerminal(), Screen()
     async with shown_at(terminal, screen):

@@ -8,6 +8,7 @@ import re
 import signal
 import termios
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from cognu.shell.session import NodeSession
 from cognu.shell.state import Shell, Streams
 from cognu.shell.system import TERMINAL, Program, RunOptions
 from cognu.shell.terminal import Terminal
+from cognu.shell.wants import discard_typed
 from cognu.world.real import RealThreads
 from programs.build import build
 from sessions import Served, nothing_open, served
@@ -331,6 +333,23 @@ async def test_the_terminal_is_in_the_namespace_before_the_nodes_own_devices(scr
     await cons.close()
     termios.tcsetwinsize(screen.slave, (33, 101))
     assert await session.read_all("/dev/winsize") == b"33 101\n"
+
+
+@pytest.mark.parametrize("escapes", [False, True])
+async def test_what_was_typed_and_not_read_is_dropped_when_consctl_is_told_so(screen: Screen, escapes: bool) -> None:
+    stdin = screen.begun.streams.stdin
+    assert isinstance(stdin, HostInput)
+    with stdin.escapes(lambda: None) if escapes else nullcontext():
+        screen.type(b"once\non")
+        await discard_typed(screen.session)
+        screen.type(b"no\n")
+        cons = await screen.session.open("/dev/cons", "r")
+        assert await cons.read() == b"no\n"
+        reading = asyncio.create_task(cons.read())  # and one that waits for what is typed goes on
+        await discard_typed(screen.session)
+        screen.type(b"ls\n")
+        assert await reading == b"ls\n"
+        await cons.close()
 
 
 async def test_raw_mode_lasts_as_long_as_its_file(screen: Screen) -> None:

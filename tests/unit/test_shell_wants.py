@@ -348,6 +348,33 @@ async def test_what_was_typed_before_a_question_is_no_answer_to_it() -> None:
         os.close(slave)
 
 
+async def test_where_the_terminal_is_elsewhere_what_was_typed_before_is_dropped_before_the_question_shows(
+    bench: Bench,
+) -> None:
+    shown, typing = Collector(bench.world, TERMINAL), Typing(bench.world, [b"always\n"], ends=False)
+    bench.world.open_files -= {shown, typing}
+
+    async def discard() -> None:
+        assert shown.text == ""
+        typing.lines = [b"no\n"]  # what is typed to the question
+
+    program(bench, NOTES)
+    bench.shell.ask = Questions(shown, partial(line_of, typing), discard).ask
+    await bench.run("prog")
+    assert answered(bench) == [("/home/me/notes", False)]
+
+    async def unable() -> None:
+        raise FileError(E.USAGE, "consctl")
+
+    typing.lines = [b"always\n"]
+    program(bench, NOTES)
+    bench.shell.ask = Questions(shown, partial(line_of, typing), unable).ask
+    await bench.run("prog")
+    assert answered(bench) == [("/home/me/notes", False)]
+    assert str(FileError(E.USAGE, "consctl")) in shown.text
+    assert remembered(bench) == []
+
+
 async def test_a_question_is_answered_beside_a_shell_that_is_listened_to_for_escapes() -> None:
     master, slave = os.openpty()
     try:

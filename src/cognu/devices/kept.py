@@ -39,7 +39,7 @@ class Shown(Protocol):
         """All of it."""
 
     async def control(self, word: bytes) -> None:
-        """`rawon`, `rawoff` or `suspend`, as consctl takes them."""
+        """`rawon`, `rawoff`, `suspend` or `discard`, as consctl takes them."""
 
     async def size(self) -> bytes:
         """`ROWS COLUMNS` and a newline: at once the first time, then each time it changed."""
@@ -223,11 +223,14 @@ class KeptTerminal:
                 self._raw.discard(by)
                 if self._raw:
                     return
-            case b"suspend":
+            case b"suspend" | b"discard":
                 pass
             case _:
-                raise FileError(E.USAGE, "consctl", "rawon; rawoff; suspend")
+                raise FileError(E.USAGE, "consctl", "rawon; rawoff; suspend; discard")
         await self._pass_on(word)
+        if word == b"discard":
+            self._typed.clear()
+            self._changed()
 
     def closed(self, by: object) -> asyncio.Task[None] | None:
         """An open consctl is gone, and the raw mode that it began. The task, if there is one, sees to that."""

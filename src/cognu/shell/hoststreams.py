@@ -108,16 +108,7 @@ class HostInput:
         """
         self._answered.clear()
         try:
-            while self._waiting is not None:
-                self._wake(False)
-                await asyncio.sleep(0)  # until that reader has let go of the descriptor
-            if os.isatty(self._descriptor):
-                termios.tcflush(self._descriptor, termios.TCIFLUSH)
-            while self._held:
-                self._next(READ_SIZE)
-            if self._over == b"":
-                self._over = None
-            self._listen()
+            await self._drop()
             line = b""
             while not line.endswith((b"\n", b"\r")) and (self._held or self._over is None):
                 if self._held:
@@ -130,6 +121,30 @@ class HostInput:
         finally:
             self._answered.set()
             self._listen()
+
+    async def discard(self) -> None:
+        """What was typed and not read yet is dropped, here and in the terminal; if a question waits here, after it."""
+        while not self._answered.is_set():
+            await self._answered.wait()
+        self._answered.clear()
+        try:
+            await self._drop()
+        finally:
+            self._answered.set()
+            self._listen()
+
+    async def _drop(self) -> None:
+        """The same, with `_answered` not set: nobody may find that the terminal can be read, and then read in vain."""
+        while self._waiting is not None:
+            self._wake(False)
+            await asyncio.sleep(0)  # until that reader has let go of the descriptor
+        if os.isatty(self._descriptor):
+            termios.tcflush(self._descriptor, termios.TCIFLUSH)
+        while self._held:
+            self._next(READ_SIZE)
+        if self._over == b"":
+            self._over = None
+        self._listen()
 
     def _keep(self, piece: bytes) -> None:
         if piece:

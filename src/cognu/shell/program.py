@@ -29,7 +29,7 @@ from cognu.shell.state import INTERRUPTED, Call, ExitShell, Shell, Streams, comp
 from cognu.shell.system import TERMINAL, Mode, is_terminal
 from cognu.shell.terminal import Terminal
 from cognu.shell.waiting import Teller
-from cognu.shell.wants import Questions, line_of
+from cognu.shell.wants import Questions, discard_typed, line_of
 from cognu.world.net import UNIX_CONNECT_SECONDS, RealNetwork
 from cognu.world.real import RealClock, RealThreads
 
@@ -125,8 +125,11 @@ async def begun(start: Start) -> AsyncIterator[Begun]:
             shell.beside = Teller(session, streams.stderr).run
         if is_terminal(streams.stdin) and is_terminal(streams.stderr):
             stdin = streams.stdin
-            answer = stdin.answer if isinstance(stdin, HostInput) else partial(line_of, stdin)
-            shell.ask = Questions(streams.stderr, answer).ask
+            if isinstance(stdin, HostInput):
+                shell.ask = Questions(streams.stderr, stdin.answer).ask
+            else:
+                drop = partial(discard_typed, session)
+                shell.ask = Questions(streams.stderr, partial(line_of, stdin), drop).ask
         yield Begun(session, shell, streams, terminal.watch if terminal is not None else _nothing)
     finally:
         if terminal is not None:

@@ -2,7 +2,8 @@
 
     cons       reads the keyboard, by lines; writes the screen (cons(3))
     consctl    write `rawon`, `rawoff`; the file that turned raw mode on turns it off when it is closed; `suspend`
-               stops this process as Ctrl-Z does, and is answered once it goes on
+               stops this process as Ctrl-Z does, and is answered once it goes on; `discard` drops what was typed and
+               not read yet
     winsize    reads `ROWS COLUMNS`
     stdin stdout stderr   this process's streams, whatever they are
     resize     the same as winsize at once, and after that each time the size changes: a read waits for that
@@ -27,7 +28,7 @@ from cognu.files.services import ChanStream
 from cognu.files.steps import Steps, finish
 from cognu.files.tree import Directory, Node, Text, TreeFid, TreeServer
 from cognu.shell.connection import Somebody, local_namespace
-from cognu.shell.hoststreams import Modes
+from cognu.shell.hoststreams import HostInput, Modes
 from cognu.shell.session import NodeSession
 from cognu.shell.state import Streams, end_tasks
 from cognu.shell.system import File
@@ -54,15 +55,16 @@ class _Stream(Node):
 class _Control(Node):
     """`consctl`."""
 
-    def __init__(self, modes: Modes) -> None:
+    def __init__(self, modes: Modes, keys: File) -> None:
         super().__init__("consctl", 0o222)
         self._modes = modes
+        self._keys = keys
         self._raw: set[TreeFid] = set()
 
     def open(self, fid: TreeFid, mode: int, caller: Caller) -> TreeFid | None:
         return None
 
-    def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
+    async def write(self, fid: TreeFid, offset: int, data: bytes | memoryview) -> int:
         match bytes(data).strip():
             case b"rawon":
                 self._modes.raw()
@@ -74,8 +76,12 @@ class _Control(Node):
                 os.kill(0, signal.SIGTSTP)
                 # Also if nothing was stopped, as where no shell would start us again.
                 self.go_on()
+            case b"discard":
+                if not isinstance(self._keys, HostInput):
+                    raise FileError(E.NXIO, "consctl", "the input is not this host's")
+                await self._keys.discard()
             case _:
-                raise FileError(E.USAGE, "consctl", "rawon; rawoff; suspend")
+                raise FileError(E.USAGE, "consctl", "rawon; rawoff; suspend; discard")
         return len(data)
 
     def go_on(self) -> None:
@@ -138,7 +144,7 @@ def terminal_server(streams: Streams, modes: Modes) -> Parts:
         rows, columns = modes.size()
         return f"{rows} {columns}\n"
 
-    control = _Control(modes)
+    control = _Control(modes, streams.stdin)
     resize = _Resize(size)
 
     files = [

@@ -24,21 +24,36 @@ NET = "net"
 """How the network as a whole is typed as a grant."""
 TOLD = 10
 """Things at most that are told of a program that failed; it may have tried very many before."""
+CONTROL = "/dev/consctl"
 CHOICES = "once, always or never? [not now] "
 _ANSWERS = ("once", "always", "never", "no")
 
 
 class Questions:
-    """Asks whoever sits at the terminal, one thing at a time. `answer` gives the line that is typed to a question."""
+    """Asks whoever sits at the terminal, one thing at a time. `answer` gives the line that is typed to a question.
 
-    def __init__(self, stderr: File, answer: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+    `discard` drops what was typed before, where `answer` does not by itself.
+    """
+
+    def __init__(
+        self, stderr: File, answer: Callable[[], Coroutine[Any, Any, bytes]],
+        discard: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:  # fmt: skip
         self._stderr = stderr
         self._answer = answer
+        self._discard = discard
         self._turn = asyncio.Lock()
 
     async def ask(self, text: str) -> str:
-        """The line that is typed, without its end; empty at the end of the input."""
+        """The line that is typed, without its end; empty at the end of the input, and where what was typed before can't
+        be dropped, which is told: it could be taken for the answer."""
         async with self._turn:
+            try:
+                if self._discard is not None:
+                    await self._discard()
+            except FileError as error:
+                await self._stderr.write(encode(f"{text}\n{error}\n"))
+                return ""
             # Listening begins before the question shows: what was typed before that is no answer to it.
             answer = asyncio.create_task(self._answer())
             try:
@@ -47,6 +62,15 @@ class Questions:
                 return decode(await answer).strip()
             finally:
                 await end_tasks([answer])
+
+
+async def discard_typed(system: System) -> None:
+    """What was typed at the terminal in this namespace, and not read yet, is dropped. Raises what it refuses."""
+    control = await system.open(CONTROL, "w")
+    try:
+        await control.write(b"discard")
+    finally:
+        await control.close()
 
 
 async def line_of(file: File) -> bytes:
