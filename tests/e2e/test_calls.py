@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import resource
 import signal
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 from cognu.errors import E
 from e2e.harness import NodeProcess, pair
 from e2e.test_resources import PYTHON, UPPER, set_for
+from unit.test_devices_cmd_limits import ALLOCATE, FORKS
 
 
 async def said(node: NodeProcess, text: str, stdin: bytes = b"") -> tuple[int, str, str]:
@@ -85,6 +88,35 @@ async def test_names_are_asked_for_on_the_command_line_and_on_the_input(place: P
             "",
         )
         assert (await said(two.desk, "dnsquery pi mx"))[2].startswith(f"dnsquery: pi mx: {E.NOTSUP.text}")
+
+
+async def test_a_command_that_another_machine_began_has_no_more_than_the_owner_says(place: Path) -> None:
+    limits = {"memory": 64 << 20, "processes": 8, "output": 1000}
+    codes = {
+        "eat": ALLOCATE,
+        "fork": FORKS,
+        "may": "import resource as r; print(*r.getrlimit(r.RLIMIT_NPROC))",
+        "talk": "while True: print('x' * 99)",
+    }
+    commands = {name: {"run": [*PYTHON, code], "limits": limits} for name, code in codes.items()}
+    set_for(place / "pi", commands=commands)
+    async with pair(place, "cmd:eat", "cmd:fork", "cmd:may", "cmd:talk") as two:
+        status, out, errors = await said(two.desk, "os -m /n/pi/cmd eat")
+        assert (status, out, errors.splitlines()[-1]) == (1, "", "MemoryError")
+        if os.getuid() != 0:  # the superuser may have more, whatever it was told
+            status, out, errors = await said(two.desk, "os -m /n/pi/cmd fork")
+            assert (status, errors) == (0, "")
+            done, made = out.splitlines()
+            assert (done, int(made) <= 8) == ("no more", True)
+        status, out, errors = await said(two.desk, "os -m /n/pi/cmd may")
+        assert (status, errors) == (0, "")
+        soft, hard = map(int, out.split())
+        most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        assert soft == hard != resource.RLIM_INFINITY
+        assert most == resource.RLIM_INFINITY or soft < most
+        status, out, errors = await said(two.desk, "os -m /n/pi/cmd talk")
+        assert (status, len(out)) == (137, 1000)
+        assert errors == f"os: talk: signal 9: {E.DQUOT.text}: 1000 bytes of output\n"
 
 
 async def test_a_command_of_another_machine_has_these_streams_and_this_status(place: Path) -> None:

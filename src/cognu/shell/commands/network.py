@@ -185,7 +185,9 @@ async def os(call: Call) -> int:
             finally:
                 await end_tasks(both)
             async with opened(system, f"{at}/{number}/wait", "r") as waiting:
-                *_, status = split_words(decode(await waiting.read()))
+                *_, message, status = split_words(decode(await waiting.read()))
+        if message.startswith("signal "):  # what its limits did to it, or somebody else
+            await call.streams.stderr.write(encode(f"{call.argv[0]}: {name}: {message}\n"))
         return int(status)
 
 
