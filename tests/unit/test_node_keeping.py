@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -301,8 +302,11 @@ async def test_of_two_terminals_that_take_a_shell_at_once_one_has_it_and_its_fil
         desk = await pi.peer("desk")
         ctl = await pi.asks(desk, 60)
         number = int(pi.keeping.text(desk).split()[0])
+        holder = pi.node.processes[number].parent
+        assert re.fullmatch(r"kept desk shown since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", " ".join(holder.args))
         pi.screens[0].lose()
         await until(lambda: " away " in pi.keeping.text(desk))
+        assert holder.args[:4] == ["kept", "desk", "away", "since"]
         pi.gate.step = "lend"
         first = asyncio.ensure_future(pi.takes(desk, number, "proc"))
         await pi.gate.come.wait()

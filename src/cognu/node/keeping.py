@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from cognu.devices.kept import KeptTerminal
@@ -112,6 +113,10 @@ class Kept:
     seat: _Seat | None = None
     waiting: asyncio.Task[None] | None = None  # ends it when it was without a terminal for too long
     lending: asyncio.Lock = field(default_factory=asyncio.Lock)  # who changes what its PLACE is
+
+    @property
+    def state(self) -> str:
+        return "away" if self.seat is None else "shown"
 
 
 class Keeping:
@@ -257,15 +262,21 @@ class Keeping:
 
     def _take(self, kept: Kept, seat: _Seat) -> None:
         """The shell has a terminal."""
-        kept.seat, kept.since = seat, self._node.world.clock.now()
+        self._changed(kept, seat)
         if kept.waiting is not None:
             kept.waiting.cancel()
             kept.waiting = None
 
+    def _changed(self, kept: Kept, seat: _Seat | None) -> None:
+        """Note who has it and since when, for ps(1) too."""
+        kept.seat, kept.since = seat, self._node.world.clock.now()
+        since = datetime.fromtimestamp(kept.since // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        kept.holder.args[2:] = [kept.state, "since", since]
+
     def _give(self, kept: Kept, seat: _Seat) -> None:
         """It has none, if it had this one. May be called twice."""
         if kept.seat is seat:
-            kept.seat, kept.since = None, self._node.world.clock.now()
+            self._changed(kept, None)
             if kept.process.state is not State.DEAD:
                 kept.waiting = self._spawn(self._wait(kept))
 
@@ -353,6 +364,5 @@ class Keeping:
 
 def _line(kept: Kept) -> str:
     session = kept.process
-    state = "away" if kept.seat is None else "shown"
-    words = [session.pid, session.user, session.started, state, kept.since, kept.seconds, *session.args]
+    words = [session.pid, session.user, session.started, kept.state, kept.since, kept.seconds, *session.args]
     return " ".join(quote(str(word)) for word in words) + "\n"
