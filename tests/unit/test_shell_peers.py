@@ -22,9 +22,10 @@ from cognu.shell.commands.peers import (
     moment_text,
     near_lines,
     path,
+    peer_blocks,
     peer_lines,
 )
-from cognu.shell.commands.windows import CLEAR, columns, cut, fitted, parse_window, width
+from cognu.shell.commands.windows import CLEAR, columns, cut, fitted, folded, parse_window, width
 from cognu.shell.interactive import run_once
 from shell_fake import Bench, FakeClock
 
@@ -298,6 +299,22 @@ async def test_live_it_fits_the_window_and_follows_it(bench: Bench) -> None:
     running.cancel()
     await asyncio.wait([running])
     await bench.close(streams)
+
+
+def test_many_grants_are_folded_and_what_is_away_has_no_round_trip() -> None:
+    grants = [f"read:/home/me/projects/number-{number}" for number in range(13)] + ["net:listen", "run"]
+    peers = [row("pi", granted=grants), row("attic", connected=False, rtt=1_500_000, rate=7)]
+    for across in (80, 150, 200):
+        lines = peer_blocks(peers, LATER, across)
+        assert max(map(width, lines)) <= across
+        here = [line.strip() for line in lines]
+        first = next(at for at, line in enumerate(here) if line.startswith("may here: "))
+        count = -(-len(",".join(grants)) // across)
+        assert "".join(here[first:]).startswith("may here: " + ",".join(grants))
+        assert count <= next(at for at in range(len(here)) if here[first + at][-1] != ",") + 1 <= count + 2
+        [away] = [line for line in here if line.startswith("attic")]
+        assert away.split()[-2:] == ["-", "-"]
+    assert folded("a" * 50, 20) == ["a" * 50]
 
 
 @given(st.text(max_size=30), st.integers(2, 30))

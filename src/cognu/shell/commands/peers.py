@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cognu.errors import E, FileError, visible
 from cognu.ninep.watches import CONTENT, ENDS
 from cognu.shell.commands.top import size
-from cognu.shell.commands.windows import CLEAR, columns, fitted, resized, width, window_of
+from cognu.shell.commands.windows import CLEAR, columns, fitted, folded, resized, width, window_of
 from cognu.shell.state import Call, end_tasks
 from cognu.shell.system import Watch, is_terminal
 
@@ -109,7 +109,7 @@ async def _show(call: Call) -> int:
     if is_terminal(call.streams.stdout) and "json" not in call.options:
         window = await window_of(call)
         if window is not None and "near" not in call.options and max(map(width, lines)) > window.columns:
-            lines = peer_blocks(picture.rows, call.system.clock.now())
+            lines = peer_blocks(picture.rows, call.system.clock.now(), window.columns)
     await _say(call, picture.rows, *lines)
     return 0
 
@@ -175,8 +175,8 @@ def peer_lines(peers: list[Row], now: int) -> list[str]:
     return [*columns(rows), *_dropped(peers)]
 
 
-def peer_blocks(peers: list[Row], now: int) -> list[str]:
-    """The same for narrow windows: what is long has lines of its own, below."""
+def peer_blocks(peers: list[Row], now: int, across: int) -> list[str]:
+    """The same for windows `across` columns wide: what is long has lines of its own, below, folded after commas."""
     rows = [_cells(peer, now) for peer in peers]
     head, *first = columns([HEADS[:SHORT], *(row[:SHORT] for row in rows)])
     lines = [head]
@@ -184,7 +184,7 @@ def peer_blocks(peers: list[Row], now: int) -> list[str]:
         lines.append(line)
         for name, cell in zip(HEADS[SHORT:], row[SHORT:], strict=True):
             if cell != "-":
-                lines.append(f"    {name.lower()}: {cell}")
+                lines += folded(f"    {name.lower()}: {cell}", across)
     return [*lines, *_dropped(peers)]
 
 
@@ -192,8 +192,9 @@ def _cells(peer: Row, now: int) -> tuple[str, ...]:
     here, there = (visible(",".join(peer[key])) or "-" for key in ("granted", "received"))
     if not peer["current"] and peer["as_of"]:
         there += f" (as of {moment_text(peer['as_of'], now)})"
-    rtt = "-" if peer["rtt"] is None else f"{peer['rtt'] / 1e6:.1f}ms"
-    rate = "-" if peer["rate"] is None else f"{size(peer['rate'])}B/s"
+    linked = peer["connected"]  # else they are of a link that is gone
+    rtt = f"{peer['rtt'] / 1e6:.1f}ms" if linked and peer["rtt"] is not None else "-"
+    rate = f"{size(peer['rate'])}B/s" if linked and peer["rate"] is not None else "-"
     since = peer["since"] if peer["connected"] else peer["seen"]
     seen = "-" if since is None else moment_text(since, now)
     return peer["name"], _state(peer), seen, rtt, rate, path(peer), here, there, ",".join(peer["labels"]) or "-"

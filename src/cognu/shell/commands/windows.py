@@ -66,6 +66,19 @@ def fitted(lines: list[str], window: Window | None) -> list[str]:
     return [cut(line, window.columns) for line in lines]
 
 
+def folded(line: str, across: int) -> list[str]:
+    """A list as several lines, each ending with a comma but the last, as far as that makes them fit."""
+    first, *rest = line.split(",")
+    lines = [first]
+    for word in rest:
+        if width(f"{lines[-1]},{word},") <= across:
+            lines[-1] += f",{word}"
+        else:
+            lines[-1] += ","
+            lines.append(f"      {word.lstrip()}")
+    return lines
+
+
 def cut(line: str, most: int) -> str:
     """The beginning of a line that is too wide, with an ellipsis."""
     if width(line) <= most:
