@@ -145,8 +145,9 @@ class Node:
             log.info("%s can't be reached now: %s", peer.name, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it beside everything else until `end_tasks`; from then on nothing is begun any more. What it raises goes to
-        the log: nobody waits for it."""
+        """Run it beside everything else until `end_tasks`, after which nothing is begun any more. What it raises goes
+        to the log: nobody waits for it.
+        """
         if self._over:
             work.close()
             return
