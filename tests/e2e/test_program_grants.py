@@ -73,6 +73,20 @@ def test_at_a_terminal_the_program_waits_for_the_answer(desk: Machine, path: str
     assert desk.asks("grants", "list")["programs"] == []
 
 
+@pytest.mark.long
+def test_in_a_shell_on_another_machine_too_what_was_typed_before_the_question_is_no_answer(desk: Machine) -> None:
+    with desk.terminal("cpu", "pi") as user:
+        user.shows("% ")
+        user.type("echo be''gun; run show.wasm --file=secret\n")
+        user.shows("begun\n")  # from here on lines are typed, and the program is not there yet
+        user.type("always\nalw")
+        user.shows("wants to read", CHOICES)
+        user.type("\n")
+        user.shows(ABSENT, "% ")
+        user.type("exit\n")
+        assert user.ends() == 1
+
+
 @pytest.mark.parametrize("command", ["run show.wasm --file=secret", "sh"])
 def test_a_program_on_a_terminal_holds_its_streams_and_the_default_policy_allows_them(
     desk: Machine, command: str
