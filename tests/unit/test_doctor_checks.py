@@ -97,19 +97,9 @@ def test_a_kernel_that_is_not_the_proved_one_is_a_problem(monkeypatch: pytest.Mo
     assert level(node.kernel(proved.verdict())) is PROBLEM
 
 
-@given(st.text())
-def test_an_address_is_split_or_refused(text: str) -> None:
-    try:
-        name, port = host.split_address(text)
-    except ValueError:
-        return
-    assert 0 <= port <= 65535
-    assert name in text
-
-
-def test_addresses_of_both_families() -> None:
-    assert host.split_address("127.0.0.1:17010") == ("127.0.0.1", 17010)
-    assert host.split_address("[::1]:17010") == ("::1", 17010)
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "::1:5", "127.0.0.1:70000", "127.0.0.1:x", "[::1]", ":5"])
+def test_at_what_is_no_address_nobody_answers(address: str) -> None:
+    assert node.dial(address) is None
 
 
 def test_the_probes_end_is_told_in_words() -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from cognu import compiled
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
 from cognu.cli.probing import COMMAND
-from cognu.errors import E
+from cognu.errors import E, FileError
 from cognu.world import MAX_SOCKET_PATH, Helpers
 from cognu.world.open_files import within_reach
 
@@ -168,17 +168,10 @@ def _socket(subject: Subject) -> Sequence[Found]:
     return socket_path(f"{subject.home}/node.sock")
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, or `[HOST]:PORT` for IPv6, as settings and tickets have it. Raises `ValueError`."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(text)
-    return host.strip("[]"), int(port)
-
-
 def _port(subject: Subject) -> Sequence[Found]:
     from cognu.node.settings import Home, load_settings
     from cognu.world.real import real_world
+    from cognu.world.sockets import split_address
 
     home, disk = Home(subject.home), real_world().disk
     running = subject.status
@@ -187,7 +180,7 @@ def _port(subject: Subject) -> Sequence[Found]:
         host, port = split_address(address)
         if port == 0 and disk.exists(home.port):
             port = int(disk.read(home.port).decode("ascii", "replace").strip())
-    except ValueError:
+    except (FileError, ValueError):
         return problem(f"no address: {address}", "cognu up --listen HOST:PORT sets it")
     if running is not None:
         near = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)

@@ -12,8 +12,7 @@ from typing import Any
 
 from cognu import __version__
 from cognu.cli.checks.finding import Check, Found, Subject, note, ok, problem
-from cognu.cli.checks.host import split_address
-from cognu.errors import CognuError, E
+from cognu.errors import CognuError, E, FileError
 from cognu.node.proved import VERIFIED
 from cognu.node.settings import Home
 from cognu.world import TlsKeys
@@ -101,6 +100,7 @@ def dial(address: str) -> float | None:
 
     A connection alone tells nothing: the host makes it for a node that hangs, too.
     """
+    from cognu.world.sockets import split_address
     from cognu.world.tls import make_context
 
     began = time.monotonic()
@@ -114,7 +114,7 @@ def dial(address: str) -> float | None:
                 tls.settimeout(DIAL_SECONDS)
                 tls.do_handshake()
             return (time.monotonic() - began) * 1e3
-    except (OSError, ValueError, UnicodeError):
+    except (OSError, ValueError, FileError):
         return None
 
 
