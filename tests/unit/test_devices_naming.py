@@ -94,7 +94,7 @@ async def test_a_machines_address_may_be_a_name_which_the_resolver_knows() -> No
     ]
 
 
-@pytest.mark.parametrize("query", ["!kind=notes", "!sys=pi ip", "!", "net!$fs!9fs", "tcp!$auth!567", "udp!$!1"])
+@pytest.mark.parametrize("query", ["!kind=notes", "!sys=pi ip", "net!$fs!9fs", "tcp!$auth!567", "udp!$!1"])
 async def test_cs_tells_nothing_by_attributes_and_says_where_that_is_found(query: str) -> None:
     said = await refused(E.NOTSUP, server().write("cs", query.encode(), OWRITE))
     assert "/mnt/registry/find" in str(said)

@@ -141,7 +141,7 @@ async def test_the_clipboard_is_lent_by_a_grant_of_its_own_and_not_with_a_tree()
 @pytest.mark.parametrize("spec", ["#N", "#n", "#s", "#d", "#e", "#p", "#C"])
 async def test_a_device_of_processes_or_of_the_nodes_control_is_not_lent_by_a_grant(spec: str) -> None:
     here = await Here().start(CountingServer(spec))
-    assert await bring(here.exports.check(f"read:{PLACE}")) is E.ACCES
+    assert await bring(here.exports.check((f"read:{PLACE}",))) is E.ACCES
     # Nor with a tree that it is mounted in: there the peer sees what is below it.
     await here.grant("read:/d")
     session = await here.exports.connect(PI.fingerprint, PI.name)
@@ -152,7 +152,7 @@ async def test_a_device_of_processes_or_of_the_nodes_control_is_not_lent_by_a_gr
 
 async def test_another_device_is_lent_by_a_grant_with_the_tree_it_is_mounted_in() -> None:
     here = await Here().start(CountingServer("#k"))
-    await here.exports.check(f"read:{PLACE}")
+    await here.exports.check((f"read:{PLACE}",))
     await here.grant("read:/d")
     session = await here.exports.connect(PI.fingerprint, PI.name)
     assert (await seen(session.namespace, session))[0] == "#k"
@@ -186,7 +186,7 @@ async def test_what_is_the_persons_at_the_machine_goes_with_no_tree(spec: str, s
     peer = await here.exports.connect(PI.fingerprint, PI.name)
     assert await seen(peer.namespace, peer) == ("#1", await here.own_qid())
     here.exports.disconnect(PI.fingerprint, peer)
-    await here.exports.check(f"read:{PLACE}")  # by its own name it may be granted
+    await here.exports.check((f"read:{PLACE}",))  # by its own name it may be granted
     here.exports.close()
 
 

@@ -136,7 +136,7 @@ class PeerExports:
             self._held.get(peer, {}).values(), key=lambda held: (len(held.grant.place), held.grant.rights.bit_count())
         )
 
-    async def check(self, texts: Iterable[str], peer: str = "") -> None:
+    async def check(self, texts: tuple[str, ...], peer: str = "") -> None:
         """Whether grants could be put in force together, beside those of `peer`, if it is one; none is.
 
         Raises what `grant` would.
