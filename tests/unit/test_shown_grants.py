@@ -334,9 +334,9 @@ async def test_a_second_grant_says_what_it_would_undo(host: Path) -> None:
     assert await bring(here.exports.grant([(PI, "read:/docs"), (PI, "read+hide=x:/docs")], lambda: None)) is E.CONFLICT
     assert here.exports.granted(PI) == ["read+hide=secret:/d"]
     # The same is known without putting anything in force, of a peer and of who is none yet.
-    assert await bring(here.exports.check(["read:/d"], PI)) is E.CONFLICT
-    assert await bring(here.exports.check(["read:/docs", "read+hide=x:/docs"])) is E.CONFLICT
-    await here.exports.check(["read:/d", "read:/docs"])
+    assert await bring(here.exports.check(("read:/d",), PI)) is E.CONFLICT
+    assert await bring(here.exports.check(("read:/docs", "read+hide=x:/docs"))) is E.CONFLICT
+    await here.exports.check(("read:/d", "read:/docs"))
     assert here.exports.granted(PI) == ["read+hide=secret:/d"]
     here.exports.revoke(PI, "read+hide=secret:/d")
     assert await here.refusal("/d") is E.NOENT
