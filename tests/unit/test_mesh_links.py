@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
 import hashlib
 import os
 import socket
@@ -102,6 +103,21 @@ async def test_where_peers_are_is_known_without_asking_the_host(
             patch.setattr(type(a.world.network), "interfaces", lambda _: pytest.fail("all interfaces are listed"))
             [after] = a.mesh.whereabouts()
         assert (after.peer.name, after.address, after.reserves) == ("b", b.address, ())
+
+
+async def test_status_without_a_descriptor_left_lacks_the_interface_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(_: object) -> dict[str, str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with two_nodes(tmp_path) as (a, b):
+        await a.mesh.connect("b")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(a.world.network), "interfaces", none_left)
+            [status] = a.mesh.status()
+        assert (status.connected, status.address, status.interface) == (True, b.address, "")
+        assert "by which interfaces peers are linked can't be had" in caplog.text
 
 
 @pytest.mark.parametrize("round_", range(3))

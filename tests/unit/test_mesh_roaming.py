@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import sys
@@ -122,6 +123,82 @@ async def test_a_host_that_says_nothing_of_its_addresses_is_looked_at() -> None:
     has.clear()
     assert await gone.get() == {"10.0.0.1"}
     await again.close()
+
+
+def test_addresses_that_could_not_be_had_count_as_the_same() -> None:
+    change = Change()
+    assert change.look(1000 * SECOND, 5 * SECOND, None) == (False, frozenset())
+    assert change.look(1002 * SECOND, 7 * SECOND, {"10.0.0.1"}) == (False, frozenset())
+    assert change.look(1004 * SECOND, 9 * SECOND, None) == (False, frozenset())
+    assert change.look(5006 * SECOND, 11 * SECOND, None) == (True, frozenset())  # it was asleep
+    assert change.look(5008 * SECOND, 13 * SECOND, {"10.0.0.2"}) == (True, frozenset({"10.0.0.1"}))
+
+
+@pytest.mark.parametrize("fails", [{0}, {1, 2}])
+async def test_a_look_for_which_no_descriptor_is_left_is_made_again(
+    fails: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, looks, follows = StoppedClock(), 0, 0
+    clock.passes.add(LOOK_SECONDS)
+    gone: asyncio.Queue[set[str]] = asyncio.Queue()
+
+    def interfaces() -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        if looks - 1 in fails:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return {"10.0.0.1" if looks < 5 else "10.0.0.2": "eth0"}
+
+    def follow(_: Callable[[], None]) -> Callable[[], None]:
+        def unfollow() -> None:
+            nonlocal follows
+            follows -= 1
+
+        nonlocal follows
+        follows += 1
+        return unfollow
+
+    async def never(_: str) -> None:
+        raise AssertionError("there is no peer")
+
+    world = replace(real_world(), clock=clock)
+    roaming = Roaming(world, interfaces, lambda hosts: gone.put_nowait(set(hosts)), never, follow)
+    for _ in range(3):
+        roaming.begin()
+    assert follows == 1
+    assert await gone.get() == {"10.0.0.1"}
+    assert [one.message for one in caplog.records if "can't be had" in one.message] == [
+        "this machine's addresses can't be had, and count as the same: [Errno 24] Too many open files"
+    ]
+    await roaming.close()
+    assert follows == 0
+
+
+async def test_a_look_that_fails_of_something_else_follows_the_host_once() -> None:
+    follows = 0
+
+    def follow(_: Callable[[], None]) -> Callable[[], None]:
+        def unfollow() -> None:
+            nonlocal follows
+            follows -= 1
+
+        nonlocal follows
+        follows += 1
+        return unfollow
+
+    def interfaces() -> dict[str, str]:
+        raise ValueError("a fault")
+
+    async def never(_: str) -> None:
+        raise AssertionError("there is no peer")
+
+    roaming = Roaming(real_world(), interfaces, lambda _: None, never, follow)
+    for _ in range(5):
+        with pytest.raises(ValueError, match="a fault"):
+            roaming.begin()
+    assert follows == 1
+    await roaming.close()
+    assert follows == 0
 
 
 def test_only_a_way_that_is_nearer_by_a_third_is_gone_over_to() -> None:

@@ -7,7 +7,7 @@ leaf is compared with the pin again, so that a slip in one place does not let an
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -127,7 +127,7 @@ class Mesh:
 
     def status(self) -> list[PeerStatus]:
         """All peers of the book, sorted by pet name."""
-        interfaces, now = self._world.network.interfaces(), self._now()
+        interfaces, now = self._interfaces(), self._now()
         rows = []
         for peer in self._book.all():
             session = self._sessions.get(peer.fingerprint)
@@ -144,6 +144,13 @@ class Mesh:
                 )
             )  # fmt: skip
         return rows
+
+    def _interfaces(self) -> Mapping[str, str]:
+        try:
+            return self._world.network.interfaces()
+        except OSError as error:  # no descriptor is left: the rest is known without
+            log.warning("by which interfaces peers are linked can't be had: %s", error)
+            return {}
 
     def whereabouts(self) -> list[Whereabouts]:
         """All peers of the book, sorted by pet name. Nothing is asked of the host, as `status` does."""

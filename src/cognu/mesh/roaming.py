@@ -65,12 +65,15 @@ class Change:
         self._wall = self._monotonic = 0
         self._hosts: frozenset[str] | None = None
 
-    def look(self, wall: int, monotonic: int, hosts: Set[str]) -> tuple[bool, frozenset[str]]:
-        """Whether it may be, and which hosts are not this machine's any more. Times in ns, `hosts` are all it has."""
+    def look(self, wall: int, monotonic: int, hosts: Set[str] | None) -> tuple[bool, frozenset[str]]:
+        """Whether it may be, and which hosts are not this machine's any more. Times in ns, `hosts` are all it has; None
+        if that could not be had, then they count as the same."""
         passed, wall_passed = monotonic - self._monotonic, wall - self._wall
-        before, self._hosts = self._hosts, frozenset(hosts)
+        before = self._hosts
+        if hosts is not None:
+            self._hosts = frozenset(hosts)
         self._wall, self._monotonic = wall, monotonic
-        if before is None:
+        if before is None or self._hosts is None:
             return False, frozenset()
         late = passed > (LOOK_SECONDS + LATE_SECONDS) * SECOND
         jumped = abs(wall_passed - passed) > LATE_SECONDS * SECOND
@@ -99,6 +102,7 @@ class Roaming:
         self._said = asyncio.Event()  # by the host, that something is another
         self._unfollow: Callable[[], None] | None = None
         self._change = Change()
+        self._complained = False  # since the host last told its addresses
         self._due: dict[str, int] = {}
         self._searches: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -106,7 +110,8 @@ class Roaming:
     def begin(self) -> None:
         """There is a session; may be called again."""
         if self._looking is None:
-            self._unfollow = self._follow(self._said.set)  # first, so that nothing is between
+            if self._unfollow is None:
+                self._unfollow = self._follow(self._said.set)  # first, so that nothing is between
             self._look()
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
@@ -155,7 +160,7 @@ class Roaming:
     def _look(self) -> None:
         clock = self._world.clock
         now = clock.monotonic()
-        changed, gone = self._change.look(clock.now(), now, self._interfaces().keys())
+        changed, gone = self._change.look(clock.now(), now, self._hosts())
         if changed:
             log.info("the network may be another: links are tried anew")
             self.moved(gone)
@@ -165,6 +170,18 @@ class Roaming:
             search = asyncio.get_running_loop().create_task(self._search(fingerprint))
             self._searches[fingerprint] = search
             search.add_done_callback(lambda _, key=fingerprint: self._searches.pop(key, None))  # type: ignore[misc]
+
+    def _hosts(self) -> Set[str] | None:
+        """This machine's, or None: where no descriptor is left the host can't be asked, and will be again."""
+        try:
+            hosts = self._interfaces().keys()
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                log.warning("this machine's addresses can't be had, and count as the same: %s", error)
+            return None
+        self._complained = False
+        return hosts
 
     async def _search(self, fingerprint: str) -> None:
         again = await self._seek(fingerprint)

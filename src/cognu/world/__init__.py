@@ -224,7 +224,10 @@ class Network(Protocol):
         """This machine's addresses as others may know it, the likeliest first; IPv6 ones in brackets."""
 
     def interfaces(self) -> Mapping[str, str]:
-        """The interface (`eth0`) of each address that this machine has now; IPv6 addresses in brackets. Cheap."""
+        """The interface (`eth0`) of each address that this machine has now; IPv6 addresses in brackets. Cheap.
+
+        Raises OSError where the host can't be asked, as when no descriptor is left.
+        """
 
     def follow(self, changed: Callable[[], None]) -> Callable[[], None] | None:
         """Have `changed` called, on the loop, each time the host says that `interfaces` may be others, until what is
