@@ -246,6 +246,63 @@ async def test_two_hundred_machines_that_answer_at_once_are_all_heard() -> None:
         assert not place._asking
 
 
+async def test_those_that_wait_to_be_asked_are_heard_though_others_are_answered_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """200 that say at first only that they are there, and at once all the rest while 64 of them are being asked."""
+    from zeroconf.asyncio import AsyncServiceInfo
+
+    answered = asyncio.Event()
+
+    async def request(info: AsyncServiceInfo, zc: Any, timeout: float) -> bool:
+        await answered.wait()
+        return info.load_from_cache(zc)
+
+    monkeypatch.setattr(AsyncServiceInfo, "async_request", request)
+    async with listening() as (place, ear, comes):
+        names = [f"{number:016x}.{KIND}" for number in range(200)]
+        for name in names:
+            place.named(name)
+        assert (len(place._asking), len(place._waiting)) == (MOST_ASKED, 200 - MOST_ASKED)
+        place.named(names[0])  # it is being asked
+        assert names[0] in place._waiting
+        records = [packet(number) for number in range(200)]
+        with monkeypatch.context() as quiet:
+            quiet.setattr(_Place, "named", lambda *_: None)
+            for data in records:
+                comes(data)
+            await asyncio.sleep(0)
+        assert not place.found
+        asked = list(place._asking.values())
+        answered.set()
+        await asyncio.wait(asked)
+        assert (len(place.found), len(place._asking), len(place._waiting)) == (200, 0, 0)
+        assert {service.instance for service in ear.told} == {f"{number:016x}" for number in range(200)}
+
+
+async def test_one_that_waits_is_asked_when_another_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zeroconf.asyncio import AsyncServiceInfo
+
+    gates: dict[str, asyncio.Event] = {}
+
+    async def request(info: AsyncServiceInfo, zc: Any, timeout: float) -> bool:
+        await gates.setdefault(info.name, asyncio.Event()).wait()
+        return False
+
+    monkeypatch.setattr(AsyncServiceInfo, "async_request", request)
+    async with listening() as (place, _, _):
+        names = [f"{number:016x}.{KIND}" for number in range(MOST_ASKED + 2)]
+        for name in [*names, names[1]]:
+            place.named(name)
+        await asyncio.sleep(0)
+        first = place._asking[names[0]]
+        gates[names[0]].set()
+        await asyncio.wait([first])
+        assert list(place._waiting) == [names[-1], names[1]]
+        assert len(place._asking) == MOST_ASKED
+        assert names[MOST_ASKED] in place._asking
+
+
 async def test_a_flood_of_machines_that_are_none_is_bounded_in_names_questions_and_records() -> None:
     async with listening() as (place, ear, comes):
         for number in range(3 * MOST_KEPT):

@@ -331,10 +331,16 @@ class _Place:
                     self._heard(info, name)
         finally:
             self._asking.pop(name, None)
-            if self._waiting and not self._left:
-                following = next(iter(self._waiting))
-                del self._waiting[following]
-                self.named(following)
+            self._ask_those_that_wait()
+
+    def _ask_those_that_wait(self) -> None:
+        # All for which there is room: one that is answered from the cache begins no question, at whose end another
+        # would be taken. One that is being asked now waits for that.
+        for name in [name for name in self._waiting if name not in self._asking]:
+            if self._left or len(self._asking) >= MOST_ASKED:
+                return
+            del self._waiting[name]
+            self.named(name)
 
 
 class _Told:
