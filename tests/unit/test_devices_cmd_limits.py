@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from cognu.errors import E
 from cognu.files.limits import PEER_SHARE, Quota, Resource
 from cognu.files.nstext import quote, split_words
 from cognu.ninep.types import ORDWR
+from cognu.world.bounded import threads_of_user
 from cognu.world.piped import BOUNDED
 from cognu.world.real import RealSpawn
 from joined import bring
@@ -94,16 +96,45 @@ async def test_limits_change_nothing_else_of_what_a_command_begins_with(small: C
     assert (ignored, ended) == (0, ["", "0"])
 
 
-def test_a_fork_bomb_makes_no_more_than_its_user_may_have() -> None:
+BEGIN = f"import os, resource, runpy, signal\nbounded = runpy.run_path({BOUNDED[-1]!r})\n"
+"""A program's first lines, that has what `bounded` has."""
+
+
+def said_by(code: str) -> list[str]:
+    done = subprocess.run([*PYTHON, BEGIN + code], env={}, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(threads_of_user() is None, reason="in a container, or without /proc, there is no such bound")
+def test_a_fork_bomb_makes_no_more_than_its_user_may_have_beside_what_is_there() -> None:
     begin = (
-        f"import os, runpy\nbounded = runpy.run_path({BOUNDED[-1]!r})\n"
         f"if os.getuid() == 0: os.setuid({NOBODY})\n"
+        "there = []\n"
+        "for _ in range(20):\n"
+        "  there.append(os.fork())\n"
+        "  if not there[-1]: signal.pause()\n"
         "bounded['bound']('NPROC=8')\n"
     )
-    done = subprocess.run([*PYTHON, begin + FORKS], env={}, capture_output=True, text=True, check=True)
-    said, count = done.stdout.split("\n")[:2]
+    said, count = said_by(begin + FORKS + "\nfor pid in there: os.kill(pid, 9)")
     assert said == "no more"
-    assert int(count) <= 8
+    assert 1 <= int(count) <= 8
+
+
+@pytest.mark.parametrize("known", ["nothing", "of a container"])
+def test_where_the_hosts_processes_can_not_be_counted_their_number_is_not_bounded_but_the_rest_is(
+    tmp_path: Path, known: str
+) -> None:
+    if known == "of a container":
+        (tmp_path / "self" / "ns").mkdir(parents=True)
+        (tmp_path / "self" / "ns" / "pid").touch()
+        (tmp_path / "1" / "task" / "1").mkdir(parents=True)
+    assert threads_of_user(str(tmp_path)) is None
+    limits = "print(resource.getrlimit(resource.RLIMIT_NPROC))\n"
+    before, after, files = said_by(
+        f"{limits}bounded['bound']('NPROC=8,NOFILE=64', {str(tmp_path)!r})\n{limits}"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    assert (after, files) == (before, "(64, 64)")
 
 
 async def test_a_peers_commands_are_within_its_quota_and_the_usual_limits() -> None:

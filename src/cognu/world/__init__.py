@@ -507,7 +507,8 @@ class Bounds:
 
     Bytes of addresses, bytes of its own writable memory, seconds of processor time in all, bytes of a file that it
     writes (one in memory too), descriptors. `processes` is how many more threads its user may have than there are when
-    it starts, whoever starts them; of the superuser the host bounds none.
+    it starts, whoever starts them; of the superuser the host bounds none, and none are bounded where they can't be
+    counted (`world.bounded`): without Linux's /proc, or in a container.
     """
 
     address_space: int | None = None

@@ -3,8 +3,9 @@
     bounded.py FD RLIMIT=MOST[,RLIMIT=MOST...] KEEP PATH [ARG...]
 
 The bounds hold before the program's first instruction, for it and all that it starts. NPROC counts all threads of the
-user: MOST is how many there may be beside those that are there now. Python's own marks are taken off before: signals
-that it ignores, and LC_CTYPE unless KEEP is 1. If the program can't be started its errno goes to FD.
+user: MOST is how many there may be beside those that are there now, and where those can't be counted there is no such
+bound. Python's own marks are taken off before: signals that it ignores, and LC_CTYPE unless KEEP is 1. If the program
+can't be started its errno goes to FD.
 """
 
 from __future__ import annotations
@@ -16,24 +17,38 @@ import signal
 import sys
 from contextlib import suppress
 
+PROC = "/proc"
+HOSTS_PROCESSES = 0xEFFFFFFC
+"""The inode of the host's own process namespace (proc_ns.h of Linux: PROC_PID_INIT_INO)."""
 
-def threads_of_user() -> int:
-    """How many the host counts for this process's user, as far as it tells: 1 where it does not (no /proc)."""
+
+def threads_of_user(proc: str = PROC) -> int | None:
+    """How many the host counts for this process's user. None where `proc` does not tell: there is none (macOS), or it
+    has a container's processes alone, while the limit counts those of the user in other containers too.
+    """
+    try:
+        if os.stat(f"{proc}/self/ns/pid").st_ino != HOSTS_PROCESSES:
+            return None
+        names = os.listdir(proc)
+    except OSError:
+        return None
     count = 0
-    with suppress(FileNotFoundError):
-        for name in os.listdir("/proc"):
-            with suppress(OSError):  # it ended meanwhile
-                if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.getuid():
-                    count += len(os.listdir(f"/proc/{name}/task"))
-    return max(count, 1)
+    for name in names:
+        with suppress(OSError):  # it ended meanwhile
+            if name.isdigit() and os.stat(f"{proc}/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"{proc}/{name}/task"))
+    return count
 
 
-def bound(text: str) -> None:
+def bound(text: str, proc: str = PROC) -> None:
     """Set what `text` says, never more than what holds already."""
     for word in text.split(","):
         name, _, most = word.partition("=")
+        there = threads_of_user(proc) if name == "NPROC" else 0
+        if there is None:
+            continue
         what: int = getattr(resource, f"RLIMIT_{name}")
-        value = int(most) + (threads_of_user() if name == "NPROC" else 0)
+        value = int(most) + there
         hard = resource.getrlimit(what)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         # Of processor time the first limit is a signal that says what it is (XCPU); the second kills who ignores it.
