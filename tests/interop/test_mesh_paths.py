@@ -91,6 +91,11 @@ async def test_machines_with_ipv6_addresses_alone_join_and_talk(network: Network
         await host.ip("address", "add", f"fd77::a{number}/64", "dev", "eth", "nodad")
         await host.ip("address", "delete", f"fd77::{number}/64", "dev", "eth")
     assert await well(await desk.node.begin("sh", "-c", f"cat /n/pi{pi.shared}/note")) == b"here\n"
+    # Two machines on a cable have nothing else than the addresses of that link.
+    for host in (desk, pi):
+        await host.ip("-6", "address", "flush", "dev", "eth", "scope", "global")
+    assert await well(await desk.node.begin("sh", "-c", f"cat /n/pi{pi.shared}/note")) == b"here\n"
+    assert (await seen_of(network, "desk"))["address"].startswith("[fe80::")
 
 
 FOLLOW = """

@@ -586,6 +586,18 @@ def test_the_end_of_writing_comes_after_what_was_written(run: Run, size: int) ->
     run(test)
 
 
+def test_a_dial_goes_to_the_link_that_its_address_names(run: Run) -> None:
+    """Nobody has that address there: but the host is asked for it, and not for one without a link, which is none."""
+
+    async def test() -> None:
+        loopback = socket.if_indextoname(1)
+        with pytest.raises(FileError) as caught:
+            (await NETWORK.connect_tcp(f"[fe80::1%{loopback}]:1", 0.1)).close()
+        assert caught.value.error is not E.INVAL
+
+    run(test)
+
+
 def test_a_unix_connect_waits_for_room_in_the_backlog(run: Run, tmp_path: Path) -> None:
     async def test() -> None:
         path = str(tmp_path / "s")

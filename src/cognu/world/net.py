@@ -233,7 +233,7 @@ async def _connect(family: int, name: SocketAddress, address: str, timeout: floa
         try:
             async with asyncio.timeout(timeout):
                 with refusals(address):
-                    await asyncio.get_running_loop().sock_connect(sock, name)
+                    await _call(sock, name)
         except TimeoutError:
             raise FileError(E.TIMEDOUT, printable(address)) from None
         if sock.getsockname() == sock.getpeername():
@@ -243,6 +243,27 @@ async def _connect(family: int, name: SocketAddress, address: str, timeout: floa
     except BaseException:
         sock.close()
         raise
+
+
+async def _call(sock: socket.socket, name: SocketAddress) -> None:
+    """What `sock_connect` of a loop does; uvloop's forgets the scope of an IPv6 address (0.23). Raises `OSError`."""
+    error = sock.connect_ex(name)
+    if error in (errno.EINPROGRESS, errno.EINTR):
+        loop = asyncio.get_running_loop()
+        connected: asyncio.Future[None] = loop.create_future()
+
+        def writable() -> None:
+            if not connected.done():
+                connected.set_result(None)
+
+        loop.add_writer(sock.fileno(), writable)
+        try:
+            await connected
+        finally:
+            loop.remove_writer(sock.fileno())
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def _check_unix_path(path: str) -> None:
