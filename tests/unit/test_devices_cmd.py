@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognu.devices.cmd import ARGS, MAX_LINE, MAX_RUNS, CommandServer, HostCommand, Run
+from cognu.devices.cmd import ARGS, MAX_LINE, CommandServer, HostCommand, Run
+from cognu.devices.conversation import MAX_CONVERSATIONS, PEER_CONVERSATIONS
 from cognu.errors import E, FileError
 from cognu.files.limits import PEER_SHARE, Quota, Resource
 from cognu.files.nstext import quote, split_words
@@ -469,11 +470,33 @@ async def test_who_may_only_read_starts_nothing_and_there_are_only_so_many() -> 
     client = Commands(Hand(), FIXED)
     assert await bring(client.open("backup/clone", OREAD)) is E.ACCES
     assert await bring(client.create("backup/new")) is E.ACCES
-    fids = [await client.open("backup/clone", ORDWR) for _ in range(MAX_RUNS)]
+    fids = [await client.open("backup/clone", ORDWR) for _ in range(MAX_CONVERSATIONS)]
     assert await bring(client.open("backup/clone", ORDWR)) is E.AGAIN
     for fid in fids:
         client.server.clunk(fid)
     assert await client.names("backup") == ["clone"]
+
+
+async def test_one_peers_conversations_leave_others_theirs_and_are_of_all_commands_together() -> None:
+    client = Commands(Hand(), FIXED)
+    peers = [Quota(None, f"peer {name}") for name in ("pi", "lap")]
+    for pid, peer in enumerate(peers, 2):
+        peer.set_share(PEER_SHARE)
+        client.quotas[pid] = Quota(peer)
+    client.caller = Somebody(2)
+    fids = [await client.open(f"{name}/clone", ORDWR) for name in FIXED for _ in range(PEER_CONVERSATIONS // 2)]
+    for name in FIXED:
+        assert await bring(client.open(f"{name}/clone", ORDWR)) is E.AGAIN
+    assert peers[0].used(Resource.FILES) == PEER_CONVERSATIONS
+    for pid in (1, 3):
+        client.caller = Somebody(pid)
+        fids.append(await client.open("backup/clone", ORDWR))
+    client.caller = Somebody(2)
+    client.server.clunk(fids.pop(0))
+    fids.append(await client.open("print/clone", ORDWR))
+    for fid in fids:
+        client.server.clunk(fid)
+    assert [peer.used(Resource.FILES) for peer in peers] == [0, 0]
 
 
 async def test_a_file_of_one_that_ended_can_not_be_opened_any_more() -> None:

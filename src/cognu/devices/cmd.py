@@ -20,7 +20,7 @@ may write below it may start NAME, and nothing else.
 
 A command ends at the latest with the last open file of its conversation: so with the connection that they were opened
 on, and with the right to it (`ends_with_right`). A peer sees its own conversations, others those of no peer; the rest
-does not exist for them.
+does not exist for them. How many each may have, of all commands, is as it is in `/net` (`conversation.Room`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cognu.devices.conversation import Room
 from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
 from cognu.errors import E, FileError
 from cognu.files.audit import audit, name_of
@@ -46,8 +47,6 @@ from cognu.world.timing import end_tasks, within
 log = logging.getLogger("cognu.cmd")
 
 ARGS = "{args}"
-MAX_RUNS = 256
-"""Conversations of one command."""
 MAX_LINE = 1 << 16
 ENDING_SECONDS = 3.0
 """How long a node that stops waits for commands that it has killed."""
@@ -149,6 +148,11 @@ class Run(Counted):
     def kill(self, signal: str = "KILL") -> None:
         if self.piped is not None and self.state == EXECUTE:
             self.piped.kill_group(signal)
+
+    def release(self) -> None:
+        super().release()
+        if self.opens == 0:
+            self.command.device.room.give(self.quota)
 
     def hang_up(self) -> None:
         """End it and its streams. What is still starting ends when it has."""
@@ -260,10 +264,11 @@ class Command(Directory):
         self._last = -1
 
     def new(self, caller: Caller) -> Run:
-        if len(self.children) > MAX_RUNS:
-            raise FileError(E.AGAIN, self.name, f"{MAX_RUNS} are open")
+        """One that is to be held at once. Raises AGAIN, DQUOT."""
+        quota = self.device.quota_of(caller)
+        self.device.room.take(quota)
         self._last += 1
-        run = Run(self, self._last, self.device.quota_of(caller))
+        run = Run(self, self._last, quota)
         for node in (run, *run.children.values()):
             node.user = node.group = caller.user
         self.add(run)
@@ -423,6 +428,7 @@ class CommandServer(TreeServer):
         self.spawn = spawn
         self.clock = clock
         self.quota_of = quota_of
+        self.room = Room(quota_of)
         self._tasks: set[asyncio.Task[None]] = set()
         self._commands = [Command(name, entry, self) for name, entry in commands.items()]
         super().__init__("#C", Directory("", self._commands))

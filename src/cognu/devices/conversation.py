@@ -37,7 +37,7 @@ from cognu.files.steps import Steps, start
 from cognu.files.tree import Directory, Node, TreeFid, check_for_writing
 
 MAX_CONVERSATIONS = 1024
-"""That no peer made, of all protocols of a network."""
+"""That no peer made, of all protocols of a network or of all commands."""
 PEER_CONVERSATIONS = 256
 """That all of one peer made."""
 UNKNOWN = "::!0"
@@ -110,7 +110,7 @@ class Conversation(Counted):
 
 
 class Room:
-    """How many conversations of one network each has: every peer by itself, and together all that no peer does."""
+    """How many conversations of one network, or of `#C`, each has: every peer by itself, and together all that no peer does."""
 
     def __init__(self, quota_of: QuotaOf = nobodys) -> None:
         self.quota_of = quota_of
