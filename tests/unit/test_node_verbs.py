@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from cognu.errors import E, LinkBroken
+from cognu.errors import CognuError, E, LinkBroken, visible
 from cognu.mesh.identity import Peer
 from cognu.mesh.session import Channel
 from cognu.node import verbs
@@ -84,6 +84,35 @@ async def test_the_link_to_who_is_dropped_ends_also_if_the_goodbye_is_cancelled(
     node.tasks[0].cancel()
     assert await caller == {"told": False}
     assert node.done == ["book", "grants", "channels", "link", "network"]
+
+
+async def test_who_joined_is_linked_up_with_whatever_it_calls_what_it_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have a newer version, or lie: it is pinned by then."""
+    linked: list[str] = []
+    before = Peer("f", "pi", "", received=("lamp:1", "net"))
+    peer = Peer("f", "pi", "", granted=("run",), received=("net", "camera:front\x1b[2J"))
+
+    async def join(*_: object) -> Peer:
+        return peer
+
+    async def put_in_force(peer: Peer) -> list[CognuError]:
+        return []
+
+    async def check(texts: tuple[str, ...]) -> None:
+        pass
+
+    async def connect(fingerprint: str) -> None:
+        linked.append(fingerprint)
+
+    node = SimpleNamespace(
+        world=None, me=lambda: None, book=SimpleNamespace(all=lambda: [before]), put_in_force=put_in_force,
+        exports=SimpleNamespace(check=check), mesh=SimpleNamespace(note_joined=linked.append, connect=connect),
+    )  # fmt: skip
+    monkeypatch.setattr(verbs, "join", join)
+    joined = await make_verbs(cast(Node, node), cast(Any, None))["join"]({"ticket": "t", "grants": ["run"]})
+    assert joined["describe_received"] == ["use pi's network (/net)", visible("use what pi calls camera:front\x1b[2J")]
+    assert joined["ended_received"] == ["use what pi calls lamp:1"]
+    assert linked == ["f", "f"]
 
 
 async def test_who_is_dropped_and_does_not_take_note_does_nothing_more_meanwhile(tmp_path: Path) -> None:

@@ -184,3 +184,14 @@ def describe_grant(text: str, peer: str = "") -> str:
     but += [f"of it {text}" for text in _texts(grant.shown.show)]
     patterns = f" ({', '.join(but)})" if but else ""
     return visible(f"{'read and change' if grant.creates else 'read'} {word_of(grant.source)}{where}{patterns}")
+
+
+def describe_received(texts: Iterable[str], peer: str) -> list[str]:
+    """What another machine says that it grants; its words are kept, whether they mean something here or not."""
+    found = []
+    for text in texts:
+        try:
+            found.append(describe_grant(text, peer))
+        except FileError:
+            found.append(visible(f"use what {peer} calls {text}"))
+    return found

@@ -18,7 +18,7 @@ from cognu.mesh.identity import Peer
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.pair import pair
 from cognu.mesh.pairing import Proposal, Wish
-from cognu.node.grants import contradiction, describe_grant, parse_grant, parse_grants
+from cognu.node.grants import contradiction, describe_grant, describe_received, parse_grant, parse_grants
 from cognu.node.node import Node
 from cognu.world.timing import end_tasks
 
@@ -87,7 +87,7 @@ class Pairing:
             "event": "asked", **self._known(proposal), "fingerprint": proposal.fingerprint, "address": proposal.address,
             "asks": list(proposal.asks), "describe_asks": [describe_grant(text) for text in proposal.asks],
             "grants": list(proposal.grants), "describe_grants": [describe_grant(text) for text in proposal.grants],
-            "offers": list(proposal.offers), "describe_offers": _described(proposal.offers, proposal.name),
+            "offers": list(proposal.offers), "describe_offers": describe_received(proposal.offers, proposal.name),
             "contradictions": self._contradictions(proposal),
         })  # fmt: skip
         try:
@@ -161,17 +161,6 @@ class Pairing:
         return not self.attended and (self.task.done() or alone > UNATTENDED_SECONDS * 10**9)
 
 
-def _described(grants: tuple[str, ...], peer: str) -> list[str]:
-    """What another machine says that it grants; its words are kept, whether they mean something here or not."""
-    found = []
-    for text in grants:
-        try:
-            found.append(describe_grant(text, peer))
-        except FileError:
-            found.append(visible(f"use what {peer} calls {text}"))
-    return found
-
-
 class Pairings:
     """Those of a node."""
 
@@ -215,7 +204,8 @@ class Pairings:
     async def _show(self, wish: Wish, pairing: Pairing) -> dict[str, Any]:
         node, before = self._node, _records(self._node)
         peer = await node.inviter.show_code(wish, pairing, self._finder)
-        return _paired(peer, before.get(peer.fingerprint, peer), await node.put_in_force(peer))
+        refused = await node.put_in_force(peer)
+        return {"event": "paired", **paired(peer, before.get(peer.fingerprint, peer), refused)}
 
     async def _type(
         self, code: Code, addresses: tuple[str, ...], wish: Wish, pairing: Pairing
@@ -225,7 +215,7 @@ class Pairings:
         node.mesh.note_joined(peer.fingerprint)
         refused = await node.put_in_force(peer)
         await node.announce(peer)
-        return _paired(peer, before.get(peer.fingerprint, peer), refused)
+        return {"event": "paired", **paired(peer, before.get(peer.fingerprint, peer), refused)}
 
     async def _attend(self, arguments: Arguments) -> Any:
         number = int(arguments["pairing"])
@@ -267,17 +257,21 @@ def _records(node: Node) -> dict[str, Peer]:
     return {peer.fingerprint: peer for peer in node.book.all()}
 
 
-def _paired(peer: Peer, before: Peer, refused: Sequence[CognuError]) -> dict[str, Any]:
-    """`before` is what was on record of it, `refused` what of the grants is on record alone."""
+def paired(peer: Peer, before: Peer, refused: Sequence[CognuError]) -> dict[str, Any]:
+    """What came of pairing or joining, as its command is told: all that either machine may do at the other, in words.
+
+    `before` is what was on record of the peer, `refused` what of its grants is on record alone.
+    """
     ended_granted = [text for text in before.granted if text not in peer.granted]
-    ended_received = tuple(text for text in before.received if text not in peer.received)
+    ended_received = [text for text in before.received if text not in peer.received]
     return {
         "not_in_force": [visible(f"{error}; {error.error.hint}") for error in refused],
-        "event": "paired", "peer": peer.name, "fingerprint": peer.fingerprint, "granted": list(peer.granted),
-        "received": list(peer.received), "describe_granted": [describe_grant(text) for text in peer.granted],
-        "describe_received": _described(peer.received, peer.name),
+        "peer": peer.name, "fingerprint": peer.fingerprint,
+        "granted": list(peer.granted), "received": list(peer.received),
+        "describe_granted": [describe_grant(text) for text in peer.granted],
+        "describe_received": describe_received(peer.received, peer.name),
         "ended_granted": [describe_grant(text) for text in ended_granted],
-        "ended_received": _described(ended_received, peer.name),
+        "ended_received": describe_received(ended_received, peer.name),
     }  # fmt: skip
 
 

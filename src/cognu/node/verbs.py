@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cognu.errors import CognuError, E, FileError, visible
+from cognu.errors import CognuError, E, FileError
 from cognu.files.shown import NOTHING, Shown
 from cognu.mesh.identity import Peer
 from cognu.mesh.join import join
@@ -22,6 +22,7 @@ from cognu.node.grants import describe_grant, grant_of, parse_grant, parse_grant
 from cognu.node.listening import Listening
 from cognu.node.meeting import MEETING
 from cognu.node.node import Node
+from cognu.node.pairing import paired
 from cognu.node.telling import say_goodbye
 
 Arguments = dict[str, Any]
@@ -80,17 +81,7 @@ async def _join(node: Node, arguments: Arguments) -> Any:
     known = before.get(peer.fingerprint, peer)
     node.mesh.note_joined(peer.fingerprint)
     refused = await node.put_in_force(peer)
-    result = {
-        "not_in_force": [visible(f"{error}; {error.error.hint}") for error in refused],
-        "peer": peer.name,
-        "fingerprint": peer.fingerprint,
-        "granted": list(peer.granted),
-        "received": list(peer.received),
-        "describe_granted": [describe_grant(text) for text in peer.granted],
-        "describe_received": [describe_grant(text, peer.name) for text in peer.received],
-        "ended_granted": [describe_grant(text) for text in known.granted if text not in peer.granted],
-        "ended_received": [describe_grant(text, peer.name) for text in known.received if text not in peer.received],
-    }
+    result = paired(peer, known, refused)
     try:
         await node.mesh.connect(peer.fingerprint)
     except CognuError as error:
