@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
-from cognu.shell.network import announce, dial, listen, split, translate
+from cognu.shell.commands.network import parse_wait
+from cognu.shell.network import announce, dial, listen, parse_number, split, translate
 from cognu.shell.system import File, Mode
+from joined import bring
+from shell_fake import Bench
 
 
 class Opened:
@@ -22,7 +25,7 @@ class Opened:
         self.told: list[str] = []
 
     async def read(self, count: int = 65536) -> bytes:
-        return b"7\n"
+        return self.net.number
 
     async def write(self, data: bytes) -> None:
         self.told.append(data.decode())
@@ -39,6 +42,7 @@ class Net:
     def __init__(self, *answers: str, refused: tuple[str, ...] = ()) -> None:
         self.answers = list(answers)
         self.refused = refused
+        self.number = b"7\n"
         self.asked: list[tuple[str, str]] = []
         self.files: list[Opened] = []
 
@@ -124,9 +128,68 @@ async def test_what_the_last_way_said_is_the_refusal_and_names_the_address() -> 
     assert net.files == []
 
 
+async def test_a_network_that_gives_no_number_leads_nowhere_and_nothing_stays_open() -> None:
+    net = Net("/net/tcp/clone a!1")
+    net.number = b"../../home\n"
+    assert await bring(dial(net, "net!pi!1")) is E.BADMESSAGE
+    assert net.files == []
+
+
 async def test_a_call_that_comes_is_a_conversation_of_the_same_protocol() -> None:
     net = Net("/net/tcp/clone *!80")
     announced = await announce(net, "/n/pi/net/tcp!*!80")
     assert (await listen(announced)).directory == "/n/pi/net/tcp/7"
     assert [file.path for file in net.files] == ["/n/pi/net/tcp/clone", "/n/pi/net/tcp/7/listen"]
     assert net.files[0].told == ["announce *!80"]
+
+
+# -- os ---------------------------------------------------------------------------------------------------------------
+
+
+async def of_machine(number: bytes, wait: bytes) -> tuple[int, str]:
+    """Status and errors of `os` with a machine that says this."""
+    bench = Bench()
+    for name, data in (("clone", number), ("3/data", b""), ("3/stderr", b""), ("3/wait", wait)):
+        bench.system.make(f"/cmd/job/{name}", data)
+    bench.system.make("/cmd/data", b"")
+    result = await bench.run("os job")
+    return result.status, result.err
+
+
+async def test_the_status_of_a_command_is_its_own_and_a_signal_is_said() -> None:
+    assert await of_machine(b"3\n", b"7 0 0 12 '' 0\n") == (0, "")
+    assert await of_machine(b"3\n", b"7 0 0 12 'signal 9' 137\n") == (137, "os: job: signal 9\n")
+
+
+@pytest.mark.parametrize(
+    "wait", [b"", b"\n", b"7 0 0 12 '' x\n", b"7 0 0 12 '' -1\n", b"7 0 0 12 '' 256\n", b"'", b"0\n", b"\xff"]
+)
+async def test_a_machine_that_does_not_say_how_a_command_ended_is_refused(wait: bytes) -> None:
+    status, said = await of_machine(b"3\n", wait)
+    assert (status, said.startswith(f"os: /cmd/job/3/wait: {E.BADMESSAGE.text}")) == (1, True), said
+
+
+@pytest.mark.parametrize("number", [b"", b"..\n", b"3/../..\n", b"-3\n", b"\xff"])
+async def test_a_machine_leads_os_to_no_other_files_than_its_conversation(number: bytes) -> None:
+    status, said = await of_machine(number, b"7 0 0 12 '' 0\n")
+    assert (status, said.startswith(f"os: /cmd/job/clone: {E.BADMESSAGE.text}")) == (1, True), said
+
+
+@given(st.text() | st.from_regex(r"1 0 0 2 [a-z' ]* [0-9]+\n", fullmatch=True))
+def test_whatever_a_wait_file_has_gives_a_status_or_a_refusal(text: str) -> None:
+    try:
+        _, status = parse_wait("/cmd/job/3/wait", text)
+    except FileError as error:
+        assert error.error is E.BADMESSAGE  # noqa: PT017
+    else:
+        assert 0 <= status <= 255
+
+
+@given(st.text())
+def test_whatever_a_clone_file_reads_as_is_a_number_or_refused(text: str) -> None:
+    try:
+        number = parse_number("/cmd/job/clone", text)
+    except FileError as error:
+        assert error.error is E.BADMESSAGE  # noqa: PT017
+    else:
+        assert int(text) == number >= 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from cognu.errors import E, FileError
+from cognu.shell.options import parse_count
 from cognu.shell.system import File, Mode
 
 NET = "/net"
@@ -59,6 +60,14 @@ class Conversation:
 
     async def close(self) -> None:
         await self.ctl.close()
+
+
+def parse_number(path: str, text: str) -> int:
+    """The conversation's number that the ctl that opening `path` made reads as. Raises BADMESSAGE for what is none."""
+    try:
+        return parse_count(text.strip())
+    except FileError:
+        raise FileError(E.BADMESSAGE, path, "no number of a conversation") from None
 
 
 def split(address: str) -> tuple[str, str]:
@@ -125,7 +134,7 @@ async def _cloned(system: Opener, path: str, protocol: str) -> Conversation:
     """What opening a file makes, whose ctl it is then."""
     ctl = await system.open(path, "rw")
     try:
-        number = (await ctl.read()).decode("utf-8", "replace").strip()
+        number = parse_number(path, (await ctl.read()).decode("utf-8", "replace"))
     except BaseException:
         await ctl.close()
         raise

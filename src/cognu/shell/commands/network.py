@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
-from cognu.errors import CognuError, FileError, visible
+from cognu.errors import CognuError, E, FileError, visible
 from cognu.files.nstext import quote, split_words
 from cognu.shell.commands.reading import chunks, lines, opened
-from cognu.shell.network import NET, Conversation, announce, dial, listen
+from cognu.shell.network import NET, Conversation, announce, dial, listen, parse_number
 from cognu.shell.options import parse_count
 from cognu.shell.state import Call, ExitShell, Streams, decode, encode, end_tasks
 from cognu.shell.system import File
@@ -22,6 +22,8 @@ COMMANDS_MOUNT = "/cmd"
 """Where `os` looks, as os(1) of Inferno does."""
 MOST_CALLS = 64
 """At a time, of one `listen1`; others wait."""
+MOST_STATUS = 255
+"""Of a process on a host."""
 
 
 # -- calls ------------------------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ async def os(call: Call) -> int:
     at = f"{mount or COMMANDS_MOUNT}/{name}"
     system = call.system
     async with opened(system, f"{at}/clone", "rw") as ctl, AsyncExitStack() as stack:
-        number = decode(await ctl.read()).strip()
+        number = parse_number(f"{at}/clone", decode(await ctl.read()))
         await ctl.write(b"killonclose")
         if nice is not None:
             await ctl.write(f"nice {parse_count(nice)}".encode())
@@ -185,10 +187,22 @@ async def os(call: Call) -> int:
             finally:
                 await end_tasks(both)
             async with opened(system, f"{at}/{number}/wait", "r") as waiting:
-                *_, message, status = split_words(decode(await waiting.read()))
+                message, status = parse_wait(f"{at}/{number}/wait", decode(await waiting.read()))
         if message.startswith("signal "):  # what its limits did to it, or somebody else
             await call.streams.stderr.write(encode(f"{call.argv[0]}: {name}: {message}\n"))
-        return int(status)
+        return status
+
+
+def parse_wait(path: str, text: str) -> tuple[str, int]:
+    """(what ended it, its exit status) of cmd(3)'s wait file at `path`. Raises BADMESSAGE for what is none."""
+    try:
+        _, _, _, _, message, word = split_words(text)
+        status = parse_count(word)
+        if status > MOST_STATUS:
+            raise ValueError(word)
+    except (ValueError, FileError):
+        raise FileError(E.BADMESSAGE, path, "it does not say how the command ended") from None
+    return message, status
 
 
 async def _copied(source: File, target: File) -> None:
