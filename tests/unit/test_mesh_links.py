@@ -185,6 +185,28 @@ async def test_another_node_at_a_peers_address_is_refused_by_the_dialler(tmp_pat
         await c.mesh.close()
 
 
+async def test_new_addresses_of_a_peer_begin_its_dial_anew_once(tmp_path: Path) -> None:
+    async with behind_a_line(tmp_path) as (a, b, line):
+        line.deaf = True
+        connecting = asyncio.create_task(a.mesh.connect("b"))
+        await asyncio.sleep(0)
+        [session] = a.mesh._sessions.values()
+        dials = [session.reaching._attempt]
+        for port in range(1, 4):
+            a.mesh.heard(b.identity.fingerprint, [f"127.0.0.1:{port}"])
+            for _ in range(10):
+                await asyncio.sleep(0)
+            dials.append(session.reaching._attempt)
+        first, second, *others = dials
+        assert first is not None
+        assert first.cancelled()
+        assert second is not None
+        assert others == [second, second]
+        assert not second.done()
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+
+
 class _Shows:
     """A connection whose other side shows a given certificate, past TLS."""
 

@@ -178,6 +178,56 @@ async def test_who_hurries_in_the_very_turn_of_the_cut_has_it_dialled_at_once() 
         assert len(two.dialler.dialled) == 2
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_who_says_other_addresses_without_end_keeps_no_dial_from_ending(kept: bool) -> None:
+    async with Two() as two:
+        session, dial = two.dialler.session, two.dialler._dial
+        if kept:
+            await two.open()
+
+        async def slowly() -> Wire:
+            await two.clock.sleep(3)
+            return await dial()
+
+        session._dial = slowly
+        two.dialler.dialled.clear()
+        two.dialler.cut()
+        connecting = asyncio.ensure_future(session.connect())
+        await two.clock.go(1)
+        for _ in range(3):
+            session.reaching.heard()
+            await two.clock.go(1.9)
+        assert session.status.connected
+        assert two.dialler.dialled == [two.dialler.dialled[0]]
+        assert connecting.done()
+
+
+async def test_what_is_heard_while_a_dial_goes_on_is_dialled_at_once_and_then_without_a_pause() -> None:
+    async with Two() as two:
+        session, began = two.dialler.session, []
+        await two.open()
+
+        async def slowly() -> Wire:
+            began.append(two.clock.at / SECOND)
+            await two.clock.sleep(5)
+            raise FileError(E.HOSTUNREACH, "other")
+
+        session._dial = slowly
+        cut = two.clock.at / SECOND
+        two.dialler.cut()
+        await two.clock.go(1)
+        session.reaching.heard()
+        await two.clock.go(1)
+        session.reaching.heard()  # it has a dial of its own, after the one before
+        await two.clock.go(5)
+        first, *others = [at - cut for at in began]
+        assert first <= Timing().first_delay
+        assert others == [1, 6]
+        session.hurry()  # this machine is on another network: whatever is under way began on the one before
+        await two.clock.go(0)
+        assert began[-1] - cut == 7
+
+
 async def pauses_of(seed: int) -> list[float]:
     """The first of those between the dials of a session whose peer nobody finds."""
     async with Two(seed=seed) as two:

@@ -175,7 +175,7 @@ class Mesh:
         again = apart and ways.failed_before(addresses, self._now() - int(RETURN_FIRST * SECOND))
         if ways.hear(addresses, self._now()):
             if session is not None and apart:
-                session.hurry()
+                session.reaching.heard()
         elif not again:
             return
         self._roaming.seek_soon(fingerprint)

@@ -1,7 +1,8 @@
 """Getting a link to one peer up, and up again: who waits for it, each dial, and the pauses between them.
 
 A dial is shared by all that wait for a link. When a link is lost and the session is kept, one task dials until the next
-one or until the retention time is over: with pauses that double, half of each left to chance, which `hurry` ends.
+one or until the retention time is over: with pauses that double, half of each left to chance, which `hurry`
+and `heard` end.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Reaching:
         self.on_away: Callable[[], None] = lambda: None
         """Called when `away` or `refused` has changed, and when a link went with its session."""
         self._attempt: asyncio.Task[None] | None = None
+        self._anew = False  # whether the one under way was begun for what was heard while the one before was
         self._failure: _Failure | None = None
         self._returning: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
@@ -90,6 +92,18 @@ class Reaching:
         self._failure = None
         if self._attempt is not None and not self.up.is_set():
             self._attempt.cancel()  # who waits for it begins another
+
+    def heard(self) -> None:
+        """Somebody says that the peer is at another address: dial without a pause, and anew if a dial is under way.
+
+        Not again if that was begun anew for the same: who says other addresses without end must not keep each dial from
+        ending. What is heard then is dialled without a pause after it.
+        """
+        self._hurried.set()
+        self._failure = None
+        if self._attempt is not None and not self.up.is_set() and not self._anew:
+            self._anew = True
+            self._attempt.cancel()  # see above
 
     def linked(self, dialled: bool) -> None:
         self._failure = None
@@ -113,8 +127,8 @@ class Reaching:
     async def connect(self) -> None:
         """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came.
 
-        If nobody answered it raises the same without a dial for `FAILED_SECONDS`, unless a link came up or `hurry` was
-        called meanwhile.
+        If nobody answered it raises the same without a dial for `FAILED_SECONDS`, unless a link came up, or `hurry` or
+        `heard` was called meanwhile.
         """
         while not self.up.is_set():
             self._side.check_open()
@@ -144,6 +158,8 @@ class Reaching:
         # What it ended with is for those that waited for it: who comes later has another dialled.
         if self._attempt is attempt:
             self._attempt = None
+            if not attempt.cancelled():
+                self._anew = False
 
     async def _failed(self, error: BaseException | None) -> None:
         """A dial ended with that: remember it, and wait for the peer's, if it may come."""
@@ -177,7 +193,7 @@ class Reaching:
             self.on_away()
 
     async def _pause(self, seconds: float) -> bool:
-        """Whether `hurry` ended it."""
+        """Whether `hurry` or `heard` ended it."""
         try:
             await within(self._world.clock, seconds, self._hurried.wait())
         except TimeoutError:
