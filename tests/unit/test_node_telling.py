@@ -12,12 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognu.errors import E, ProtocolError
+from cognu.devices.registry import SECOND
+from cognu.errors import E, FileError, ProtocolError
 from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, Peer
 from cognu.mesh.session import Channel
 from cognu.node import telling
 from cognu.node.node import Node
-from cognu.node.telling import GRANTED, LEAST_SECONDS, Asking, answer, grants_text, parse_grants_text, tell_granted
+from cognu.node.telling import (
+    GRANTED,
+    KEEP_SECONDS,
+    LEAST_SECONDS,
+    Asking,
+    answer,
+    grants_text,
+    parse_grants_text,
+    refresh_one,
+    tell_granted,
+)
 from cognu.world.timing import end_tasks
 from joined import idle
 from unit.test_registering import Clock
@@ -129,6 +140,31 @@ async def test_who_is_not_linked_or_no_peer_any_more_is_not_asked(bench: Bench) 
     del bench.peers["f1"]
     await bench.clock.passes(LEAST_SECONDS)
     assert (bench.asked, all(task.done() for task in bench.tasks)) == (["pi"], True)
+
+
+async def test_where_the_disk_is_full_what_a_peer_says_is_no_failure_and_what_is_not_kept_is_not_called_current(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def update(peer: Peer) -> None:
+        raise FileError(E.NOSPC, "peers")
+
+    async def said(node: Node, peer: Peer) -> tuple[str, ...]:
+        return tuple(says)
+
+    says: list[str] = []
+    bench.clock.at = (KEEP_SECONDS + 1) * SECOND
+    cast(SimpleNamespace, bench.node).book.update = update
+    monkeypatch.setattr(telling, "_ask", said)
+    monkeypatch.setattr(telling, "refresh_one", refresh_one)
+    assert await refresh_one(bench.node, bench.peers["f1"])  # only when it was said could not be kept
+    says.append("net")
+    assert not await refresh_one(bench.node, bench.peers["f1"])
+    assert caplog.messages == [
+        f"what this node may do at pi can't be kept until it says so again: {FileError(E.NOSPC, 'peers')}"
+    ] * 2
+    bench.asking.ask("f1")
+    await idle()
+    assert bench.looks == 1
 
 
 async def test_a_peer_is_told_of_its_grants_if_it_is_linked_and_not_waited_for_without_end(bench: Bench) -> None:

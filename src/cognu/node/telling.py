@@ -56,14 +56,14 @@ def parse_grants_text(data: bytes) -> tuple[str, ...]:
 
 
 async def refresh(node: Node) -> set[str]:
-    """Ask the peers that are linked what this node may do there; the fingerprints of those that answered."""
+    """Ask the peers that are linked what this node may do there; the fingerprints of those of which that is known now."""
     asked = [row.peer for row in node.mesh.status() if row.connected]
     answers = await asyncio.gather(*(refresh_one(node, peer) for peer in asked))
     return {peer.fingerprint for peer, answered in zip(asked, answers, strict=True) if answered}
 
 
 async def refresh_one(node: Node, peer: Peer) -> bool:
-    """Ask one peer; whether it answered. Then what the book has of it is as it says now."""
+    """Ask one peer; whether what the book has of it is as it says now. It is not where that finds no room."""
     try:
         received = await within(node.world.clock, ASK_SECONDS, _ask(node, peer))
     except (CognuError, TimeoutError) as error:
@@ -73,7 +73,11 @@ async def refresh_one(node: Node, peer: Peer) -> bool:
     if known is None:
         return False
     if known.received != received or now - known.as_of > KEEP_SECONDS:
-        node.book.update(replace(known, received=received, as_of=now))
+        try:
+            node.book.update(replace(known, received=received, as_of=now))
+        except CognuError as error:
+            log.warning("what this node may do at %s can't be kept until it says so again: %s", peer.name, error)
+            return known.received == received
     return True
 
 
