@@ -170,6 +170,23 @@ async def test_a_machine_that_is_away_is_marked_and_dropped_from_here_after_an_h
         assert desk.index() == []
 
 
+async def test_a_machine_that_is_back_after_more_than_an_hour_is_read_again_though_nothing_changed_there() -> None:
+    async with bench() as desk:
+        desk.own["pi"].text = "a\n"
+        await desk.link("f1")
+        await desk.link()
+        await desk.clock.passes(KEEP_SECONDS)
+        assert desk.index() == []
+        before = desk.own["pi"].reads
+        await desk.link("f1")
+        await desk.clock.passes(LEAST_SECONDS)
+        assert (desk.index(), desk.own["pi"].reads) == (["a!pi node pi"], before + 1)
+        desk.own["pi"].says("b\n")
+        await idle()
+        await desk.clock.passes(LEAST_SECONDS)
+        assert desk.index() == ["b!pi node pi"]
+
+
 async def test_a_machine_whose_session_was_lost_is_marked_and_read_anew() -> None:
     async with bench() as desk:
         desk.own["pi"].text = "a\n"

@@ -146,7 +146,7 @@ class Following:
             self._registry.away(key)
 
     async def _told(self, key: str, inbox: Inbox, wake: asyncio.Event) -> bool:
-        """Wait until a peer's services are others; False if that is not told any more."""
+        """Wait until a peer's services are others, or are forgotten here; False if that is not told any more."""
         while True:
             heard = await self._either(inbox.next(), self._mark(key), wake.wait())
             if heard is not None:
@@ -158,6 +158,8 @@ class Following:
                 return False
             if self._node.mesh.is_linked(key):
                 self._registry.back(key)
+                if key not in self._registry.machines():  # it was away for too long, and the session lasted
+                    return True
 
     async def _either(
         self, work: Coroutine[Any, Any, Any], seconds: float | None, *more: Coroutine[Any, Any, Any]
