@@ -56,7 +56,7 @@ def parse_grants_text(data: bytes) -> tuple[str, ...]:
 
 
 async def refresh(node: Node) -> set[str]:
-    """Ask the peers that are linked what this node may do there; the fingerprints of those of which that is known now."""
+    """Ask the peers that are linked what this node may do there; the fingerprints of those where it is known now."""
     asked = [row.peer for row in node.mesh.status() if row.connected]
     answers = await asyncio.gather(*(refresh_one(node, peer) for peer in asked))
     return {peer.fingerprint for peer, answered in zip(asked, answers, strict=True) if answered}
