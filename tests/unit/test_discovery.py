@@ -242,6 +242,24 @@ async def leave(place: FakeNeighbourhood) -> None:
     place.machine.network.places.remove(place)
 
 
+async def test_what_comes_after_the_end_begins_nothing_more() -> None:
+    async with machines("desk", "pi") as (desk, _):
+        desk.known.add(FINGERPRINTS["pi"])
+        end = await desk.discovery.announce_pairing("1", 5001)
+        looking = desk.discovery.pairing()
+        waiting = asyncio.ensure_future(anext(looking))
+        await turns(lambda: bool(desk.discovery._waiting))
+        await desk.discovery.close()
+        for late in (end, desk.discovery.moved, lambda: desk.discovery.heard(liar(1, FINGERPRINTS["pi"]))):
+            late()
+            assert not desk.discovery._tasks
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await looking.aclose()
+        assert not desk.discovery._tasks
+        assert not desk.neighbours.mine
+
+
 async def test_where_discovery_is_off_nothing_is_said_or_heard() -> None:
     async with machines("desk", "pi", mode="off") as (desk, pi):
         end = await pi.discovery.announce_pairing("1", 5001)

@@ -63,6 +63,20 @@ async def test_a_link_that_was_never_adopted_changes_nothing_and_says_why(dialle
         assert await channel.read(1) == b"y"
 
 
+async def test_a_connection_whose_greeting_never_began_is_closed_with_the_session() -> None:
+    async with Two() as two:
+        session, (near, _) = two.dialler.session, wires()
+        changing = asyncio.ensure_future(session.change(near))
+        await asyncio.sleep(0)  # there is a task for it, which has not run yet
+        assert len(session._tasks) == 1
+        assert not session._greeting
+        await session.close(E.SESSIONLOST, "the node shut down")
+        with pytest.raises(LinkBroken, match="closed here"):
+            await changing
+        assert not session._tasks
+        assert near.closed
+
+
 @pytest.mark.parametrize("dialler_leads", [True, False])
 @pytest.mark.parametrize("door", [another_version, hangs_up, None])
 async def test_the_pauses_between_dials_grow_whatever_they_fail_of(dialler_leads: bool, door: object) -> None:

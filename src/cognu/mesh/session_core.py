@@ -53,7 +53,6 @@ EPOCH_LIMIT = 1 << 63
 class Timing:
     """Seconds. `silence`: a link on which nothing is heard for so long is dead; `answer`: one that owes an
     acknowledgement or a pong is dead after so long; `retention`: a session without a link is lost after so long;
-    `refused`: it is lost after so long already if the peer's machine says all the time that no node runs there;
     `first_delay` and `last_delay`: pauses between attempts to reconnect; `ping`: how often at most one goes along with
     what is sent, to measure the link.
     """
