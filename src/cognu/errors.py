@@ -121,6 +121,7 @@ class E(Enum):
     PARTED = Row(108, "this machine has dropped it", "join it again: there, cognu invite; here, cognu join TICKET")
     NOGRANT = Row(2, "no such grant", "cognu grants list shows what was granted to whom")
     CONFLICT = Row(17, "grants contradict each other", "take the other one back first: cognu grants revoke")
+    GRANTSFULL = Row(28, "too many grants", "take one back first, cognu grants revoke, or grant a tree above several")
     MOVED = Row(116, "it leads elsewhere by now", "a link was changed; look where it leads: ls -l")
     NOTKEPT = Row(13, "the answer can not be kept", "a far shell keeps none; on that machine itself: cognu grants set")
     NOTGIVEN = Row(2, "is there, but was not granted", "grant it with run --grant, or for good: cognu grants set")

@@ -18,7 +18,7 @@ from cognu.files.server import Fid, FileServer, HandOn
 from cognu.files.shown import Filter, Shown
 from cognu.files.steps import finish
 from cognu.kernel import READ
-from cognu.mesh.identity import Peer
+from cognu.mesh.identity import GRANT_LIMIT, Peer
 from cognu.mesh.session import Channel
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import Qid
@@ -147,6 +147,16 @@ async def test_a_device_of_processes_or_of_the_nodes_control_is_not_lent_by_a_gr
     session = await here.exports.connect(PI.fingerprint, PI.name)
     assert await seen(session.namespace, session) == ("#1", await here.own_qid())
     here.exports.disconnect(PI.fingerprint, session)
+    here.exports.close()
+
+
+async def test_more_grants_than_one_may_have_are_refused_before_any_is_looked_at() -> None:
+    here = await Here().start()
+    texts = tuple(f"read:/gone{n}" for n in range(GRANT_LIMIT + 1))
+    assert await bring(here.exports.check(texts)) is E.GRANTSFULL
+    assert await bring(here.exports.check(texts[1:])) is E.NOENT
+    await here.grant("read:/d")
+    assert await bring(here.exports.check(texts[1:], PI.fingerprint)) is E.GRANTSFULL
     here.exports.close()
 
 

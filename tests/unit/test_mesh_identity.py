@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from cognu.errors import E, FileError, LinkBroken
 from cognu.mesh.identity import (
     FINGERPRINT_LENGTH,
+    GRANT_LIMIT,
     NAME_LIMIT,
     Peer,
     PeerBook,
@@ -39,6 +40,7 @@ from cognu.mesh.identity import (
     valid_name,
     verify,
 )
+from cognu.mesh.pinning import check_room
 from cognu.world.real import real_world
 from mesh_support import Node
 from tls_attacker import certificate, der
@@ -227,6 +229,30 @@ def test_a_record_out_of_bounds_is_refused_and_nothing_changes(tmp_path: Path, c
         book.add(replace(peer(2, "two"), **change))  # type: ignore[arg-type]
     assert caught.value.error is E.INVAL
     assert len(book.all()) == 1
+
+
+def test_one_peer_has_so_many_grants_and_one_more_is_refused_with_the_number(tmp_path: Path) -> None:
+    book = Node(tmp_path).book
+    full = book.add(replace(peer(1, "one"), granted=tuple(f"cmd:c{n}" for n in range(GRANT_LIMIT))))
+    for change in (
+        lambda: book.update(replace(full, granted=(*full.granted, "net"))),
+        lambda: book.add(replace(full, granted=("net",))),
+        lambda: check_room(book, replace(full, granted=("net",)), True, True),
+    ):
+        with pytest.raises(FileError) as caught:
+            change()
+        assert caught.value.error is E.GRANTSFULL
+        assert str(caught.value) == "one: too many grants: 65, and one machine may have at most 64"
+    assert book.all() == [full]
+    check_room(book, replace(full, granted=("net",)), True, False)  # what it had before ends with that
+    book.update(replace(full, granted=(*full.granted[1:], "net")))
+
+
+def test_what_a_peer_said_that_it_grants_makes_room_for_what_it_says_now(tmp_path: Path) -> None:
+    """It may have taken the earlier ones back since; that is no reason not to join it again."""
+    book = Node(tmp_path).book
+    full = book.add(replace(peer(1, "one"), received=tuple(f"cmd:c{n}" for n in range(GRANT_LIMIT))))
+    assert book.add(replace(full, received=("net", "run"))).received == (*full.received[2:], "net", "run")
 
 
 def test_an_address_that_worked_comes_first_and_few_are_kept(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.mesh import join as join_module
-from cognu.mesh.identity import Peer, certificate_der, identity_from_seed
+from cognu.mesh.identity import GRANT_LIMIT, Peer, certificate_der, identity_from_seed
 from cognu.mesh.invitations import ATTEMPT_LIMIT, OPEN_LIMIT, Invitations, parse_invitations
 from cognu.mesh.join import Inviter, Self, join
 from cognu.mesh.join_messages import (
@@ -551,10 +551,11 @@ async def test_a_silent_joiner_is_cut_after_its_time(tmp_path: Path, monkeypatch
 
 async def test_too_many_invitations_and_bad_grants_are_refused(tmp_path: Path) -> None:
     async with hosts(tmp_path, "desk") as (desk,):
-        for grants in (("",), ("a\0b",), ("x" * 201,), tuple("x" for _ in range(17))):
+        many = tuple(f"x{n}" for n in range(GRANT_LIMIT + 1))
+        for grants, error in ((("",), E.INVAL), (("a\0b",), E.INVAL), (("x" * 201,), E.INVAL), (many, E.GRANTSFULL)):
             with pytest.raises(FileError) as caught:
                 await desk.inviter.invite(grants)
-            assert caught.value.error is E.INVAL
+            assert caught.value.error is error
         for _ in range(OPEN_LIMIT):
             await desk.inviter.invite()
         with pytest.raises(FileError) as caught:
@@ -614,7 +615,7 @@ def test_any_content_with_a_right_checksum_parses_or_is_refused(body: bytes) -> 
 @settings(deadline=None)
 @given(st.binary(max_size=600), st.integers(0, 11))
 def test_any_message_parses_or_is_a_protocol_error(body: bytes, step: int) -> None:
-    data = b"CgJ2" + bytes([step]) + len(body).to_bytes(2, "big") + body
+    data = b"CgJ3" + bytes([step]) + len(body).to_bytes(2, "big") + body
     for whole in (body, data, data + bytes(MESSAGE_SIZE - len(data)), data + b"x" * (MESSAGE_SIZE - len(data))):
         with suppress(ProtocolError):
             came, got = parse_message(whole)

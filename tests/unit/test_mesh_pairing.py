@@ -18,7 +18,7 @@ from cognu.mesh.codes import (
     Code,
 )
 from cognu.mesh.discovery import Discovery, Me, Pairing
-from cognu.mesh.identity import Peer
+from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, Peer
 from cognu.mesh.join_messages import (
     Refusal,
 )
@@ -58,6 +58,31 @@ async def test_addresses_that_can_not_lead_to_the_other_machine_are_not_kept(
         showing = desk.show()
         assert (await pi.type(await desk.code())).addresses == ("192.0.2.9:5",)
         assert (await showing).addresses == ("192.0.2.9:5",)
+
+
+async def test_as_many_grants_as_one_may_have_are_told_while_pairing(tmp_path: Path) -> None:
+    """Both offer and ask for as many as there may be, each as long as it may be."""
+    grants, asks = (tuple(f"read:/{kind}{n:0{GRANT_LENGTH - 7}}" for n in range(GRANT_LIMIT)) for kind in "ga")
+    assert {len(grant) for grant in grants} == {GRANT_LENGTH}
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show(*grants)
+        peer = await pi.type(await desk.code(), *asks, asks=grants)
+        assert (peer.granted, peer.received) == (asks, grants)
+        assert (await showing).granted == grants
+
+
+async def test_who_would_have_more_grants_than_there_may_be_is_not_paired_and_both_hear_it(tmp_path: Path) -> None:
+    async with machines(tmp_path, "desk", "pi") as (desk, pi):
+        showing = desk.show()
+        await pi.type(await desk.code(), *(f"cmd:c{n}" for n in range(GRANT_LIMIT)))
+        await showing
+        before = pi.book.all(), desk.book.all()
+        showing = desk.show()
+        with pytest.raises(FileError) as caught:
+            await pi.type(await desk.code(), "net")
+        assert str(caught.value) == "desk: too many grants: 65, and one machine may have at most 64"
+        assert await refused(showing) == Refusal.NOT_KEPT.detail
+        assert (pi.book.all(), desk.book.all()) == before
 
 
 async def test_by_default_nothing_is_granted_and_nothing_asked(tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ async def test_a_slow_one_is_cut_after_its_time(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(join_module, "CONVERSATION_SECONDS", 0.5)
         stream = await begin(desk, Exchange(Side.TYPES, "0000000000", pi.world.random).element)
         with suppress(LinkBroken):
-            await stream.write(b"CgJ2\x09")
+            await stream.write(b"CgJ3\x09")
             while await stream.read(MESSAGE_SIZE):
                 pass
         stream.close()

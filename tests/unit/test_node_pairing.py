@@ -15,7 +15,7 @@ from cognu.cli.setting import Setting
 from cognu.errors import CognuError, E, FileError
 from cognu.mesh.codes import Code, parse_offer
 from cognu.mesh.discovery import Finder
-from cognu.mesh.identity import Peer
+from cognu.mesh.identity import GRANT_LIMIT, Peer
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.pairing import Person, Proposal, Wish
 from cognu.node.node import Node
@@ -85,6 +85,14 @@ async def test_a_code_that_this_machine_shows_itself_is_refused_at_once() -> Non
         await pairings().verbs()["pair"]({"code": CODE.text})
     assert caught.value.error is E.NOTPAIRED
     assert "this machine itself shows the code that begins with 27" in caught.value.detail
+
+
+async def test_more_asked_for_than_one_may_have_is_refused_before_a_code_is_shown() -> None:
+    table = pairings()
+    with pytest.raises(FileError) as caught:
+        await table.verbs()["pair"]({"asks": [f"cmd:c{n}" for n in range(GRANT_LIMIT + 1)]})
+    assert caught.value.error is E.GRANTSFULL
+    assert not table._open
 
 
 async def test_what_was_granted_and_is_not_in_force_is_told() -> None:

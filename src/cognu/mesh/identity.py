@@ -40,7 +40,8 @@ NAME_RULE = f"a name is 1 to {NAME_LIMIT} of a-z, 0-9, - and _, neither - nor _ 
 ADDRESS_LIMIT = 8
 """Addresses kept for one peer, the one that worked last first."""
 ADDRESS_LENGTH = 262
-GRANT_LIMIT = 16
+GRANT_LIMIT = 64
+"""Grants of one peer. They are told in messages of one size (join_messages.py), which has room for no more."""
 GRANT_LENGTH = 200
 BOOK_VERSION = 1
 LAST_SECOND = 253402300799
@@ -242,6 +243,13 @@ def bounded_grants(texts: Iterable[str]) -> bool:
     return len(listed) <= GRANT_LIMIT and all(map(_is_kept, listed))
 
 
+def check_grant_count(subject: str, texts: Iterable[str]) -> None:
+    """Raises `FileError(GRANTSFULL)` about `subject` if these are more than one peer may have."""
+    count = len(set(texts))
+    if count > GRANT_LIMIT:
+        raise FileError(E.GRANTSFULL, subject, f"{count}, and one machine may have at most {GRANT_LIMIT}")
+
+
 def _is_kept(grant: str) -> bool:
     try:
         return 0 < len(grant.encode()) <= GRANT_LENGTH and "\0" not in grant
@@ -294,8 +302,9 @@ class PeerBook:
         """Pin a peer, or join what is new to what was pinned of the same one; returns it with the pet name it got.
 
         Grants add up: a further ticket takes nothing away that an earlier one gave. But not if the two join `anew`,
-        since one has dropped the other: what was granted before ended then. A name that another peer has gets a
-        number. Raises `FileError(INVAL)` for a record that is none.
+        since one has dropped the other: what was granted before ended then. What it grants here is as it said last,
+        and of what it said earlier as much as there is room for: it may have taken that back. A name that another peer
+        has gets a number. Raises `FileError`: GRANTSFULL, and INVAL for a record that is none.
         """
         known = self._peers.get(peer.fingerprint)
         if known is None:
@@ -309,7 +318,7 @@ class PeerBook:
                 labels=known.labels,
                 seen=known.seen,
                 granted=tuple(dict.fromkeys((*known.granted, *peer.granted))),
-                received=tuple(dict.fromkeys((*known.received, *peer.received))),
+                received=tuple(dict.fromkeys((*known.received, *peer.received)))[-GRANT_LIMIT:],
             )
         check_peer(stored)
         self._store({**self._peers, stored.fingerprint: stored})
@@ -320,7 +329,7 @@ class PeerBook:
     def update(self, *peers: Peer) -> None:
         """Replace records, names included, all or none.
 
-        Raises `FileError`: NOPEER, EXIST if another has the name, INVAL, and what writing raises.
+        Raises `FileError`: NOPEER, EXIST if another has the name, GRANTSFULL, INVAL, and what writing raises.
         """
         changed = dict(self._peers)
         for peer in peers:
@@ -393,11 +402,12 @@ class PeerBook:
 
 
 def check_peer(peer: Peer) -> None:
-    """Raises `FileError(INVAL)` unless every field is in bounds and the certificate is the fingerprint's."""
+    """Raises `FileError` unless all is in bounds and the certificate is the fingerprint's: INVAL, GRANTSFULL."""
     if not valid_name(peer.name):
         raise FileError(E.INVAL, peer.name, NAME_RULE)
     if not bounded_texts(peer.addresses, ADDRESS_LIMIT, ADDRESS_LENGTH):
         raise FileError(E.INVAL, peer.name, "addresses")
+    check_grant_count(peer.name, peer.granted)
     for grants in (peer.granted, peer.received):
         if not bounded_grants(grants):
             raise FileError(E.INVAL, peer.name, "grants")

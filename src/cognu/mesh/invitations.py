@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 
 from cognu.errors import E, FileError
-from cognu.mesh.identity import GRANT_LENGTH, GRANT_LIMIT, bounded_grants
+from cognu.mesh.identity import GRANT_LENGTH, bounded_grants, check_grant_count
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.tickets import LIFE_SECONDS, SECRET_SIZE, invitation_id
 from cognu.world import Clock, Disk, Keeper
@@ -67,9 +67,10 @@ class Invitations:
         return max((self._left(row) for row in self.open()), default=0.0)
 
     def create(self, grants: tuple[str, ...], port: int) -> Invitation:
-        """A new invitation. Raises `FileError`: INVAL for grants, BUSY if too many are open."""
+        """A new invitation. Raises `FileError`: GRANTSFULL, INVAL for grants, BUSY if too many are open."""
+        check_grant_count("grants", grants)
         if not bounded_grants(grants):
-            raise FileError(E.INVAL, "grants", f"at most {GRANT_LIMIT} of at most {GRANT_LENGTH} bytes each")
+            raise FileError(E.INVAL, "grants", f"each has 1 to {GRANT_LENGTH} bytes")
         if len(self.open()) >= OPEN_LIMIT:
             raise FileError(E.BUSY, "invite", f"{OPEN_LIMIT} invitations are open")
         secret = self._random.bytes(SECRET_SIZE)

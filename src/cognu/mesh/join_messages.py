@@ -1,6 +1,6 @@
 """What two machines say to each other while one joins, by ticket or by code: messages of one size, with proofs.
 
-Every message is 8192 bytes: magic, type u8, length u16, the body, zeros. Who listens on the way learns not even which
+Every message is 32768 bytes: magic, type u8, length u16, the body, zeros. Who listens on the way learns not even which
 is longer. Bodies:
 
     CHALLENGE  I to J   nonce (32)
@@ -45,7 +45,8 @@ from cognu.mesh.identity import ADDRESS_LENGTH, ADDRESS_LIMIT, bounded_grants, b
 from cognu.mesh.spake import ELEMENT_SIZE
 from cognu.mesh.tickets import pack_texts, parse_texts
 
-MESSAGE_SIZE = 8192
+MESSAGE_SIZE = 32768
+"""Enough for the longest card, so that none is refused for its size."""
 NONCE_SIZE = 32
 MAC_SIZE = 32
 SIGNATURE_SIZE = 64
@@ -53,7 +54,7 @@ ID_SIZE = 16
 CERTIFICATE_LIMIT = 1024
 OFFERED_NAME_LIMIT = 255
 _HEAD = Struct(">4sBH")
-_MAGIC = b"CgJ2"
+_MAGIC = b"CgJ3"
 _FINGERPRINT_SIZE = 32
 
 

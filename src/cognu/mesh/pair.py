@@ -37,7 +37,7 @@ from cognu.mesh.join_messages import (
     proves_key,
 )
 from cognu.mesh.pairing import LAST_WORD_SECONDS, Person, Wish
-from cognu.mesh.pinning import audit_paired, peer_of, pin_last
+from cognu.mesh.pinning import audit_paired, check_room, peer_of, pin_last
 from cognu.mesh.spake import ANSWER_SECONDS, Exchange, Side
 from cognu.world import SecureStream, World
 from cognu.world.timing import within
@@ -142,6 +142,11 @@ async def _pair_at(
             raise went_away(stream) from error
         further = tuple(grant for grant in granted if grant not in wish.grants)
         peer = peer_of(card, public, stream, granted=granted, received=card.grants, now=clock.now())
+        try:
+            check_room(book, peer, met.known, card.knows)
+        except FileError:
+            await refuse_at_last(clock, stream, Refusal.NOT_KEPT, LAST_WORD_SECONDS)
+            raise
         confirming = True
         await confirm(clock, me, stream, met.secret, met.transcript, further)
         address = stream.peer

@@ -11,6 +11,7 @@ from cognu.mesh.identity import (
     certificate_pem,
     certificate_public,
     check_certificate,
+    check_grant_count,
     clean_name,
     fingerprint_of,
     short,
@@ -51,6 +52,13 @@ def pin(book: PeerBook, peer: Peer, here: bool, there: bool) -> Peer:
     if gone:
         audit(f"{kept.name} ({kept.fingerprint})", f"joined anew: what was granted before ended: {', '.join(gone)}")
     return kept
+
+
+def check_room(book: PeerBook, peer: Peer, here: bool, there: bool) -> None:
+    """Whether it could be pinned beside what it was granted before, as `pin` would. Raises GRANTSFULL."""
+    before = book.get(peer.fingerprint)
+    kept = before.granted if before is not None and here and there else ()
+    check_grant_count(peer.name if before is None else before.name, (*kept, *peer.granted))
 
 
 AGAIN = f"join or pair once more, which does no harm{THERE}drop ends it too"

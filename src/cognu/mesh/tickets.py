@@ -30,7 +30,7 @@ PREFIX = "cognu-"
 SECRET_SIZE = 16
 LIFE_SECONDS = 600
 VERSION = 1
-TEXT_LIMIT = 12_000
+TEXT_LIMIT = 25_000
 """Characters; longer than any ticket within the limits of its lists."""
 _HEAD = Struct(">B16sQ32s")
 _SUM_SIZE = 4

@@ -14,7 +14,7 @@ from typing import Any
 from cognu.errors import CognuError, E, FileError, visible
 from cognu.mesh.codes import ATTEMPTS, CODE_SECONDS, Code, check_address, format_offer, parse_code
 from cognu.mesh.discovery import Finder
-from cognu.mesh.identity import Peer
+from cognu.mesh.identity import Peer, check_grant_count
 from cognu.mesh.join_messages import Refusal
 from cognu.mesh.pair import pair
 from cognu.mesh.pairing import Proposal, Wish
@@ -184,6 +184,7 @@ class Pairings:
         grants = parse_grants(map(str, arguments.get("grants", [])))
         await node.exports.check(grants)
         wish = Wish(grants, parse_grants(map(str, arguments.get("asks", []))))
+        check_grant_count("asks", wish.asks)
         code = None if arguments.get("code") is None else parse_code(str(arguments["code"]))
         addresses = tuple(check_address(str(address)) for address in arguments.get("addresses", []))
         for number in [number for number, each in self._open.items() if each.abandoned]:

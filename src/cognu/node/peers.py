@@ -25,6 +25,7 @@ from cognu.files.shownserver import ShownTree
 from cognu.files.steps import finish
 from cognu.files.wants import is_within
 from cognu.kernel import Cap
+from cognu.mesh.identity import check_grant_count
 from cognu.ninep.fids import FidRoom
 from cognu.ninep.types import QTDIR
 from cognu.node.grants import CMD, RUN, PeerGrant, contradiction, parse_grant
@@ -139,8 +140,9 @@ class PeerExports:
     async def check(self, texts: tuple[str, ...], peer: str = "") -> None:
         """Whether grants could be put in force together, beside those of `peer`, if it is one; none is.
 
-        Raises what `grant` would.
+        Raises what `grant` would, and GRANTSFULL.
         """
+        check_grant_count("grants", (*self.granted(peer), *texts))
         found: list[tuple[str, _Held]] = []
         try:
             for text in texts:

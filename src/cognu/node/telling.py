@@ -30,8 +30,8 @@ ASK_SECONDS = 3.0
 """How long a peer may take to answer; then what it said last is shown."""
 GOODBYE_SECONDS = 0.5
 """How long a peer that was dropped may take to say that it heard. Nothing goes on meanwhile but its link."""
-MAX_ANSWER = 1 << 16
-"""Bytes of an answer."""
+MAX_ANSWER = 1 << 17
+"""Bytes of an answer: JSON may take six for one of a grant's text."""
 LEAST_SECONDS = 1.0
 """Between two questions to one peer, however often it says that its grants are others."""
 KEEP_SECONDS = 60
