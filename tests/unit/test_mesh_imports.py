@@ -7,14 +7,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from cognu.devices.root import SkeletonServer
 from cognu.errors import E, FileError
 from cognu.files.mount import MountServer
 from cognu.files.server import Fid
+from cognu.files.steps import finish
 from cognu.mesh.imports import NetworkServer
 from cognu.ninep.messages import Dialect
 from cognu.ninep.types import OWRITE
 from joined import CountingServer, bring, joined
-from serving import Client, done
+from serving import Client, Node, done
 
 
 def peers_tree(name: str) -> CountingServer:
@@ -72,6 +74,31 @@ async def test_of_a_peer_that_is_away_the_name_is_found_and_what_is_below_it_say
         for fid in (root, top):
             server.clunk(fid)
         client.close()
+
+
+async def test_what_is_on_a_peer_that_comes_back_between_two_dials_is_found_and_never_said_to_be_none() -> None:
+    """Its walk ended after the peer's name; asked why, the peer was there again: the walk goes on."""
+    async with two_peers() as (server, _):
+        dial, away = server._dial, [FileError(E.AWAY, "a"), FileError(E.HOSTUNREACH, "a")]
+
+        async def at_last(name: str) -> MountServer:
+            if away:
+                raise away.pop(0)
+            return await dial(name)
+
+        server._dial = at_last
+        node = Node(SkeletonServer(["/n"]))
+        process = await node.start({"/n": server})
+
+        async def find(path: str) -> str:
+            return str((await finish(process.namespace.find(path, process.cwd, process))).path)
+
+        assert await bring(find("/n/a/f")) is E.HOSTUNREACH  # the first two dials
+        away.append(FileError(E.AWAY, "a"))
+        assert await find("/n/a/f") == "/n/a/f"
+        away.append(FileError(E.AWAY, "b"))
+        assert await bring(find("/n/b/d/none")) is E.NOENT
+        node.processes.end(process, 0)
 
 
 async def test_a_peer_that_was_dropped_meanwhile_is_not_dialled() -> None:

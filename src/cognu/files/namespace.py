@@ -267,11 +267,14 @@ class Namespace:
                 chan, above = yield from self._link_base(chan, member, batch[:link], target, caller)
                 names = above + split_path(target)[1] + names[link + 1 :]
             elif walked.fid is None:
-                if trail is None:
-                    yield from self._ask_why(member, chan.path, batch[: len(walked.qids) + 1], walked.qids, caller)
-                else:
+                where = str(chan.path.step(batch[: len(walked.qids) + 1]))
+                if trail is not None:
                     trail += walked.qids
-                raise _walk_failed(walked.qids, str(chan.path.step(batch[: len(walked.qids) + 1])))
+                    raise _walk_failed(walked.qids, where)
+                base = yield from self._ask_why(member, chan.path, batch[: len(walked.qids) + 1], walked.qids, caller)
+                if base is None:
+                    raise _walk_failed(walked.qids, where)
+                chan, names = base, names[len(walked.qids) :]
             else:
                 chan = member.at(walked.fid, chan.path.step(batch), _origin(member.origin, batch))
                 names = names[len(batch) :]
@@ -344,16 +347,20 @@ class Namespace:
 
     def _ask_why(
         self, member: Chan, path: Path, names: Sequence[str], qids: Sequence[Qid], caller: Caller
-    ) -> Steps[None]:
+    ) -> Steps[Chan | None]:
         """Raise what the server says of the last of `names`, where a walk of them ended: the walk itself does not tell
         (walk(5)), and it may be that a peer is away, or its grant revoked.
+
+        If it is found now, as by a peer that came back meanwhile, the result is the directory above it, to go on from.
         """
-        if len(names) > 1 and qids[-1].type & QTDIR:
-            above = yield from self._step(member, path, names[:-1], caller)
-            try:
-                _drop(above, (yield from dispatch(above, 0, above.server.walk, above.fid, names[-1:], caller)))
-            except FileError as error:
-                raise FileError(error.error, error.subject or str(path.step(names)), error.detail) from None
+        if len(names) < 2 or not qids[-1].type & QTDIR:
+            return None
+        above = yield from self._step(member, path, names[:-1], caller)
+        try:
+            _drop(above, (yield from dispatch(above, 0, above.server.walk, above.fid, names[-1:], caller)))
+        except FileError as error:
+            raise FileError(error.error, error.subject or str(path.step(names)), error.detail) from None
+        return above
 
     def _step(self, member: Chan, path: Path, names: Sequence[str], caller: Caller) -> Steps[Chan]:
         """A walk that is known to cross nothing."""
