@@ -25,7 +25,7 @@ from cognu.node.hosting import parse_commands
 from cognu.world import Bounds, Piped
 from cognu.world.real import RealSpawn
 from fifo import Fifo
-from joined import StoppedClock, bring
+from joined import StoppedClock, bring, idle
 from serving import Client, Somebody
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -375,9 +375,11 @@ async def test_who_gives_up_starting_it_leaves_nothing_running() -> None:
     with pytest.raises(asyncio.CancelledError):
         await starting
     spawn.go.set()
-    await client.commands.close()
+    await idle()
     assert spawn.made[0].did[0] == "killed"
+    assert client.commands.runs == 0
     client.server.clunk(ctl)
+    await client.commands.close()
 
 
 async def test_what_still_starts_when_the_last_file_is_closed_is_ended_when_it_has() -> None:
