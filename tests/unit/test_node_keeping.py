@@ -30,7 +30,7 @@ from cognu.node.peers import PeerExports
 from cognu.node.settings import Home, KeepLimits, Settings
 from cognu.world.real import RealSpawn, real_world
 from guests import until
-from joined import bring
+from joined import bring, idle
 
 STEPS = ("terminal", "connect", "namespace", "start")
 
@@ -184,7 +184,7 @@ def pi_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[KeepLimi
 
             monkeypatch.setattr(Launcher, "_lent", lent)
             monkeypatch.setattr(FarTerminal, "of", of)
-            monkeypatch.setattr(Keeping, "_lend", gated(Keeping._lend, gate, "lend"))
+            monkeypatch.setattr(Keeping, "_lend", gated(Keeping._lend, gate, "lend", "lent"))
             for name in ("connect", "namespace"):
                 monkeypatch.setattr(PeerExports, name, gated(getattr(PeerExports, name), gate, name))
             yield pi
@@ -192,10 +192,13 @@ def pi_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[KeepLimi
     return make
 
 
-def gated(method: Any, gate: Gate, step: str) -> Any:
+def gated(method: Any, gate: Gate, before: str, after: str = "") -> Any:
     async def call(*args: Any) -> Any:
-        await gate.passes(step)
-        return await method(*args)
+        await gate.passes(before)
+        result = await method(*args)
+        if after:
+            await gate.passes(after)
+        return result
 
     return call
 
@@ -295,8 +298,9 @@ async def test_where_none_is_kept_the_answer_says_whose_will_that_is(
 
 
 @pytest.mark.parametrize("how", ["", "take"])
+@pytest.mark.parametrize("step", ["lend", "lent"])
 async def test_of_two_terminals_that_take_a_shell_at_once_one_has_it_and_its_files(
-    pi_of: Callable[[KeepLimits], Any], how: str
+    pi_of: Callable[[KeepLimits], Any], step: str, how: str
 ) -> None:
     async with pi_of(KeepLimits()) as pi:
         desk = await pi.peer("desk")
@@ -307,7 +311,7 @@ async def test_of_two_terminals_that_take_a_shell_at_once_one_has_it_and_its_fil
         pi.screens[0].lose()
         await until(lambda: " away " in pi.keeping.text(desk))
         assert holder.args[:4] == ["kept", "desk", "away", "since"]
-        pi.gate.step = "lend"
+        pi.gate.step = step
         first = asyncio.ensure_future(pi.takes(desk, number, "proc"))
         await pi.gate.come.wait()
         second = asyncio.ensure_future(pi.takes(desk, number, f"proc/{desk.pid}", how))
@@ -323,4 +327,57 @@ async def test_of_two_terminals_that_take_a_shell_at_once_one_has_it_and_its_fil
         assert await pi.has_there(number, "clone") == (not how)
         has.kill("the terminal")
         await until(lambda: " away " in pi.keeping.text(desk))
+        ctl.close()
+
+
+async def test_of_two_terminals_that_find_a_shell_free_at_once_the_second_takes_it_from_nobody(
+    pi_of: Callable[[KeepLimits], Any],
+) -> None:
+    async with pi_of(KeepLimits()) as pi:
+        desk = await pi.peer("desk")
+        ctl = await pi.asks(desk, 60)
+        number = int(pi.keeping.text(desk).split()[0])
+        pi.screens[0].lose()
+        await until(lambda: " away " in pi.keeping.text(desk))
+        pi.gate.step = "terminal"
+        asking = [asyncio.ensure_future(pi.takes(desk, number, "proc")) for _ in range(2)]
+        await pi.gate.come.wait()
+        await idle()
+        pi.gate.go_on.set()
+        assert await bring(asking[1]) is E.BUSY
+        assert (await asking[0]).state is not State.DEAD
+        assert [screen.closed for screen in pi.screens] == [True, False, True]
+        ctl.close()
+
+
+@pytest.mark.parametrize("step", ["terminal", "lent"])
+async def test_a_shell_that_ends_while_a_terminal_takes_it_is_said_to_be_none_and_the_terminal_is_let_go(
+    pi_of: Callable[[KeepLimits], Any], step: str
+) -> None:
+    async with pi_of(KeepLimits()) as pi:
+        desk = await pi.peer("desk")
+        ctl = await pi.asks(desk, 60)
+        number = int(pi.keeping.text(desk).split()[0])
+        pi.screens[0].lose()
+        await until(lambda: " away " in pi.keeping.text(desk))
+        pi.gate.step = step
+        taking = asyncio.ensure_future(pi.takes(desk, number, "proc"))
+        await pi.gate.come.wait()
+        shell = pi.node.processes[number]
+        pi.spawn.children[0].signal(9)
+        await shell.ended.wait()
+        pi.gate.go_on.set()
+        assert await bring(taking) is E.SRCH
+        assert [screen.closed for screen in pi.screens] == [True, True]
+        ctl.close()
+
+
+async def test_a_shell_that_is_kept_has_its_terminal_by_no_name_but_dev(pi_of: Callable[[KeepLimits], Any]) -> None:
+    async with pi_of(KeepLimits()) as pi:
+        ctl = await pi.asks(await pi.peer("desk"), 60)
+        shell = pi.node.processes[int(pi.keeping.text(None).split()[0])]
+        space = shell.namespace
+        (await finish(space.find("/dev/cons", space.root, shell))).close()
+        (await finish(space.find("#c", space.root, shell))).close()
+        assert await bring(finish(space.find("#t", space.root, shell))) is E.NODEV
         ctl.close()
