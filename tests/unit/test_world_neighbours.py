@@ -199,7 +199,7 @@ class Sink(asyncio.DatagramProtocol):
 
 def test_of_a_flood_no_more_packets_are_looked_at_than_so_many_a_second() -> None:
     now, sink = [0.0], Sink()
-    bounded = _Bounded(sink, lambda: now[0])
+    bounded = _Bounded(sink, lambda: now[0], 4)
     for _ in range(3 * PACKETS_AT_ONCE):
         bounded.datagram_received(b"", ("192.0.2.1", 5353))
     assert sink.got == PACKETS_AT_ONCE
@@ -208,6 +208,14 @@ def test_of_a_flood_no_more_packets_are_looked_at_than_so_many_a_second() -> Non
         for _ in range(3 * PACKETS_A_SECOND):
             bounded.datagram_received(b"", ("192.0.2.1", 5353))
     assert sink.got == PACKETS_AT_ONCE + 5 * PACKETS_A_SECOND
+
+
+def test_packets_of_another_interface_are_passed_over() -> None:
+    sink = Sink()
+    bounded = _Bounded(sink, lambda: 0.0, 4)
+    for link in (4, 6, 0):  # by an address of no one link none is told
+        bounded.datagram_received(b"", ("fe80::1", 5353, 0, link))
+    assert sink.got == 2
 
 
 def packet(number: int, whole: bool = True) -> bytes:

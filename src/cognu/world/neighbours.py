@@ -234,13 +234,14 @@ class _Place:
         # What others send must not fill the node's log.
         logging.getLogger("zeroconf").setLevel(logging.ERROR)
         dns = AsyncZeroconf(interfaces=_choice(interface))
-        # At once: what came from elsewhere in the first moment would be answered too. Not in zeroconf's documentation.
-        if (listening := dns.zeroconf.engine._listen_socket) is not None:
-            _confine(listening)
         place = cls(of, kind, interface, dns)
         try:
+            # At once: what came from elsewhere in the first moment would be answered too. Not in its documentation.
+            if (listening := dns.zeroconf.engine._listen_socket) is not None:
+                _confine(listening, interface)
+                _empty(listening)
             await dns.zeroconf.async_wait_for_start()
-            _tame(dns)
+            _tame(dns, interface)
             place._browser = AsyncServiceBrowser(dns.zeroconf, kind, listener=cast(ServiceListener, _Told(place)))
         except BaseException:
             await dns.async_close()
@@ -250,7 +251,7 @@ class _Place:
     async def settle(self) -> None:
         """Use the addresses that the interface has now."""
         await self._dns.async_update_interfaces(_choice(self.interface))
-        _tame(self._dns)
+        _tame(self._dns, self.interface)
 
     async def leave(self) -> None:
         self._left = True
@@ -360,15 +361,23 @@ class _Told:
 
 
 class _Bounded(asyncio.DatagramProtocol):
-    """Hands on so many packets in a second; the rest is as if it were lost on the way."""
+    """Hands on what comes from one interface, and so many packets in a second; the rest is as if it were lost on the
+    way.
 
-    def __init__(self, to: asyncio.DatagramProtocol, now: Callable[[], float]) -> None:
+    By IPv6 Linux hands a socket all that comes to a group that it joined, on whatever interface; but who sends by an
+    address of one link, as mDNS does, is told with that link's number (RFC 4007, 11; RFC 6762, 11).
+    """
+
+    def __init__(self, to: asyncio.DatagramProtocol, now: Callable[[], float], interface: int) -> None:
         self._to = to
+        self._interface = interface
         self._now = now
         self._left = float(PACKETS_AT_ONCE)
         self._at = now()
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        if len(addr) > 3 and addr[3] not in (0, self._interface):
+            return
         now = self._now()
         self._left = min(PACKETS_AT_ONCE, self._left + (now - self._at) * PACKETS_A_SECOND)
         self._at = now
@@ -383,23 +392,35 @@ class _Bounded(asyncio.DatagramProtocol):
         self._to.connection_lost(exc)
 
 
-def _tame(dns: AsyncZeroconf) -> None:
-    """Its sockets hear groups that they joined alone, and hand on no more than zeroconf shall look at."""
+def _tame(dns: AsyncZeroconf, interface: Interface) -> None:
+    """Its sockets hear that interface alone, and hand on no more than zeroconf shall look at."""
     loop = asyncio.get_running_loop()
     for reader in dns.zeroconf.engine.readers:
         protocol = reader.transport.get_protocol()
         if isinstance(protocol, _Bounded):
             continue
-        reader.transport.set_protocol(_Bounded(cast(asyncio.DatagramProtocol, protocol), loop.time))
-        _confine(reader.sock)
+        reader.transport.set_protocol(_Bounded(cast(asyncio.DatagramProtocol, protocol), loop.time, interface.number))
+        _confine(reader.sock, interface)
 
 
-def _confine(sock: socket.socket) -> None:
-    """It hears only of groups that it joined itself: ip(7), ipv6(7). Elsewhere than on Linux that is so anyway."""
+def _confine(sock: socket.socket, interface: Interface) -> None:
+    """It hears that interface alone (socket(7); before Linux 5.7 the superuser alone may say so), and only of groups
+    that it joined itself (ip(7), ipv6(7)). Elsewhere than on Linux that is so anyway.
+    """
     if sys.platform == "linux":
+        with suppress(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.name.encode())
         sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+
+
+def _empty(sock: socket.socket) -> None:
+    """What came before it was confined may be from elsewhere. Whoever asked asks again."""
+    sock.setblocking(False)
+    with suppress(BlockingIOError):
+        for _ in range(PACKETS_AT_ONCE):
+            sock.recv(1)
 
 
 def hosts_at(interface: Interface, families: Sequence[int], chosen: Sequence[str]) -> list[str]:
