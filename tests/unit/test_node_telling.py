@@ -159,9 +159,8 @@ async def test_where_the_disk_is_full_what_a_peer_says_is_no_failure_and_what_is
     assert await refresh_one(bench.node, bench.peers["f1"])  # only when it was said could not be kept
     says.append("net")
     assert not await refresh_one(bench.node, bench.peers["f1"])
-    assert caplog.messages == [
-        f"what this node may do at pi can't be kept until it says so again: {FileError(E.NOSPC, 'peers')}"
-    ] * 2
+    said_so = f"what this node may do at pi can't be kept until it says so again: {FileError(E.NOSPC, 'peers')}"
+    assert caplog.messages == [said_so] * 2
     bench.asking.ask("f1")
     await idle()
     assert bench.looks == 1
