@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +21,14 @@ from cognu.files.namespace import Namespace
 from cognu.files.process import Process, ProcessTable, State
 from cognu.files.reach import WANTS
 from cognu.files.steps import finish, start
+from cognu.mesh.identity import Peer, identity_from_seed
 from cognu.ninep.types import RIGHT_READ, RIGHT_WRITE
+from cognu.node.assembly import running
 from cognu.node.lending import STREAMS, Lending, LentObjects, LentTree
+from cognu.node.settings import Home, Settings
+from cognu.node.verbs import make_verbs
 from cognu.shell.connection import Somebody
-from cognu.world.real import RealRandom
+from cognu.world.real import RealRandom, real_world
 from joined import CountingServer, local_process
 
 
@@ -76,6 +83,22 @@ def test_what_was_lent_to_a_peer_that_is_forgotten_ends() -> None:
     lending.end(used)
     lending.end(others)
     assert closed == ["pi", "desk"]
+
+
+async def test_what_was_lent_to_a_peer_ends_when_it_is_dropped(tmp_path: pathlib.Path) -> None:
+    settings = Settings("pi", "127.0.0.1:0", ("127.0.0.1",), runners=0, discovery="off")
+    async with running(real_world(), Home(str(tmp_path / "pi")), settings, "me") as node:
+        desk, nas = (identity_from_seed(name.encode().ljust(32)) for name in ("desk", "nas"))
+        for name, of in (("desk", desk), ("nas", nas)):
+            node.book.add(Peer(of.fingerprint, name, of.certificate))
+        closed: list[str] = []
+        used, unused = (node.lending.lend(node.base, desk.fingerprint) for _ in range(2))
+        kept = node.lending.lend(node.base, nas.fingerprint)
+        node.lending.redeem(TOKEN_LABEL + used, desk.fingerprint, lambda: closed.append("desk"))
+        node.lending.redeem(TOKEN_LABEL + kept, nas.fingerprint, lambda: closed.append("nas"))
+        await make_verbs(node, cast(Any, None))["drop"]({"peer": "desk"})
+        assert closed == ["desk"]
+        refused(node.lending, unused, desk.fingerprint)
 
 
 @given(st.text(), st.text())
