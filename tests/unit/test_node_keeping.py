@@ -18,9 +18,10 @@ from cognu.files.launch import Launch
 from cognu.files.limits import Resource
 from cognu.files.mounts import ChanMover
 from cognu.files.process import Fork, Process, State
+from cognu.files.server import Caller, Fid, MaybeAsync
 from cognu.files.steps import finish
 from cognu.mesh.identity import Peer, identity_from_seed
-from cognu.ninep.types import ORDWR
+from cognu.ninep.types import ORDWR, OREAD
 from cognu.node.assembly import running
 from cognu.node.grants import RUN
 from cognu.node.keeping import PLACE, FarTerminal, Keeping
@@ -30,7 +31,7 @@ from cognu.node.peers import PeerExports
 from cognu.node.settings import Home, KeepLimits, Settings
 from cognu.world.real import RealSpawn, real_world
 from guests import until
-from joined import bring, idle
+from joined import CountingServer, bring, idle, local_process
 
 STEPS = ("terminal", "connect", "namespace", "start")
 
@@ -160,6 +161,29 @@ class Pi:
     def used(self, session: Process) -> list[int]:
         quota = self.node.exports.quota(self.whose(session), "")
         return [quota.used(what) for what in Resource]
+
+
+class NoReading(CountingServer):
+    """Refuses to be read."""
+
+    def open(self, fid: Fid, mode: int, caller: Caller) -> MaybeAsync[Fid]:
+        if mode == OREAD:
+            raise FileError(E.ACCES, "resize")
+        return super().open(fid, mode, caller)
+
+
+async def test_of_a_terminal_of_which_one_file_can_not_be_opened_none_is_held() -> None:
+    server = NoReading("#1")
+    for name, data in (("", None), ("/consctl", ""), ("/resize", "")):
+        server.plant(f"/dev{name}", data)
+    process = local_process(server)
+    root = process.namespace.root
+    for number in (0, 1):
+        process.descriptors.add(root.share(), number)
+    before = set(server.live)
+    with pytest.raises(FileError) as caught:
+        await FarTerminal.of(process, root)
+    assert (caught.value.error, server.live) == (E.ACCES, before)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from cognu.node import verbs
 from cognu.node.node import Node
 from cognu.node.telling import DROPPED
 from cognu.node.verbs import make_verbs
+from joined import idle
 from mesh_support import two_nodes
 
 
@@ -25,6 +26,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.over = False
         self.tasks: list[asyncio.Task[None]] = []
         self.peer = Peer("f", "pi", "")
         self.book = SimpleNamespace(find=lambda name: self.peer, remove=lambda fingerprint: self.done.append("book"))
@@ -40,8 +42,12 @@ class Recorded:
     async def _end(self, name: str) -> None:
         self.done.append("network")
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        if self.over:
+            work.close()
+            return None
         self.tasks.append(asyncio.create_task(work))
+        return self.tasks[-1]
 
 
 async def test_who_is_dropped_is_out_of_the_book_before_the_goodbye_whatever_becomes_of_it(
@@ -84,6 +90,27 @@ async def test_the_link_to_who_is_dropped_ends_also_if_the_goodbye_is_cancelled(
     node.tasks[0].cancel()
     assert await caller == {"told": False}
     assert node.done == ["book", "grants", "channels", "link", "network"]
+
+
+async def test_dropping_a_peer_waits_for_no_goodbye_where_the_node_ends_and_begins_none() -> None:
+    node = Recorded()
+    node.over = True
+    drop = make_verbs(cast(Node, node), cast(Any, None))["drop"]
+    caller = asyncio.ensure_future(drop({"peer": "pi"}))
+    await idle()
+    assert caller.done()
+    assert (await caller, node.done) == ({"told": False}, ["book", "grants", "channels"])
+
+
+async def test_dropping_a_peer_waits_for_no_goodbye_that_was_cancelled_before_it_began() -> None:
+    node = Recorded()
+    drop = make_verbs(cast(Node, node), cast(Any, None))["drop"]
+    caller = asyncio.ensure_future(drop({"peer": "pi"}))
+    await asyncio.sleep(0)
+    node.tasks[0].cancel()
+    await idle()
+    assert caller.done()
+    assert await caller == {"told": False}
 
 
 async def test_who_joined_is_linked_up_with_whatever_it_calls_what_it_grants(monkeypatch: pytest.MonkeyPatch) -> None:

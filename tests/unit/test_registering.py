@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from cognu.devices.registry import MAX_TEXT, SECOND, Registry
-from cognu.errors import E
-from cognu.files.server import Caller
+from cognu.errors import E, FileError
+from cognu.files.server import Caller, Fid, MaybeAsync, Walk
 from cognu.files.tree import Directory, Text, TreeFid, TreeServer
 from cognu.ninep.watches import BROKEN, CONTENT
 from cognu.node.node import Node as WholeNode
@@ -49,8 +49,28 @@ class Clock:
         await idle()
 
 
+class Counted(TreeServer):
+    """Knows how many of its fids are not clunked yet."""
+
+    live = 0
+
+    def attach(self, caller: Caller, aname: str) -> MaybeAsync[Fid]:
+        self.live += 1
+        return super().attach(caller, aname)
+
+    def walk(self, fid: Fid, names: Sequence[str], caller: Caller) -> MaybeAsync[Walk]:
+        walked = super().walk(fid, names, caller)
+        assert isinstance(walked, Walk)
+        self.live += walked.fid is not None
+        return walked
+
+    def clunk(self, fid: Fid) -> None:
+        self.live -= 1
+        super().clunk(fid)
+
+
 class Own(Text):
-    """A machine's file, which may keep whoever opens it waiting."""
+    """A machine's file, which may keep whoever opens it waiting, or refuse."""
 
     tells = True
 
@@ -58,12 +78,15 @@ class Own(Text):
         super().__init__("own", lambda: self.text)
         self.text = ""
         self.reads = 0
+        self.refuses = False
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def open(self, fid: TreeFid, mode: int, caller: Caller) -> None:  # type: ignore[override]  # a text is at once
         self.reads += 1
         await self.gate.wait()
+        if self.refuses:
+            raise FileError(E.ACCES, "own")
         super().open(fid, mode, caller)
 
     def says(self, text: str) -> None:
@@ -83,6 +106,7 @@ class Bench:
         self.places: dict[str, Directory] = {}
         self.tasks: list[asyncio.Task[None]] = []
         self.following: Following
+        self.machines: Counted
 
     async def begin(self) -> None:
         machines = Directory("", [])
@@ -90,7 +114,8 @@ class Bench:
             self.places[name] = Directory("registry", [own])
             machines.add(Directory(name, [Directory("mnt", [self.places[name]])]))
         root = TreeServer("#R", Directory("", [Directory("n", [])]))
-        base = await Node(root).start({"/n": TreeServer("#N", machines)})
+        self.machines = Counted("#N", machines)
+        base = await Node(root).start({"/n": self.machines})
 
         def peer(key: str) -> Any:
             return SimpleNamespace(fingerprint=key, name=self.peers[key]) if key in self.peers else None
@@ -271,6 +296,14 @@ async def test_of_what_is_nonsense_or_too_much_nothing_is_taken() -> None:
             await idle()
             await desk.clock.passes(LEAST_SECONDS)
             assert desk.index() == []
+
+
+async def test_a_file_that_may_not_be_opened_is_not_held() -> None:
+    async with bench() as desk:
+        desk.own["pi"].refuses = True
+        before = desk.machines.live
+        await desk.link("f1")
+        assert (desk.own["pi"].reads, desk.machines.live) == (1, before)
 
 
 async def test_a_machine_that_does_not_answer_is_given_up_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -63,8 +63,8 @@ class FarTerminal:
             for number in (0, 1):
                 chans.append(process.descriptors[number].share())
             for name, mode in (("consctl", OWRITE), ("resize", OREAD)):
-                found = await finish(process.namespace.walk(root, ["dev", name], process))
-                chans.append(await finish(process.namespace.open(found, mode, process)))
+                chans.append(await finish(process.namespace.walk(root, ["dev", name], process)))
+                chans[-1] = await finish(process.namespace.open(chans[-1], mode, process))
         except BaseException as error:
             for chan in chans:
                 chan.close()

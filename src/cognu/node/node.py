@@ -144,16 +144,17 @@ class Node:
         except CognuError as error:
             log.info("%s can't be reached now: %s", peer.name, error)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run it beside everything else until `end_tasks`, after which nothing is begun any more. What it raises goes
-        to the log: nobody waits for it.
+        to the log. None if nothing was begun; whoever waits for the task knows that it may be cancelled at any time.
         """
         if self._over:
             work.close()
-            return
+            return None
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
+        return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -187,7 +187,11 @@ class Following:
         """Raises TOOBIG, BADMESSAGE, and what reading does."""
         base = self._node.base
         found = await finish(base.namespace.find(path_of(name), base.cwd, base))
-        chan = await finish(base.namespace.open(found, OREAD, base))
+        try:
+            chan = await finish(base.namespace.open(found, OREAD, base))
+        except BaseException:
+            found.close()
+            raise
         try:
             data = b""
             while piece := await finish(dispatch(chan, READ, chan.server.read, chan.fid, len(data), PIECE)):

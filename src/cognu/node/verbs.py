@@ -109,22 +109,19 @@ async def _drop(node: Node, arguments: Arguments) -> Any:
     node.part(peer.fingerprint)
     node.mesh.leave(peer.fingerprint)  # and all that goes on, whether it takes note of the goodbye or not
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    node.spawn(_part(node, peer, told))  # it goes on if whoever asked for it is gone
-    return {"told": await told}
+    parting = node.spawn(_part(node, peer, told))  # it goes on if whoever asked for it is gone
+    if parting is not None:
+        await asyncio.wait({parting})
+    return {"told": told.done() and told.result()}
 
 
 async def _part(node: Node, peer: Peer, told: asyncio.Future[bool]) -> None:
     """End the link with one that is not in the book any more; `told`: whether it took note before."""
-    noted = False
     try:
-        noted = await say_goodbye(node, peer)
+        told.set_result(await say_goodbye(node, peer))
     finally:
-        try:
-            await node.mesh.cut(peer.fingerprint)
-            await node.network.drop(peer.name)
-        finally:
-            if not told.done():
-                told.set_result(noted)
+        await node.mesh.cut(peer.fingerprint)
+        await node.network.drop(peer.name)
 
 
 async def _export(node: Node, arguments: Arguments) -> Any:
