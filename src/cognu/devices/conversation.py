@@ -110,7 +110,8 @@ class Conversation(Counted):
 
 
 class Room:
-    """How many conversations of one network, or of `#C`, each has: every peer by itself, and together all that no peer does."""
+    """How many conversations of one network, or of `#C`, each has: every peer by itself, and together all that
+    no peer does."""
 
     def __init__(self, quota_of: QuotaOf = nobodys) -> None:
         self.quota_of = quota_of
