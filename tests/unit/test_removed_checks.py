@@ -736,6 +736,13 @@ REMOVED = [
         "unit/test_node_lending.py::test_what_was_lent_to_a_peer_that_is_forgotten_ends",
     ),
     Removed(
+        "what was lent to who is dropped ends",
+        "node/node.py",
+        "self.lending.forget(fingerprint)",
+        "pass",
+        "unit/test_node_lending.py::test_what_was_lent_to_a_peer_ends_when_it_is_dropped",
+    ),
+    Removed(
         "one peer's conversations are bounded by themselves",
         "devices/conversation.py",
         "        if self._held[who] >= most:\n",
