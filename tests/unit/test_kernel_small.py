@@ -27,6 +27,7 @@ def test_every_short_history_of_a_small_world_is_as_specified(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("make", "depth", "least"),
     [(small.small_capabilities, 4, 13000), (small.small_messages, 6, 15000), (small.small_interfaces, 5, 13000)],
@@ -45,6 +46,7 @@ def test_very_many_calls_are_as_specified(calls: int) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_many_histories_are_as_specified() -> None:
     for seed in range(2, 22):
         History(seed, quota=40 + 20 * seed).run(20_000)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cognu.errors import E, FileError
+from cognu.errors import E, FileError, LinkBroken
 from cognu.files.stopping import ask_to_stop, give_up
 from cognu.ninep import messages as m
 from cognu.ninep.types import GETATTR_ALL, QTDIR, Qid
@@ -210,3 +210,13 @@ async def test_a_server_that_renames_by_fid_alone_is_asked_so() -> None:
         await at.answer(await at.asks(m.Trename(walk.newfid, number, "new")), m.Rrename())
         await at.answer(await at.asks(m.Tclunk(walk.newfid)), m.Rclunk())
         await renaming
+
+
+async def test_whatever_goes_wrong_as_a_connection_breaks_its_stream_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with played() as at:
+        with monkeypatch.context() as patch:
+            patch.setattr(at.mount._ahead, "drop", lambda: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                at.mount._break(LinkBroken(E.CONNRESET, "test"))
+        await at.mount._stream.wait_closed()
+        assert at.mount._stream.closed  # type: ignore[attr-defined]

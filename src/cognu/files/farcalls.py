@@ -116,6 +116,7 @@ class FarCalls(FileServer):
         if self.broken is not None:
             return
         self.broken = reason
+        self._stream.close()
         self._distrust()
         if not self._agreed.done():
             self._agreed.set_exception(reason)
@@ -126,7 +127,6 @@ class FarCalls(FileServer):
                 call.future.set_exception(self._lost(call.request))
             else:
                 call.too_late(None)
-        self._stream.close()
         if self.on_broken is not None:
             self.on_broken(reason)
 

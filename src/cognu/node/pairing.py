@@ -223,7 +223,7 @@ class Pairings:
         pairing = self._find(number)
         try:
             event = await pairing.next()
-        except (CognuError, asyncio.CancelledError):
+        except CognuError:  # if it is given up, `_forgo` is asked what came of that
             self._open.pop(number, None)
             raise
         if event["event"] == "paired":
