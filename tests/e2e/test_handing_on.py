@@ -406,6 +406,8 @@ async def test_no_token_is_worth_anything_after_a_restart_of_its_owner(place: Pa
         await sea.stop()
         await sea.start()
         async with pi.client() as here:
+            while not (await here.rpc("peers"))[0]["connected"]:  # what it found a moment ago stands for a second
+                pass
             error = await refused(here.rpc("redeem", peer="sea", token=token, at="/n/x", pid=1), E.BADTOKEN)
             assert token not in str(error)
 
