@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
-from cognu.cli.answers import fresh_line
+from cognu.cli.answers import echoing, fresh_line
 
 
 @dataclass
@@ -54,6 +56,22 @@ async def test_the_line_that_is_typed_to_the_question_is_the_answer_and_no_other
     await keyboard.asked.wait()
     keyboard.type("n\n")
     assert await again == "n"
+
+
+def test_what_is_typed_unseen_is_not_echoed_and_nobody_else_gets_what_is_left_of_it(keyboard: Keyboard) -> None:
+    def echoes() -> bool:
+        return bool(termios.tcgetattr(keyboard.terminal)[3] & termios.ECHO)
+
+    with echoing(keyboard.terminal, False):
+        keyboard.type("71-4831-9052\n")
+        with echoing(keyboard.terminal, True):
+            assert echoes()
+        assert not echoes()
+        assert select.select([keyboard.terminal], [], [], 10)[0]  # it has come by now
+    assert echoes()
+    keyboard.type("next\n")
+    assert os.read(keyboard.terminal, 100) == b"next\n"
+    assert os.read(keyboard.keys, 100) == b"next\r\n"
 
 
 async def test_the_end_of_the_input_is_an_empty_answer(keyboard: Keyboard) -> None:

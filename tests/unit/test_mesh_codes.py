@@ -46,7 +46,7 @@ def test_any_text_is_a_code_or_refused_without_being_repeated(text: str) -> None
         return
     with pytest.raises(FileError) as caught:
         parse_code(text)
-    assert caught.value.error is E.NOTPAIRED
+    assert caught.value.error is E.WRONGCODE
     assert caught.value.detail == "a code is 10 digits, as in 27-4831-9052"
 
 

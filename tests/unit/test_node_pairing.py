@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -228,7 +229,8 @@ def test_who_shows_another_code_is_said_at_a_terminal(
     talk._tell_progress({"event": "waiting", "peer": "pi"})
     said = capsys.readouterr()
     assert said.out == ""
-    lines = ["pi shows one that begins with 82; looking on", "waiting for the user of pi to agree"]
+    heard = "pi shows one that begins with 82; looking on; if it is that one, type it again"
+    lines = [heard, "waiting for the user of pi to agree"]
     assert said.err.splitlines() == (lines if terminal else [])
 
 
@@ -302,13 +304,14 @@ class Prompted:
         monkeypatch.setattr(told, "_talk_once", self.talk)
         monkeypatch.setattr(click, "prompt", lambda *_, **__: self.typed.pop(0))
 
-    def talk(self, setting: Setting, arguments: dict[str, Any], yes: bool, end: dict[str, Any]) -> None:
+    def talk(self, setting: Setting, arguments: dict[str, Any], yes: bool, end: dict[str, Any]) -> str:
         assert (arguments["addresses"], arguments["asks"]) == (["192.0.2.7:9"], ["net"])
         self.tried.append(arguments["code"])
         if arguments["code"] != CODE.digits:
             error = Refusal.CODE.error(self.left) if self.left else Refusal.CODE_SPENT.error()
             self.left -= 1
             raise error
+        return ""
 
 
 def test_a_wrong_code_is_asked_for_again_at_a_terminal_with_the_attempts_that_are_left(
@@ -321,7 +324,7 @@ def test_a_wrong_code_is_asked_for_again_at_a_terminal_with_the_attempts_that_ar
     assert user.tried == ["2748319053", "2748319054", CODE.digits]
     assert capsys.readouterr().err.splitlines() == [
         "cognu: the code is wrong; 2 attempts are left; type it again, or Ctrl-C",
-        "cognu: a code is 10 digits, as in 27-4831-9052",
+        "cognu: a code is 10 digits, as in 27-4831-9052; type it again, or Ctrl-C",
         "cognu: the code is wrong; 1 attempt is left; type it again, or Ctrl-C",
     ]
     # None is left: it is over.
@@ -329,6 +332,92 @@ def test_a_wrong_code_is_asked_for_again_at_a_terminal_with_the_attempts_that_ar
     with pytest.raises(FileError) as caught:
         told._talk(Setting("/home", False), begun, False)
     assert (caught.value.error, len(user.tried)) == (E.NOTPAIRED, 3)
+
+
+def test_what_is_no_code_is_asked_for_again_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["27-4831-905x", "", CODE.text]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: typed.pop(0))
+    assert told._typed("-", None) == {"code": CODE.digits, "addresses": []}
+    again = "cognu: a code is 10 digits, as in 27-4831-9052; type it again, or Ctrl-C"
+    assert capsys.readouterr().err.splitlines() == [again] * 2
+
+
+NOWHERE = FileError(E.WRONGCODE, "pair", "no machine near here shows it, pi shows one that begins with 82")
+HEARD = {"event": "heard", "name": "pi", "number": "82"}
+
+
+class Told:
+    """A node that tells these events, and what it was asked; after the last nothing more happens."""
+
+    def __init__(self, *events: dict[str, Any] | FileError) -> None:
+        self.events = list(events)
+        self.asked: list[str] = []
+        self.out = asyncio.Event()
+
+    async def rpc(self, verb: str, **_: object) -> dict[str, Any]:
+        self.asked.append(verb)
+        if verb != "attend":
+            return {"pairing": 1}
+        await asyncio.sleep(0)
+        if not self.events:
+            self.out.set()
+            await asyncio.Event().wait()
+        event = self.events.pop(0)
+        if isinstance(event, FileError):
+            self.out.set()
+            raise event
+        return event
+
+
+@pytest.mark.parametrize("events", [(HEARD,), (HEARD, HEARD), (HEARD, NOWHERE)])
+async def test_while_other_codes_are_shown_a_terminal_asks_at_once_for_what_may_be_mistyped(
+    events: tuple[dict[str, Any] | FileError, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, typed = Told(*events), ["8248", "82-4831-9052"]
+
+    async def line(terminal: int, ask: Callable[[], object]) -> str:
+        ask()
+        await node.out.wait()
+        return typed.pop(0)
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, fileno=lambda: 0))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(told, "fresh_line", line)
+    talk = told._Talk(Setting("/home", False), cast(NodeSession, node), False, {})
+    assert await talk.run({"code": CODE.digits}) == "8248319052"
+    assert node.asked[-1] == "forgo"
+    said = capsys.readouterr().err
+    assert said.count("type it again") == events.count(HEARD) + 1
+    assert said.endswith("code: \n")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_a_machine_that_is_found_after_all_ends_the_question(
+    empty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And an empty line leaves it at the code that was typed first."""
+    node, left = Told(HEARD, {"event": "waiting", "peer": "pi"}, NOWHERE), []
+
+    async def line(terminal: int, ask: Callable[[], object]) -> str:
+        if empty:
+            return ""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(terminal)
+        raise AssertionError
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, fileno=lambda: 0))
+    monkeypatch.setattr(told, "fresh_line", line)
+    talk = told._Talk(Setting("/home", False), cast(NodeSession, node), False, {})
+    with pytest.raises(FileError) as caught:
+        await talk.run({"code": CODE.digits})
+    assert caught.value is NOWHERE
+    assert left == ([] if empty else [0])
+    assert talk._anew is None
 
 
 @pytest.mark.parametrize(("terminal", "as_json"), [(False, False), (True, True)])

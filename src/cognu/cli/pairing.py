@@ -6,13 +6,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from shutil import get_terminal_size
 from typing import Any
 
 import click
 
-from cognu.cli.answers import fresh_line
+from cognu.cli.answers import echoing, fresh_line
 from cognu.cli.asking import with_session
 from cognu.cli.peers import host_grants, may
 from cognu.cli.qr import drawn
@@ -27,7 +27,7 @@ from cognu.shell.session import NodeSession
 Event = dict[str, Any]
 YES = ("y", "yes")
 _PROGRESS = {
-    "heard": "{name} shows one that begins with {number}; looking on",
+    "heard": "{name} shows one that begins with {number}; looking on; if it is that one, type it again",
     "waiting": "waiting for the user of {peer} to agree",
 }
 NO_ROOM = "(this window is too small for the QR code)"
@@ -58,8 +58,9 @@ def _talk(setting: Setting, arguments: dict[str, Any], yes: bool) -> None:
     while True:
         came_to: Event = {}
         try:
-            _talk_once(setting, arguments, yes, came_to)
-            return
+            again = _talk_once(setting, arguments, yes, came_to)
+            if not again:
+                return
         except KeyboardInterrupt:
             _tell_end(setting, came_to)
             raise click.Abort from None
@@ -67,11 +68,18 @@ def _talk(setting: Setting, arguments: dict[str, Any], yes: bool) -> None:
             if error.error is not E.WRONGCODE or setting.json or not sys.stdin.isatty():
                 raise
             click.echo(f"cognu: {visible(error.detail)}; type it again, or Ctrl-C", err=True)
-        arguments = {**arguments, "code": _code_again()}
+            again = _code_again()
+        arguments = {**arguments, "code": again}
 
 
-def _talk_once(setting: Setting, arguments: dict[str, Any], yes: bool, came_to: Event) -> None:
-    with_session(setting, lambda session: _Talk(setting, session, yes, came_to).run(arguments))
+def _types(setting: Setting, arguments: dict[str, Any]) -> bool:
+    """Whether a code was given, by whom another can be asked for."""
+    return arguments.get("code") is not None and not setting.json and sys.stdin.isatty()
+
+
+def _talk_once(setting: Setting, arguments: dict[str, Any], yes: bool, came_to: Event) -> str:
+    with echoing(sys.stdin.fileno(), False) if _types(setting, arguments) else nullcontext():
+        return with_session(setting, lambda session: _Talk(setting, session, yes, came_to).run(arguments))
 
 
 def _tell_end(setting: Setting, came_to: Event) -> None:
@@ -97,7 +105,7 @@ def _code_again() -> str:
         try:
             return parse_code(_code_at_terminal()).digits
         except FileError as error:
-            click.echo(f"cognu: {error.detail}", err=True)
+            click.echo(f"cognu: {error.detail}; type it again, or Ctrl-C", err=True)
 
 
 def _code_at_terminal() -> str:
@@ -111,8 +119,16 @@ def _asked(texts: tuple[str, ...]) -> list[str]:
 
 def _typed(code: str, address: str | None) -> dict[str, Any]:
     """The code and addresses of the command line; `-` is asked for, where nobody sees it, or read from the input."""
+    if code == "-" and sys.stdin.isatty():
+        while True:
+            try:
+                return _typed(_code_at_terminal(), address)
+            except FileError as error:
+                if error.error is not E.WRONGCODE:
+                    raise
+                click.echo(f"cognu: {error.detail}; type it again, or Ctrl-C", err=True)
     if code == "-":
-        code = _code_at_terminal() if sys.stdin.isatty() else sys.stdin.readline(1024)
+        code = sys.stdin.readline(1024)
     if code.strip().startswith(OFFER):
         if address is not None:
             raise click.UsageError("what the QR code says has the addresses in it")
@@ -133,17 +149,27 @@ class _Talk:
         self._yes = yes
         self._came_to = came_to
         self._number = 0
+        self._types = False
+        self._anew: asyncio.Task[str] | None = None
+        """Asks for another code, while the one that was typed is looked for and others are shown."""
 
-    async def run(self, arguments: dict[str, Any]) -> None:
+    async def run(self, arguments: dict[str, Any]) -> str:
+        """Until the two are paired: empty. Or another code that was typed in place of one that nobody shows."""
+        self._types = _types(self._setting, arguments)
         begun: Event = await self._session.rpc("pair", **arguments)
         self._number = begun["pairing"]
         coming = self._next()
         try:
             while True:
+                if again := await self._typed_anew(coming):
+                    await self._session.rpc("forgo", pairing=self._number)
+                    return again
                 event: Event = await coming
+                if event["event"] != "heard":
+                    await self._end_anew()
                 if event["event"] == "paired":
                     self._tell(event, _paired(event))
-                    return
+                    return ""
                 coming = self._next()
                 if event["event"] == "asked":
                     await self._ask(event, coming)
@@ -157,6 +183,7 @@ class _Talk:
                 self._came_to.update(await self._session.rpc("forgo", pairing=self._number))
             raise
         finally:
+            await self._end_anew()
             coming.cancel()
             with suppress(asyncio.CancelledError, CognuError):
                 await coming
@@ -164,6 +191,26 @@ class _Talk:
     def _next(self) -> asyncio.Task[Event]:
         """What happens next; always waited for, since a pairing that nobody attends to is over."""
         return asyncio.create_task(self._session.rpc("attend", pairing=self._number))
+
+    async def _typed_anew(self, coming: asyncio.Task[Event]) -> str:
+        """A code that is typed before the next thing happens; empty if none is asked for, or is."""
+        anew = self._anew
+        if anew is None:
+            return ""
+        await asyncio.wait({coming, anew}, return_when=asyncio.FIRST_COMPLETED)
+        if coming.done() and not anew.done() and _is_wrong(coming):
+            await asyncio.wait({anew})  # the first one is nowhere; the question is put already
+        if not anew.done():
+            return ""
+        self._anew = None
+        return anew.result()
+
+    async def _end_anew(self) -> None:
+        anew, self._anew = self._anew, None
+        if anew is not None:
+            anew.cancel()
+            await asyncio.wait({anew})
+            click.echo(err=True)
 
     def _tell(self, event: Event, lines: list[str]) -> None:
         """With --json each event is a line."""
@@ -182,8 +229,14 @@ class _Talk:
     def _tell_progress(self, event: Event) -> None:
         if self._setting.json:
             self._tell(event, [])
-        elif sys.stderr.isatty():
-            click.echo(_PROGRESS[event["event"]].format(**event), err=True)
+            return
+        if sys.stderr.isatty():
+            asking = self._anew is not None
+            click.echo(("\n" if asking else "") + _PROGRESS[event["event"]].format(**event), err=True)
+            if asking:
+                _ask_code()
+        if event["event"] == "heard" and self._types and self._anew is None:
+            self._anew = asyncio.create_task(_code_anew())
 
     async def _ask(self, event: Event, coming: asyncio.Task[Event]) -> None:
         """Bring the question before the user, and the answer back; if it is withdrawn meanwhile, `coming` says so."""
@@ -246,9 +299,32 @@ def _drawn(text: str, below: int) -> list[str]:
     return [NO_ROOM]
 
 
+def _ask_code() -> None:
+    click.echo("code: ", nl=False, err=True)
+
+
+async def _code_anew() -> str:
+    """A code that is typed at the terminal; empty for an empty line, which leaves it at the one before."""
+    while typed := await fresh_line(sys.stdin.fileno(), _ask_code):
+        click.echo(err=True)
+        try:
+            return parse_code(typed).digits
+        except FileError as error:
+            click.echo(f"cognu: {error.detail}; type it again, or Ctrl-C", err=True)
+    click.echo(err=True)
+    return ""
+
+
+def _is_wrong(coming: asyncio.Task[Event]) -> bool:
+    """Whether it has come to nothing, as the code may be mistyped."""
+    failure = None if coming.cancelled() else coming.exception()
+    return isinstance(failure, FileError) and failure.error is E.WRONGCODE
+
+
 async def _yes_at_terminal() -> bool:
     """Whether the line that is typed to the question says yes. Cancelled, it takes no byte."""
-    typed = await fresh_line(sys.stdin.fileno(), lambda: click.echo("agree? [y/N] ", nl=False, err=True))
+    with echoing(sys.stdin.fileno(), True):
+        typed = await fresh_line(sys.stdin.fileno(), lambda: click.echo("agree? [y/N] ", nl=False, err=True))
     return typed.lower() in YES
 
 

@@ -56,10 +56,10 @@ def new_code(random: Random) -> Code:
 
 
 def parse_code(text: str) -> Code:
-    """Blanks and hyphens are as one likes. Raises `FileError(NOTPAIRED)`, without what was typed."""
+    """Blanks and hyphens are as one likes. Raises `FileError(WRONGCODE)`, without what was typed."""
     digits = re.sub(r"[\s-]", "", text[:100])
     if not _CODE.fullmatch(digits):
-        raise FileError(E.NOTPAIRED, "pair", f"a code is {DIGITS} digits, as in 27-4831-9052")
+        raise FileError(E.WRONGCODE, "pair", f"a code is {DIGITS} digits, as in 27-4831-9052")
     return Code(digits)
 
 
@@ -76,7 +76,7 @@ def format_offer(code: Code, addresses: tuple[str, ...]) -> str:
 
 
 def parse_offer(text: str) -> tuple[Code, tuple[str, ...]]:
-    """The code and the addresses of a text that begins with `OFFER`. Raises `FileError(NOTPAIRED)`."""
+    """The code and the addresses of a text that begins with `OFFER`. Raises `FileError`: NOTPAIRED, WRONGCODE."""
     digits, at, listed = text.strip().removeprefix(OFFER).partition("@")
     addresses = tuple(listed.split(","))
     sound = text.strip().startswith(OFFER) and len(text) <= OFFER_LIMIT and at and len(digits) == DIGITS

@@ -99,7 +99,7 @@ class Refusal(IntEnum):
         """As whoever is refused is told; `left` are the attempts that he still has, 0 if he was not told."""
         if self < Refusal.NO_CODE:
             return FileError(E.BADTICKET, "ticket", self.detail)
-        if self is not Refusal.CODE:
+        if self not in (Refusal.CODE, Refusal.NO_CODE):  # what begins as no code does may be a good one mistyped
             return FileError(E.NOTPAIRED, "pair", self.detail)
         return FileError(E.WRONGCODE, "pair", f"{self.detail}; {attempts_left(left)}" if left else self.detail)
 

@@ -96,7 +96,8 @@ async def pair(
             failure = error
     nobody = f"no machine near here shows a code that begins with {code.number}"
     nobody += "".join(f", {said}" for said in others) + "; say its ADDRESS too"
-    raise failure or FileError(E.NOTPAIRED, "pair", nobody)
+    # Where one is shown, this one may be that mistyped.
+    raise failure or FileError(E.WRONGCODE if others else E.NOTPAIRED, "pair", nobody)
 
 
 _ELSEWHERE = (Refusal.NO_CODE.detail, Refusal.CODE_SPENT.detail)
