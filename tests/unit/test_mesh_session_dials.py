@@ -12,6 +12,7 @@ from cognu.mesh.frames import HELLO_SIZE
 from cognu.mesh.roaming import LOOK_SECONDS, SEEK_AGAIN, SEEK_SOON, Roaming
 from cognu.mesh.session import BYE_SECONDS, GREETING_SECONDS, Channel
 from cognu.mesh.session_core import Timing
+from cognu.world.timing import time_of_day
 from mesh_core_kit import SECOND
 from session_kit import HandClock, HandSenses, SeededRandom, Side, Two, Wire, ends, turns, wires
 
@@ -240,6 +241,42 @@ async def test_what_is_heard_while_a_dial_goes_on_is_dialled_at_once_and_then_wi
         session.hurry()  # this machine is on another network: whatever is under way began on the one before
         await two.clock.go(0)
         assert began[-1] - cut == 7
+
+
+async def test_who_is_away_is_waited_for_no_longer_than_the_retention_and_every_answer_says_since_when() -> None:
+    """However long a dial takes; and what asks again, as a walk does to learn why, is told the same at once."""
+    async with Two(timing=Timing(retention=15)) as two:
+        session, clock = two.dialler.session, two.clock
+        channel = await two.open()
+
+        async def slowly() -> Wire:
+            two.dialler.dialled.append(clock.at / SECOND)
+            await clock.sleep(10)
+            raise FileError(E.HOSTUNREACH, "other", "nobody answers")
+
+        since = f"since {time_of_day(clock.now())}; "
+        session._dial = slowly
+        two.dialler.cut()
+        await clock.go(0.5)
+        new = await ends(session.open_channel("new"), clock, 10.5)
+        assert isinstance(new, FileError)
+        assert (new.error, new.detail) == (E.HOSTUNREACH, f"away {since}nobody answers")
+        lost = await ends(channel.read(1), clock, 4.1)
+        assert isinstance(lost, LinkBroken)
+        assert (lost.error, lost.detail) == (E.AWAY, f"{since}15 seconds")
+        dials = len(two.dialler.dialled)
+        again = await ends(session.open_channel("again"), clock, 0)
+        assert isinstance(again, FileError)
+        assert (again.error, again.detail) == (E.AWAY, f"{since}15 seconds")
+        assert len(two.dialler.dialled) == dials
+        await clock.go(2)
+        later = await ends(session.open_channel("later"), clock, 10.5)
+        assert isinstance(later, FileError)
+        assert (later.error, later.detail) == (E.AWAY, f"{since}{E.HOSTUNREACH.text}: nobody answers")
+        session._dial = two.dialler._dial
+        await clock.go(2)
+        await two.open()
+        assert session.reaching.since is None
 
 
 async def pauses_of(seed: int) -> list[float]:

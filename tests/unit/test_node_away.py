@@ -13,7 +13,9 @@ from cognu.files.launch import AWAY_SECONDS
 from cognu.mesh.identity import Peer
 from cognu.node.away import LOOK_SECONDS, unless_away
 from cognu.node.node import Node
+from cognu.world.timing import time_of_day
 
+SINCE = 1_700_000_000 * 10**9
 LOOKS = int(AWAY_SECONDS / LOOK_SECONDS)
 
 
@@ -25,7 +27,9 @@ class Away:
         self.looks = 0
         self.ended = False
         self.answers = {0: asyncio.Event()}  # by the number of the look at which there is one
-        mesh, clock = SimpleNamespace(is_linked=self.is_linked), SimpleNamespace(sleep=self.sleep)
+        self.link: SimpleNamespace | None = SimpleNamespace(reaching=SimpleNamespace(since=SINCE))
+        mesh = SimpleNamespace(is_linked=self.is_linked, link_of=lambda _: self.link)
+        clock = SimpleNamespace(sleep=self.sleep)
         self.node = cast(Node, SimpleNamespace(mesh=mesh, world=SimpleNamespace(clock=clock)))
 
     def is_linked(self, fingerprint: str) -> bool:
@@ -59,8 +63,17 @@ async def test_it_is_refused_after_a_while_however_many_addresses_it_has(address
         await away.ask(0, *addresses)
     assert caught.value.error is E.HOSTUNREACH
     assert caught.value.subject == "pi"
+    assert caught.value.detail == f"away since {time_of_day(SINCE)}; waited 10 seconds"
     assert away.looks == LOOKS
     assert away.ended
+
+
+async def test_of_one_that_never_was_linked_is_said_how_long_it_was_waited_for() -> None:
+    away = Away()
+    away.link = None
+    with pytest.raises(FileError) as caught:
+        await away.ask(0)
+    assert caught.value.detail == "waited 10 seconds"
 
 
 async def test_a_link_that_came_back_meanwhile_begins_the_time_anew() -> None:

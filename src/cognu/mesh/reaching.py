@@ -16,7 +16,7 @@ from cognu.errors import CognuError, E, FileError
 from cognu.mesh.liveness import SECOND
 from cognu.mesh.session_core import Timing
 from cognu.world import Senses
-from cognu.world.timing import within
+from cognu.world.timing import time_of_day, within
 
 FAILED_SECONDS: Final = 1.0
 """How long a dial that found nobody stands for the next: one command asks more than once."""
@@ -26,6 +26,10 @@ EXPECT_SECONDS: Final = 10.0
 
 class Side(Protocol):
     """What a link is wanted for: a session."""
+
+    @property
+    def name(self) -> str:
+        """The peer's."""
 
     @property
     def kept(self) -> bool:
@@ -76,6 +80,8 @@ class Reaching:
         """Whether the last link was dialled by this side."""
         self.away: tuple[int, int] | None = None
         """Since when no link is up, and until when what waits for one is kept (wall-clock ns)."""
+        self.since: int | None = None
+        """Since when it is away (wall-clock ns), also once its session was given up for that; else None."""
         self.refused = False
         """While it is away: whether the last dial was refused by the machine at the peer's address."""
         self.on_away: Callable[[], None] = lambda: None
@@ -111,6 +117,7 @@ class Reaching:
         if self._returning is not None:
             self._returning.cancel()
             self._returning = None
+        self.since = None
         self._set_away(None)
 
     def lost(self, kept: bool) -> None:
@@ -121,20 +128,21 @@ class Reaching:
             return
         self._hurried.clear()  # before the task begins: what hurries from now on counts
         self._returning = self._side.run_task(self._return())
-        now = self._world.clock.now()
+        now = self.since = self._world.clock.now()
         self._set_away((now, now + int(self._timing.retention * SECOND)))
 
     async def connect(self) -> None:
-        """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came.
+        """Until a link is up; dials one if none is. Raises the dial's error if that fails and no other link came: with
+        since when, if the peer was linked before, and as AWAY if its session was given up since.
 
         If nobody answered it raises the same without a dial for `FAILED_SECONDS`, unless a link came up, or `hurry` or
         `heard` was called meanwhile.
         """
         while not self.up.is_set():
             self._side.check_open()
+            if self._failure is not None and self._now() < self._failure.until:
+                raise self._told(self._failure.again())
             if self._attempt is None:
-                if self._failure is not None and self._now() < self._failure.until:
-                    raise self._failure.again()
                 self._attempt = self._side.run_task(self._side.dial_once())
                 self._attempt.add_done_callback(self._attempt_over)
             attempt = self._attempt
@@ -150,7 +158,7 @@ class Reaching:
                     error = attempt.exception()
                     if error is not None:
                         try:
-                            raise error
+                            raise self._told(error)
                         finally:
                             del error  # an error that its own frame holds keeps all that is in use further up
 
@@ -170,6 +178,15 @@ class Reaching:
         await self._expect()
         if failure is not None and failure is self._failure:
             failure.until = self._now() + int(FAILED_SECONDS * SECOND)
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Why nobody was found: of a peer that was linked it is known since when."""
+        if self.since is None or not isinstance(error, FileError) or error.error is not E.HOSTUNREACH:
+            return error
+        since = time_of_day(self.since)
+        if self.away is not None:
+            return FileError(error.error, error.subject, f"away since {since}; {error.detail}")
+        return FileError(E.AWAY, error.subject, f"since {since}; {error.error.text}: {error.detail}")
 
     async def _expect(self) -> None:
         """Wait a while for a peer that holds the session and has always been the one that dials."""
@@ -218,10 +235,21 @@ class Reaching:
                 delay = min(delay * 2, self._timing.last_delay)
                 self._failure = None  # it was long enough
                 try:
-                    await self.connect()
+                    # No longer than until then, however long the dial takes, which others may wait for.
+                    await within(self._world.clock, max((over - self._now()) / SECOND, 0), self.connect())
                 except CognuError as error:
                     self._note_refusal(error.error is E.CONNREFUSED)
-        self._returning = self._failure = None
+                except TimeoutError:
+                    break
+        self._returning = None
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """The retention time is over. Who asks again at once, for the same command, is told the same without a dial."""
+        assert self.since is not None
         refusal = f"; {E.CONNREFUSED.text}" if self.refused else ""
-        self._side.give_up(f"{self._timing.retention:g} seconds{refusal}")
+        detail = f"since {time_of_day(self.since)}; {self._timing.retention:g} seconds{refusal}"
+        away = FileError(E.AWAY, self._side.name, detail)
+        self._failure = _Failure(away, self._now() + int(FAILED_SECONDS * SECOND))
+        self._side.give_up(detail)
         self._set_away(None)

@@ -460,6 +460,10 @@ class Session:
             await asyncio.wait(adopted, return_when=asyncio.FIRST_COMPLETED)
 
     @property
+    def name(self) -> str:
+        return self.core.peer
+
+    @property
     def kept(self) -> bool:
         return self.core.alive
 

@@ -17,7 +17,7 @@ from cognu.mesh.identity import Peer
 from cognu.mesh.links import PeerAway
 from cognu.ninep.watches import CONTENT
 from cognu.node.node import Node
-from cognu.world.timing import end_tasks
+from cognu.world.timing import end_tasks, time_of_day
 
 T = TypeVar("T")
 
@@ -64,4 +64,7 @@ async def unless_away(node: Node, peer: Peer, work: Coroutine[Any, Any, T]) -> T
             away = 0.0 if node.mesh.is_linked(peer.fingerprint) else away + LOOK_SECONDS
     finally:
         await end_tasks(task)
-    raise FileError(E.HOSTUNREACH, peer.name, f"away for {AWAY_SECONDS:g} seconds")
+    session = node.mesh.link_of(peer.fingerprint)
+    since = session.reaching.since if session is not None else None
+    known = f"away since {time_of_day(since)}; " if since is not None else ""
+    raise FileError(E.HOSTUNREACH, peer.name, f"{known}waited {AWAY_SECONDS:g} seconds")

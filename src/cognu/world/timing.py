@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cognu.world import Clock
 
 T = TypeVar("T")
+
+
+def time_of_day(nanoseconds: int) -> str:
+    """Local time of day of a wall-clock time (ns), to the second."""
+    return datetime.fromtimestamp(nanoseconds // 10**9, UTC).astimezone().strftime("%H:%M:%S")
 
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
