@@ -128,7 +128,7 @@ async def test_all_machines_are_asked_what_they_keep_and_those_that_do_not_say_a
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [("--keep pi", "what is kept there: cpu -l pi"), ("-a 7 pi", "cpu -a 7 pi is there again"), ("pi", "")],
+    [("--keep pi", "what is kept there: cognu cpu -l pi"), ("-a 7 pi", "cognu cpu -a 7 pi is there again"), ("pi", "")],
 )
 async def test_a_kept_shell_that_was_given_up_here_is_said_to_go_on_there(
     words: str, said: str, monkeypatch: pytest.MonkeyPatch

@@ -43,13 +43,27 @@ async def test_watch_prints_each_event_and_ends_when_all_are_gone() -> None:
     running = asyncio.create_task(bench.run("watch d f"))
     tell(await begun(bench, "/home/me/d"), Notice(MADE, "x"), Notice(RENAMED, "x", "y"), Notice(LOST), Notice(GONE))
     await idle()
-    tell(await begun(bench, "/home/me/f"), Notice(CONTENT), Notice(REVOKED))
+    tell(await begun(bench, "/home/me/f"), Notice(CONTENT), Notice(GONE))
     result = await running
     lines = result.out.splitlines()
     assert lines[:4] == ["made d/x", "renamed d/x d/y", "lost d", "gone d"]
-    assert lines[4:] == ["content f", "revoked f"]
+    assert lines[4:] == ["content f", "gone f"]
     assert result.status == 0
     assert not any(watch.is_open for watch in bench.world.watches.values())
+
+
+@pytest.mark.parametrize("kind", [BROKEN, REVOKED])
+async def test_watch_fails_where_a_path_can_not_be_watched_any_more_and_goes_on_with_the_others(kind: int) -> None:
+    bench = Bench()
+    bench.system.make("d")
+    bench.system.make("f", b"")
+    running = asyncio.create_task(bench.run("watch d f"))
+    tell(await begun(bench, "/home/me/d"), Notice(kind))
+    await idle()
+    tell(await begun(bench, "/home/me/f"), Notice(CONTENT), Notice(GONE))
+    result = await running
+    assert result.status == 1
+    assert result.out.splitlines()[1:] == ["content f", "gone f"]
 
 
 async def test_watch_ends_after_as_many_events_as_asked_for_and_prints_json() -> None:

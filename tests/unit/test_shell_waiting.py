@@ -18,7 +18,7 @@ from cognu.files.server import Notice
 from cognu.mesh.links import PeerAway
 from cognu.ninep.watches import CONTENT
 from cognu.node.away import LinksFile
-from cognu.shell.connection import Wait
+from cognu.shell.connection import LEAVES, Wait
 from cognu.shell.launching import ProgramStart
 from cognu.shell.session import NodeSession
 from cognu.shell.state import end_tasks
@@ -159,9 +159,9 @@ async def test_what_waits_shortly_or_for_something_else_is_not_told_and_nobody_a
 async def test_a_machine_is_known_by_where_its_files_are_bound(path: str) -> None:
     async with telling() as at:
         at.links = AWAY
-        at.waits[1] = Wait((path,), "~. leaves")
+        at.waits[1] = Wait((path,), LEAVES)
         await at.turns(TURNS + 3)
-        assert at.said == SAID.replace("Ctrl-C gives up", "~. leaves")
+        assert at.said == "\r\n" + SAID.replace("Ctrl-C gives up", LEAVES), "on a line of its own, behind a prompt"
 
 
 async def test_one_that_stayed_away_too_long_is_not_back() -> None:

@@ -151,7 +151,7 @@ class Keeping:
             kept = Kept(peer, self._process(holder, process, launch), holder, seconds, node.world.clock.now())
             undo.callback(node.processes.end, kept.process, 1, E.CANCELED.text)
             most = "" if seconds == launch.keep else ", the most here"
-            again = f"cpu -a {kept.process.pid} {node.settings.name} takes it again"
+            again = f"cognu cpu -a {kept.process.pid} {node.settings.name} takes it again"
             said = f"[{kept.process.pid}: kept for {seconds} s without a terminal{most}; {again}]\n"
             await kept.terminal.put(said.encode())
             await dress(kept.process, kept.terminal)
@@ -171,7 +171,9 @@ class Keeping:
             raise FileError(E.ACCES, "--keep", f"{self._node.settings.name} keeps no shells; 'keep' in its settings(5)")
         whose = [*(kept.peer for kept in self._kept.values()), *self._beginning.elements()]
         if whose.count(peer) >= most.each:
-            raise FileError(E.DQUOT, "--keep", f"{most.each} shells are kept for this machine; cpu -l, cpu --end ID")
+            raise FileError(
+                E.DQUOT, "--keep", f"{most.each} shells are kept for this machine; cognu cpu -l, cpu --end ID"
+            )
         if len(whose) >= most.all:
             raise FileError(E.DQUOT, "--keep", f"{self._node.settings.name} keeps {most.all} shells, and no more")
 
@@ -204,7 +206,7 @@ class Keeping:
             self._find(peer, launch.kept)  # as it is by now
             self._check_free(kept, launch)
             if kept.seat is not None:
-                back = f"cpu -d -a {kept.process.pid} {self._node.settings.name}"
+                back = f"cognu cpu -d -a {kept.process.pid} {self._node.settings.name}"
                 self._leave(kept, kept.seat, TAKEN_AWAY, f"another terminal has taken it; {back} takes it back")
             self._take(kept, seat)  # before anything is awaited: who comes meanwhile finds that it is taken
             await self._lend(kept, seat, root)
@@ -220,7 +222,7 @@ class Keeping:
     def _find(self, peer: str, number: int) -> Kept:
         kept = self._kept.get(number)
         if kept is None or kept.peer != peer or kept.process.state is State.DEAD:
-            raise FileError(E.SRCH, str(number), "no shell of that number is kept; cpu -l lists them")
+            raise FileError(E.SRCH, str(number), "no shell of that number is kept; cognu cpu -l lists them")
         return kept
 
     def _check_free(self, kept: Kept, launch: Launch) -> None:

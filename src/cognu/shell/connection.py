@@ -35,6 +35,10 @@ class Somebody:
     pid: int = 1
 
 
+LEAVES = "~. leaves"
+"""How a shell of another machine is given up, which has the terminal, maybe with its prompt shown."""
+
+
 class Wait(NamedTuple):
     """Something under way: the paths that it is about, as they were typed, and how whoever waits gives it up.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cognu.errors import CognuError, E, FileError
 from cognu.files.nstext import quote, split_words
-from cognu.shell.connection import NodeFile, Wait
+from cognu.shell.connection import LEAVES, NodeFile, Wait
 from cognu.shell.system import Grant, Note, NoteGroup, ProcessInfo, RunOptions, Want, absolute
 
 AT_ONCE = 256 * 1024
@@ -37,7 +37,7 @@ class ProgramStart:
         """What it may have to wait for while it runs; `cwd` is that of the paths."""
         there = [f"/n/{self.options.on}"] if self.options.on is not None else []
         paths = (*there, *(absolute(cwd, path) for path in self.paths))
-        return Wait(paths, "~. leaves") if self.program == "cpu" else Wait(paths)
+        return Wait(paths, LEAVES) if self.program == "cpu" else Wait(paths)
 
     def lines(self, fids: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bytes]]:
         """Texts to write to the ctl file in turn, and what a refusal of each is about.

@@ -16,7 +16,7 @@ from cognu.errors import CognuError, E, FileError
 from cognu.files.launch import AWAY_SECONDS
 from cognu.files.nstext import parse_options, split_commands, split_words
 from cognu.ninep.watches import CONTENT
-from cognu.shell.connection import Wait
+from cognu.shell.connection import LEAVES, Wait
 from cognu.shell.session import NodeSession
 from cognu.shell.state import encode, end_tasks
 from cognu.shell.system import File, absolute
@@ -125,7 +125,9 @@ class Teller:
                 until = f"for {AWAY_SECONDS:g} s in all" if wait.begins == name else f"until {time_of(link.until)}"
                 until = f"{until}; {wait.leave}"
                 refuses = " and refuses calls" if link.refused else ""
-                await self._say(f"{name} is away since {time_of(link.since)}{refuses}; waiting ({until})")
+                # Not behind a prompt, which stands there while its machine is away.
+                begin = "\r\n" if wait.leave == LEAVES else ""
+                await self._say(f"{name} is away since {time_of(link.since)}{refuses}; waiting ({until})", begin)
         for name in sorted(self._told):
             link = self._links.get(name)
             if link is None or not link.until:
@@ -146,6 +148,6 @@ class Teller:
                     if whole.startswith(place.rstrip("/") + "/"):
                         yield name, wait
 
-    async def _say(self, text: str) -> None:
+    async def _say(self, text: str, begin: str = "") -> None:
         # A far program may have the terminal raw, where a newline does not begin a line.
-        await self._stderr.write(encode(f"cognu: {text}\r\n"))
+        await self._stderr.write(encode(f"{begin}cognu: {text}\r\n"))

@@ -69,7 +69,7 @@ async def _begin(call: Call) -> int:
     except FileError as error:
         return await could_not_run(call, error)
     if keep:
-        there = f"what is kept there: cpu -l {node}"
+        there = f"what is kept there: cognu cpu -l {node}"
         return await wait_at_terminal(call, child, f"left {node}; {there}", f"it goes on there; {there}")
     if not argv and at_terminal:
         return await wait_at_terminal(call, child, f"left {node}; what ran there ends when it hears of it")
@@ -132,7 +132,7 @@ async def _attach(call: Call) -> int:
         return await could_not_run(call, error)
     if ending:
         return await wait_for(call, child)
-    again = f"cpu -a {number} {node} is there again"
+    again = f"cognu cpu -a {number} {node} is there again"
     return await wait_at_terminal(call, child, f"left {node}; {again}", f"it goes on there; {again}")
 
 

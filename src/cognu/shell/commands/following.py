@@ -47,7 +47,7 @@ class _Printed:
 
 
 async def watch(call: Call) -> int:
-    """Print what happens to files, until all of them are gone, or as many events as were asked for."""
+    """Print what happens to files, until none can be watched any more, or as many events as were asked for."""
     typed = call.options.value("n")
     printed = _Printed(call, None if typed is None else parse_count(typed))
     status = 0
@@ -60,15 +60,19 @@ async def watch(call: Call) -> int:
                 status = 1
                 await call.complain(error)
         if watches and not printed.enough:
-            await _print_all(watches, printed)
+            status |= await _print_all(watches, printed)
     finally:
         for _, each in watches:
             await each.close()
     return status
 
 
-async def _print_all(watches: list[tuple[str, Watch]], printed: _Printed) -> None:
-    """As events come. No notice is taken that is not printed but those beyond what was asked for."""
+async def _print_all(watches: list[tuple[str, Watch]], printed: _Printed) -> int:
+    """As events come. No notice is taken that is not printed but those beyond what was asked for.
+
+    The result is 1 if a path can't be watched any more, though nobody says that it is gone.
+    """
+    status = 0
     waiting = {asyncio.create_task(each.next()): (path, each) for path, each in watches}
     try:
         while waiting and not printed.enough:
@@ -80,8 +84,11 @@ async def _print_all(watches: list[tuple[str, Watch]], printed: _Printed) -> Non
                     await printed.show(path, notice)
                 if not notice.kind & ENDS:
                     waiting[asyncio.create_task(each.next())] = path, each
+                elif notice.kind != GONE:
+                    status = 1
     finally:
         await end_tasks(waiting)
+    return status
 
 
 # -- tail -f --
