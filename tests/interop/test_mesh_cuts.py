@@ -301,12 +301,16 @@ async def test_what_is_open_when_a_machine_is_away_for_too_long_ends_and_says_so
     async with desk.node.client() as here:
         adding = await here.open(f"/n/pi{pi.shared}/log", OWRITE | OAPPEND)
         await network.cut("desk", "pi")
+        reading = await desk.node.begin("sh", "-c", f"cat /n/pi{pi.shared}/log")
         # Nobody can know whether a change that was under way was made.
         await refused(adding.write(b"perhaps\n"), E.NOTRECOVERABLE)
         _, err = await following.communicate()
         assert following.returncode == 1
         assert E.AWAY.text in err.decode()
         assert "5 seconds" in err.decode()
+        out, err = await reading.communicate()
+        assert (reading.returncode, out) == (1, b"")
+        assert f"{E.AWAY.text}: since " in err.decode(), "what only began then has the same answer"
         await network.mend("desk", "pi")
 
         async def together() -> bool:
