@@ -16,6 +16,7 @@ Whose fault an error is decides its class, as in trio:
 from __future__ import annotations
 
 import errno
+import re
 from enum import Enum
 from typing import NamedTuple
 
@@ -133,7 +134,8 @@ class E(Enum):
     NOTHERE = Row(2, "can not be asked for here", "a far shell has files alone, as granted; try it at home")
     NODERUNS = Row(98, "node is already running", "use it: cognu sh, or stop it: cognu down")
     NOT9P = Row(71, "speaks no 9P", "check the address: what is there is something else")
-    NOCOMMAND = Row(2, "no such command of this host", "check its name: settings(5); or its path: exec!/usr/bin/NAME")
+    NOCOMMAND = Row(2, "no such command of this host", "name it in settings.json first, with what it runs: settings(5)")
+    NOPROGRAM = Row(2, "no such program of this host", "check its name, or give its path: exec!/usr/bin/NAME")
     NOTSOCK = Row(88, "is no socket", "name the socket that the server has made; is it the right file?")
     BADMESSAGE = Row(71, "bad 9P message", "the other side broke the protocol; its log may tell why")
     BADFRAME = Row(71, "bad message between nodes", "the other side broke the protocol; run the same version on both")
@@ -200,8 +202,21 @@ class CognuError(Exception):
     def explain(self) -> str:
         """The message for a person: what was refused, why, what to do next (the row's hint, or what `detail` says)."""
         hint = self.error.hint.replace(PATH, self.subject) if self.subject.startswith("/") else self.error.hint
+        if self.error is E.NOENT and (far := _FAR.match(self.subject)):
+            hint = _ask_there(far[1], self.subject[far.end() - 1 :])
         said = visible(str(self))
         return said if THERE in self.detail else f"{said}\n  {visible(hint)}"
+
+
+_FAR = re.compile(r"/n/([^/]+)/(?=[^/])")
+_LENT = re.compile(r"/(net)(?:/|\Z)|/cmd/([^/]+)")
+
+
+def _ask_there(name: str, path: str) -> str:
+    """What to do for `path` of another machine, which is not there, or was not granted: nobody can tell from here."""
+    lent = _LENT.match(path)
+    grant = f"read:{path}" if lent is None else lent[1] or f"cmd:{lent[2]}"
+    return f"ls /n/{name} shows what it lends; to have more{THERE}grants set WHO {grant}"
 
 
 def visible(text: str) -> str:

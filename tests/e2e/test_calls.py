@@ -79,6 +79,7 @@ async def test_names_are_asked_for_on_the_command_line_and_on_the_input(place: P
     async with pair(place, "net") as two:
         ways = "/net/tcp/clone 127.0.0.1!80\n/n/pi/net/tcp/clone 127.0.0.1!80\n"
         assert await said(two.desk, "csquery net!pi!http") == (0, ways, "")
+        assert await said(two.desk, "csquery '/n/pi/net/tcp!127.0.0.1!80'") == (0, ways.partition("\n")[2], "")
         assert await said(two.desk, "csquery", b"net!pi!http\n\nx\n") == (
             1, ways, f"csquery: x: {E.USAGE.text}: net!HOST!SERVICE, tcp!…, udp!… or unix!/PATH\n",
         )  # fmt: skip

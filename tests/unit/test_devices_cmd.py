@@ -304,7 +304,10 @@ async def test_arguments_come_in_where_the_owner_says_and_nowhere_else() -> None
     client = Commands(spawn, FIXED)
     ctl, _ = await client.began("print", "exec 'a b' ';' '$(c)' ''")
     other, _ = await client.began("backup")
-    assert await bring(client.write_fid(other, b"exec --to elsewhere")) is E.ACCES
+    with pytest.raises(FileError) as caught:
+        await client.write_fid(other, b"exec --to elsewhere")
+    assert caught.value.error is E.ACCES
+    assert caught.value.explain().endswith("it takes no arguments: its entry has no {args}; there: cognu man settings")
     await client.write_fid(other, b"exec")
     assert [argv for argv, *_ in spawn.started] == [
         ["/bin/lpr", "-P", "a b", ";", "$(c)", "", "end"], ["/bin/backup", "--now"],

@@ -504,6 +504,8 @@ async def test_at_a_lent_network_calls_are_taken_at_the_ports_that_were_granted_
             await whole.write_fid(ctl, f"announce {LOOPBACK}!80".encode())
         assert caught.value.error is E.ACCES
         assert "net:listen is for ports 1024-65535" in str(caught.value)
+        assert "; there: cognu grants set WHO net:listen=80" in caught.value.explain()
+        assert E.ACCES.hint not in caught.value.explain()
         # Of a narrower range any means the first that is free; the ctl of a refusal may be used again.
         some = lent(f"listen={port}-{port + 9}")
         try:

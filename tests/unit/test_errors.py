@@ -60,6 +60,23 @@ def test_a_detail_that_says_what_to_do_stands_in_place_of_the_hint() -> None:
     assert error.explain() == str(error)
 
 
+@pytest.mark.parametrize(
+    ("path", "grant"),
+    [
+        ("/n/pi/etc/passwd", "read:/etc/passwd"), ("/n/pi/net", "net"), ("/n/pi/net/tcp/clone", "net"),
+        ("/n/pi/cmd/uptime/clone", "cmd:uptime"), ("/n/pi/network", "read:/network"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_of_another_machine_is_granted_there(path: str, grant: str) -> None:
+    lends = "ls /n/pi shows what it lends; to have more; there: cognu grants set WHO"
+    assert FileError(E.NOENT, path).explain() == f"{path}: file does not exist\n  {lends} {grant}"
+
+
+@pytest.mark.parametrize("path", ["/n/pi", "/n/pi/", "/n", "/etc", "n/pi/a", "/x/n/pi/a"])
+def test_what_is_not_there_elsewhere_is_looked_for(path: str) -> None:
+    assert FileError(E.NOENT, path).explain().endswith(E.NOENT.hint)
+
+
 @pytest.mark.parametrize("row", list(E))
 def test_a_hint_names_only_verbs_that_there_are(row: E) -> None:
     named = set(re.findall(r"\bcognu (\S+?)\b", row.hint))

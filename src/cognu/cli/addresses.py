@@ -100,7 +100,7 @@ class CommandStream(SocketStream):
 async def dialled(address: Address) -> AsyncIterator[Stream]:
     """A connection to there, closed in the end; a command that was started for it has ended by then.
 
-    Raises CONNREFUSED, TIMEDOUT, HOSTUNREACH, NOENT, NOCOMMAND, NOTSOCK and the like.
+    Raises CONNREFUSED, TIMEDOUT, HOSTUNREACH, NOENT, NOPROGRAM, NOTSOCK and the like.
     """
     if address.kind == "exec":
         async with _command(shlex.split(address.where)) as stream:
@@ -155,7 +155,7 @@ async def _command(argv: Sequence[str]) -> AsyncIterator[Stream]:
     except BaseException as error:
         ours.close()
         if isinstance(error, FileError) and error.error is E.NOENT:
-            raise FileError(E.NOCOMMAND, argv[0]) from None
+            raise FileError(E.NOPROGRAM, argv[0]) from None
         raise
     finally:
         theirs.close()

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from cognu.devices.conversation import announced_address
-from cognu.errors import E, FileError
+from cognu.errors import THERE, E, FileError
 
 EVERY = range(65536)
 NONE = range(0)
@@ -50,11 +50,13 @@ async def announce_at(word: str, usage: str, ports: range, begin: Callable[[str]
     host, _, text = address.rpartition(":")
     port = int(text)
     if not ports:
-        raise FileError(E.ACCES, f"announce {word}", "the grant net is for dialling; net:listen is for announcing too")
+        said = f"the grant net is for dialling{THERE}grants revoke WHO net, and then grants set WHO net:listen"
+        raise FileError(E.ACCES, f"announce {word}", said)
     if port in ports or (not port and ports in (EVERY, USUAL)):
         return await begin(address)  # the host chooses none below 1024
     if port:
         said = f"the grant net:listen is for ports {ports[0]}-{ports[-1]}"
+        said += f"{THERE}grants set WHO net:listen={port}, in place of that one"
         raise FileError(E.ACCES, f"announce {word}", said)
     for candidate in islice(ports, MOST_TRIED):
         try:

@@ -33,7 +33,7 @@ from typing import Any
 
 from cognu.devices.conversation import Room
 from cognu.devices.counted import Clone, Counted, CountedFile, CountedText
-from cognu.errors import E, FileError
+from cognu.errors import THERE, E, FileError
 from cognu.files.audit import audit, name_of
 from cognu.files.limits import Quota, QuotaOf, Resource, whose
 from cognu.files.nstext import quote, split_words
@@ -114,7 +114,7 @@ class HostCommand:
             at = self.argv.index(ARGS)
             return [*self.argv[:at], *given, *self.argv[at + 1 :]]
         if given:
-            raise FileError(E.ACCES, name, f"it takes no arguments: its entry in settings(5) has no {ARGS}")
+            raise FileError(E.ACCES, name, f"it takes no arguments: its entry has no {ARGS}{THERE}man settings")
         return list(self.argv)
 
 

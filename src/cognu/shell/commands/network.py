@@ -10,7 +10,7 @@ from dataclasses import replace
 from cognu.errors import CognuError, E, FileError, visible
 from cognu.files.nstext import quote, split_words
 from cognu.shell.commands.reading import chunks, lines, opened
-from cognu.shell.network import NET, Conversation, announce, dial, listen, parse_number
+from cognu.shell.network import NET, Conversation, announce, dial, listen, parse_number, translate
 from cognu.shell.options import parse_count
 from cognu.shell.state import Call, ExitShell, Streams, decode, encode, end_tasks
 from cognu.shell.system import File
@@ -130,30 +130,32 @@ async def _sending(source: File, target: File, end: Callable[[], Awaitable[None]
 
 
 async def csquery(call: Call) -> int:
-    return await _questions(call, f"{NET}/cs")
+    async def ask(address: str) -> list[str]:
+        return [f"{way.clone} {way.address}" for way in await translate(call.system, address)]
+
+    return await _questions(call, call.operands, ask)
 
 
 async def dnsquery(call: Call) -> int:
-    return await _questions(call, f"{NET}/dns", "ip")
-
-
-async def _questions(call: Call, path: str, usual: str = "") -> int:
-    """Print the answers to each question: the operands, or else the lines of the input."""
-
-    async def ask(question: str) -> None:
+    async def ask(question: str) -> Sequence[str]:
         words = question.split()
-        asked = " ".join([*words, usual] if usual and len(words) == 1 else words)
         try:
-            answers = await call.system.ask(path, asked)
+            return await call.system.ask(f"{NET}/dns", " ".join([*words, "ip"] if len(words) == 1 else words))
         except FileError as error:
             raise FileError(error.error, question, error.detail) from None
-        await call.print(*(visible(line.rstrip("\n")) for line in answers))
 
-    if usual and call.operands:
-        return await call.each([" ".join(call.operands)], ask)
-    if call.operands:
-        return await call.each(call.operands, ask)
-    return await call.each([decode(line) async for line in lines(call.streams.stdin) if line.strip()], ask)
+    return await _questions(call, [" ".join(call.operands)] if call.operands else [], ask)
+
+
+async def _questions(call: Call, questions: Sequence[str], ask: Callable[[str], Awaitable[Sequence[str]]]) -> int:
+    """Print the answers to each question, or if there are none to each line of the input."""
+
+    async def answer(question: str) -> None:
+        await call.print(*(visible(line.rstrip("\n")) for line in await ask(question)))
+
+    if questions:
+        return await call.each(questions, answer)
+    return await call.each([decode(line).strip() async for line in lines(call.streams.stdin) if line.strip()], answer)
 
 
 # -- commands of a host -----------------------------------------------------------------------------------------------
