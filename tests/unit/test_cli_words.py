@@ -181,9 +181,13 @@ def test_a_grant_that_a_program_has_by_another_name_is_said_so(tmp_path: Path) -
 
 def test_grants_of_the_host_are_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    typed = (f"read:{tmp_path},net", "run", "write:etc/hosts", "read:/n/x", "")
+    typed = (f"read:{tmp_path},net", "run", "write:etc/hosts", "read:/n/x")
     assert host_grants(typed) == [f"read:/mnt/host{tmp_path}", "net", "run", "write:/etc/hosts", "read:/n/x"]
     assert host_grants(()) == []
+    for nothing in ("", " , "):
+        with pytest.raises(FileError) as caught:
+            host_grants(("net", nothing))
+        assert caught.value.error is E.USAGE
     assert host_grants(("read:'my files, mine',net:listen", "cmd:backup")) == [
         "read:'/my files, mine'", "net:listen", "cmd:backup"
     ]  # fmt: skip

@@ -150,6 +150,18 @@ async def test_a_device_of_processes_or_of_the_nodes_control_is_not_lent_by_a_gr
     here.exports.close()
 
 
+async def test_rights_behind_the_path_of_a_grant_are_told_from_a_path() -> None:
+    here = await Here().start()
+    for path, meant in (("/gone/x:rw", "write:/gone/x"), ("/gone/x:r", "read:/gone/x"), ("/gone/x:y", ""), ("/x", "")):
+        with pytest.raises(FileError) as caught:
+            await here.exports.check((f"read:{path}",))
+        assert (caught.value.error, caught.value.subject) == (E.NOENT, path)
+        assert caught.value.detail == (
+            f"a machine's grant has no :{path.rpartition(':')[2]} behind its path: {meant}" if meant else ""
+        )
+    here.exports.close()
+
+
 async def test_more_grants_than_one_may_have_are_refused_before_any_is_looked_at() -> None:
     here = await Here().start()
     texts = tuple(f"read:/gone{n}" for n in range(GRANT_LIMIT + 1))

@@ -14,11 +14,10 @@ import click
 
 from cognu.cli.answers import echoing, fresh_line
 from cognu.cli.asking import with_session
-from cognu.cli.peers import host_grants, may
+from cognu.cli.peers import host_grants, may, typed_grants
 from cognu.cli.qr import drawn
 from cognu.cli.setting import Setting, verb
 from cognu.errors import CognuError, E, FileError, visible
-from cognu.files.granttext import split_listed
 from cognu.mesh.codes import OFFER, attempts_left, check_address, format_offer, parse_code, parse_offer
 from cognu.mesh.identity import short
 from cognu.mesh.tickets import PREFIX
@@ -114,7 +113,7 @@ def _code_at_terminal() -> str:
 
 def _asked(texts: tuple[str, ...]) -> list[str]:
     """The other machine's paths are by its own names: nothing of this host's is added."""
-    return [part for text in texts for part in split_listed(text)]
+    return typed_grants(texts)
 
 
 def _typed(code: str, address: str | None) -> dict[str, Any]:

@@ -25,10 +25,16 @@ _GRANT = click.option(
 
 
 def host_grants(texts: tuple[str, ...]) -> list[str]:
-    """Grants as typed, split at commas, with the host's paths by their names in the namespace."""
-    return [
-        with_path(part, lambda path: translate(os.path.abspath(path))) for text in texts for part in split_listed(text)
-    ]
+    """Grants as typed, split at commas, the host's paths by their names in the namespace. USAGE for none."""
+    return [with_path(part, lambda path: translate(os.path.abspath(path))) for part in typed_grants(texts)]
+
+
+def typed_grants(texts: tuple[str, ...]) -> list[str]:
+    """The grants of options, split at commas. Raises `FileError(USAGE)` for an option without any."""
+    found = [split_listed(text) for text in texts]
+    if not all(found):
+        raise FileError(E.USAGE, "grant", "an option that grants or asks for nothing; leave it away")
+    return [part for parts in found for part in parts]
 
 
 def may(name: str, described: list[str], other: str, ended: Sequence[str] = ()) -> list[str]:

@@ -42,6 +42,14 @@ ALONE = ("#D",)
 """Devices of the person at this machine, which no grant of a tree that they are mounted in has along."""
 
 
+def _without_rights(grant: PeerGrant) -> str:
+    """What was meant by a path that ends as those of export and of a program's grants do."""
+    path, colon, rights = grant.source.rpartition(":")
+    if not colon or not rights or set(rights) - set("rwx"):
+        return ""
+    return f"a machine's grant has no :{rights} behind its path: {'write' if 'w' in rights else 'read'}:{path}"
+
+
 def _may_lend(chan: Chan) -> bool:
     """Not what came from elsewhere either: then no grant can hold itself, by way of other machines (export(4))."""
     return chan.origin.spec not in REFUSED and not is_from_elsewhere(chan)
@@ -222,7 +230,7 @@ class PeerExports:
         except FileError as error:
             if error.error is E.NOENT and grant.text.startswith(CMD):
                 raise FileError(E.NOCOMMAND, grant.text.removeprefix(CMD), "not in settings.json") from None
-            raise
+            raise FileError(error.error, grant.source, error.detail or _without_rights(grant)) from None
         target, _ = namespace.cross(near)
         if grant.place == grant.source and not _may_lend(target):
             raise FileError(E.ACCES, grant.source, "this tree is not lent on")
