@@ -197,8 +197,10 @@ class _Talk:
         if anew is None:
             return ""
         await asyncio.wait({coming, anew}, return_when=asyncio.FIRST_COMPLETED)
-        if coming.done() and not anew.done() and _is_wrong(coming):
-            await asyncio.wait({anew})  # the first one is nowhere; the question is put already
+        if coming.done() and not anew.done() and (wrong := _wrong(coming)) is not None:
+            click.echo(f"\ncognu: {visible(wrong.detail)}; type it again, or Ctrl-C", err=True)
+            _ask_code()  # what is typed is waited for already
+            await asyncio.wait({anew})
         if not anew.done():
             return ""
         self._anew = None
@@ -314,10 +316,10 @@ async def _code_anew() -> str:
     return ""
 
 
-def _is_wrong(coming: asyncio.Task[Event]) -> bool:
-    """Whether it has come to nothing, as the code may be mistyped."""
+def _wrong(coming: asyncio.Task[Event]) -> FileError | None:
+    """Why it has come to nothing, if the code may be mistyped."""
     failure = None if coming.cancelled() else coming.exception()
-    return isinstance(failure, FileError) and failure.error is E.WRONGCODE
+    return failure if isinstance(failure, FileError) and failure.error is E.WRONGCODE else None
 
 
 async def _yes_at_terminal() -> bool:
