@@ -180,7 +180,7 @@ OF_THE_WORLD: Rows = {
         "Mesh.__init__": "world.network",
         "Mesh._attempt": "self._world.network",
         "Mesh.listen": "self._world.network",
-        "Mesh.status": "self._world.network",
+        "Mesh._interfaces": "self._world.network",
     },
     "node/__main__.py": {"_main": "world.disk"},
     "node/assembly.py": {

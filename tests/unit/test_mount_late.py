@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 
 import pytest
 
@@ -220,3 +221,23 @@ async def test_whatever_goes_wrong_as_a_connection_breaks_its_stream_is_closed(m
                 at.mount._break(LinkBroken(E.CONNRESET, "test"))
         await at.mount._stream.wait_closed()
         assert at.mount._stream.closed  # type: ignore[attr-defined]
+
+
+async def test_an_answer_that_comes_in_the_turn_of_a_cut_is_nobodys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with played() as at:
+        reading = asyncio.create_task(at.mount.read(at.file, 0, 100))
+        tag, _ = await at.asked()
+        at.mount._break(LinkBroken(E.CONNRESET, "test"))
+        answers = [struct.pack("<IBHI", 11, 117, tag, 0), b""]
+
+        async def read(count: int) -> bytes:
+            return answers.pop(0)
+
+        monkeypatch.setattr(at.mount._stream, "read", read)
+        await at.mount._read_on()
+        with pytest.raises(FileError) as caught:
+            await reading
+        assert caught.value.error is E.CONNRESET
+        assert caplog.records == []

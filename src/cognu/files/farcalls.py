@@ -70,7 +70,8 @@ class FarCalls(FileServer):
     async def _read_on(self) -> None:
         reason: CognuError = LinkBroken(E.CONNRESET, self._stream.peer)
         try:
-            while data := await self._stream.read(READ_SIZE):
+            # What came in the turn in which it broke, as writing failed, is for nobody any more.
+            while (data := await self._stream.read(READ_SIZE)) and self.broken is None:
                 for event in self._session.feed(data):
                     self._arrived(event)
                     del event  # an error in it would hold the chans further up until the next answer
