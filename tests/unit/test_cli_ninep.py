@@ -161,8 +161,8 @@ def test_no_server_is_3(place: Path, capsys: Captured) -> None:
     with serving("127.0.0.1:0") as made:
         address = made.address
     refuses(capsys, UNREACHABLE, E.CONNREFUSED, "ls", address)
-    refuses(capsys, UNREACHABLE, E.NOCOMMAND, "ls", "exec!/no/such/program")
-    refuses(capsys, UNREACHABLE, E.NOCOMMAND, "ls", "exec!nosuchcommand")
+    refuses(capsys, UNREACHABLE, E.NOPROGRAM, "ls", "exec!/no/such/program")
+    refuses(capsys, UNREACHABLE, E.NOPROGRAM, "ls", "exec!nosuchcommand")
     for command, status in (("true", 0), ("false", 1)):
         assert run(["9p", "ls", f"exec!{command}"]) == UNREACHABLE
         assert f"{command}: {E.NOT9P.text}: it ended with status {status}\n" in capsys.readouterr().err
