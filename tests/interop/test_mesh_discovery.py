@@ -71,6 +71,9 @@ async def test_three_hosts_find_each_other_without_names_and_one_that_goes_is_go
 async def test_two_peers_that_both_get_other_addresses_at_once_find_each_other_again(network: Network) -> None:
     """Neither knows where the other is then: the book of each has an address that is nobody's."""
     desk, pi = network["desk"], network["pi"]
+    for host in (desk, pi):
+        for link in host.addresses:  # those of one link would stay
+            await host.ip("-6", "address", "flush", "dev", link)
     await network.start("desk", "pi")
     await network.join("pi", "desk", "read:{shared}")
     (pi.shared / "notes").write_text("found again\n")
