@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from cognu.errors import CognuError
+from cognu.errors import CognuError, FileError
 from cognu.mesh.identity import Identity, Peer, PeerBook, load_identity
 from cognu.mesh.links import Mesh, OnChannel
 from cognu.mesh.session import Channel
@@ -148,7 +148,10 @@ class Forwarder:
     async def _accept(self, near: Stream) -> None:
         self.connections += 1
         self.hear()
-        far = await self._network.connect_tcp(self.target)
+        try:
+            far = await self._network.connect_tcp(self.target)
+        except FileError:
+            return  # nobody is there: then nobody is here
         self._streams |= {near, far}
         # A connection that was deaf once has lost bytes, and must stay so.
         lost = [self.deaf]

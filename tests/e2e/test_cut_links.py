@@ -146,6 +146,8 @@ async def test_a_kept_shell_outlives_a_link_that_is_away_for_too_long(place: Pat
         settings = two.pi.home / "settings.json"
         settings.write_text(json.dumps(json.loads(settings.read_text()) | {"retention": 1}))
         await two.pi.start()
+        while (await two.desk.command("sh", "-c", "ls /n/pi")).status:  # what it found a moment ago stands for a second
+            pass
         env = {"PATH": os.environ["PATH"], "HOME": str(two.notes), "TERM": "xterm"}
         cpu = [str(Path(sys.executable).with_name("cognu")), "--home", str(two.desk.home), "cpu"]
         with Terminal([*cpu, "--keep", "pi"], env, two.notes) as user:
