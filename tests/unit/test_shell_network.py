@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cognu.errors import E, FileError
-from cognu.shell.commands.network import parse_wait
+from cognu.shell.commands.network import listen1, parse_wait
 from cognu.shell.network import announce, dial, listen, parse_number, split, translate
+from cognu.shell.options import Options
 from cognu.shell.system import File, Mode
 from joined import bring
 from shell_fake import Bench
@@ -193,3 +195,21 @@ def test_whatever_a_clone_file_reads_as_is_a_number_or_refused(text: str) -> Non
         assert error.error is E.BADMESSAGE  # noqa: PT017
     else:
         assert int(text) == number >= 0
+
+
+async def test_a_call_that_nobody_answers_any_more_is_hung_up() -> None:
+    """It came just before taking calls ended: what was to answer it never began."""
+
+    class Ending(Net):
+        async def open(self, path: str, mode: Mode) -> File:
+            if path.endswith("/listen") and any(file.path == path for file in self.files):
+                raise FileError(E.NOTANNOUNCED, path)
+            return await super().open(path, mode)
+
+    net = Ending("/net/tcp/clone *!80")
+    call = Mock(operands=["tcp!*!80", "cat"], options=Options(), system=net, argv=("listen1",))
+    call.streams.stderr.write = call.complain = AsyncMock()
+    with pytest.raises(FileError) as caught:
+        await listen1(call)
+    assert caught.value.error is E.NOTANNOUNCED
+    assert net.files == []

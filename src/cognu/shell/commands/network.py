@@ -44,25 +44,25 @@ async def listen1(call: Call) -> int:
     """Start a command for each call, with the connection as its input and output; until Ctrl-C, or for one call."""
     address, *command = call.operands
     announced = await announce(call.system, address)
-    running: set[asyncio.Task[int]] = set()
+    running: dict[asyncio.Task[int], Conversation] = {}
     try:
         where = await announced.read("local")
         await call.streams.stderr.write(encode(f"{call.argv[0]}: calls are taken at {where}\n"))
         while True:
             conversation = await listen(announced)
             task = asyncio.create_task(_answer(call, conversation, command))
+            running = {other: of for other, of in running.items() if not other.done()} | {task: conversation}
             if "1" in call.options:
-                running = {task}
                 await asyncio.wait(running)
                 return task.result()
-            running = {task, *(other for other in running if not other.done())}
             if len(running) >= MOST_CALLS:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     finally:
         try:
             await end_tasks(running)
         finally:
-            await announced.close()
+            for conversation in (*running.values(), announced):  # an answer that never began has closed nothing
+                await _closed(conversation.ctl)
 
 
 async def _answer(call: Call, conversation: Conversation, command: Sequence[str]) -> int:
