@@ -15,10 +15,10 @@ asked about before it says ACCEPT or CONFIRM; all else is the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from cognu.errors import CognuError, E, FileError, LinkBroken, ProtocolError
 from cognu.files.audit import audit
@@ -64,7 +64,7 @@ from cognu.mesh.spake import ANSWER_SECONDS, Exchange
 from cognu.mesh.tickets import PREFIX, Ticket, format_ticket, invitation_id, pack_texts, parse_ticket, ticket_number
 from cognu.world import Clock, Listener, SecureStream, Stream, TlsKeys, World
 from cognu.world.crowd import one_too_many, place_of
-from cognu.world.timing import end_tasks, within
+from cognu.world.timing import end_tasks, unless, within
 
 CONVERSATION_SECONDS = 20.0
 CONVERSATIONS = 16
@@ -72,8 +72,6 @@ CONVERSATIONS = 16
 CONNECT_SECONDS = 10.0
 CONSENT_SECONDS = 120.0
 """How long a user is asked for an answer."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -383,7 +381,7 @@ class Inviter:
         shown = typed.shown
         error: CognuError = FileError(E.NOTPAIRED, "pair", "it was given up here")
         try:
-            agreed = await _unless(shown.over, self._agree(stream, typed))
+            agreed = await unless(shown.over, self._agree(stream, typed))
             if agreed is None:
                 told = await refuse_at_last(self._world.clock, stream, Refusal.GIVEN_UP, LAST_WORD_SECONDS)
                 shown.person.left(_name(typed.card, typed.public), told)
@@ -687,13 +685,3 @@ def _time_of_day(nanoseconds: int) -> str:
 
 async def _first(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None if it is over before; then `work` has been cancelled and has ended."""
-    doing, ending = asyncio.ensure_future(work), asyncio.ensure_future(over.wait())
-    try:
-        await _first(doing, ending)
-        return doing.result() if doing.done() else None
-    finally:
-        await end_tasks(doing, ending)

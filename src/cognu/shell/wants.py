@@ -19,6 +19,7 @@ from cognu.files.wants import CREATING, NETWORK
 from cognu.shell.hostpaths import TWICE
 from cognu.shell.state import Call, decode, encode, end_tasks
 from cognu.shell.system import Child, File, Grant, System, Want
+from cognu.world.timing import unless
 
 NET = "net"
 """How the network as a whole is typed as a grant."""
@@ -142,7 +143,7 @@ class Attendant:
         ask = self._call.shell.ask
         assert ask is not None
         while True:
-            typed = await _unless(self._over, ask(text))
+            typed = await unless(self._over, ask(text)) or ""
             if not typed:
                 return "no"
             found = [answer for answer in _ANSWERS if answer.startswith(typed.lower())]
@@ -219,13 +220,3 @@ async def _existing(system: System, want: Want) -> Want | None:
         if error.error is not E.NOENT or CREATING not in want.rights:
             return None
     return replace(want, real=real)
-
-
-async def _unless(over: asyncio.Event, asking: Coroutine[Any, Any, str]) -> str:
-    """What is answered, or nothing if it is over before."""
-    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(asking), asyncio.create_task(over.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return str(tasks[0].result()) if tasks[0].done() else ""
-    finally:
-        await end_tasks(tasks)

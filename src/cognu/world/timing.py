@@ -30,6 +30,16 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> 
     raise TimeoutError
 
 
+async def unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if it is over before; then `work` has been cancelled and has ended."""
+    doing, ending = asyncio.ensure_future(work), asyncio.ensure_future(over.wait())
+    try:
+        await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        await end_tasks(doing, ending)
+
+
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
     """Cancel the tasks and wait until they have ended; their errors are dropped."""
     for task in tasks:
